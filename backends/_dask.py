@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spikeloss_xp.losses.parts import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
-CLASSES, PLACE = -1, -2  # indices for axes that the input lacks
+CLASSES, PLACE = -1, -2  # Dask's indices for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -199,7 +199,7 @@ class Blocks:
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument, divided into the same blocks as the input, and its axis indices.
+        """Return an argument in the same blocks as the input, and the indices of its axes.
 
         Each block includes the steps in which it overlaps with its neighbours.
         """

@@ -37,7 +37,7 @@ class NumPyAdapter(ArrayAPIAdapter):
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if lowest == 0 and x.dtype.kind == "i" and x.dtype.isnative:
-            # As unsigned integers, negative numbers become large.
+            # Viewed as unsigned integers, negative numbers are large.
             return bool(np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) < stop)
         return bool(
             lowest <= np.minimum.reduce(x, axis=None) <= np.maximum.reduce(x, axis=None) < stop

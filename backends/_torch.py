@@ -261,9 +261,9 @@ class PlainTorchAdapter(TorchAdapter):
     def bernoulli(self, known: Callable[..., Any], logit: Array, spike: Array) -> ValueAndPullback:
         sign = torch.rsub(spike, 1, alpha=2)
         x = sign * logit
-        # Above the threshold, `softplus` returns its argument, to which it is equal by then.
+        # Above the threshold, `softplus` returns its argument, which is then exact up to rounding.
         terms = torch.nn.functional.softplus(x, threshold=40)
-        # Few arrays are made, because allocating memory may take longer than filling it.
+        # The pullback works in place, because allocating memory may take longer than filling it.
         return terms, chunks.single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:

@@ -117,7 +117,7 @@ class ArrayAPIAdapter:
     # Overrides for correct results: moving and reading arrays -------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, given by its name or as a result of `device`."""
+        """Copy a NumPy array to a device, specified by its name or by a result of `device`."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)

@@ -25,10 +25,26 @@ from urllib.parse import unquote, urlsplit
 
 SECONDS = 45
 CONTRAST = 4.5  # the least between a text and its background, by the W3C's guidelines (WCAG, AA)
-WITHOUT_DESCRIPTION = ("genindex.html", "search.html", "py-modindex.html")  # lists of links
+WITHOUT_DESCRIPTION = (
+    "genindex.html",
+    "search.html",
+    "py-modindex.html",
+)  # lists of links
 PAGES = (  # one of each kind
-    *("index", "live", "quickstart", "benchmarks", "reference", "search", "guides/which-loss"),
-    *("losses/CrossEntropy", "auto_gallery/index", "auto_gallery/plot_what_a_loss_sees"),
+    *(
+        "index",
+        "live",
+        "quickstart",
+        "benchmarks",
+        "reference",
+        "search",
+        "guides/which-loss",
+    ),
+    *(
+        "losses/CrossEntropy",
+        "auto_gallery/index",
+        "auto_gallery/plot_what_a_loss_sees",
+    ),
     *("auto_notebooks/plot_recording_to_distances", "contributing/architecture"),
 )
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -109,19 +125,30 @@ def broken(site, pages):
                 if link in page.loads and parts.scheme != "data":
                     yield f"{here} fetches {link}"
                 continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = (
+                (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            )
             if not target.exists():
                 yield f"{here} links to {link}, which is not there"
-            elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
+            elif (
+                target in pages
+                and unquote(parts.fragment) not in pages[target].anchors
+            ):
                 yield f"{here} links to {link}, which has no such place"
 
 
 def not_linked(site, pages):
     """Yield the public names in the code of a page that are neither on it nor linked."""
-    described = [path for path in pages if path.parent.name in ("reference", "losses")]
-    names = {path.stem.rpartition(".")[2] for path in described if path.stem != "times"}
+    described = [
+        path for path in pages if path.parent.name in ("reference", "losses")
+    ]
+    names = {
+        path.stem.rpartition(".")[2] for path in described if path.stem != "times"
+    }
     for path, page in pages.items():
-        found = {link.rpartition(".")[2] for link in page.links if "#spikeloss_xp" in link}
+        found = {
+            link.rpartition(".")[2] for link in page.links if "#spikeloss_xp" in link
+        }
         found |= {anchor.rpartition(".")[2] for anchor in page.anchors}
         if path.parent.name != "reference":
             for name in sorted(page.code & names - found):
@@ -160,7 +187,9 @@ def pale(site):
     tokens = (site / "_static" / "pygments.css").read_text(encoding="utf-8")
     for mode in ("light", "dark"):
         selector = rf'html\[data-theme="?{mode}"?\]'
-        surface = re.search(selector + r"\{[^}]*--pst-color-surface:(#\w+)", theme)[1]
+        surface = re.search(selector + r"\{[^}]*--pst-color-surface:(#\w+)", theme)[
+            1
+        ]
         rules = re.findall(selector + r" \.highlight (\S+) \{([^}]*)\}", tokens)
         colours = [
             (token, colour[1], background[1] if background else surface)
@@ -212,7 +241,9 @@ class Server(http.server.SimpleHTTPRequestHandler):
 def inaccessible(site):
     """Yield what axe-core finds in `PAGES`, in both themes."""
     if not BROWSER or importlib.util.find_spec("axe_playwright_python") is None:
-        print("accessibility was not checked: that needs Chromium and axe-playwright-python")
+        print(
+            "accessibility was not checked: that needs Chromium and axe-playwright-python"
+        )
         return
     axe = importlib.resources.files("axe_playwright_python") / "axe.min.js"
     pages = [page for page in PAGES if (site / f"{page}.html").exists()]
@@ -228,7 +259,9 @@ def inaccessible(site):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}/axe.html"
         command = [BROWSER, *FLAGS.split(), f"--user-data-dir={profile}", address]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        shown = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False
+        )
         server.shutdown()
     found = re.search(r'<pre id="found">(.*?)</pre>', shown.stdout, re.DOTALL)
     if not found:

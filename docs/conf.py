@@ -3,7 +3,9 @@
 import html
 import importlib
 import inspect
+import itertools
 import re
+import sys
 import textwrap
 import warnings
 import xml.etree.ElementTree as ET
@@ -16,6 +18,7 @@ from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.inspect import stringify_signature
+from sphinx.util.logging import getLogger
 from sphinx.util.nodes import make_refnode
 from sphinx.util.osutil import relative_uri
 from sphinx_gallery.notebook import jupyter_notebook, save_notebook
@@ -25,6 +28,9 @@ from sphinx_gallery.sorting import FunctionSortKey
 import spikeloss_xp
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import thumbnails
+
 ET.register_namespace("", "http://www.w3.org/1998/Math/MathML")
 
 project = "spikeloss_xp"
@@ -53,7 +59,14 @@ autodoc_typehints = "none"  # numpydoc's sections have them
 autosummary_generate = True
 numpydoc_show_class_members = False  # the template lists them
 toc_object_entries_show_parents = "hide"  # whole names are too long for the sidebar
-numpydoc_validation_checks = {"all", "ES01", "EX01", "PR01", "RT01", "SA01"}  # but these
+numpydoc_validation_checks = {
+    "all",
+    "ES01",
+    "EX01",
+    "PR01",
+    "RT01",
+    "SA01",
+}  # but these
 numpydoc_xref_param_type = True
 numpydoc_xref_aliases = {
     "array": ":doc:`array </contract>`",  # of any library
@@ -77,29 +90,43 @@ intersphinx_mapping = {
 }
 intersphinx_timeout = 5
 
-GALLERY = (  # in the order that they are best read in
-    "plot_what_a_loss_sees.py",
-    "plot_spike_pattern.py",
-    "plot_digits.py",
-    "plot_does_not_learn.py",
-    "plot_decoded_signal.py",
-    "plot_pull_of_a_spike.py",
-    "plot_early_answers.py",
-    "plot_recorded_neurons.py",
-    "plot_models_of_recordings.py",
-    "plot_distances.py",
-    "plot_model_against_recording.py",
-    "plot_event_based_training.py",
-    "plot_large_recording.py",
-    "plot_own_loss.py",
+GALLERY = {  # by purpose, in the order that they are best read in
+    "Train a network": (
+        "plot_digits.py",
+        "plot_does_not_learn.py",
+        "plot_spike_pattern.py",
+        "plot_decoded_signal.py",
+        "plot_early_answers.py",
+        "plot_event_based_training.py",
+    ),
+    "Model a recording": (
+        "plot_models_of_recordings.py",
+        "plot_model_against_recording.py",
+    ),
+    "Compare spike trains": (
+        "plot_recorded_neurons.py",
+        "plot_distances.py",
+        "plot_large_recording.py",
+    ),
+    "Understand a loss, or write one": (
+        "plot_what_a_loss_sees.py",
+        "plot_pull_of_a_spike.py",
+        "plot_own_loss.py",
+    ),
+}
+NOTEBOOKS = (
+    "plot_train_in_pytorch.py",
+    "plot_train_in_jax.py",
+    "plot_recording_to_distances.py",
 )
-NOTEBOOKS = ("plot_train_in_pytorch.py", "plot_train_in_jax.py", "plot_recording_to_distances.py")
+EXAMPLES = (*itertools.chain(*GALLERY.values()), *NOTEBOOKS)
 sphinx_gallery_conf = {
-    "within_subsection_order": FunctionSortKey((GALLERY + NOTEBOOKS).index, "GALLERY"),
+    "within_subsection_order": FunctionSortKey(EXAMPLES.index, "GALLERY"),
+    "image_scrapers": ["thumbnails.scrape"],
     "examples_dirs": ["gallery", "notebooks"],
     "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"(^|[/\\])(pictures|copies|glance|losses|training)\.py",
+    "ignore_pattern": r"(^|[/\\])(pictures|copies|glance|losses|moving|training)\.py",
     "notebook_extensions": set(),  # one of the gallery would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
@@ -126,6 +153,7 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
+    "show_nav_level": 0,  # folds the groups of names in the sidebar of the reference
     "footer_start": [],
     "footer_end": [],
     "show_prev_next": True,
@@ -134,9 +162,13 @@ html_theme_options = {
 }
 html_sidebars = {page: [] for page in ("index", "quickstart")}
 
-copybutton_exclude = ".linenos, .gp, .go"  # copies neither prompts nor printed output
+copybutton_exclude = (
+    ".linenos, .gp, .go"  # copies neither prompts nor printed output
+)
 
-html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetched from elsewhere
+html_math_renderer = (
+    "mathml"  # which browsers draw themselves: nothing is fetched from elsewhere
+)
 
 LINKS = {  # of files that are read where they are, to the pages that the site makes of them
     r"\]\(((?:\.\./)*)gallery/README\.md\)": r"](\1auto_gallery/index.rst)",
@@ -155,9 +187,12 @@ def to_pages(app, name, source):
 CELL = re.compile(r"^(?=\.\. GENERATED FROM PYTHON SOURCE LINES)", re.MULTILINE)
 CODE = re.compile(r"^\.\. code-block:: Python\n(?:(?: {4}.*)?\n)*", re.MULTILINE)
 PICTURE = re.compile(r"^\.\. image-sg:: .*\n(?: {3}:.*\n)*", re.MULTILINE)
-END = re.compile(r"^\.\. (?:rst-class:: sphx-glr-timing|_sphx_glr_download_)", re.MULTILINE)
-NOTE = re.compile(r"^\.\. only:: html\n\n {4}\.\. note::\n(?:(?: {8}.*)?\n)*", re.MULTILINE)
-MAIN = re.compile(r"^# sphinx_gallery_thumbnail_number = (\d+)$", re.MULTILINE)
+END = re.compile(
+    r"^\.\. (?:rst-class:: sphx-glr-timing|_sphx_glr_download_)", re.MULTILINE
+)
+NOTE = re.compile(
+    r"^\.\. only:: html\n\n {4}\.\. note::\n(?:(?: {8}.*)?\n)*", re.MULTILINE
+)
 
 
 def pictures_first(app, page, source):
@@ -169,21 +204,59 @@ def pictures_first(app, page, source):
         source[0] = NOTE.sub("", source[0])
     if not page.startswith("auto_gallery/plot_"):
         return
-    script = (HERE / "gallery" / Path(page).with_suffix(".py").name).read_text(encoding="utf-8")
+    number = thumbnails.main_number(HERE / "gallery" / f"{Path(page).name}.py")
     end = END.search(source[0]).start()
     head, *cells = CELL.split(NOTE.sub("", source[0][:end]))
     pictures = [picture[0] for cell in cells for picture in PICTURE.finditer(cell)]
-    number = int(MAIN.search(script)[1]) if MAIN.search(script) else 1
+    main = pictures[number - 1] if pictures else ""
     for place, cell in enumerate(cells):
         code = CODE.search(cell)
         if code and (PICTURE.search(cell) or "= figure(" in code[0]):
             shown, title = cell.replace(code[0], ""), "Code of the picture"
-            if number == 1 and pictures and pictures[0] in shown:  # rather than twice in a row
-                shown, title = shown.replace(pictures[0], ""), "Code of the first picture"
+            if number == 1 and main and main in shown:  # rather than twice in a row
+                shown, title = shown.replace(main, ""), "Code of the first picture"
             folded = textwrap.indent(code[0], "   ")
             cells[place] = f"{shown}\n.. dropdown:: {title}\n\n{folded}\n"
-    main = pictures[number - 1] if pictures else ""
     source[0] = "".join([head, main, "\n", *cells, source[0][end:]])
+
+
+OPEN, CLOSE = (
+    f".. raw:: html\n\n    {tag}\n\n"
+    for tag in ('<div class="sphx-glr-thumbnails">', "</div>")
+)
+CARD = re.compile(
+    r'^\.\. raw:: html\n\n    <div class="sphx-glr-thumbcontainer"'
+    r"(?:.|\n)*?:doc:`/auto_gallery/(\w+)`",
+    re.MULTILINE,
+)
+
+
+def group_gallery(app, page, source):
+    """Give each group of examples a heading in the gallery's index."""
+    titles = {names[0]: title for title, names in GALLERY.items()}
+
+    def with_heading(card):
+        title = titles.get(f"{card[1]}.py")
+        heading = f"{CLOSE}{title}\n{'-' * len(title)}\n\n{OPEN}" if title else ""
+        return heading + card[0]
+
+    if page == "auto_gallery/index":
+        source[0] = CARD.sub(with_heading, source[0])
+
+
+LOGGER = getLogger(__name__)
+CODE_BLOCKS = (nodes.literal_block, nodes.doctest_block)
+WIDTH = 85  # docs/ruff.toml wraps code there
+
+
+def narrow_code(app, doctree):
+    """Warn of lines of code that are too long for a screen of 1280 pixels."""
+    for block in doctree.findall(lambda node: isinstance(node, CODE_BLOCKS)):
+        for number, line in enumerate(block.astext().splitlines(), start=1):
+            if len(line) > WIDTH:
+                place = app.env.docname, (block.line or 0) + number
+                text = "%d characters of code, more than %d: %s"
+                LOGGER.warning(text, len(line), WIDTH, line.strip(), location=place)
 
 
 class NarrowPictures(SphinxPostTransform):
@@ -194,15 +267,21 @@ class NarrowPictures(SphinxPostTransform):
 
     def run(self, **options):
         """Put a choice around the pictures."""
-        folder = relative_uri(self.app.builder.get_target_uri(self.env.docname), "_images")
+        folder = relative_uri(
+            self.app.builder.get_target_uri(self.env.docname), "_images"
+        )
         for image in list(self.document.findall(nodes.image)):
             narrow = image["uri"].removesuffix(".png") + "-narrow.png"
             if image["uri"].endswith(".png") and (HERE / narrow).exists():
                 name = self.env.images.add_file(self.env.docname, narrow)
                 self.app.builder.images[narrow] = name
-                source = f'<source media="(max-width: 600px)" srcset="{folder}/{name}">'
+                source = (
+                    f'<source media="(max-width: 600px)" srcset="{folder}/{name}">'
+                )
                 around = "<picture>" + source, "</picture>"
-                before, after = (nodes.raw("", text, format="html") for text in around)
+                before, after = (
+                    nodes.raw("", text, format="html") for text in around
+                )
                 image.replace_self([before, image.deepcopy(), after])
 
 
@@ -214,11 +293,27 @@ def signature_of_class(app, what, name, kind, options, signature, returned):
     return None
 
 
+FORMULA = re.compile(
+    r"^\.\. math::.*\n(?:(?: +.*)?\n)*(?:(?:where|:math:)(?:.|\n)*?\.(?:\s+|$))?",
+    re.MULTILINE,
+)
+
+
+def formula_once(app, what, name, kind, options, lines):
+    """Leave out the formula of a loss, and what its symbols are, below those of its page."""
+    page = app.env.docname
+    if what == "class" and page.startswith("losses/") and page != "losses/times":
+        lines[:] = FORMULA.sub("", "\n".join(lines), count=1).split("\n")
+
+
 ROWS = ("math", "mrow", "mstyle", "msqrt", "mtd")  # MathML with its parts in a row
 HATS = tuple("\u02c6\u02c9\u02dc")
 APPLY = "\u2061"  # the invisible operator between a function and its argument
 APART = {  # neighbours with a thin space between them
-    *((kind, "function") for kind in ("operand", "fraction", "close", "group", "function")),
+    *(
+        (kind, "function")
+        for kind in ("operand", "fraction", "close", "group", "function")
+    ),
     *(("function", kind) for kind in ("operand", "fraction", "bar")),
     ("fraction", "fraction"),
 }
@@ -239,10 +334,18 @@ def kind_of(node):
         if local(name) == "mo":  # max and min, which browsers take for relations
             name.attrib |= {"lspace": "0", "rspace": "0"}
         return "function"
-    if local(name) == "mrow" and len(name) and (name[0].text or "").strip() in tuple("([{"):
+    if (
+        local(name) == "mrow"
+        and len(name)
+        and (name[0].text or "").strip() in tuple("([{")
+    ):
         return "group"
     symbols = {**dict.fromkeys("([{", "open"), **dict.fromkeys(")]}", "close")}
-    others = {"mo": symbols.get(text, "operator"), "mspace": "space", "mfrac": "fraction"}
+    others = {
+        "mo": symbols.get(text, "operator"),
+        "mspace": "space",
+        "mfrac": "fraction",
+    }
     return others.get(local(name), "operand")
 
 
@@ -272,7 +375,9 @@ def formula(node, *, as_block):
         raise ExtensionError(f"{error}: {node.astext()}") from None
     root = ET.fromstring(mathml.replace("&ApplyFunction;", APPLY))
     for node in list(root.iter()):
-        if local(node) in ("munderover", "msubsup") and node[2].text in HATS:  # an index of it
+        if (
+            local(node) in ("munderover", "msubsup") and node[2].text in HATS
+        ):  # an index of it
             name, index, hat = node
             node.tag, node[:] = "msub", [ET.Element("mover", accent="true"), index]
             node[0][:] = [name, hat]
@@ -301,7 +406,11 @@ def first_sentences(text, length):
         if len(short) + len(sentence) >= length:
             break
         short = f"{short} {sentence}".strip()
-    return short if len(short) >= 40 else textwrap.shorten(text, length, placeholder=" ...")
+    return (
+        short
+        if len(short) >= 40
+        else textwrap.shorten(text, length, placeholder=" ...")
+    )
 
 
 def describe_page(app, page, template, context, doctree):
@@ -317,7 +426,9 @@ def describe_page(app, page, template, context, doctree):
             return
 
 
-TOGGLE = re.compile(r"(?<=>)((?:(?!</a>).)*)(</a><details[^>]*><summary)>", re.DOTALL)
+TOGGLE = re.compile(
+    r"(?<=>)((?:(?!</a>).)*)(</a><details[^>]*><summary)>", re.DOTALL
+)
 
 
 def name_toggles(app, page, template, context, doctree):
@@ -347,7 +458,9 @@ def mend_body(app, page, template, context, doctree):
     if "body" in context:
         # Browsers no longer know the role that docutils gives to a citation in a list.
         body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
-        context["body"] = TABLE.sub(lambda table: WORD.sub(with_breaks, table[0]), body)
+        context["body"] = TABLE.sub(
+            lambda table: WORD.sub(with_breaks, table[0]), body
+        )
 
 
 def every_public_name(app, env):
@@ -362,7 +475,9 @@ def every_public_name(app, env):
             if not inspect.ismodule(found) and id(found) not in seen:
                 seen.add(id(found))
                 if f"{module.__name__}.{name}" not in described:
-                    raise ExtensionError(f"no page describes {module.__name__}.{name}")
+                    raise ExtensionError(
+                        f"no page describes {module.__name__}.{name}"
+                    )
 
 
 def number_citations(app, doctree):
@@ -373,7 +488,9 @@ def number_citations(app, doctree):
     """
     for node in doctree.findall(addnodes.pending_xref):
         if node["refdomain"] == "citation":
-            node[:] = [nodes.inline("", re.sub(r"\[R[0-9a-f]{12}-", "[", node.astext()))]
+            node[:] = [
+                nodes.inline("", re.sub(r"\[R[0-9a-f]{12}-", "[", node.astext()))
+            ]
 
 
 class LinkPublicNames(SphinxPostTransform):
@@ -385,32 +502,59 @@ class LinkPublicNames(SphinxPostTransform):
 
     default_priority = 5  # before references are resolved
     INLINE = (nodes.literal, nodes.title_reference)  # the second in docstrings
-    NOT_IN = (nodes.title, nodes.reference, addnodes.pending_xref, addnodes.desc_signature)
+    NOT_IN = (
+        nodes.title,
+        nodes.reference,
+        addnodes.pending_xref,
+        addnodes.desc_signature,
+    )
     NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*\))?", re.DOTALL)
-    BARE_MEMBERS = ("sum_and_weight", "sum_weight_and_pullback", "events_and_entries")
-    ADAPTER_PAGE = "contributing/adding-a-backend"  # where methods have names of functions
+    BARE_MEMBERS = (
+        "sum_and_weight",
+        "sum_weight_and_pullback",
+        "events_and_entries",
+    )
+    ADAPTER_PAGE = (
+        "contributing/adding-a-backend"  # where methods have names of functions
+    )
 
     def run(self, **options):
         """Replace the code by links."""
         names, linked = self.names(), set()
-        for code in list(self.document.findall(lambda node: isinstance(node, self.INLINE))):
-            match, parents = self.NAME.fullmatch(code.astext()), list(self.parents(code))
+        for code in list(
+            self.document.findall(lambda node: isinstance(node, self.INLINE))
+        ):
+            match, parents = (
+                self.NAME.fullmatch(code.astext()),
+                list(self.parents(code)),
+            )
             full, target = names.get(match and match[1], (None, None))
             if full is None or target.docname == self.env.docname:
                 continue
-            section = next((node for node in parents if isinstance(node, nodes.section)), None)
+            section = next(
+                (node for node in parents if isinstance(node, nodes.section)), None
+            )
             within = any(isinstance(parent, self.NOT_IN) for parent in parents)
             if not within and (section, full) not in linked:
                 linked.add((section, full))
-                place = self.app.builder, self.env.docname, target.docname, target.node_id
-                shown = nodes.literal(code.rawsource, code.astext(), classes=["xref", "py"])
+                place = (
+                    self.app.builder,
+                    self.env.docname,
+                    target.docname,
+                    target.node_id,
+                )
+                shown = nodes.literal(
+                    code.rawsource, code.astext(), classes=["xref", "py"]
+                )
                 code.replace_self(make_refnode(*place, shown, full))
 
     def names(self):
         """Return what may be written for each public name, with its full name and its target."""
         found = {}
         objects = self.env.get_domain("py").objects
-        for full, target in sorted(objects.items(), key=lambda item: item[0].count(".")):
+        for full, target in sorted(
+            objects.items(), key=lambda item: item[0].count(".")
+        ):
             if target.aliased or not full.startswith("spikeloss_xp."):
                 continue
             parts = full.split(".")[1:]
@@ -420,7 +564,10 @@ class LinkPublicNames(SphinxPostTransform):
             owner = parts[-2] if member else None
             if owner in ("Loss", "Parts", "Predictor"):
                 found.setdefault(f"loss.{parts[-1]}", (full, target))
-            if parts[-1] in self.BARE_MEMBERS and owner in ("Loss", "SparsityEnforcer"):
+            if parts[-1] in self.BARE_MEMBERS and owner in (
+                "Loss",
+                "SparsityEnforcer",
+            ):
                 found[parts[-1]] = full, target
             if owner == "ArrayAPIAdapter" and self.env.docname == self.ADAPTER_PAGE:
                 found[parts[-1]] = full, target
@@ -437,16 +584,26 @@ def write_notebooks(app):
     """Write the notebooks, which have no hidden blocks, beside their pages."""
     for name in NOTEBOOKS:
         _, blocks = split_code_and_text_blocks(str(HERE / "notebooks" / name))
-        notebook = jupyter_notebook(blocks, app.config.sphinx_gallery_conf, str(HERE / "notebooks"))
-        save_notebook(notebook, HERE / "auto_notebooks" / Path(name).with_suffix(".ipynb"))
+        notebook = jupyter_notebook(
+            blocks, app.config.sphinx_gallery_conf, str(HERE / "notebooks")
+        )
+        save_notebook(
+            notebook, HERE / "auto_notebooks" / Path(name).with_suffix(".ipynb")
+        )
 
 
 def setup(app):
     """Add all of that."""
-    app.connect("builder-inited", write_notebooks, priority=900)  # after the pages of the gallery
+    for function in (write_notebooks, thumbnails.replace):
+        app.connect("builder-inited", function, priority=900)  # after the gallery
     app.connect("source-read", to_pages)
     app.connect("source-read", pictures_first)
+    app.connect("source-read", group_gallery)
     app.connect("autodoc-process-signature", signature_of_class)
+    app.connect(
+        "autodoc-process-docstring", formula_once, priority=100
+    )  # before numpydoc
+    app.connect("doctree-read", narrow_code)
     app.connect("doctree-read", number_citations)
     app.connect("env-check-consistency", every_public_name)
     app.add_post_transform(LinkPublicNames)

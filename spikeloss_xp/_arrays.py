@@ -94,7 +94,7 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray"):  # of tables and labelled arrays; of sparse arrays
+    for method in ("to_numpy", "toarray"):  # for tables, and for sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
@@ -177,8 +177,8 @@ def host(values: Any, argument: str) -> np.ndarray:
         if held is not None and not isinstance(values[0], np.ndarray | np.generic):
             raise TypeError(
                 f"{argument} is a {type(values).__name__} of {held.library} arrays: stack them "
-                "into one array, and pass an array to a compiled function, which would split a "
-                "list into its entries"
+                "into one array. If you passed a list of numbers to a compiled function, pass an "
+                "array instead, because such a function splits a list into its entries"
             )
     if isinstance(values, np.ma.MaskedArray | np.matrix) or has_unit(values):
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")

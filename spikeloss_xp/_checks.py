@@ -1,4 +1,7 @@
-"""Checks of hyper-parameters and arrays. Errors state the argument, its value and the rule."""
+"""Checks of hyper-parameters and arrays.
+
+Error messages name the argument, the rule and the value that arrived.
+"""
 
 import math
 import operator
@@ -12,8 +15,8 @@ from spikeloss_xp._typing import Array, Namespace
 LONGEST = (1 << 31) - 1  # the largest integer that every library can represent
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # even the square of LARGEST is finite in float32
 LEARNED = (
-    ": the gradient of an array would be lost. Pass what is learned in the call, as in "
-    "loss(input / temperature, target)"
+    ": the gradient of an array would be lost. To learn this number, apply it to the arrays that "
+    "you pass to the loss, as in loss(input / temperature, target)"
 )
 WITHOUT_UNIT = ": pass x.magnitude, or the number converted to the unit of the parameters"
 Number = TypeVar("Number", bound=float)  # type checkers accept an int as a float
@@ -66,7 +69,7 @@ def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
-    """Return a check for a number, or for a sequence with a number for each class."""
+    """Return a check that accepts one number, or a sequence with a number for each class."""
 
     def checked(value: Any, argument: str) -> float | tuple[float, ...]:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -80,14 +83,14 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
-    """Return a pair of rates, or raise if the first rate is not the larger one."""
+    """Return a pair of rates, or raise unless the first rate is larger than the second."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     is_pair = (is_sequence or getattr(value, "ndim", 0) == 1) and len(value) == 2
     rates: Any = one_or_more(rate)(value, argument) if is_pair else None
     if rates is None or not rates[0] > rates[1]:
         raise ValueError(
-            f"{argument} must be two rates: the lowest rate for the label and, below it, the "
-            f"highest rate for the other classes; got {value!r}"
+            f"{argument} must be two rates: the lowest rate for the label, and a smaller highest "
+            f"rate for the other classes; got {value!r}"
         )
     pair: tuple[float, float] = rates
     return pair
@@ -230,3 +233,15 @@ def check_range(
             f"{left_out if others.min() < 0 else ''}"
         )
     return False
+
+
+def check_train(train: Any, argument: str) -> None:
+    """Raise if an entry of a list, which should be a single spike train, is a list of trains."""
+    if isinstance(train, list | tuple) and any(
+        isinstance(times, list | tuple) or getattr(times, "ndim", 0) for times in train
+    ):
+        raise ValueError(
+            f"{argument} holds several trains, but must hold the spike times of a single train. "
+            "From a list trials[trial][neuron], select one trial, as in trials[0], or one neuron, "
+            "as in [trial[0] for trial in trials]"
+        )

@@ -16,7 +16,7 @@ UNMATCHED = 3.0  # above 2, which is the cost of a deletion and an insertion
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
-    """Return ``abs(a - b)`` with derivative 0 at 0, where the libraries give different values."""
+    """Return ``abs(a - b)``, with a derivative of 0 at 0, where the libraries disagree."""
     difference = a - b
     return difference * sign(adapter, difference)
 
@@ -70,7 +70,7 @@ def pad_unmatched(
     xp, both = adapter.xp, (x.times, y.times)
     latest = xp.maximum(*(xp.max(xp.abs(replace_padding(adapter, times, 0.0))) for times in both))
     limit = adapter.scalar(latest, float(xp.finfo(latest.dtype).max))
-    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # twice, because of rounding
+    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # the factor leaves room for rounding
     longer = x.times.shape[-1] - y.times.shape[-1]
     added = abs(longer) - xp.abs(longer - surplus)
     times_x, times_y = (replace_padding(adapter, times, beyond) for times in both)
@@ -162,7 +162,7 @@ class EditTable(NamedTuple):
         return (of_last, of_match, gradient + step.scattered(xp, moved, self.x)), None
 
     def _start_and_steps(self) -> tuple[tuple[Array, Array], Any]:
-        """Return the first two anti-diagonals, the first without its last entry, and all steps.
+        """Return the initial `corner` and `last`, and all steps.
 
         If the library compiles a single step function, the arrays have the same shape at every
         step. Entries outside the table are then infinite, or no entry of the table uses them.
@@ -205,7 +205,7 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, entry: Any) -> "Step":
-        """Return a step, which may be given by its window alone."""
+        """Return `entry` as a step. It may be a step, or the window of a step."""
         return entry if isinstance(entry, cls) else cls(entry)
 
     def matched(self, x: Array) -> Array:

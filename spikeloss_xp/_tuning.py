@@ -13,7 +13,7 @@ CHUNK = 1 << 18
 # AUTOGRAD_CHUNK is used for PyTorch. Filters and losses took 1.03 to 1.17 times as long with
 # chunks half as large, and 1.5 to 1.7 times as long with chunks twice as large.
 AUTOGRAD_CHUNK = 1 << 19
-COMPILED_CHUNK = 1 << 20  # for losses that JAX compiles
+COMPILED_CHUNK = 1 << 20  # used for losses that JAX compiles
 # The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Doing so
 # took 1.3 times as long as without chunks for 2.6e6 entries, and 0.4 times as long for 3.2e6.
 COMPILED_LARGE = 3 << 20
@@ -21,13 +21,13 @@ COMPILED_LARGE = 3 << 20
 # distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
 # factor is 2.2.
 PAIRS_CHUNK = 1 << 22
-EDITS_CHUNK = 1 << 16  # for an anti-diagonal of the table of edit costs
+EDITS_CHUNK = 1 << 16  # used for the anti-diagonals of the table of edit costs
 
-# PyTorch in eager mode.
-CHUNKED_FILTER = 1 << 17  # the smallest number of entries for which chunks are worthwhile
+# PyTorch in eager mode: the smallest number of entries for which a filter is computed in chunks.
+CHUNKED_FILTER = 1 << 17
 
-# The block filter.
-# The longest window that is summed by one matrix product per block, and the steps per block.
+# The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per
+# block, and WINDOW_BLOCK is the number of steps in each of these blocks.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32
 # JAX on a CPU sums along the first axis by matrix products if it computes at least this many sums.
 WIDE_SUM = 1 << 15
@@ -38,7 +38,7 @@ FEW_BLOCKS = 10
 # 200 trains, doing so made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
 ONE_MATRIX = 64  # the longest duration for one matrix: longer sums have larger rounding errors
-NEARBY = 256  # replaces CARRIED where each block receives the sums of only a few blocks
+NEARBY = 256  # used instead of CARRIED if each block receives the sums of only a few blocks
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # the largest number of sums that one matrix carries to later blocks
 CACHED_BYTES = 1 << 25  # the limit on the memory for cached matrices

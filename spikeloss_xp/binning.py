@@ -82,7 +82,8 @@ def bin_spikes(
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.bin_spikes(np.asarray([0.3, 0.05, 0.32]), [1, 0, 1], neurons=2, steps=5, time_step=0.1)
+    >>> times = np.asarray([0.3, 0.05, 0.32])
+    >>> sx.bin_spikes(times, [1, 0, 1], neurons=2, steps=5, time_step=0.1)
     array([[1., 0., 0., 0., 0.],
            [0., 0., 0., 2., 0.]])
     """
@@ -121,7 +122,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
     if not (has_unit(values) and has_unit(time_step)):
         names = (argument, "time_step") if has_unit(values) else ("time_step", argument)
         raise TypeError(
-            f"{names[0]} has a unit and {names[1]} has none: give both a unit, or give neither one"
+            f"{names[0]} has a unit but {names[1]} does not: give both of them a unit, or neither"
         )
     if hasattr(values, "magnitude"):  # a neo spike train holds more than its times
         values = values.magnitude * values.units
@@ -134,7 +135,8 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
         ratio + 1.0  # raises if the ratio still has a physical dimension
     except Exception as error:  # each library raises its own error
         raise TypeError(
-            f"{argument} must have a unit that converts to that of time_step, {time_step}: {error}"
+            f"{argument} must have a unit that converts to the unit of time_step={time_step}: "
+            f"{error}"
         ) from error
     numbers = np.asarray(getattr(ratio, "magnitude", ratio), np.float64)
     return numbers if numbers.ndim else float(numbers)
@@ -242,6 +244,8 @@ def _of_each_neuron(
         raise ValueError(
             f"times must hold one array for each of the {neurons} neurons; got {len(times)}"
         )
+    for i, own in enumerate(times):
+        _checks.check_train(own, f"times[{i}]")
     like = next((own for own in times if find_adapter(own) is not None), times[0])
     adapter = adapter_of(like, "times[0]")
     columns = []

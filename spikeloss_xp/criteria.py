@@ -31,7 +31,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``, with derivative 0 at 0. The `abs` of different libraries disagree there."""
+    """Return ``|u|``, with a derivative of 0 at 0, where the libraries' derivatives disagree."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
@@ -254,8 +254,9 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
     excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
     if q is not None:
-        # Exclude the label, whose gradient would be a small difference between large numbers, and
-        # the products of 0 and minus infinity. XLA sums a selection in half the time.
+        # Two kinds of entries are excluded: the label, because its gradient would be a small
+        # difference between large numbers, and products of 0 and minus infinity. Excluding them by
+        # a selection also halves the time that XLA takes for the sum.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)
@@ -310,14 +311,14 @@ def outside_rates(
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return the distance of roots above a bound, or below it as negative numbers."""
+        """Return the signed distance of roots from a bound, or 0 on its permitted side."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # This form of the difference between the roots is exact at 0 and precise near 0.
         distance = (n - bound) / (u + at_bound)
         inside = distance <= 0 if above else distance >= 0
         if class_mask is not None:
             inside = inside | ~class_mask
-        return xp.where(inside, adapter.operand(n, 0.0), distance)  # propagates NaN
+        return xp.where(inside, adapter.operand(n, 0.0), distance)  # this propagates NaN
 
     excess = beyond(n, u, highest, above=True)
     if xp.isdtype(label.dtype, "real floating"):
@@ -349,7 +350,7 @@ def weighted_binary_cross_entropy(
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # odds against the class; cannot overflow
+        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against the class cannot overflow
         p = 1 / (1 + odds)
         derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
         # As in `binary_cross_entropy`, the derivative is NaN wherever the term is NaN.
@@ -369,7 +370,7 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # odds against the class; cannot overflow
+        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against the class cannot overflow
         # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
         derivative = (other - target * odds) / (1 + odds)
         # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
@@ -415,7 +416,7 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
         terms = rate - n * u
     else:
         none = (n == 0) & (u == -math.inf)  # 0 times infinity is NaN
-        # NumPy would warn of it. Compilers generate faster code if the selection comes last.
+        # NumPy would warn about this product. Compilers prefer the selection to come last.
         terms = xp.where(none, 0.0, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
     return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -468,14 +469,16 @@ def _by_logaddexp(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullb
 
 
 def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:
-    """Return ``r`` with ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is.
+    """Return ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is a spike.
 
-    For small rates, the logarithm is ``u + log((1 - exp(-r)) / r)``, so that a rate may underflow.
+    For small rates, the logarithm is computed as ``u + log((1 - exp(-r)) / r)``, which is accurate
+    even if the rate underflows.
     Each function is evaluated only in the range where its derivative is finite.
     """
     xp, own = adapter.xp, spike != 0
     tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 2.0, 7.0))
-    u = xp.where(own, xp.minimum(u, most), u) + 0 * spike  # exp(-exp(7)) is 0; propagates NaN
+    # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
+    u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
     # Neither limit is 1, because at a tie a minimum or maximum would have half of the derivative.
@@ -504,5 +507,5 @@ def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -
 
 
 def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
-    """Return the logits, and for masked classes a number so low that its exponential is 0."""
+    """Return the logits, with masked logits replaced by a number whose exponential is 0."""
     return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

@@ -151,7 +151,7 @@ class BinaryScores(ClassScores):
 
 
 def most_probable(classes: Axis, q: Array) -> Labels:
-    """Return the most probable class of each row as its label; rows of zeros are ignored."""
+    """Return the most probable class of each row as its label. Rows of zeros are ignored."""
     unlabelled = ~classes.any(~(q <= 0))
     return Labels(classes.argmax(q), None, ~classes.any(q != q), unlabelled)
 
@@ -326,7 +326,7 @@ class Predictor(ABC):
     def confusion(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
-        """Count how often each class is predicted for each label, and return the confusion matrix.
+        """Return the confusion matrix, which counts each pair of a label and a predicted class.
 
         The matrices of several batches can be summed. The accuracy and other metrics can then be
         computed from the sum: if `m` is the matrix, ``m.diagonal() / m.sum(1)`` is the fraction of

@@ -110,7 +110,7 @@ class Reading(NamedTuple):
     class_mask: Array | None = None
 
     def per_class(self, values: PerClass) -> Any:
-        """Return a number unchanged, and a tuple of class values as an array that fits `u`."""
+        """Return a number unchanged, or class values as an array that broadcasts to `u`."""
         if not isinstance(values, tuple):
             return values
         numbers = self.adapter.constants(values, self.u)
@@ -120,7 +120,7 @@ class Reading(NamedTuple):
         """Return the readings with masked entries replaced by 1, and masked counts by infinity.
 
         The masked terms and their derivatives are then finite for every criterion, because 1 is a
-        valid reading for each criterion, and no spike seems to be missing.
+        valid reading for each criterion, and because an infinite count is never too small.
         """
         adapter = self.adapter
         counts = None if self.counts is None else adapter.shielded(self.counts, mask, math.inf)
@@ -138,8 +138,8 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
         # A spike at t is counted in the windows that end at t, ..., t + W - 1, so the adjoint sums
-        # their cotangents. It sums fewer near the end, because the last window ends at the last
-        # step.
+        # the cotangents of these windows. Near the end, there are fewer of them, because the last
+        # window ends at the last step.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None

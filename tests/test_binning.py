@@ -162,7 +162,7 @@ def test_times_with_a_unit_are_multiples_of_the_bins():
     for start, expected in ((0, [0, 1, 0, 0, 1]), (Milliseconds(0.5), [1, 0, 0, 1, 0])):
         spikes = sx.bin_spikes(Milliseconds([2.25, 0.75]), [0, 0], **bins, start=start)
         assert spikes.tolist() == [expected]
-    with pytest.raises(TypeError, match="time_step has a unit and start has none"):
+    with pytest.raises(TypeError, match="time_step has a unit but start does not"):
         sx.bin_spikes(Milliseconds([2.25]), [0], **bins, start=0.5)
 
 
@@ -181,6 +181,11 @@ def test_times_with_a_unit_are_multiples_of_the_bins():
         ({"times": TIMES > 0}, TypeError, "times must be real floating-point or integer; got bool"),
         ({"times": TIMES.tolist()}, TypeError, "times must be one array of shape [spike] if"),
         ({"times": [*OF_EACH[:2], [9.0]], **NO_NEURON}, ValueError, "times[2][0] is 9.0"),
+        (
+            {"times": [[TIMES, TIMES[1:]]] * 3, **NO_NEURON},
+            ValueError,
+            "times[0] holds several trains",
+        ),
         ({"times": [[0.0]] * 3, **NO_NEURON}, TypeError, "times[0] must be an array from a"),
         ({"time_step": 0}, ValueError, "time_step must be above 0; got 0"),
         ({"binary": 1}, TypeError, "binary must be True or False; got 1"),

@@ -77,7 +77,7 @@ def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []
 
 
-@pytest.mark.filterwarnings("ignore:no spike of the batch is before")
+@pytest.mark.filterwarnings("ignore:no spike in the batch is before")
 @pytest.mark.parametrize(("code", "case"), FAULTY, ids=str)
 def test_mistake_is_the_first_finding(code, case):
     report = report_of(case)
@@ -96,7 +96,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
 
-@pytest.mark.filterwarnings("ignore:no spike of the batch is before")
+@pytest.mark.filterwarnings("ignore:no spike in the batch is before")
 def test_findings_are_those_of_numpy_on_each_library(backend):
     cases = [*diagnoses.HEALTHY, *(case for _, case in FAULTY)]
     # JAX compiles each operation for each shape, which takes much memory.
@@ -171,10 +171,11 @@ def test_graph_and_gradient_of_a_tensor_stay_as_they_are(dtype):
     ("spikes", "label", "options", "seen"),
     [
         (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {},
-         "100% of the values are fractions or below 0, from -1 to 1"),
+         "100% of the values are fractional or negative (values range from -1 to 1)"),
         (FRESH, 0 * LABEL + 2, {}, "all 24 labels are 2"),
-        (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)}, "lengths are at most 2 of 20 steps"),
-        (FRESH, LABEL % 2, {}, "the largest label is 1, of 4 classes"),
+        (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)},
+         "lengths are at most 2, but there are 20 steps"),
+        (FRESH, LABEL % 2, {}, "the largest label is 1, but there are 4 classes"),
         (FRESH, LABEL % 2 * 2, {}, "no sample has label [1, 3]"),
     ],
 )  # fmt: skip
@@ -281,6 +282,17 @@ def test_gradients_of_several_libraries_and_nested_containers_keep_their_order()
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:no spike in the batch")
+def test_advice_for_spike_times_does_not_mention_surrogates():
+    loss, silent = sx.times.CrossEntropy(silent_time=9.0, temperature=1.0), np.full((4, 3), np.inf)
+    gradients = diagnoses.gradients(0.0, 0.0)
+    report = sx.diagnose(loss, silent, [0, 1, 2, 0], hidden=[silent], gradients=gradients)
+    codes = [finding.code for finding in report.findings]
+    assert {"silent-hidden", "silent-output", "no-gradient"} <= set(codes)
+    assert "penalty" in report.findings[codes.index("silent-output")].remedy
+    assert not any("surrogate" in x.why + x.remedy for x in report.findings)
+
+
 def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     silent, hidden = 0 * FRESH, [WIDE]
     alone = sx.diagnose(LOSS, silent, LABEL, hidden=hidden).findings[0]
@@ -295,6 +307,7 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     assert [(x.code, x.severity) for x in report.findings] == [
         ("silent-output", "problem"), ("no-gradient", "problem"),
     ]  # fmt: skip
+    assert "Pass gradients" not in report.findings[0].remedy
 
 
 def test_layers_are_in_order_from_input_to_output():
@@ -320,7 +333,8 @@ def test_layers_are_in_order_from_input_to_output():
         ((0.0,) * 5, "0.weight, 1.weight, 2.weight and 2 more have no gradient",
          tuple(f"{i}.weight" for i in range(5))),
         ((1e-20, 2e-8), "no gradient is larger than 2.0e-08", ("0.weight", "1.weight")),
-        ((1e-6, 1e-3), "the gradient of 0.weight is 1.0e-06, and that of 1.weight is 1.0e-03",
+        ((1e-6, 1e-3),
+         "the gradient of 0.weight is 1.0e-06, and the gradient of 1.weight is 1.0e-03",
          ("0.weight",)),
         ((20.0, 310.0), "the gradient of 1.weight is 3.1e+02", ("1.weight",)),
         ((np.nan, 1.0), "NaN or infinity in the gradient of 0.weight, 0.bias",
@@ -433,7 +447,7 @@ def test_temperature_has_no_unit():
         assert codes(sx.diagnose(loss, 3 * temperature * POTENTIALS, LABEL)) == []
 
 
-@pytest.mark.filterwarnings("ignore:no spike of the batch is before")
+@pytest.mark.filterwarnings("ignore:no spike in the batch is before")
 def test_remedy_names_only_options_of_the_loss():
     loss = sx.times.CrossEntropy(silent_time=20.0)
     report = sx.diagnose(loss, np.full_like(FIRST, np.nan), LABEL)

@@ -22,19 +22,25 @@ def definitions():
             found.append((f"\n\n\n{source}", {node.name}))
         elif isinstance(node, ast.Assign):
             targets = ast.walk(node.targets[0])
-            found.append((f"\n{source}", {x.id for x in targets if isinstance(x, ast.Name)}))
+            found.append(
+                (f"\n{source}", {x.id for x in targets if isinstance(x, ast.Name)})
+            )
     return found
 
 
 def names(source):
     """Return the names in a source text."""
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    return {
+        node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)
+    }
 
 
 def with_copies(text):
     """Return an example with copies of the functions and constants that it uses."""
     found, needed = definitions(), names(BLOCK.sub("", text))
-    while more := set().union(*(names(s) for s, own in found if own & needed)) - needed:
+    while (
+        more := set().union(*(names(s) for s, own in found if own & needed)) - needed
+    ):
         needed |= more
     copies = "".join(source for source, own in found if own & needed)
     return BLOCK.sub(lambda block: f"{block[1]}{copies}\n\n\n{block[2]}", text)

@@ -45,7 +45,9 @@ def evaluate(spikes, target):
     loss = sx.SpikeTime(time_constant=5)
     results = {}
     for name, library in LIBRARIES.items():
-        value, gradient = sx.value_and_grad(loss)(library.asarray(spikes), library.asarray(target))
+        value, gradient = sx.value_and_grad(loss)(
+            library.asarray(spikes), library.asarray(target)
+        )
         results[name] = float(value), np.asarray(gradient)
     return results
 
@@ -66,10 +68,14 @@ def draw(spikes, target, results):
     pictures.raster(raster, spikes[0], target=target[0])
     pictures.names(raster, NEURONS)
     kernel = sx.exponential_kernel(time_constant=5, length=100)
-    read, filtered_target = (sx.causal_filter(trains[0], kernel) for trains in (spikes, target))
+    read, filtered_target = (
+        sx.causal_filter(trains[0], kernel) for trains in (spikes, target)
+    )
     pictures.trace(trace, read, target=filtered_target)
     value, gradient = results["NumPy"]
-    add_up(total, sx.SpikeTime(time_constant=5, reduction="none")(spikes, target), value)
+    add_up(
+        total, sx.SpikeTime(time_constant=5, reduction="none")(spikes, target), value
+    )
     scale = pictures.heat(heat, gradient[0], "").colorbar.ax
     scale.set_yticklabels(["more\nspikes", "0", "fewer\nspikes"])
     for ax in (raster, trace, heat):
@@ -79,7 +85,12 @@ def draw(spikes, target, results):
     for left, right in itertools.pairwise(axes):
         arrow(figure, left, right)
     box = {"facecolor": "#f3f5f8", "edgecolor": "none", "boxstyle": "square,pad=1"}
-    code = {"family": "monospace", "fontsize": 8, "va": "center", "linespacing": 1.75}
+    code = {
+        "family": "monospace",
+        "fontsize": 8,
+        "va": "center",
+        "linespacing": 1.75,
+    }
     figure.text(0.025, 0.16, CODE, bbox=box, **code)
     tabulate(figure, results)
     return figure
@@ -92,8 +103,21 @@ def add_up(ax, terms, value):
     ax.axis("off")
     for row, loss in enumerate(each):
         ax.text(0.8, row, f"{loss:.2f}", ha="right", va="center")
-    ax.plot([0.1, 0.85], [len(each) - 0.5] * 2, color=pictures.GREY, linewidth=1, clip_on=False)
-    ax.text(0.8, len(each) + 0.05, f"{value:.2f}", ha="right", va="center", fontweight="bold")
+    ax.plot(
+        [0.1, 0.85],
+        [len(each) - 0.5] * 2,
+        color=pictures.GREY,
+        linewidth=1,
+        clip_on=False,
+    )
+    ax.text(
+        0.8,
+        len(each) + 0.05,
+        f"{value:.2f}",
+        ha="right",
+        va="center",
+        fontweight="bold",
+    )
 
 
 def arrow(figure, left, right, height=0.947):
@@ -115,7 +139,10 @@ def arrow(figure, left, right, height=0.947):
 def tabulate(figure, results):
     """Write value and gradient of each library, as evaluated by it."""
     _, expected = results["NumPy"]
-    for x, align, title in (0.735, "right", "value"), (0.765, "left", "gradient, in float64"):
+    for x, align, title in (
+        (0.735, "right", "value"),
+        (0.765, "left", "gradient, in float64"),
+    ):
         figure.text(x, 0.28, title, ha=align, style="italic")
     for row, (name, (value, gradient)) in enumerate(results.items()):
         y = 0.205 - 0.075 * row

@@ -14,6 +14,7 @@ from PIL import Image
 import spikeloss_xp as sx
 
 STEPS = 40
+ONE_HOT = np.asarray([[False, True, False, False]])
 LABEL, SEVERAL = np.asarray([1]), np.asarray([[True, True, False, False]])
 FEWER, EARLIER = ["more\nspikes", "0", "fewer\nspikes"], ["later", "0", "earlier"]
 FIRST, LIMITS = np.asarray([[5.0, 4, 10, 36]]), np.asarray([0.06, 0.1])
@@ -36,10 +37,18 @@ COUNTS = SPIKES[0].sum(axis=-1)
 RATES = COUNTS / STEPS
 WINDOW = sx.MovingWindow(10, time_axis=-1).rate(SPIKES)[0]
 LATENCIES = np.where(SPIKES.any(axis=-1), SPIKES.argmax(axis=-1), STEPS)[0]
-FILTERED = [sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS)) for x in (SPIKES, TARGETS)]
+FILTERED = [
+    sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS))
+    for x in (SPIKES, TARGETS)
+]
 OPTIONS = {"reduction": "sum", "time_axis": -1}
-CASES = {  # the loss, its target, the title and values of its reading, and their target values
+# the loss, its target, the title and values of its reading, and their target values
+CASES = {
     "CrossEntropy": (sx.CrossEntropy(time_axis=-1), LABEL, "spike counts", COUNTS),
+    "CrossEntropy-rates": (
+        sx.CrossEntropy(time_axis=-1, rates=(0.25, 0.05)), LABEL, "spike counts", COUNTS,
+        [[2, 10, 2, 2]],
+    ),
     "SquaredError": (
         sx.SquaredError(moving_window=10, **OPTIONS), SIGNAL[None], "moving rates", WINDOW, SIGNAL
     ),
@@ -63,17 +72,35 @@ CASES = {  # the loss, its target, the title and values of its reading, and thei
 
 
 def evaluate(loss, target):
-    """Return the terms of the rows, or of the sample, the value, and the gradient of the rows."""
+    """Return the value, and the gradient of the rows."""
     of_times = isinstance(loss, sx.times.SpikeTime)
-    spikes = times(SPIKES) if of_times else SPIKES
     arguments = () if target is None else (target,)
+    spikes = times(SPIKES) if of_times else SPIKES
     value, gradient = sx.value_and_grad(loss)(spikes, *arguments)
     if of_times:  # a number for each spike, drawn three steps wide
         gradient = sum(np.roll(gradient, step, axis=-1) for step in (-1, 0, 1))
-    if target is None:
-        return (), value, gradient[0]
-    terms = np.asarray(dataclasses.replace(loss, reduction="none")(spikes, *arguments))[0]
-    return terms.reshape(len(terms), -1).sum(-1) if terms.ndim else (), value, gradient[0]
+    return value, gradient[0]
+
+
+def rows_of(loss, target):
+    """Return a part of the loss for each row, and which of the parts add up to the loss."""
+    every = [True] * 4
+    if target is None:  # a penalty on the mean of the rows
+        return [loss(SPIKES[:, [row]]) / 4 for row in range(4)], every
+    if getattr(loss, "rates", None):
+        counts = dataclasses.replace(loss, rates=None)
+        bounds = np.sqrt(STEPS * np.asarray(loss.rates) + 3 / 8)
+        roots = np.sqrt(COUNTS + 3 / 8)
+        missing, surplus = bounds[0] - roots, roots - bounds[1]
+        lack = np.where(ONE_HOT[0], missing, surplus)
+        penalties = loss.rate_weight * np.maximum(lack, 0) ** 2
+        return penalties + np.where(ONE_HOT[0], counts(SPIKES, target), 0), every
+    if isinstance(loss, sx.CrossEntropy | sx.SpikeMax):  # the loss for each label
+        return [loss(SPIKES, [row]) for row in range(4)], ONE_HOT[0]
+    of_times = isinstance(loss, sx.times.SpikeTime)
+    spikes = times(SPIKES) if of_times else SPIKES
+    terms = dataclasses.replace(loss, reduction="none")(spikes, target)[0]
+    return np.reshape(terms, (4, -1)).sum(-1), every
 
 
 def bars(ax, x, targets):
@@ -84,24 +111,50 @@ def bars(ax, x, targets):
         box = {"color": "white", "pad": 0.5}  # over the dashed lines
         ax.text(number + 0.04 * largest, row, f"{number:.3g}", va="center", bbox=box)
     for target in targets:
-        ax.vlines(target, rows - 0.42, rows + 0.42, color=pictures.TARGET, linestyles=(0, (3, 2)))
+        ax.vlines(
+            target,
+            rows - 0.42,
+            rows + 0.42,
+            color=pictures.TARGET,
+            linestyles=(0, (3, 2)),
+        )
     ax.set(xlim=(0, 1.3 * largest), xticks=[], ylim=(len(x) - 0.5, -0.5))
     ax.spines["bottom"].set_visible(False)
 
 
+def add_up(ax, parts, counted, value):
+    """Draw a bar for the part of each row, hollow if it does not count, and their sum."""
+    digits = ".2f" if value > 1 else ".3g"
+    for row, (part, counts) in enumerate(zip(parts, counted, strict=True)):
+        color = pictures.LIGHT if counts else "none"
+        edge = pictures.INK if counts else pictures.GREY
+        ax.barh(row, part, height=0.5, color=color, edgecolor=edge, linewidth=0.8)
+        place = part + 0.04 * max(parts), row
+        ax.text(*place, f"{part:{digits}}", va="center", color=edge)
+    ax.axhline(3.6, 0, 0.9, color=pictures.GREY, linewidth=1, clip_on=False)
+    ax.text(0, 4.2, f"{value:{digits}}", va="center", fontweight="bold")
+    ax.set(xlim=(0, 1.9 * max(parts)), ylim=(3.5, -0.5))
+    ax.axis("off")
+
+
 def draw(loss, target, title, reading, targets=(), *, narrow=False):
     """Return the picture of one loss: four panels in a row, or two below two."""
-    terms, value, gradient = evaluate(loss, target)
+    value, gradient = evaluate(loss, target)
+    parts, counted = rows_of(loss, target)
+    np.testing.assert_allclose(np.sum(parts, where=counted), value)
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9.5})
     if narrow:
         figure, axes = plt.subplots(2, 2, figsize=(4.2, 3.7), dpi=180)
-        figure.subplots_adjust(left=0.15, right=0.98, top=0.93, bottom=0.12, wspace=0.2, hspace=0.5)
+        edges = {"left": 0.15, "right": 0.98, "top": 0.93, "bottom": 0.12}
+        figure.subplots_adjust(**edges, wspace=0.2, hspace=0.5)
         (spikes, read), (heat, total) = axes
+        box = total.get_position()  # beside the labels of the colours
+        total.set_position((box.x0 + 0.13, box.y0, box.width - 0.13, box.height))
     else:
-        figure, axes = plt.subplots(
-            1, 4, figsize=(7, 2.05), dpi=100, width_ratios=(1, 1, 0.36, 1.1)
-        )
-        figure.subplots_adjust(left=0.1, right=0.925, top=0.86, bottom=0.22, wspace=0.24)
+        shape = {"figsize": (7.2, 2.05), "width_ratios": (1, 0.9, 0.6, 1.1)}
+        figure, axes = plt.subplots(1, 4, dpi=200, **shape)
+        edges = {"left": 0.09, "right": 0.925, "top": 0.86, "bottom": 0.22}
+        figure.subplots_adjust(**edges, wspace=0.22)
         spikes, read, total, heat = axes
     circled = title == "filtered"
     labels = [1] if target is LABEL else [0, 1] if target is SEVERAL else []
@@ -112,22 +165,17 @@ def draw(loss, target, title, reading, targets=(), *, narrow=False):
         pictures.trace(read, reading, target=targets)
     else:
         bars(read, reading, targets)
-    for row, term in enumerate([*terms, value]):
-        height, weight = (4.2, "bold") if row == len(terms) else (row, "normal")
-        text = f"{term:.{2 if value > 1 else 4}f}"
-        total.text(0.9, height, text, ha="right", va="center", fontweight=weight)
-    total.axhline(3.6, 0.1, color=pictures.GREY, linewidth=len(terms) / 4, clip_on=False)
-    total.set(xlim=(-1.5 if narrow else 0, 1), ylim=spikes.get_ylim())
-    total.axis("off")
+    add_up(total, parts, counted, value)
     scale = pictures.heat(heat, gradient, "").colorbar.ax
     scale.set_yticklabels(EARLIER if isinstance(loss, sx.times.SpikeTime) else FEWER)
-    first = "spikes and target" if circled else "spikes and label" if labels else "spikes"
-    for ax, text in ((spikes, first), (read, title), (heat, "gradient")):
+    of_class = "spikes and label" if labels else "spikes"
+    first = "spikes and target" if circled else of_class
+    titles = first, title, "loss", "gradient"
+    for ax, text in zip((spikes, read, total, heat), titles, strict=True):
         ax.set_title(text)
-    total.set_title("loss", loc="right" if narrow else "left")
     for ax in (spikes, heat, *[read] * (np.ndim(reading) == 2)):
         ax.set(xlabel="time (steps)", xticks=(0, 20))
-    for ax in (read, total, heat):
+    for ax in (read, heat):
         ax.set_yticks([])
     for ax in (spikes, heat) if narrow else (spikes,):
         pictures.names(ax, [f"neuron {row}" for row in range(4)])
@@ -136,7 +184,6 @@ def draw(loss, target, title, reading, targets=(), *, narrow=False):
     return figure
 
 
-ONE_HOT = np.asarray([[False, True, False, False]])
 TABLE = (  # of the page "Which loss": name, options, loss and target
     ("CrossEntropy", "counts", sx.CrossEntropy(time_axis=-1), LABEL),
     (
@@ -163,8 +210,9 @@ TABLE = (  # of the page "Which loss": name, options, loss and target
     ("SparsityEnforcer", "0.05", sx.SparsityEnforcer(0.05, time_axis=-1), None),
 )  # fmt: skip
 KEY = (
-    "Gradient: blue where one more spike lowers the loss,{0}orange where it raises the loss.\n"
-    "times.SpikeTime: orange where a spike should come earlier,{0}blue where later."
+    "Gradient: blue where one more spike lowers the loss,{0}orange where it raises "
+    "the loss.\ntimes.SpikeTime: orange where a spike should come earlier,{0}blue "
+    "where later."
 )
 
 
@@ -172,7 +220,8 @@ def compare(columns):
     """Return a picture of all losses on the sample: its spikes, then value and gradient of each."""
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9})
     rows = (1 + len(TABLE)) // columns
-    size = (2.4 * columns, 1.22 * rows + 0.6) if columns > 2 else (4.2, 1.22 * rows + 0.9)
+    width, more = (2.4 * columns, 0.6) if columns > 2 else (4.2, 0.9)
+    size = width, 1.22 * rows + more
     figure, axes = plt.subplots(
         rows, columns, figsize=size, dpi=180, sharex=True, layout="constrained"
     )
@@ -181,10 +230,14 @@ def compare(columns):
     pictures.shade(panels[0], 1)
     panels[0].set_title("spikes and target\n", linespacing=1.4)
     for ax, (name, options, loss, target) in zip(panels[1:], TABLE, strict=True):
-        _, value, gradient = evaluate(loss, target)
+        value, gradient = evaluate(loss, target)
         pictures.heat(ax, gradient, root=True).colorbar.remove()
         ax.set_title(f"{name}\n", linespacing=1.4)
-        line = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+        line = {
+            "xy": (0, 1),
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+        }
         ax.annotate(options, xytext=(0, 4), color=pictures.GREY, **line)
         line |= {"xy": (1, 1), "ha": "right"}
         ax.annotate(f"loss {value:.3g}", xytext=(0, 4), **line)
@@ -195,15 +248,17 @@ def compare(columns):
     for ax in axes[-1]:
         ax.set_xlabel("time (steps)")
     between = " " if columns > 2 else "\n"
-    figure.supxlabel(KEY.format(between), fontsize=8.5, x=0.01, ha="left", linespacing=1.4)
+    figure.supxlabel(
+        KEY.format(between), fontsize=8.5, x=0.01, ha="left", linespacing=1.4
+    )
     return figure
 
 
 def save(figure, path):
     """Write a picture in few colours, so that it is small."""
     figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(256)
-    picture.save(path, optimize=True)
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    picture.quantize(256).save(path, optimize=True)
     plt.close(figure)
 
 

@@ -1,4 +1,4 @@
-"""Drawing functions shared by the examples: rasters, traces and gradients of ``[neuron, time]``.
+"""Drawing functions shared by the examples: rasters, traces and gradients.
 
 All pictures in the documentation use the same colours. Spikes are black, target spikes are green,
 and what the loss reads from the spikes is purple. The gradient is blue where one more spike lowers
@@ -48,19 +48,20 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
-    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
+    """Draw spikes as ticks, and `target` spikes as open circles around them.
 
     `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
@@ -68,7 +69,9 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     neurons, steps = spikes.shape
     if target is not None:
         neuron, step = np.nonzero(target)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
+        ax.scatter(
+            step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4
+        )
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -77,16 +80,18 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
-    by default the largest value. If there are negative values, the lines start in the middle of
-    their rows, otherwise at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value
+    that fills a row, by default the largest value. If there are negative values,
+    the lines start in the middle of their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
     target = x[:0] if target is None else np.asarray(target)
-    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    target = (
+        np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    )
     both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
@@ -104,17 +109,25 @@ def trace(ax, x, *, color=FILTERED, target=None, highest=None):
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw a gradient that is white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient, white at 0, blue below and orange above, with a colour bar.
 
-    With `root`, the colours show the square root of the size, so that small values are visible
-    next to large ones.
+    With `root`, the colours show the square root of the size, so that small values
+    are visible next to large ones.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
     largest = max(float(np.abs(x).max()), 1e-300) if largest is None else largest
-    norm = FuncNorm((_root, _square), -largest, largest) if root else Normalize(-largest, largest)
-    image = ax.imshow(x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest")
-    ax.hlines(np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1)
+    norm = (
+        FuncNorm((_root, _square), -largest, largest)
+        if root
+        else Normalize(-largest, largest)
+    )
+    image = ax.imshow(
+        x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest"
+    )
+    ax.hlines(
+        np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1
+    )
     _rows(ax, neurons, steps)
     ticks = largest * np.asarray([-1, -0.1, 0, 0.1, 1] if root else [-1, 0, 1])
     bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, aspect=9, pad=0.015)
@@ -142,27 +155,33 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    If `room` is false, no space is reserved for the text, because the colour bar of another row has
-    already reserved it.
+    If `room` is false, no space is reserved for the text, because the colour bar of
+    another row has already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
     place |= {"xycoords": ("axes fraction", "data"), "va": "center"}
-    notes += [ax.annotate(text, (1, row), (6, 0), **place) for row, text in enumerate(texts)]
+    notes += [
+        ax.annotate(text, (1, row), (6, 0), **place)
+        for row, text in enumerate(texts)
+    ]
     for note in notes:
         note.set_in_layout(room)
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
+    """Shade a row, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
-    ax.fill_between([first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0)
+    ax.fill_between(
+        [first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0
+    )
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
+    """Give each neuron a row, the first at the top, and each step a place in x."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
-    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+    # and not already named
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):
         ax.yaxis.get_major_locator().set_params(integer=True)

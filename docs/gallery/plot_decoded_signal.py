@@ -59,20 +59,22 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 # sphinx_gallery_end_ignore
 
-torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+# the matrices are small: more threads would wait for one another
+torch.set_num_threads(1)
 
 STEPS, SAMPLES, NEURONS = 200, 12, 100
 rng = np.random.default_rng(0)
@@ -88,7 +90,7 @@ def random_paths():
 
 
 def observed(paths):
-    """Return the spikes of the input neurons while the point moves along the paths."""
+    """Return the input spikes while the point moves along the paths."""
     distance = np.square(paths[:, :, None] - places).sum(axis=-1)
     fires = rng.random(distance.shape) < 0.4 * np.exp(-distance / (2 * 0.35**2))
     return torch.tensor(fires, dtype=torch.float32)
@@ -105,13 +107,17 @@ left.scatter(*places.T, s=12, color=GREY, linewidths=0)
 left.plot(*eight[:, 0].T, color=TARGET, linewidth=2)
 left.set(title="places and test path", aspect="equal", xlabel="x", ylabel="y")
 order = np.argsort(places[:, 0])
-right.scatter(*np.nonzero(test_spikes[:, 0, order].numpy()), s=3, color=SPIKES, linewidths=0)
-right.set(title="input spikes", xlabel="time (steps)", ylabel="neuron, in the order of x")
+right.scatter(
+    *np.nonzero(test_spikes[:, 0, order].numpy()), s=3, color=SPIKES, linewidths=0
+)
+right.set(
+    title="input spikes", xlabel="time (steps)", ylabel="neuron, in the order of x"
+)
 right.set(xlim=(0, STEPS), ylim=(-1, NEURONS))
 describe(
     fig,
-    "Left: a figure of eight among scattered places. Right: the input spikes. First the neurons "
-    "with a large x fire, then those with a small x",
+    "Left: a figure of eight among scattered places. Right: the input spikes. "
+    "First the neurons with a large x fire, then those with a small x",
 )
 
 # %%
@@ -139,7 +145,7 @@ class Fire(torch.autograd.Function):
 
 
 class Decoder(torch.nn.Module):
-    """Map spikes ``[time, sample, neuron]`` to potentials ``[time, sample, coordinate]``."""
+    """Map spikes to potentials, ``[time, sample, coordinate]``."""
 
     def __init__(self):
         super().__init__()
@@ -188,9 +194,14 @@ for step in range(TRAINING + 1):
     value.backward()
     optimiser.step()
 
-errors = {step: loss(x, test_path, where=mask[:, :1]).item() for step, x in decoded.items()}
+errors = {
+    step: loss(x, test_path, where=mask[:, :1]).item() for step, x in decoded.items()
+}
 for step, error in errors.items():
-    print(f"after {step:3} training steps: mean squared error {error:.3f} on the test path")
+    print(
+        f"after {step:3} training steps: "
+        f"mean squared error {error:.3f} on the test path"
+    )
 variance = loss(torch.zeros_like(test_path), test_path, where=mask[:, :1]).item()
 print(f"for the answer 0: {variance:.3f}")
 
@@ -203,7 +214,9 @@ for coordinate, (ax, name) in enumerate(zip(axes, "xy", strict=True)):
     ax.plot(eight[:, 0, coordinate], color=TARGET, linewidth=2, label="target")
     for step, colour in ((0, GREY), (TRAINING, FILTERED)):
         label = f"after {step} training steps" if step else "before training"
-        ax.plot(decoded[step][:, 0, coordinate], color=colour, linewidth=1.4, label=label)
+        ax.plot(
+            decoded[step][:, 0, coordinate], color=colour, linewidth=1.4, label=label
+        )
     ax.axvspan(0, 20, color=LIGHT, linewidth=0, zorder=0)
     ax.set(ylabel=name, xlim=(0, STEPS - 1), ylim=(-1.1, 1.1), yticks=(-1, 0, 1))
 axes[0].annotate("masked", (10, -1), ha="center")
@@ -211,8 +224,8 @@ axes[0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 axes[1].set_xlabel("time (steps)")
 describe(
     fig,
-    "The two coordinates over time. Before training, the decoded lines stay near 0. After "
-    "training, they follow the target with a delay of a few steps",
+    "The two coordinates over time. Before training, the decoded lines stay near "
+    "0. After training, they follow the target with a delay of a few steps",
 )
 
 # %%
@@ -223,12 +236,14 @@ fig, axes = figure(1, len(SHOWN), size=(7, 2.6), sharex=True, sharey=True)
 for ax, (step, x) in zip(axes, decoded.items(), strict=True):
     ax.plot(*eight[:, 0].T, color=TARGET, linewidth=2)
     ax.plot(*x[20:, 0].T, color=FILTERED, linewidth=1.4)
-    ax.set(title=f"{step} steps: error {errors[step]:.3f}", aspect="equal", xlabel="x")
+    ax.set(
+        title=f"{step} steps: error {errors[step]:.3f}", aspect="equal", xlabel="x"
+    )
 axes[0].set_ylabel("y")
 describe(
     fig,
-    "At first, the decoded path is a dot in the centre. At the end, it is a figure of eight like "
-    "the target",
+    "At first, the decoded path is a dot in the centre. At the end, it is a figure "
+    "of eight like the target",
 )
 
 # %%
@@ -248,7 +263,7 @@ for delay in range(0, 9, 2):
 
 
 def filtered(spikes):
-    """Return the filtered spikes of all inputs and a 1, ``[time, sample, neuron + 1]``."""
+    """Return filtered input spikes and a 1, ``[time, sample, neuron + 1]``."""
     traces = sx.causal_filter(spikes.numpy(), 0.8 ** np.arange(50), axis=0)
     return np.concatenate([traces, np.ones_like(traces[..., :1])], axis=-1)[20:]
 

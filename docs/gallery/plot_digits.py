@@ -14,8 +14,8 @@ curves are equal.
 # ----------------
 #
 # scikit-learn provides 1797 images of 8 by 8 pixels. A fifth of them is kept for the test. Each
-# pixel is an input neuron, and darker pixels fire more often: by step t, a pixel has fired floor(t
-# v) times, where v is 0 for white and 1 for black. The spikes are not random.
+# pixel is an input neuron, and pixels with more ink fire more often: by step t, a pixel has fired
+# floor(t v) times, where v is the amount of ink, from 0 to 1. The spikes are not random.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -32,7 +32,12 @@ import numpy as np
 import optax
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FormatStrFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+)
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -68,19 +73,20 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
-    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
+    """Draw spikes as ticks, and `target` spikes as open circles around them.
 
     `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
@@ -88,7 +94,9 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     neurons, steps = spikes.shape
     if target is not None:
         neuron, step = np.nonzero(target)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
+        ax.scatter(
+            step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4
+        )
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -97,23 +105,27 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
+    """Shade a row, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
-    ax.fill_between([first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0)
+    ax.fill_between(
+        [first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0
+    )
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
+    """Give each neuron a row, the first at the top, and each step a place in x."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
-    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+    # and not already named
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):
         ax.yaxis.get_major_locator().set_params(integer=True)
 
 
 # sphinx_gallery_end_ignore
 
-torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+# the matrices are small: more threads would wait for one another
+torch.set_num_threads(1)
 
 pixels, labels = load_digits(return_X_y=True)
 train, test, train_labels, test_labels = train_test_split(
@@ -136,11 +148,14 @@ fig, (left, right) = figure(1, 2, size=(7, 2.9), width_ratios=(1, 1.6))
 left.imshow(test[shown].reshape(8, 8), cmap="gray_r")
 left.set(title=f"a {test_labels[shown]}", xticks=(), yticks=())
 left.spines[:].set_visible(True)
-right.set(title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row")
+right.set(
+    title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row"
+)
 raster(right, test_spikes[:, shown].T, size=0.5)
 describe(
     fig,
-    "A handwritten 3 in 8 by 8 pixels, and its raster, in which dark pixels fire at most steps",
+    "A handwritten 3 in 8 by 8 pixels, and its raster, in which pixels with ink "
+    "fire at most steps",
 )
 
 # %%
@@ -155,7 +170,7 @@ describe(
 
 
 def box(membrane):
-    """Return what stands for the derivative of a spike: 1/4 where it is less than 3 away."""
+    """Return the surrogate derivative: 1/4 less than 3 away from the threshold."""
     return (abs(membrane - 1) < 3) / 4
 
 
@@ -171,7 +186,7 @@ class TorchFire(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        """Return the gradient with respect to the membrane, and none for the slope."""
+        """Return the gradient of the membrane, and none for the slope."""
         return gradient * ctx.slope(*ctx.saved_tensors), None
 
 
@@ -241,7 +256,8 @@ def initial_weights(dtype):
     """Return weights and biases of the two layers."""
     rng = np.random.default_rng(1)
     weights = [
-        rng.normal(0, 0.15, (64, 100)), np.zeros(100), rng.normal(0, 0.1, (100, 10)), np.zeros(10)
+        rng.normal(0, 0.15, (64, 100)), np.zeros(100),
+        rng.normal(0, 0.1, (100, 10)), np.zeros(10),
     ]  # fmt: skip
     return [w.astype(dtype) for w in weights]
 
@@ -263,7 +279,9 @@ def train_torch(loss, dtype="float64", slope=box):
 
     losses = []
     for spikes, labels in batches(dtype):
-        value = loss(network(torch_layer, weights, torch.tensor(spikes), slope), labels)
+        value = loss(
+            network(torch_layer, weights, torch.tensor(spikes), slope), labels
+        )
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -345,7 +363,8 @@ for ax in axes:
     ax.set_xlabel("training step")
 describe(
     fig,
-    "Two falling loss curves. In both, the dashed line of JAX lies on the line of PyTorch",
+    "Two falling loss curves. In both, the dashed line of JAX lies on the line of "
+    "PyTorch",
 )
 
 # %%
@@ -366,9 +385,11 @@ print("              accuracy in         largest relative   output spikes of the
 print("              PyTorch    JAX      difference         test, and that differ")
 for name in losses:
     ours, theirs = in_torch[name], in_jax[name]
-    largest, apart = difference(ours, theirs).max(), np.sum(ours.output != theirs.output)
+    largest = difference(ours, theirs).max()
+    apart = np.sum(ours.output != theirs.output)
     print(
-        f"{name:12}  {accuracy(ours):7.1%}    {accuracy(theirs):5.1%}    {largest:.1e}    "
+        f"{name:12}  {accuracy(ours):7.1%}    {accuracy(theirs):5.1%}    "
+        f"{largest:.1e}    "
         f"{ours.output.sum():15.0f}, {apart}"
     )
     assert largest < 1e-9
@@ -392,8 +413,8 @@ for ax, (name, spikes) in zip(axes, panels.items(), strict=True):
     ax.set(title=name, xlabel="time (steps)", yticks=range(0, 10, 3))
 describe(
     fig,
-    "The labelled neuron fires the most. With CrossEntropy, two other neurons fire too. With "
-    "SpikeRate, four other neurons fire, but less often",
+    "The labelled neuron fires the most. With CrossEntropy, two other neurons fire "
+    "too. With SpikeRate, four other neurons fire, but less often",
 )
 
 # %%
@@ -432,15 +453,28 @@ runs = {
 fig, ax = figure(size=(7, 2.9))
 for name, (ours, theirs, colour) in runs.items():
     largest = np.maximum.accumulate(difference(ours, theirs))
-    ax.step(range(len(largest)), largest, color=colour, linewidth=2, where="post", label=name)
+    ax.step(
+        range(len(largest)),
+        largest,
+        color=colour,
+        linewidth=2,
+        where="post",
+        label=name,
+    )
 ax.axhline(1e-9, color=GREY, linestyle=(0, (3, 2)), label="limit of the runs above")
-ax.set(yscale="log", ylim=(1e-17, 10), yticks=10.0 ** np.arange(-16, 1, 4), xlabel="training step")
+ax.set(
+    yscale="log",
+    ylim=(1e-17, 10),
+    yticks=10.0 ** np.arange(-16, 1, 4),
+    xlabel="training step",
+)
 ax.set_title("largest relative difference of PyTorch and JAX so far")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 describe(
     fig,
-    "In float64 with the box, the difference stays at the size of rounding. In float32, and in "
-    "float64 with the smooth curve, it jumps to more than 1e-5 at some step",
+    "In float64 with the box, the difference stays at the size of rounding. In "
+    "float32, and in float64 with the smooth curve, it jumps to more than 1e-5 at "
+    "some step",
 )
 
 for name, (ours, theirs, _) in runs.items():
@@ -448,7 +482,10 @@ for name, (ours, theirs, _) in runs.items():
     parted = apart > 1000 * np.finfo(name[:7]).eps
     when = f"at step {np.argmax(parted)}" if parted.any() else "never"
     accuracies = f"{accuracy(ours):.1%} and {accuracy(theirs):.1%}"
-    print(f"{name:15}  part {when:11}  by {apart.max():.0e} at most; accuracy {accuracies}")
+    print(
+        f"{name:15}  part {when:11}  by {apart.max():.0e} at most; "
+        f"accuracy {accuracies}"
+    )
 
 # %%
 # Rounding errors of float64 stay below 1e-14, whereas a single different spike causes a difference

@@ -66,14 +66,15 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -105,7 +106,9 @@ for ax, name, (spikes, level) in zip(axes, NAMES, recordings, strict=True):
     ax.vlines(np.nonzero(spikes[1000:1300])[0], 19, 24, color=SPIKES, linewidth=1.4)
     ax.set(title=f"{name}: spikes (top) and sound level", ylabel="level (dB)")
 axes[-1].set_xlabel("time (ms)")
-describe(fig, "The sound level goes up and down, and a spike follows most of its peaks")
+describe(
+    fig, "The sound level goes up and down, and a spike follows most of its peaks"
+)
 
 # %%
 # What recordings without repetitions can tell
@@ -123,8 +126,10 @@ WIDTH, HOP, DELAY = 50, 10, 6  # ms
 
 
 def cut(spikes, level):
-    """Return the responses and sounds, ``[window, time]``, and the second of each window."""
-    starts = [s + i for s in range(0, STEPS, 1000) for i in range(HOP, 1001 - WIDTH, HOP)]
+    """Return responses and sounds, ``[window, time]``, and each window's second."""
+    starts = [
+        s + i for s in range(0, STEPS, 1000) for i in range(HOP, 1001 - WIDTH, HOP)
+    ]
     responses = np.stack([spikes[i : i + WIDTH] for i in starts])
     sounds = np.stack([level[i - DELAY : i - DELAY + WIDTH] for i in starts])
     return responses, sounds, np.asarray(starts) // 1000
@@ -149,7 +154,7 @@ NEIGHBOURS = 30
 
 
 def decode(distances, sounds, seconds):
-    """Return the sounds that are predicted from the nearest windows of other seconds."""
+    """Return the sounds predicted from the nearest windows of other seconds."""
     distances = np.where(seconds[:, None] == seconds, np.inf, distances)
     nearest = np.argpartition(distances, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
     return sounds[nearest].mean(axis=1)
@@ -162,7 +167,10 @@ def explained(sounds, predicted):
 
 windows = [cut(*recording) for recording in recordings]
 matrices = [
-    {tau: sx.distances.van_rossum(responses, time_constant=tau) for tau in TIME_CONSTANTS}
+    {
+        tau: sx.distances.van_rossum(responses, time_constant=tau)
+        for tau in TIME_CONSTANTS
+    }
     for responses, _, _ in windows
 ]
 
@@ -172,19 +180,24 @@ fig, ax = figure(size=(7, 3.4))
 for name, color, matrix, (_, sounds, seconds) in zip(
     NAMES, (TEAL, PINK), matrices, windows, strict=True
 ):
-    scores = [explained(sounds, decode(matrix[tau], sounds, seconds)) for tau in TIME_CONSTANTS]
+    scores = [
+        explained(sounds, decode(matrix[tau], sounds, seconds))
+        for tau in TIME_CONSTANTS
+    ]
     best = int(np.argmax(scores))
     print(f"{name}: best at {TIME_CONSTANTS[best]} ms, {scores[best]:.3f} explained")
     ax.semilogx(TIME_CONSTANTS, scores, marker="o", color=color, label=name)
 ax.axhline(0, color=GREY, linewidth=1)
-ax.set(xticks=TIME_CONSTANTS, xticklabels=TIME_CONSTANTS, xlabel="time constant (ms)")
+ax.set(
+    xticks=TIME_CONSTANTS, xticklabels=TIME_CONSTANTS, xlabel="time constant (ms)"
+)
 ax.minorticks_off()
 ax.set(title="variance of the sound level that the nearest responses explain")
 ax.legend()
 describe(
     fig,
-    "The curve for the noise up to 200 Hz has a peak at 3 ms. The curve for the noise up to 800 Hz "
-    "stays near 0",
+    "The curve for the noise up to 200 Hz has a peak at 3 ms. The curve for the "
+    "noise up to 800 Hz stays near 0",
 )
 
 # %%
@@ -204,7 +217,10 @@ for second in range(10):
     train = seconds != second
     inside = np.ix_(train, train)
     scores = [
-        explained(sounds[train], decode(matrices[0][tau][inside], sounds[train], seconds[train]))
+        explained(
+            sounds[train],
+            decode(matrices[0][tau][inside], sounds[train], seconds[train]),
+        )
         for tau in TIME_CONSTANTS
     ]
     chosen.append(TIME_CONSTANTS[np.argmax(scores)])
@@ -248,14 +264,17 @@ else:
 WIDTH, HOP, TIME_CONSTANT, CLUSTERS = 20, 20, 3, 8
 
 pieces = [cut(*recording) for recording in recordings]
-responses, sounds, seconds = (np.concatenate(both) for both in zip(*pieces, strict=True))
+responses, sounds, seconds = (
+    np.concatenate(both) for both in zip(*pieces, strict=True)
+)
 noise = np.repeat([0, 1], [len(piece[0]) for piece in pieces])  # an index into NAMES
 
 distances = sx.distances.van_rossum(responses, time_constant=TIME_CONSTANT)
 tree = linkage(squareform(distances), "ward")
 cluster = fcluster(tree, CLUSTERS, "maxclust") - 1
 sizes = np.bincount(cluster)
-order = np.lexsort((responses.argmax(axis=1), cluster))  # by first spike in each cluster
+# by first spike in each cluster
+order = np.lexsort((responses.argmax(axis=1), cluster))
 
 # %%
 
@@ -263,7 +282,11 @@ fig, (left, right) = figure(1, 2, size=(7, 3.6), width_ratios=(1, 1.25))
 row, step = np.nonzero(responses[order])
 color = np.where(cluster[order][row] % 2, GREY, SPIKES)
 left.scatter(step, row, s=7, marker="s", linewidths=0, c=color)
-left.set(title="spikes", xlabel="time in the window (ms)", yticks=np.cumsum(sizes) - sizes / 2)
+left.set(
+    title="spikes",
+    xlabel="time in the window (ms)",
+    yticks=np.cumsum(sizes) - sizes / 2,
+)
 left.set(xlim=(-0.5, WIDTH - 0.5), ylim=(len(order) - 0.5, -0.5))
 left.set_yticklabels([f"cluster {number + 1}" for number in range(CLUSTERS)])
 member = np.eye(CLUSTERS)[cluster]
@@ -271,7 +294,9 @@ between = member.T @ distances @ member / np.outer(sizes, sizes)
 right.imshow(between, cmap="YlGnBu")
 for pair, mean in np.ndenumerate(between):
     color = "white" if mean > 1.4 else INK
-    right.text(*pair, f"{mean:.1f}", ha="center", va="center", color=color, fontsize="small")
+    right.text(
+        *pair, f"{mean:.1f}", ha="center", va="center", color=color, fontsize="small"
+    )
 right.set(title="mean distance of clusters", xlabel="cluster")
 right.set(xticks=range(CLUSTERS), xticklabels=range(1, CLUSTERS + 1))
 right.set(yticks=range(CLUSTERS), yticklabels=range(1, CLUSTERS + 1))
@@ -279,8 +304,8 @@ for ax in (left, right):
     ax.tick_params(length=0)
 describe(
     fig,
-    "Within each cluster, the spikes have similar times. The smallest mean distances are within "
-    "clusters",
+    "Within each cluster, the spikes have similar times. The smallest mean "
+    "distances are within clusters",
 )
 
 # %%
@@ -294,18 +319,33 @@ fig, axes = figure(2, CLUSTERS // 2, size=(7, 4.2), sharex=True, sharey=True)
 for number, ax in enumerate(axes.flat):
     for value, color in enumerate((TEAL, PINK)):
         members = (cluster == number) & (noise == value)
-        ax.plot(sounds[members].mean(axis=0), color=color, linewidth=1.5, label=NAMES[value])
+        ax.plot(
+            sounds[members].mean(axis=0),
+            color=color,
+            linewidth=1.5,
+            label=NAMES[value],
+        )
     rate = responses[cluster == number].mean(axis=0)
-    ax.bar(range(WIDTH), 8 * rate, bottom=-10, width=1, color=GREY, alpha=0.5, label="spikes")
+    ax.bar(
+        range(WIDTH),
+        8 * rate,
+        bottom=-10,
+        width=1,
+        color=GREY,
+        alpha=0.5,
+        label="spikes",
+    )
     ax.axhline(0, color=GREY, linewidth=0.6)
     ax.set(title=f"cluster {number + 1}", ylim=(-10, 6))
 fig.supxlabel("time in the window (ms)", fontsize="medium")
 fig.supylabel("mean level (dB)", fontsize="medium")
-fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+fig.legend(
+    *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3
+)
 describe(
     fig,
-    "The mean sound levels have peaks above the spikes: high peaks for the slower noise, low peaks "
-    "for the faster noise",
+    "The mean sound levels have peaks above the spikes: high peaks for the slower "
+    "noise, low peaks for the faster noise",
 )
 
 # %%
@@ -314,7 +354,10 @@ describe(
 
 for value, name in enumerate(NAMES):
     first, last = ((noise == value) & half for half in (seconds < 5, seconds >= 5))
-    means = [sounds[first & (cluster == number)].mean(axis=0) for number in range(CLUSTERS)]
+    means = [
+        sounds[first & (cluster == number)].mean(axis=0)
+        for number in range(CLUSTERS)
+    ]
     score = explained(sounds[last], np.stack(means)[cluster[last]])
     print(f"{name}: {score:.3f} of the variance explained")
 

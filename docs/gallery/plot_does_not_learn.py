@@ -12,7 +12,7 @@ slope 25, and the weights are those that PyTorch draws, both of which are common
 # The network
 # -----------
 #
-# Each pixel is an input neuron that fires more often the darker it is. A membrane potential is
+# Each pixel is an input neuron that fires more often the more ink it has. A membrane potential is
 # multiplied by 0.9 at each step, and the current is added. At 1 the neuron fires, and 1 is
 # subtracted. Arrays have the axes ``[time, batch, neuron]``. The network returns its output spikes,
 # and the spikes of each hidden layer.
@@ -59,26 +59,28 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 # sphinx_gallery_end_ignore
 
-torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+# the matrices are small: more threads would wait for one another
+torch.set_num_threads(1)
 
 STEPS, TRAINING = 15, 1437
 
 
 class Fire(torch.autograd.Function):
-    """A spike where the potential has reached the threshold, with a fast sigmoid as surrogate."""
+    """A spike at the threshold, with a fast sigmoid as surrogate."""
 
     @staticmethod
     def forward(ctx, above, slope):
@@ -89,7 +91,7 @@ class Fire(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        """Return the gradient with respect to the potential, and none for the slope."""
+        """Return the gradient of the potential, and none for the slope."""
         (above,) = ctx.saved_tensors
         return gradient / (1 + ctx.slope * above.abs()) ** 2, None
 
@@ -102,13 +104,15 @@ class Network(torch.nn.Module):
         torch.manual_seed(0)
         sizes = [64, *[100] * 6, 10]
         self.slope = slope
-        self.layers = torch.nn.ModuleList(map(torch.nn.Linear, sizes[:-1], sizes[1:]))
+        self.layers = torch.nn.ModuleList(
+            map(torch.nn.Linear, sizes[:-1], sizes[1:])
+        )
         with torch.no_grad():
             for layer in self.layers:
                 layer.weight.mul_(scale)
 
     def forward(self, spikes):
-        """Return the output spikes, and a list with the spikes of each hidden layer."""
+        """Return the output spikes, and a list of those of each hidden layer."""
         of_layers = []
         for layer in self.layers:
             potential, fired = 0, []
@@ -168,7 +172,9 @@ def report_of(network):
     spikes, hidden = network(images[:, :128])
     loss(spikes, labels[:128]).backward()
     gradients = {name: p.grad for name, p in network.named_parameters()}
-    return sx.diagnose(loss, spikes, labels[:128], hidden=hidden, gradients=gradients)
+    return sx.diagnose(
+        loss, spikes, labels[:128], hidden=hidden, gradients=gradients
+    )
 
 
 before = report_of(Network(slope=25, scale=1))
@@ -186,7 +192,10 @@ print(before)
 
 curves["slope 1"] = train(Network(slope=1, scale=1))
 wide = report_of(Network(slope=1, scale=1))
-print(f"{curves['slope 1'][-1]:.0%}, and the findings are {[x.code for x in wide.findings]}")
+print(
+    f"{curves['slope 1'][-1]:.0%}, and the findings are "
+    f"{[x.code for x in wide.findings]}"
+)
 
 # %%
 # Second change: larger weights
@@ -209,7 +218,10 @@ for (name, curve), colour in zip(curves.items(), (GREY, GOLD, TEAL), strict=True
     ax.plot([100 * x for x in curve], "o-", color=colour, label=name)
 ax.set(xlabel="epoch", ylim=(0, 100), title="accuracy on the test images (%)")
 ax.legend()
-describe(fig, "Accuracy over five epochs: 8 percent with slope 25, and above 90 with slope 1")
+describe(
+    fig,
+    "Accuracy over five epochs: 8 percent with slope 25, and above 90 with slope 1",
+)
 
 # %%
 
@@ -225,6 +237,9 @@ left.set(title="rate (spikes per step)")
 left.invert_yaxis()
 right.set(title="gradient of the weights (rms)", xscale="log", xlim=(1e-16, 10))
 left.legend(["before", "after"], loc="lower right")
-describe(fig, "Rates and gradients of each layer: 1e-14 to 0 before, and 1e-4 to 0.1 after")
+describe(
+    fig,
+    "Rates and gradients of each layer: 1e-14 to 0 before, and 1e-4 to 0.1 after",
+)
 
 plt.show()

@@ -15,8 +15,8 @@ early it comes.
 # ---------------------
 #
 # The images are the digits of scikit-learn, which have 8 by 8 pixels. A fifth of them is kept for
-# the test. Each pixel is an input neuron that fires at most once. A black pixel fires in the first
-# of 20 steps, an almost white pixel in the last step, and a white pixel not at all.
+# the test. Each pixel is an input neuron that fires at most once. A pixel full of ink fires in the
+# first of 20 steps, a pixel with hardly any ink in the last step, and an empty pixel not at all.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -65,19 +65,20 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
-    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
+    """Draw spikes as ticks, and `target` spikes as open circles around them.
 
     `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
@@ -85,7 +86,9 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     neurons, steps = spikes.shape
     if target is not None:
         neuron, step = np.nonzero(target)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
+        ax.scatter(
+            step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4
+        )
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -94,17 +97,20 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
+    """Shade a row, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
-    ax.fill_between([first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0)
+    ax.fill_between(
+        [first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0
+    )
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
+    """Give each neuron a row, the first at the top, and each step a place in x."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
-    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+    # and not already named
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):
         ax.yaxis.get_major_locator().set_params(integer=True)
 
 
@@ -118,7 +124,7 @@ train, test, train_labels, test_labels = train_test_split(
 
 
 def encode(ink):
-    """Return one spike for each pixel with ink, the earlier the more, ``[time, sample, pixel]``."""
+    """Return spikes ``[time, sample, pixel]``, earlier where there is more ink."""
     step = np.rint((1 - ink) * (STEPS - 1))
     return ((np.arange(STEPS)[:, None, None] == step) & (ink > 0)).astype(np.float32)
 
@@ -132,13 +138,15 @@ fig, (left, right) = figure(1, 2, size=(7, 2.9), width_ratios=(1, 1.6))
 left.imshow(test[shown].reshape(8, 8), cmap="gray_r")
 left.set(title=f"a {test_labels[shown]}", xticks=(), yticks=())
 left.spines[:].set_visible(True)
-right.set(title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row")
+right.set(
+    title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row"
+)
 raster(right, test_spikes[:, shown].T, size=0.9)
 right.set(xticks=range(0, STEPS, 5))
 describe(
     fig,
-    "Left: an image of a 3. Right: its spikes, one for each pixel that is not white. Dark pixels "
-    "fire early",
+    "Left: an image of a 3. Right: its spikes, one for each pixel with ink. "
+    "Pixels with more ink fire earlier",
 )
 
 # %%
@@ -167,7 +175,7 @@ def _(primals, tangents):
 
 
 def layer(current, width):
-    """Return the spikes of neurons with these currents, ``[time, sample, neuron]``."""
+    """Return the spikes for these currents, ``[time, sample, neuron]``."""
 
     def step(state, now):
         membrane, spike = state
@@ -201,7 +209,7 @@ def network(weights, spikes, width):
 
 
 def first_spike(spikes, at_silence=False):
-    """Return the step of each first spike, ``[batch, class]``, with snnTorch's gradient.
+    """Return first spike times, ``[batch, class]``, with snnTorch's gradient.
 
     With `at_silence` the gradient of a silent neuron is -1 at every step.
     """
@@ -226,7 +234,9 @@ def snntorch_loss(at_silence=False):
 losses = {
     "rate": sx.CrossEntropy(time_axis=0, readout="rate", temperature=0.1),
     "snnTorch": snntorch_loss(),
-    "latency": sx.CrossEntropy(time_axis=0, readout="latency", temperature=STEPS / 10),
+    "latency": sx.CrossEntropy(
+        time_axis=0, readout="latency", temperature=STEPS / 10
+    ),
     "slope at silence": snntorch_loss(at_silence=True),
 }
 
@@ -242,7 +252,7 @@ optimiser, labels = optax.adam(0.005), jnp.asarray(train_labels)
 
 
 def initial_weights():
-    """Return weights and biases of the two layers, uniform, with an axis for the networks."""
+    """Return uniform weights and biases of two layers, with an axis for networks."""
     rng = np.random.default_rng(0)
     shapes = (64, HIDDEN), (1, HIDDEN), (HIDDEN, 10), (1, 10)
     return [rng.uniform(-0.25, 0.25, (SEEDS, *s)).astype(np.float32) for s in shapes]
@@ -266,7 +276,7 @@ def epoch(number, width, states, batches):
 
 @jax.jit
 def test_output(weights, width):
-    """Return the output spikes of all networks, ``[network, time, sample, neuron]``."""
+    """Return the output spikes, ``[network, time, sample, neuron]``."""
     return jax.vmap(lambda w: network(w, test_spikes, width))(weights)
 
 
@@ -275,8 +285,12 @@ def trained(name, width=1.0):
     rng = np.random.default_rng(0)
     states = initial_weights(), jax.vmap(optimiser.init)(initial_weights())
     for _ in range(EPOCHS):
-        batches = rng.permutation(len(train_labels))[: len(train_labels) // BATCH * BATCH]
-        states = epoch(list(losses).index(name), width, states, batches.reshape(-1, BATCH))
+        batches = rng.permutation(len(train_labels))[
+            : len(train_labels) // BATCH * BATCH
+        ]
+        states = epoch(
+            list(losses).index(name), width, states, batches.reshape(-1, BATCH)
+        )
     return np.asarray(test_output(states[0], width))
 
 
@@ -295,7 +309,7 @@ first, most = sx.CrossEntropy(time_axis=0, readout="latency"), sx.Rate(time_axis
 
 
 def first_spikes(run):
-    """Return the step of each answer, ``[network, sample]``, and whether it is right."""
+    """Return when each answer comes, ``[network, sample]``, and if it is right."""
     fired = run.any(axis=3)  # [network, time, sample]
     step = np.where(fired.any(axis=1), fired.argmax(axis=1), STEPS)
     right = np.stack([first.predict(spikes) == test_labels for spikes in run])
@@ -303,13 +317,13 @@ def first_spikes(run):
 
 
 def counted(run, steps):
-    """Return how often the highest count of the first steps is right, ``[network]``."""
+    """Return how often the highest count so far is right, ``[network]``."""
     right = np.stack([most(spikes[:steps]) == test_labels for spikes in run])
     return np.mean(right & run[:, :steps].any(axis=(1, 3)), axis=1)
 
 
 def summary(run):
-    """Return the shares of right and of missing answers, and their mean step, ``[network]``."""
+    """Return right and missing answers and their mean step, ``[network]``."""
     step, right = first_spikes(run)
     answered = step < STEPS
     mean_step = np.sum(step * answered, axis=1) / np.maximum(answered.sum(axis=1), 1)
@@ -317,12 +331,15 @@ def summary(run):
 
 
 def table(runs):
-    """Print means over the networks, and the lowest and the highest share of right answers."""
+    """Print means over networks, and the range of the right answers."""
     print("first output spike       right               no answer   mean step")
     for name, run in runs.items():
         right, missing, step = summary(run)
         span = f"({right.min():.0%} to {right.max():.0%})"
-        print(f"{name:22} {right.mean():7.0%} {span:13} {missing.mean():10.0%} {step.mean():11.1f}")
+        print(
+            f"{name:22} {right.mean():7.0%} {span:13} "
+            f"{missing.mean():10.0%} {step.mean():11.1f}"
+        )
 
 
 table(runs)
@@ -330,7 +347,10 @@ by_count = np.stack([counted(runs["rate"], steps) for steps in range(1, STEPS + 
 for step in (3, 8, 19):
     print(f"rate, highest count by step {step}: {by_count[step].mean():.0%} right")
 output_spikes = {name: run.sum() for name, run in runs.items()}
-print("output spikes:", *(f"{name} {number:.0f}" for name, number in output_spikes.items()))
+print(
+    "output spikes:",
+    *(f"{name} {number:.0f}" for name, number in output_spikes.items()),
+)
 
 # %%
 
@@ -341,7 +361,9 @@ for name, run in runs.items():
     accuracy, _, mean_step = summary(run)
     left.scatter(mean_step, accuracy, color=COLOURS[name], zorder=3)
     step, correct = first_spikes(run)
-    curves = np.mean(correct[..., None] & (step[..., None] <= np.arange(STEPS)), axis=1)
+    curves = np.mean(
+        correct[..., None] & (step[..., None] <= np.arange(STEPS)), axis=1
+    )
     right.plot(curves.T, color=COLOURS[name], linewidth=0.7, alpha=0.5)
     right.plot(curves.mean(axis=0), color=COLOURS[name], linewidth=2.2)
 left.set(title="right answers and their latency", ylabel="share of the test images")
@@ -361,10 +383,11 @@ for ax in (left, right):
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 describe(
     fig,
-    "With the latency loss, the first spikes are right for over three in four images, at a mean "
-    "step of 3. With snnTorch's loss, they are right for a third of the images, at a mean step of "
-    "15. With the rate loss, they are right for less than half, at step 0, but its spike counts "
-    "are right for four in five images after 9 steps",
+    "With the latency loss, the first spikes are right for over three in four "
+    "images, at a mean step of 3. With snnTorch's loss, they are right for a third "
+    "of the images, at a mean step of 15. With the rate loss, they are right for "
+    "less than half, at step 0, but its spike counts are right for four in five "
+    "images after 9 steps",
 )
 
 # %%
@@ -388,9 +411,9 @@ for ax, (name, run) in zip(axes, runs.items(), strict=True):
     ax.set(title=name, xlabel="time (steps)", yticks=range(0, 10, 3))
 describe(
     fig,
-    "Output spikes for a 3. With the rate loss, there are many. With snnTorch's loss, the right "
-    "neuron fires once, at step 16. With the latency loss, the right neuron fires at step 1, and a "
-    "few spikes follow later",
+    "Output spikes for a 3. With the rate loss, there are many. With snnTorch's "
+    "loss, the right neuron fires once, at step 16. With the latency loss, the "
+    "right neuron fires at step 1, and a few spikes follow later",
 )
 
 # %%
@@ -405,7 +428,9 @@ describe(
 # To test whether this is the cause, we change only this property of snnTorch's loss, so that its
 # gradient is -1 at every step of a silent neuron:
 
-changed = {name: runs[name] if name in runs else trained(name) for name in list(losses)[1:]}
+changed = {
+    name: runs[name] if name in runs else trained(name) for name in list(losses)[1:]
+}
 table(changed)
 
 # %%
@@ -431,7 +456,7 @@ table(wide)
 
 
 def about(share, text):
-    """Return whether a share is the one in the text, give or take 6 % of the images."""
+    """Return whether a share is the one in the text, within 6 % of the images."""
     return abs(np.mean(share) - text) < 0.06
 
 
@@ -446,7 +471,11 @@ assert 5 < output_spikes["rate"] / output_spikes["latency"] < 7.5
 assert 0.35 < np.mean(summary(runs["snnTorch"])[1]) < 0.55
 assert 2.5 < np.mean(summary(runs["latency"])[2]) < 3.5
 assert np.mean(summary(runs["snnTorch"])[2]) > 12
-for name, text in (("snnTorch", 0.58), ("slope at silence", 0.51), ("latency", 0.73)):
+for name, text in (
+    ("snnTorch", 0.58),
+    ("slope at silence", 0.51),
+    ("latency", 0.73),
+):
     assert about(summary(wide[name])[0], text)
     assert np.mean(summary(wide[name])[1]) < 0.08
 # sphinx_gallery_end_ignore

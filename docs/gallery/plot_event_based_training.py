@@ -65,14 +65,15 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -97,19 +98,24 @@ def draw_samples(rng, size):
     points = rng.random((20 * size, 2))
     points = points[np.hypot(*(points - 0.5).T) <= 0.5]
     labels = classify(points)
-    chosen = np.concatenate([np.flatnonzero(labels == c)[: size // 3] for c in range(3)])
+    chosen = np.concatenate(
+        [np.flatnonzero(labels == c)[: size // 3] for c in range(3)]
+    )
     return points[chosen], labels[chosen]
 
 
 def encode(points):
     """Return the spike times of the five inputs, ``[sample, input]``."""
     x, y = points.T
-    times = 0.15 + 1.85 * np.stack([x, y, 1 - x, 1 - y, np.full(len(x), (0.9 - 0.15) / 1.85)])
+    times = 0.15 + 1.85 * np.stack(
+        [x, y, 1 - x, 1 - y, np.full(len(x), (0.9 - 0.15) / 1.85)]
+    )
     return times.T.astype(np.float32)
 
 
 rng = np.random.default_rng(0)
-(train, train_labels), (test, test_labels) = draw_samples(rng, 2400), draw_samples(rng, 900)
+train, train_labels = draw_samples(rng, 2400)
+test, test_labels = draw_samples(rng, 900)
 train_times, test_times = encode(train), encode(test)
 
 # %%
@@ -130,15 +136,16 @@ train_times, test_times = encode(train), encode(test)
 
 
 def layer(weights, times):
-    """Return the spike times of neurons, ``[sample, neuron]``, for those of their inputs."""
+    """Return spike times, ``[sample, neuron]``, for the times of the inputs."""
     order = jnp.argsort(times, axis=1)
     times = jnp.take_along_axis(times, order, axis=1)
     fired = jnp.isfinite(times)
-    weights = jnp.where(fired[:, :, None], weights[order], 0)  # [sample, input, neuron]
+    # [sample, input, neuron]
+    weights = jnp.where(fired[:, :, None], weights[order], 0)
     z = jnp.exp(jnp.where(fired, times, 0))[:, :, None]
     above, below = jnp.cumsum(weights * z, axis=1), jnp.cumsum(weights, axis=1) - 1
     positive = below > 1e-6
-    # The values 1 and 1e-6 keep NaN out of the gradient of the entries that are not used.
+    # The values 1 and 1e-6 keep NaN out of the gradient of the unused entries.
     spike = jnp.log(jnp.maximum(jnp.where(positive, above, 1), 1e-6))
     spike = spike - jnp.log(jnp.where(positive, below, 1))
     following = jnp.pad(times[:, 1:], ((0, 0), (0, 1)), constant_values=jnp.inf)
@@ -155,7 +162,10 @@ def network(weights, times):
 def initial_weights(rng):
     """Return the weights of the two layers, ``[input, neuron]``."""
     hidden = rng.normal(0.6, 0.8, (5, HIDDEN))
-    return [w.astype(np.float32) for w in (hidden, rng.normal(3, 6, (HIDDEN, 3)) / HIDDEN)]
+    return [
+        w.astype(np.float32)
+        for w in (hidden, rng.normal(3, 6, (HIDDEN, 3)) / HIDDEN)
+    ]
 
 
 # %%
@@ -182,7 +192,8 @@ def by_optax(times, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-times, labels = jnp.asarray([[1.5, 1.8, jnp.inf], [2.1, jnp.inf, 1.9]]), jnp.asarray([0, 1])
+times = jnp.asarray([[1.5, 1.8, jnp.inf], [2.1, jnp.inf, 1.9]])
+labels = jnp.asarray([0, 1])
 for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
     value, gradient = jax.jit(jax.value_and_grad(loss))(times, labels)
     rounded = np.asarray(gradient, float).round(3) + 0.0  # without the sign of 0
@@ -199,7 +210,7 @@ for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
 
 
 def weight_sum_penalty(weights):
-    """Return by how much the sums of weights are too small, added up over all neurons."""
+    """Return by how much the sums of weights are too small, over all neurons."""
     hidden, output = (jnp.sum(w, axis=0) for w in weights)
     return jnp.sum(jnp.maximum(1 - hidden, 0)) + jnp.sum(jnp.maximum(3 - output, 0))
 
@@ -247,12 +258,16 @@ def ttfs_loss(times, labels, tau=TRIAL / 2):
 
 
 def ml_genn_loss(times, labels, hidden, weights, alpha=TRIAL / 300):
-    """Return the loss whose gradients are those of ml_genn, with the temperature 0.1."""
-    passed = jnp.where(hidden < TRIAL, 1 - jnp.exp(jnp.minimum(hidden, TRIAL) - TRIAL), 0)
+    """Return the loss with the gradients of ml_genn, at the temperature 0.1."""
+    passed = jnp.where(
+        hidden < TRIAL, 1 - jnp.exp(jnp.minimum(hidden, TRIAL) - TRIAL), 0
+    )
     potential = of_label(passed @ weights[1], labels)
     spike = of_label(times, labels)
     early = 1.01 * TRIAL - jnp.minimum(spike, TRIAL)
-    term = jnp.where(spike < TRIAL, alpha / early, -alpha / (0.01 * TRIAL) ** 2 * potential)
+    term = jnp.where(
+        spike < TRIAL, alpha / early, -alpha / (0.01 * TRIAL) ** 2 * potential
+    )
     return cross_entropy(times, labels) + term.mean()
 
 
@@ -311,12 +326,14 @@ objectives = {
 
 @jax.jit
 def epoch(index, states, batches):
-    """Train all seeds for an epoch, and return the loss, accuracy and share of silent outputs."""
+    """Train all seeds for an epoch: return loss, accuracy and silent outputs."""
 
     def objective(weights, times, labels):
-        # The index selects the loss at run time, so all runs share one compiled program.
+        # The index selects the loss at run time: all runs share one program.
         spikes = network(weights, times)
-        return jax.lax.switch(index, list(objectives.values()), weights, *spikes, labels)
+        return jax.lax.switch(
+            index, list(objectives.values()), weights, *spikes, labels
+        )
 
     def step(state, batch):
         weights, adam = state
@@ -340,20 +357,25 @@ def train_seeds(index):
     weights = [np.stack(w) for w in zip(*map(initial_weights, rngs), strict=True)]
     states, history = (weights, jax.vmap(optimiser.init)(weights)), []
     for _ in range(EPOCHS):
-        batches = np.stack([rng.permutation(len(train)).reshape(-1, BATCH) for rng in rngs])
+        batches = np.stack(
+            [rng.permutation(len(train)).reshape(-1, BATCH) for rng in rngs]
+        )
         states, quantities = epoch(index, states, batches)
         history.append(quantities)
     return states[0], np.stack(history)
 
 
 runs, weights = {}, {}
-print("accuracy:        mean and deviation, lowest and highest seed   silent   seconds")
+print(
+    "accuracy:        mean and deviation, lowest and highest seed   silent   seconds"
+)
 for index, name in enumerate(objectives):
     begin = time.perf_counter()
     weights[name], runs[name] = train_seeds(index)
     final, silent = runs[name][-1, :, 1], runs[name][-1, :, 2].mean()
     print(
-        f"{name:15}  {final.mean():6.1%} +- {final.std(ddof=1):5.1%}  {final.min():13.1%} "
+        f"{name:15}  {final.mean():6.1%} +- {final.std(ddof=1):5.1%}  "
+        f"{final.min():13.1%} "
         f"{final.max():6.1%}  {silent:18.1%}  {time.perf_counter() - begin:6.1f}"
     )
 
@@ -361,12 +383,19 @@ for index, name in enumerate(objectives):
 # Each line shows the mean over the seeds, and the shaded area extends from the lowest to the
 # highest seed.
 
-titles = {"ttfs_loss": "jaxsnn\nttfs_loss", "CrossEntropy": "CrossEntropy,\ntemperature 0.1"}
-titles |= {name: f"CrossEntropy,\n{name}" for name in ("temperature 0.4", "no penalty")}
+titles = {
+    "ttfs_loss": "jaxsnn\nttfs_loss",
+    "CrossEntropy": "CrossEntropy,\ntemperature 0.1",
+}
+titles |= {
+    name: f"CrossEntropy,\n{name}" for name in ("temperature 0.4", "no penalty")
+}
 fig, axes = figure(4, 3, size=(7, 6.4), sharex=True, height_ratios=(1, 1.2, 1, 1.2))
 columns = np.concatenate([axes[:2].T, axes[2:].T])
 for column, (name, history) in zip(columns, runs.items(), strict=True):
-    for ax, values in zip(column, (history[..., 0], 100 * history[..., 1]), strict=True):
+    for ax, values in zip(
+        column, (history[..., 0], 100 * history[..., 1]), strict=True
+    ):
         epochs, area = np.arange(1, EPOCHS + 1), (values.min(1), values.max(1))
         ax.fill_between(epochs, *area, color=TEAL, alpha=0.25, linewidth=0)
         ax.plot(epochs, values.mean(1), color=TEAL, linewidth=1.8)
@@ -380,9 +409,10 @@ for ax in axes[-1]:
 axes[1, 0].text(EPOCHS, 30, "chance", ha="right", va="top", color=GREY)
 describe(
     fig,
-    "Loss and accuracy per epoch. CrossEntropy at temperature 0.1 and ml_genn's loss exceed 90 % "
-    "with a small spread, and SpikeLatency reaches 80 %. Without the penalty, the lowest accuracy "
-    "stays at chance. With ttfs_loss, the loss falls and the accuracy stays below chance",
+    "Loss and accuracy per epoch. CrossEntropy at temperature 0.1 and ml_genn's "
+    "loss exceed 90 % with a small spread, and SpikeLatency reaches 80 %. Without "
+    "the penalty, the lowest accuracy stays at chance. With ttfs_loss, the loss "
+    "falls and the accuracy stays below chance",
 )
 
 # %%
@@ -410,26 +440,35 @@ describe(
 grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 60)] * 2), axis=-1).reshape(-1, 2)
 inside = np.hypot(*(grid - 0.5).T) <= 0.5
 first_weights = {"untrained": initial_weights(np.random.default_rng(0))}
-first_weights |= {name: [w[0] for w in weights[name]] for name in ("CrossEntropy", "SpikeLatency")}
+first_weights |= {
+    name: [w[0] for w in weights[name]] for name in ("CrossEntropy", "SpikeLatency")
+}
 maps = {"the task": classify(grid)}
 for name, values in first_weights.items():
-    maps[name] = np.asarray(cross_entropy.predict(jax.jit(network)(values, encode(grid))[1]))
+    maps[name] = np.asarray(
+        cross_entropy.predict(jax.jit(network)(values, encode(grid))[1])
+    )
 
 # %%
 
 fig, axes = figure(1, 4, size=(8, 2.25))
 for ax, (name, classes) in zip(axes, maps.items(), strict=True):
     image = np.where(inside, classes, np.nan).reshape(60, 60)
-    ax.imshow(image, origin="lower", extent=(0, 1, 0, 1), cmap=ListedColormap([PALE, TEAL, INK]))
+    ax.imshow(
+        image,
+        origin="lower",
+        extent=(0, 1, 0, 1),
+        cmap=ListedColormap([PALE, TEAL, INK]),
+    )
     ax.images[0].set_clim(-0.5, 2.5)
     ax.set(title=name, xticks=(), yticks=())
     ax.spines[:].set_visible(False)
 describe(
     fig,
-    "Four discs. The first shows the task, with yin, yang and two dots. The untrained network "
-    "predicts yang in most of the disc. The network trained with CrossEntropy shows yin, yang and "
-    "the dots, with ragged borders. The network trained with SpikeLatency merges the dots into one "
-    "band",
+    "Four discs. The first shows the task, with yin, yang and two dots. The "
+    "untrained network predicts yang in most of the disc. The network trained with "
+    "CrossEntropy shows yin, yang and the dots, with ragged borders. The network "
+    "trained with SpikeLatency merges the dots into one band",
 )
 
 # %%

@@ -67,19 +67,20 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
-    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
+    """Draw spikes as ticks, and `target` spikes as open circles around them.
 
     `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
@@ -87,7 +88,9 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     neurons, steps = spikes.shape
     if target is not None:
         neuron, step = np.nonzero(target)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
+        ax.scatter(
+            step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4
+        )
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -102,9 +105,10 @@ def names(ax, labels):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
+    """Give each neuron a row, the first at the top, and each step a place in x."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
-    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+    # and not already named
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):
         ax.yaxis.get_major_locator().set_params(integer=True)
 
 
@@ -119,7 +123,10 @@ DELAY = 8  # steps
 def make(window, rates, rng):
     """Return one second of the model, and one of the recording."""
     slow = 1 + 0.5 * np.sin(2 * np.pi * window / 150)
-    model = rng.random((NEURONS, STEPS), dtype=np.float32) < slow * rates[:, None] / STEPS
+    model = (
+        rng.random((NEURONS, STEPS), dtype=np.float32)
+        < slow * rates[:, None] / STEPS
+    )
 
     neuron, step = np.nonzero(model)
     step = step + rng.integers(-2, 3, step.size)
@@ -144,7 +151,9 @@ def write(model_file, recording_file):
 
 
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-model_file, recording_file = (Path(folder.name) / f"{x}.npy" for x in ("model", "recording"))
+model_file, recording_file = (
+    Path(folder.name) / f"{x}.npy" for x in ("model", "recording")
+)
 write(model_file, recording_file)
 print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
 
@@ -153,7 +162,9 @@ print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
 # at a time when one of them is silent, and later when a second one is late. The circles are the
 # spikes that the model predicts.
 
-model, recording = (np.load(file, mmap_mode="r") for file in (model_file, recording_file))
+model, recording = (
+    np.load(file, mmap_mode="r") for file in (model_file, recording_file)
+)
 three = [SILENT, 30, LATE]
 
 # %%
@@ -166,8 +177,9 @@ for ax, window in zip(axes, (100, 210), strict=True):
     names(ax, [f"neuron {neuron}" for neuron in three])
 describe(
     fig,
-    "From 100 s on, neuron 20 has circles but no spikes. From 210 s on, the spikes of neuron 45 "
-    "come after their circles. Otherwise, spikes and circles nearly coincide",
+    "From 100 s on, neuron 20 has circles but no spikes. From 210 s on, the spikes "
+    "of neuron 45 come after their circles. Otherwise, spikes and circles nearly "
+    "coincide",
 )
 
 # %%
@@ -181,7 +193,7 @@ loss = sx.SpikeTime(time_constant=10, reduction="none")
 
 
 def distances(recorded, modelled):
-    """Return the distance of each neuron in each window, ``[window, neuron]``, in any library."""
+    """Return distances ``[window, neuron]``, in any library."""
     return loss(recorded.astype("float32"), modelled).sum(axis=-1)
 
 
@@ -201,7 +213,7 @@ print(f"late:    {distances(np.roll(lone, DELAY), lone).item():.1f}")
 
 
 def measured(evaluate):
-    """Return what a function returns, and the largest amount allocated meanwhile, in MB."""
+    """Return the result of a function, and the most memory allocated, in MB."""
     tracemalloc.start()
     value = evaluate()
     peak = tracemalloc.get_traced_memory()[1] / 1e6
@@ -231,12 +243,16 @@ def chunks_of(file, windows):
         return np.load(file, mmap_mode="r")[start:stop]
 
     sizes = ((windows,) * (WINDOWS // windows), (NEURONS,), (STEPS,))
-    return da.map_blocks(read, chunks=sizes, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+    return da.map_blocks(
+        read, chunks=sizes, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
+    )
 
 
 def in_chunks(windows):
     """Return the distances, evaluated so many windows at a time."""
-    lazy = distances(chunks_of(recording_file, windows), chunks_of(model_file, windows))
+    lazy = distances(
+        chunks_of(recording_file, windows), chunks_of(model_file, windows)
+    )
     with ProgressBar():
         return lazy.compute(num_workers=2)
 
@@ -250,7 +266,7 @@ for windows in (50, 10):
 
 
 def compare(found):
-    """Print how far distances are from those of NumPy, and stop if that is more than rounding."""
+    """Print the difference from NumPy, and stop if it exceeds rounding."""
     apart = np.max(np.abs(found - at_once)) / np.max(at_once)
     print(f"largest difference, as a fraction of the largest distance: {apart:.0e}")
     assert apart < 1e-6
@@ -301,8 +317,9 @@ for ax, title in zip(axes, titles, strict=True):
     ax.set(title=title, ylabel="neuron")
 describe(
     fig,
-    "The number of spikes shows one dark line, which is neuron 20 from 80 to 120 s. The distance "
-    "shows the same line, and a second one, which is neuron 45 from 180 to 240 s",
+    "The number of spikes shows one line of low numbers, which is neuron 20 from "
+    "80 to 120 s. The distance shows the same line, and a second one, which is "
+    "neuron 45 from 180 to 240 s",
 )
 
 # %%
@@ -314,7 +331,10 @@ usual = np.median(price)
 wrong = price > usual + 12 * np.median(np.abs(price - usual))
 for neuron in np.nonzero(wrong.sum(axis=0) > 10)[0]:
     seconds = np.nonzero(wrong[:, neuron])[0]
-    print(f"neuron {neuron}: {seconds.size} seconds, from {seconds[0]} to {seconds[-1] + 1} s")
+    print(
+        f"neuron {neuron}: {seconds.size} seconds, "
+        f"from {seconds[0]} to {seconds[-1] + 1} s"
+    )
 
 folder.cleanup()
 

@@ -65,14 +65,15 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -83,7 +84,7 @@ TRUE_CHARGE, TRUE_DELAY = 3.0, 8.0  # pC, ms
 
 
 def simulate(trials=12, jitter=2.0, missing=0.05):
-    """Return a current in pA, ``[time]`` in steps of 1 ms, and the spike times of each trial."""
+    """Return a current in pA, ``[time]`` in ms, and spike times of trials."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(1, DURATION))
     noise = sx.causal_filter(noise, sx.exponential_kernel(20, 200))[0]
@@ -109,13 +110,19 @@ def write(path):
     )
     file.add_stimulus_template(
         pynwb.TimeSeries(
-            name="current", data=current, unit="amperes", conversion=1e-12, rate=1000.0
+            name="current",
+            data=current,
+            unit="amperes",
+            conversion=1e-12,
+            rate=1000.0,
         )
     )
     starts = 1.5 * np.arange(len(recorded))
     for start in starts:
         file.add_trial(start_time=start, stop_time=start + DURATION / 1000)
-    spikes = [start + train / 1000 for start, train in zip(starts, recorded, strict=True)]
+    spikes = [
+        start + train / 1000 for start, train in zip(starts, recorded, strict=True)
+    ]
     file.add_unit(spike_times=np.concatenate(spikes))
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(file)
@@ -132,14 +139,18 @@ def write(path):
 
 
 def read(path):
-    """Return the current in pA, ``[time]``, and the spike times of each trial in ms."""
+    """Return the current in pA, ``[time]``, and spike times of trials in ms."""
     with pynwb.NWBHDF5IO(path, "r") as io:
         file = io.read()
         series = file.stimulus_template["current"]
         current = series.data[:] * series.conversion * 1e12
         spikes = file.units["spike_times"][0]  # of the first unit
-        trials = zip(file.trials["start_time"][:], file.trials["stop_time"][:], strict=True)
-        times = [1000 * (spikes[(spikes >= a) & (spikes < b)] - a) for a, b in trials]
+        trials = zip(
+            file.trials["start_time"][:], file.trials["stop_time"][:], strict=True
+        )
+        times = [
+            1000 * (spikes[(spikes >= a) & (spikes < b)] - a) for a, b in trials
+        ]
     return current, times
 
 
@@ -180,7 +191,7 @@ CHARGE = np.append(0, np.cumsum(CURRENT * np.diff(EDGES))) / 1000  # pC, at the 
 
 
 def model(charge, delay, spikes):
-    """Return the times of the first spikes, and their derivatives ``[parameter, spike]``."""
+    """Return first spike times, and their derivatives ``[parameter, spike]``."""
     k = np.arange(1, spikes + 1)
     undelayed = np.interp(k * charge, CHARGE, EDGES)
     at_spike = CURRENT[np.searchsorted(EDGES, undelayed, side="right") - 1]
@@ -200,14 +211,24 @@ before = in_trial(model(*START, 50)[0])
 fig, (top, ax) = figure(2, size=(7, 4.4), sharex=True, height_ratios=(1, 2.4))
 top.plot(current, color=GREY, linewidth=1.2)
 top.set(title="injected current", ylabel="pA", ylim=(0, None))
-ax.eventplot([*trials, before], colors=[TARGET] * 12 + [SPIKES], linelengths=0.75, linewidths=1.4)
-ax.set(title="spike times", xlabel="time in the trial (ms)", xlim=(0, DURATION), ylim=(12.6, -0.6))
+ax.eventplot(
+    [*trials, before],
+    colors=[TARGET] * 12 + [SPIKES],
+    linelengths=0.75,
+    linewidths=1.4,
+)
+ax.set(
+    title="spike times",
+    xlabel="time in the trial (ms)",
+    xlim=(0, DURATION),
+    ylim=(12.6, -0.6),
+)
 ax.set_yticks([0, 11, 12], ["trial 1", "trial 12", "model"])
 ax.get_yticklabels()[-1].set_color(SPIKES)
 describe(
     fig,
-    "A fluctuating current, and below it twelve trials whose spikes form columns. Before the fit, "
-    "the model has 15 spikes, which lie between the columns",
+    "A fluctuating current, and below it twelve trials whose spikes form columns. "
+    "Before the fit, the model has 15 spikes, which lie between the columns",
 )
 
 # %%
@@ -223,13 +244,17 @@ SAME = np.eye(len(trials), dtype=bool)  # the pairs of a trial with itself
 
 
 def compare(name, first, pairs):
-    """Print the mean distances and coincidence factor of some trains with the trials."""
+    """Print mean distances and coincidence factor of trains and trials."""
     rossum = sx.distances.van_rossum(first, trials, time_constant=10, times=True)
     victor = sx.distances.victor_purpura(first, trials, cost=0.1)
-    factor = sx.distances.coincidence_factor(first, trials, precision=4, duration=DURATION)
+    factor = sx.distances.coincidence_factor(
+        first, trials, precision=4, duration=DURATION
+    )
     means = [matrix[pairs].mean() for matrix in (rossum, victor, factor)]
     print(
-        "{:18} van Rossum {:.2f}  Victor-Purpura {:5.2f}  coincidence {:.2f}".format(name, *means)
+        "{:18} van Rossum {:.2f}  Victor-Purpura {:5.2f}  coincidence {:.2f}".format(
+            name, *means
+        )
     )
 
 
@@ -265,14 +290,17 @@ def value_and_grad(parameters, time_constant, *, keep_late=True):
     """Return the loss and its gradient with respect to the parameters."""
     times, slopes = model(*parameters, MOST if keep_late else 60)
     if not keep_late:
-        times = np.where((times >= 0) & (times < DURATION), times, np.inf)  # inf is padding
+        # inf is padding
+        times = np.where((times >= 0) & (times < DURATION), times, np.inf)
     loss = sx.times.SpikeTime(time_constant=time_constant)
-    value, gradient = sx.value_and_grad(loss)(np.tile(times, (len(RECORDED), 1, 1)), RECORDED)
+    value, gradient = sx.value_and_grad(loss)(
+        np.tile(times, (len(RECORDED), 1, 1)), RECORDED
+    )
     return value, slopes @ gradient.sum(axis=(0, 1))
 
 
 def fit(start, time_constants, steps=600, **options):
-    """Return the parameters after each step of Adam, whose steps shrink in each stage."""
+    """Return the parameters after each step of Adam, with shrinking steps."""
     path = [np.asarray(start)]
     each = steps // len(time_constants)
     for time_constant in time_constants:
@@ -289,7 +317,11 @@ def fit(start, time_constants, steps=600, **options):
 STAGES = 300, 100, 30, 10, 3  # ms
 path = fit(START, STAGES)
 print("       charge (pC)  delay (ms)")
-for name, values in (("true", (TRUE_CHARGE, TRUE_DELAY)), ("start", START), ("fitted", path[-1])):
+for name, values in (
+    ("true", (TRUE_CHARGE, TRUE_DELAY)),
+    ("start", START),
+    ("fitted", path[-1]),
+):
     print("{:6} {:11.3f} {:11.2f}".format(name, *values))
 
 # %%
@@ -315,11 +347,17 @@ short = fit(START, [3])
 charges = np.linspace(1.6, 5.0, 400)
 fig, (left, right) = figure(1, 2, size=(7, 3.4), width_ratios=(1.1, 1))
 for time_constant, color in ((300, TEAL), (30, GOLD), (3, PINK)):
-    losses = np.asarray([value_and_grad((q, TRUE_DELAY), time_constant)[0] for q in charges])
+    losses = np.asarray(
+        [value_and_grad((q, TRUE_DELAY), time_constant)[0] for q in charges]
+    )
     label = f"time constant {time_constant} ms"
-    left.plot(charges, losses / losses.max(), color=color, linewidth=1.3, label=label)
+    left.plot(
+        charges, losses / losses.max(), color=color, linewidth=1.3, label=label
+    )
 left.axvline(TRUE_CHARGE, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
-left.set(title="loss at the true delay", xlabel="charge of a spike (pC)", ylim=(0, 1.45))
+left.set(
+    title="loss at the true delay", xlabel="charge of a spike (pC)", ylim=(0, 1.45)
+)
 left.set(ylabel="loss / largest loss", yticks=[0, 0.5, 1])
 left.legend(loc="upper right")
 right.plot(path[:, 0], color=TEAL, linewidth=1.6, label="300 ms, then shorter")
@@ -329,9 +367,10 @@ right.set(title="charge during the fit (pC)", xlabel="step", ylim=(2.7, 5.2))
 right.legend(loc="upper right")
 describe(
     fig,
-    "Left: the loss as a function of the charge. With a time constant of 300 ms it is smooth; with "
-    "3 ms it is flat and rough, with a narrow minimum at the true charge. Right: the fit that "
-    "begins at 300 ms reaches the true charge, and the fit at 3 ms stays near its start",
+    "Left: the loss as a function of the charge. With a time constant of 300 ms it "
+    "is smooth; with 3 ms it is flat and rough, with a narrow minimum at the true "
+    "charge. Right: the fit that begins at 300 ms reaches the true charge, and the "
+    "fit at 3 ms stays near its start",
 )
 
 # %%
@@ -351,13 +390,20 @@ describe(
 guess = float(CHARGE[DURATION] / np.isfinite(RECORDED).sum(axis=-1).mean())
 print(f"first guess from the number of spikes: {guess:.2f} pC")
 print()
-print("       300 to 3 ms           3 ms from the start   300 to 3 ms, without the remedies")
+print(
+    "       300 to 3 ms           3 ms from the start   300 to 3 ms, without the "
+    "remedies"
+)
 print("start", *["  charge  delay  loss"] * 3)
 for charge in (1.5, guess, 5.0):
     start = charge, 0.0
     fits = fit(start, STAGES), fit(start, [3]), fit(start, STAGES, keep_late=False)
-    ends = [(*each[-1], value_and_grad(each[-1], 3, keep_late=False)[0]) for each in fits]
-    print(f"{charge:5.2f}", *("{:8.2f} {:6.1f} {:5.1f}".format(*end) for end in ends))
+    ends = [
+        (*each[-1], value_and_grad(each[-1], 3, keep_late=False)[0]) for each in fits
+    ]
+    print(
+        f"{charge:5.2f}", *("{:8.2f} {:6.1f} {:5.1f}".format(*end) for end in ends)
+    )
 
 # %%
 # If the time constant is 3 ms from the start, no fit reaches the true parameters. If the fit begins
@@ -378,23 +424,30 @@ fitted = in_trial(model(*path[-1], 50)[0])
 compare("trials with trials", trials, ~SAME)
 compare("model before fit", [before], np.s_[:, 8:])
 compare("model after fit", [fitted], np.s_[:, 8:])
-matrix = sx.distances.van_rossum([*trials, before, fitted], time_constant=10, times=True)
+matrix = sx.distances.van_rossum(
+    [*trials, before, fitted], time_constant=10, times=True
+)
 
 # %%
 
 fig, ax = figure(size=(6, 4.2))
 image = ax.imshow(matrix, cmap="Blues", vmin=0)
-fig.colorbar(image, ax=ax, label="van Rossum distance, 10 ms").outline.set_visible(False)
+fig.colorbar(image, ax=ax, label="van Rossum distance, 10 ms").outline.set_visible(
+    False
+)
 for edge in (7.5, 11.5):
     ax.axhline(edge, color=PINK, linewidth=1)
     ax.axvline(edge, color=PINK, linewidth=1)
-ax.set_yticks([3.5, 9.5, 12, 13], ["trials\nof the fit", "other trials", "before fit", "after fit"])
+ax.set_yticks(
+    [3.5, 9.5, 12, 13],
+    ["trials\nof the fit", "other trials", "before fit", "after fit"],
+)
 ax.set(xticks=[], title="distances between all trains")
 ax.tick_params(length=0)
 describe(
     fig,
-    "A matrix of distances. Before the fit, the model is far from all trials. After the fit, it is "
-    "at least as close to them as they are to each other",
+    "A matrix of distances. Before the fit, the model is far from all trials. "
+    "After the fit, it is at least as close to them as they are to each other",
 )
 
 # sphinx_gallery_thumbnail_number = 2

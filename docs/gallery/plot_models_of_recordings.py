@@ -64,14 +64,15 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -114,10 +115,14 @@ def recent_rate(constant):
     """Return the mean rate before each step, ``[batch, neuron, time]``."""
     taps = sx.exponential_kernel(constant, 8 * constant)
     rate = sx.causal_filter(counts, taps / taps.sum())
-    return np.pad(rate, [(0, 0), (0, 0), (1, 0)])[..., :-1]  # without the step itself
+    # without the step itself
+    return np.pad(rate, [(0, 0), (0, 0), (1, 0)])[..., :-1]
 
 
-delayed = [np.pad(level / 10, [(0, 0), (0, 0), (lag, 0)])[..., :STEPS] for lag in range(2, 16)]
+delayed = [
+    np.pad(level / 10, [(0, 0), (0, 0), (lag, 0)])[..., :STEPS]
+    for lag in range(2, 16)
+]
 sound = np.stack(delayed, axis=-1)
 history = np.stack([recent_rate(constant) for constant in CONSTANTS], axis=-1)
 one = np.ones((*counts.shape, 1))
@@ -131,7 +136,7 @@ loss = sx.PoissonNLL(time_axis=-1)
 
 
 def fit(*predictors):
-    """Return the log rates ``[batch, neuron, time]`` and the weights of a fitted GLM."""
+    """Return log rates ``[batch, neuron, time]`` and weights of a fitted GLM."""
     inputs = jnp.concatenate(predictors, axis=-1, dtype=jnp.float32)
     shape = (2, inputs.shape[-1], 1)
 
@@ -142,7 +147,9 @@ def fit(*predictors):
 
     @jax.jit
     def newton(flat):
-        return flat - jnp.linalg.solve(jax.hessian(value)(flat), jax.grad(value)(flat))
+        return flat - jnp.linalg.solve(
+            jax.hessian(value)(flat), jax.grad(value)(flat)
+        )
 
     flat = jnp.zeros(shape).at[:, 0].set(-2).reshape(-1)
     for _ in range(10):
@@ -167,7 +174,9 @@ models["both"], weights = fit(one, sound, history)
 
 smooth = np.hanning(21) / np.hanning(21).sum()
 seconds = counts.reshape(2, 10, 1000)
-psth = [np.convolve(mean, smooth, mode="same") for mean in seconds[:, ::2].mean(axis=1)]
+psth = [
+    np.convolve(mean, smooth, mode="same") for mean in seconds[:, ::2].mean(axis=1)
+]
 models["PSTH"] = np.log(np.tile(psth, 10)[None] + 1e-3).astype(np.float32)
 
 # %%
@@ -178,16 +187,23 @@ for neuron, (ax, name) in enumerate(zip(axes, NAMES, strict=True)):
     for model, color in (("sound", GOLD), ("PSTH", GREY), ("both", TEAL)):
         rates = np.exp(models[model][0, neuron, START:STOP])
         ax.plot(rates, color=color, linewidth=1.3, label=model)
-    ax.vlines(np.nonzero(counts[0, neuron, START:STOP])[0], 1.3, 1.45, color=SPIKES, linewidth=1.4)
+    ax.vlines(
+        np.nonzero(counts[0, neuron, START:STOP])[0],
+        1.3,
+        1.45,
+        color=SPIKES,
+        linewidth=1.4,
+    )
     ax.set(title=f"{name}: spikes (top) and predicted rates", ylabel="spikes per ms")
     ax.set(ylim=(0, 1.5), yticks=[0, 0.5, 1])
 axes[-1].set_xlabel("time (ms)")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 describe(
     fig,
-    "Predicted rates under the recorded spikes of two neurons. The model with the sound and the "
-    "recent spikes has a peak at most spikes and is near 0 just after a spike. The peaks of the "
-    "model with only the sound are lower, and the PSTH is unrelated to the spikes",
+    "Predicted rates under the recorded spikes of two neurons. The model with the "
+    "sound and the recent spikes has a peak at most spikes and is near 0 just "
+    "after a spike. The peaks of the model with only the sound are lower, and the "
+    "PSTH is unrelated to the spikes",
 )
 
 # %%
@@ -202,7 +218,9 @@ null = counts[..., train].mean(axis=(0, 2))
 print(f"{'':14} {NAMES[0]}  {NAMES[1]}  all neurons")
 each = {}
 for name, fitted in models.items():
-    each[name] = loss.bits_per_spike(fitted, counts, null=null, where=test, per="neuron")
+    each[name] = loss.bits_per_spike(
+        fitted, counts, null=null, where=test, per="neuron"
+    )
     total = loss.bits_per_spike(fitted, counts, null=null, where=test)
     print(f"{name:14} {each[name][0]:15.2f}  {each[name][1]:15.2f}  {total:11.2f}")
 
@@ -221,8 +239,9 @@ ax.margins(y=0.15)
 ax.legend(loc="upper left")
 describe(
     fig,
-    "Bars of bits per spike for each model and neuron. The model with both predictors has the "
-    "highest scores, more than the sound and the recent spikes added together. The PSTH is below 0",
+    "Bars of bits per spike for each model and neuron. The model with both "
+    "predictors has the highest scores, more than the sound and the recent spikes "
+    "added together. The PSTH is below 0",
 )
 
 # %%
@@ -231,7 +250,10 @@ describe(
 # score. It learned the noise of the seconds of the fit, so it predicts other seconds worse than a
 # constant rate does. On the seconds of the fit, however, its score is positive:
 
-print(f"PSTH, seconds of the fit: {loss.bits_per_spike(models['PSTH'], counts, where=train):.2f}")
+print(
+    "PSTH, seconds of the fit: "
+    f"{loss.bits_per_spike(models['PSTH'], counts, where=train):.2f}"
+)
 
 # %%
 # Spikes from the model, and their distances
@@ -266,26 +288,29 @@ print("generated spikes:", generated.sum(axis=-1).astype(int))
 
 @jax.jit
 def van_rossum(first, second):
-    """Return the distance of each train from each other train, from bins ``[train, time]``."""
+    """Return the distances of all pairs of trains, from bins ``[train, time]``."""
     return sx.distances.van_rossum(first, second, time_constant=5)
 
 
 @jax.jit
 def victor_purpura(first, second):
-    """Return the distance of each train from each other train, from times ``[train, spike]``."""
+    """Return the distances of all pairs of trains, from times ``[train, spike]``."""
     return sx.distances.victor_purpura(first, second, cost=0.2)
 
 
 def times_of(trains):
-    """Return the spike times of binary trains, ``[train, spike]``, padded with NaN."""
+    """Return the times of binary trains, ``[train, spike]``, padded with NaN."""
     times = np.where(trains > 0, np.arange(trains.shape[-1]), np.nan)
     return jnp.asarray(np.sort(times, axis=-1)[:, : int(trains.sum(axis=-1).max())])
 
 
-recorded, drawn = (x.reshape(2, 10, 1000)[0] for x in (counts, generated))  # of the first neuron
+# of the first neuron
+recorded, drawn = (x.reshape(2, 10, 1000)[0] for x in (counts, generated))
 matrices = {
     "van Rossum, 5 ms": van_rossum(jnp.asarray(recorded), jnp.asarray(drawn)),
-    "Victor-Purpura, 0.2 per ms": victor_purpura(times_of(recorded), times_of(drawn)),
+    "Victor-Purpura, 0.2 per ms": victor_purpura(
+        times_of(recorded), times_of(drawn)
+    ),
 }
 same = np.eye(10, dtype=bool)
 for name, matrix in matrices.items():
@@ -297,12 +322,19 @@ for name, matrix in matrices.items():
 fig, axes = figure(1, 2, size=(7, 3.1))
 for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
     image = ax.imshow(matrix, cmap="YlGnBu", vmin=0)
-    ax.set(title=name, xlabel="generated second", ylabel="recorded second", xticks=[], yticks=[])
+    ax.set(
+        title=name,
+        xlabel="generated second",
+        ylabel="recorded second",
+        xticks=[],
+        yticks=[],
+    )
     fig.colorbar(image, ax=ax, shrink=0.9).outline.set_visible(False)
 describe(
     fig,
-    "Two matrices of distances between recorded and generated seconds. Both have a pale diagonal, "
-    "because a generated second is nearest to the recorded second with the same sound",
+    "Two matrices of distances between recorded and generated seconds. Both have "
+    "small distances on the diagonal, because a generated second is nearest to the "
+    "recorded second with the same sound",
 )
 
 # %%

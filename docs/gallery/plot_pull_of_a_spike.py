@@ -61,14 +61,15 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -86,7 +87,9 @@ COLOURS = {"n": GREY, "root of n + 3/8": TEAL, "log(n)": GOLD}
 def slope(loss, number):
     """Return the slope of the logit of a class with so many spikes."""
     counts = np.asarray([[number, 3.0]])  # [batch, class]
-    value, gradient = sx.value_and_grad(loss)(counts[..., None], [0], cotangent=np.ones(1))
+    value, gradient = sx.value_and_grad(loss)(
+        counts[..., None], [0], cotangent=np.ones(1)
+    )
     return -gradient[0, 0, 0] / -np.expm1(-value[0])
 
 
@@ -103,7 +106,9 @@ for name, loss in losses.items():
 
 n = np.linspace(0, 25, 501)
 root = np.sqrt(n + 3 / 8)
-logarithm = np.where(n < 0.5, np.log(0.5) + (n - 0.5) / 0.5, np.log(np.maximum(n, 0.5)))
+logarithm = np.where(
+    n < 0.5, np.log(0.5) + (n - 0.5) / 0.5, np.log(np.maximum(n, 0.5))
+)
 curves = {
     "n": (n, np.ones_like(n)),
     "root of n + 3/8": (root, 0.5 / root),
@@ -111,7 +116,9 @@ curves = {
 }
 for name, (_, derivative) in curves.items():
     for number in (1, 4, 25):
-        assert np.isclose(slope(losses[name], number), derivative[20 * number], rtol=1e-4)
+        assert np.isclose(
+            slope(losses[name], number), derivative[20 * number], rtol=1e-4
+        )
 
 # %%
 
@@ -119,16 +126,24 @@ fig, (left, right) = figure(1, 2, size=(7, 2.9))
 for name, (logit, derivative) in curves.items():
     left.plot(n, logit - logit[0], color=COLOURS[name], linewidth=2)
     right.plot(n, derivative, color=COLOURS[name], linewidth=2, label=name)
-left.set(title="logit, from silence on", xlabel="number of spikes n", ylim=(0, 12), xlim=(0, 25))
+left.set(
+    title="logit, from silence on",
+    xlabel="number of spikes n",
+    ylim=(0, 12),
+    xlim=(0, 25),
+)
 right.set(
-    title="pull: slope of the logit", xlabel="number of spikes n", xlim=(0, 25), ylim=(0, 2.1)
+    title="pull: slope of the logit",
+    xlabel="number of spikes n",
+    xlim=(0, 25),
+    ylim=(0, 2.1),
 )
 right.legend()
 describe(
     fig,
-    "The logit n is a line with slope 1. The square root and the logarithm rise steeply at few "
-    "spikes and then slowly. The slope of the square root falls from 0.82 to 0.10, and the slope "
-    "of the logarithm from 2 to 0.04",
+    "The logit n is a line with slope 1. The square root and the logarithm rise "
+    "steeply at few spikes and then slowly. The slope of the square root falls "
+    "from 0.82 to 0.10, and the slope of the logarithm from 2 to 0.04",
 )
 
 silent, busy = curves["root of n + 3/8"][1][[0, -1]]
@@ -177,9 +192,10 @@ for ax in (left, right):
     ax.set_xticks([1, 10, 100], ["1", "10", "100"])
 describe(
     fig,
-    "The standard deviation of n grows with the square root of the mean. The standard deviation of "
-    "the square root stays near one half, and that of the logarithm falls. With n, the probability "
-    "of the class with the most spikes rises to 0.9; with the square root, it stays near 0.2",
+    "The standard deviation of n grows with the square root of the mean. The "
+    "standard deviation of the square root stays near one half, and that of the "
+    "logarithm falls. With n, the probability of the class with the most spikes "
+    "rises to 0.9; with the square root, it stays near 0.2",
 )
 
 # %%
@@ -230,9 +246,9 @@ right.set(title="pull on another class", xlabel="its number of spikes n")
 left.legend()
 describe(
     fig,
-    "The cross entropy pulls the label by at most 1, and the other class by at least -1. With "
-    "bounds, the pull on a silent label is many times larger and ends at 50 spikes, and the other "
-    "class is pulled down from 2 spikes on",
+    "The cross entropy pulls the label by at most 1, and the other class by at "
+    "least -1. With bounds, the pull on a silent label is many times larger and "
+    "ends at 50 spikes, and the other class is pulled down from 2 spikes on",
 )
 
 # sphinx_gallery_start_ignore

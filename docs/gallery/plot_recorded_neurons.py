@@ -63,19 +63,20 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
-    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
+    """Draw spikes as ticks, and `target` spikes as open circles around them.
 
     `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
@@ -83,7 +84,9 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     neurons, steps = spikes.shape
     if target is not None:
         neuron, step = np.nonzero(target)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
+        ax.scatter(
+            step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4
+        )
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -92,16 +95,18 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
-    by default the largest value. If there are negative values, the lines start in the middle of
-    their rows, otherwise at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value
+    that fills a row, by default the largest value. If there are negative values,
+    the lines start in the middle of their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
     target = x[:0] if target is None else np.asarray(target)
-    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    target = (
+        np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    )
     both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
@@ -127,21 +132,25 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    If `room` is false, no space is reserved for the text, because the colour bar of another row has
-    already reserved it.
+    If `room` is false, no space is reserved for the text, because the colour bar of
+    another row has already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
     place |= {"xycoords": ("axes fraction", "data"), "va": "center"}
-    notes += [ax.annotate(text, (1, row), (6, 0), **place) for row, text in enumerate(texts)]
+    notes += [
+        ax.annotate(text, (1, row), (6, 0), **place)
+        for row, text in enumerate(texts)
+    ]
     for note in notes:
         note.set_in_layout(room)
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
+    """Give each neuron a row, the first at the top, and each step a place in x."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
-    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+    # and not already named
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):
         ax.yaxis.get_major_locator().set_params(integer=True)
 
 
@@ -158,12 +167,17 @@ counts = trains.sum(axis=-1, dtype=int)
 fig, ax = figure(size=(7, 3.8))
 raster(ax, trains)
 ax.axhline(9.5, color=PINK, linewidth=1)
-ax.set(xlabel="time (ms)", yticks=[4.5, 14.5], yticklabels=["noise to\n200 Hz", "noise to\n800 Hz"])
+ax.set(
+    xlabel="time (ms)",
+    yticks=[4.5, 14.5],
+    yticklabels=["noise to\n200 Hz", "noise to\n800 Hz"],
+)
 beside(ax, counts, "spikes")
 describe(
     fig,
-    "A raster of twenty seconds, ten for each noise, with 73 to 127 spikes each. The first second "
-    "of each noise has the most spikes, and no two seconds look alike",
+    "A raster of twenty seconds, ten for each noise, with 73 to 127 spikes each. "
+    "The first second of each noise has the most spikes, and no two seconds look "
+    "alike",
 )
 
 # %%
@@ -189,8 +203,8 @@ for ax in axes:
     names(ax, ["4th second", "5th second"])
 describe(
     fig,
-    "Two spike trains and their filtered traces, which are separate peaks at 1 ms, overlapping "
-    "peaks at 10 ms and curves that rise almost steadily at 100 ms",
+    "Two spike trains and their filtered traces, which are separate peaks at 1 ms, "
+    "overlapping peaks at 10 ms and curves that rise almost steadily at 100 ms",
 )
 
 # %%
@@ -203,9 +217,12 @@ describe(
 
 
 def distances(first, second, constant):
-    """Return the distance of each train of one set from each of another, in surplus spikes."""
-    first, second = np.broadcast_arrays(first[:, None], second[None, :])  # [train, train, time]
-    loss = sx.SpikeTime(time_constant=constant, length=8 * constant, reduction="none")
+    """Return the distances between two sets of trains, in surplus spikes."""
+    # [train, train, time]
+    first, second = np.broadcast_arrays(first[:, None], second[None, :])
+    loss = sx.SpikeTime(
+        time_constant=constant, length=8 * constant, reduction="none"
+    )
     spike = np.eye(1, first.shape[-1])
     return loss(first, second).sum(axis=-1) / loss(spike, 0 * spike).sum()
 
@@ -219,17 +236,23 @@ for ax, (constant, matrix) in zip(axes, matrices.items(), strict=True):
     image = ax.imshow(matrix, cmap="YlGnBu", norm=PowerNorm(0.5, 0, 500))
     ax.axhline(9.5, color=PINK, linewidth=1)
     ax.axvline(9.5, color=PINK, linewidth=1)
-    ax.set(xticks=[4.5, 14.5], xticklabels=["200 Hz", "800 Hz"], title=rf"$\tau$ = {constant} ms")
+    ax.set(
+        xticks=[4.5, 14.5],
+        xticklabels=["200 Hz", "800 Hz"],
+        title=rf"$\tau$ = {constant} ms",
+    )
     ax.set(yticks=[4.5, 14.5], yticklabels=["200 Hz", "800 Hz"])
     ax.tick_params(length=0)
-bar = fig.colorbar(image, ax=axes, aspect=14, pad=0.01, ticks=[0, 10, 50, 100, 200, 500])
+bar = fig.colorbar(
+    image, ax=axes, aspect=14, pad=0.01, ticks=[0, 10, 50, 100, 200, 500]
+)
 bar.set_label("surplus spikes")
 bar.outline.set_visible(False)
 describe(
     fig,
-    "Three matrices on the same scale. At 1 ms the matrix is nearly uniform, at 10 ms it is paler, "
-    "and at 100 ms it is the palest, except for the dark row and column of the first second of "
-    "each noise",
+    "Three matrices on the same scale. At 1 ms the matrix is nearly uniform, at 10 "
+    "ms the distances are smaller, and at 100 ms they are smallest, except in the "
+    "row and column of the first second of each noise",
 )
 
 # %%
@@ -243,12 +266,13 @@ describe(
 others = ~np.eye(len(trains), dtype=bool)  # a train is at no distance from itself
 total = counts[:, None] + counts[None, :]
 difference = (counts[:, None] - counts[None, :]) ** 2
+print("Correlations with the sum of the spike counts, and their squared difference:")
 for constant, matrix in matrices.items():
     r_total, r_difference = (
-        np.corrcoef(matrix[others], number[others])[0, 1] for number in (total, difference)
+        np.corrcoef(matrix[others], number[others])[0, 1]
+        for number in (total, difference)
     )
-    print(f"{constant:3} ms: correlation with the sum of the spike counts {r_total:.2f}, ", end="")
-    print(f"with the square of their difference {r_difference:.2f}")
+    print(f"{constant:3} ms: {r_total:.2f} and {r_difference:.2f}")
 
 # %%
 # With a time constant of 1 ms, most spikes of either train have no counterpart and are surplus.
@@ -258,7 +282,10 @@ for constant, matrix in matrices.items():
 same = others & (np.arange(20)[:, None] // 10 == np.arange(20) // 10)
 for constant, matrix in matrices.items():
     across = matrix[:10, 10:].mean()
-    print(f"{constant:3} ms: same stimulus {matrix[same].mean():.0f}, different {across:.0f}")
+    print(
+        f"{constant:3} ms: same stimulus {matrix[same].mean():.0f}, "
+        f"different {across:.0f}"
+    )
 print(f"spikes of two trains: {total[others].mean():.0f}")
 
 # %%
@@ -291,22 +318,34 @@ def moved(trains, deviation):
 deviations = 1, 2, 4, 8, 16, 32, 64
 fig, (left, right) = figure(1, 2, size=(7, 3.2), width_ratios=(1, 1.35))
 left.imshow(distances(trains, moved(trains, 4), 10), cmap="YlGnBu", vmin=0)
-left.set(title=r"$\tau$ = 10 ms, moved by 4 ms", xlabel="copy", ylabel="recorded second")
+left.set(
+    title=r"$\tau$ = 10 ms, moved by 4 ms", xlabel="copy", ylabel="recorded second"
+)
 left.set(xticks=[], yticks=[])
 right.set_xscale("log", base=2)
 right.set(xticks=deviations, xticklabels=deviations, ylim=(0, 1.05))
 right.set(xlabel="standard deviation of the movement (ms)")
 right.set_title("distance of own copy / of other copies")
 for constant in CONSTANTS:
-    found = [distances(trains, moved(trains, deviation), constant) for deviation in deviations]
+    found = [
+        distances(trains, moved(trains, deviation), constant)
+        for deviation in deviations
+    ]
     ratios = [np.diag(matrix).mean() / matrix[others].mean() for matrix in found]
-    right.plot(deviations, ratios, marker="o", markersize=4, label=rf"$\tau$ = {constant} ms")
+    right.plot(
+        deviations,
+        ratios,
+        marker="o",
+        markersize=4,
+        label=rf"$\tau$ = {constant} ms",
+    )
     right.legend()
     print(f"{constant:3} ms:", "  ".join(f"{ratio:.2f}" for ratio in ratios))
 describe(
     fig,
-    "Left: a matrix with a pale diagonal, because each second is nearest to its own copy. Right: "
-    "three curves that rise as spikes are moved farther, earliest for 1 ms and latest for 100 ms",
+    "Left: a matrix with small distances on the diagonal, because each second is "
+    "nearest to its own copy. Right: three curves that rise as spikes are moved "
+    "farther, earliest for 1 ms and latest for 100 ms",
 )
 
 # %%

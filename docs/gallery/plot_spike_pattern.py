@@ -60,20 +60,22 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 # sphinx_gallery_end_ignore
 
-torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+# the matrices are small: more threads would wait for one another
+torch.set_num_threads(1)
 
 LETTERS = {
     "S": "01111 10000 10000 01110 00001 00001 11110",
@@ -86,7 +88,10 @@ LETTERS = {
 
 def written(word, high=4, wide=5, margin=6):
     """Return a word as spikes, ``[time, 1, neuron]``."""
-    rows = ["0".join(row) for row in zip(*(LETTERS[c].split() for c in word), strict=True)]
+    rows = [
+        "0".join(row)
+        for row in zip(*(LETTERS[c].split() for c in word), strict=True)
+    ]
     dots = np.asarray([[int(dot) for dot in row] for row in rows])
     spikes = np.zeros((dots.shape[1] * wide, dots.shape[0] * high))
     spikes[wide // 2 :: wide] = np.repeat(dots, high, axis=0).T
@@ -102,8 +107,10 @@ inputs = (torch.rand((steps, 1, 100), generator=generator) < 0.05).float()
 
 
 def dots(ax, spikes, *, size=14):
-    """Draw target spikes as circles and output spikes as dots, pink where there is no target."""
-    ax.scatter(*trains(target), s=size, facecolors="none", edgecolors=TARGET, linewidths=0.9)
+    """Draw target spikes as circles, output spikes as dots, pink if surplus."""
+    ax.scatter(
+        *trains(target), s=size, facecolors="none", edgecolors=TARGET, linewidths=0.9
+    )
     ax.scatter(*trains(spikes * target), s=5, color=SPIKES, linewidths=0)
     ax.scatter(*trains(spikes * (1 - target)), s=7, color=PINK, linewidths=0)
     ax.set(xlim=(-1, steps), ylim=(outputs, -1), ylabel="neuron")
@@ -116,13 +123,19 @@ def trains(spikes):
 
 fig, (left, right) = figure(1, 2, size=(7, 2.3))
 left.scatter(*trains(inputs), s=5, color=SPIKES, linewidths=0)
-left.set(xlim=(-1, steps), ylim=(100, -1), title="input", xlabel="time (steps)", ylabel="neuron")
+left.set(
+    xlim=(-1, steps),
+    ylim=(100, -1),
+    title="input",
+    xlabel="time (steps)",
+    ylabel="neuron",
+)
 right.set(title="target of the output", xlabel="time (steps)")
 dots(right, torch.zeros_like(target), size=8)
 describe(
     fig,
-    "Left: input spikes, scattered at random. Right: target spikes, as circles in columns that "
-    "spell the word SPIKE",
+    "Left: input spikes, scattered at random. Right: target spikes, as circles in "
+    "columns that spell the word SPIKE",
 )
 
 # %%
@@ -153,7 +166,7 @@ class Fire(torch.autograd.Function):
 
 
 def layer(current):
-    """Return the spikes of neurons with these currents, ``[time, batch, neuron]``."""
+    """Return the spikes for these currents, ``[time, batch, neuron]``."""
     membrane = spike = torch.zeros_like(current[0])
     spikes = []
     for now in current:
@@ -187,7 +200,7 @@ TRAINING, SHORT = 150, 30
 
 
 def train(scale, training):
-    """Return losses and output spikes over training, from initial weights of this scale."""
+    """Return losses and output spikes over training, for a scale of weights."""
     generator = torch.Generator().manual_seed(1)
     hidden = scale * torch.randn((100, 256), generator=generator)
     output = 0.6 * scale * torch.randn((256, outputs), generator=generator)
@@ -220,13 +233,13 @@ losses_from_large, outcomes_from_large = train(0.39, SHORT)
 
 
 def near(spikes, reach):
-    """Return where there is a spike at most `reach` steps away, ``[time, 1, neuron]``."""
+    """Return where a spike is at most `reach` steps away, ``[time, 1, neuron]``."""
     padded = np.pad(spikes.numpy() > 0, ((reach, reach), (0, 0), (0, 0)))
     return np.any([padded[k : k + steps] for k in range(2 * reach + 1)], axis=0)
 
 
 def found(output, reach):
-    """Return how many of the target spikes have an output spike at most `reach` steps away."""
+    """Return the number of target spikes with an output spike within `reach`."""
     return int(np.sum((target.numpy() > 0) & near(output, reach)))
 
 
@@ -236,7 +249,10 @@ print("after     loss  output  exact  to 1 step  to 2 steps")
 for step in (0, 10, 20, 40, 60, 100, TRAINING):
     output = outcomes[step]
     exact, one, two = (found(output, reach) for reach in (0, 1, 2))
-    print(f"{step:5}  {losses[step]:7.1f}  {int(output.sum()):6}  {exact:5}  {one:9}  {two:10}")
+    print(
+        f"{step:5}  {losses[step]:7.1f}  {int(output.sum()):6}  "
+        f"{exact:5}  {one:9}  {two:10}"
+    )
 
 assert found(outcomes[-1], 2) >= 0.98 * number
 assert np.sum((outcomes[-1].numpy() > 0) & ~near(target, 2)) <= 0.02 * number
@@ -272,31 +288,34 @@ for ax in (left, right):
     ax.set_xlabel("training step")
 describe(
     fig,
-    "The loss falls from about 1000 to 0. From large weights, it stays near 1000. The share of "
-    "target spikes that are met rises to 100 %, and rises fastest if output spikes may be 2 steps "
-    "away",
+    "The loss falls from about 1000 to 0. From large weights, it stays near 1000. "
+    "The share of target spikes that are met rises to 100 %, and rises fastest if "
+    "output spikes may be 2 steps away",
 )
 
 # %%
 # The output during training
 # --------------------------
 #
-# Circles are target spikes, black dots are output spikes in the right place, and pink dots are
-# output spikes in a wrong place. At first the spikes gather around the strokes of the letters. Then
-# each spike moves to its exact step.
+# Circles are target spikes, dots inside them are output spikes in the right place, and pink dots
+# are output spikes in a wrong place. At first the spikes gather around the strokes of the letters.
+# Then each spike moves to its exact step.
 
 shown = (0, 15, 35, TRAINING)
 fig, axes = figure(2, 2, size=(7, 4), sharex=True, sharey=True)
 for ax, step in zip(axes.flat, shown, strict=True):
     dots(ax, outcomes[step], size=8)
-    ax.set_title(f"after {step} steps: {found(outcomes[step], 0)} of {number} in place")
+    ax.set_title(
+        f"after {step} steps: {found(outcomes[step], 0)} of {number} in place"
+    )
     ax.label_outer()
 for ax in axes[-1]:
     ax.set_xlabel("time (steps)")
 describe(
     fig,
-    "The word SPIKE in circles: at first with a few stray pink dots, then with pink dots near the "
-    "letters, and at the end with a black dot in all circles except one",
+    "The word SPIKE in circles: at first with a few stray pink dots, then with "
+    "pink dots near the letters, and at the end with a dot in all circles except "
+    "one",
 )
 
 # sphinx_gallery_thumbnail_number = 3

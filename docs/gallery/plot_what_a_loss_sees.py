@@ -66,19 +66,20 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes.
 
-    The `options` are passed to `plt.subplots`. The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures
+    too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach an alternative text to a picture, as a hidden title that the site reads."""
+    """Attach an alternative text to a picture, as a hidden title for the site."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
-    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
+    """Draw spikes as ticks, and `target` spikes as open circles around them.
 
     `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
@@ -86,7 +87,9 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     neurons, steps = spikes.shape
     if target is not None:
         neuron, step = np.nonzero(target)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
+        ax.scatter(
+            step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4
+        )
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -95,16 +98,18 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
-    by default the largest value. If there are negative values, the lines start in the middle of
-    their rows, otherwise at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value
+    that fills a row, by default the largest value. If there are negative values,
+    the lines start in the middle of their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
     target = x[:0] if target is None else np.asarray(target)
-    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    target = (
+        np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    )
     both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
@@ -122,17 +127,25 @@ def trace(ax, x, *, color=FILTERED, target=None, highest=None):
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw a gradient that is white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient, white at 0, blue below and orange above, with a colour bar.
 
-    With `root`, the colours show the square root of the size, so that small values are visible
-    next to large ones.
+    With `root`, the colours show the square root of the size, so that small values
+    are visible next to large ones.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
     largest = max(float(np.abs(x).max()), 1e-300) if largest is None else largest
-    norm = FuncNorm((_root, _square), -largest, largest) if root else Normalize(-largest, largest)
-    image = ax.imshow(x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest")
-    ax.hlines(np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1)
+    norm = (
+        FuncNorm((_root, _square), -largest, largest)
+        if root
+        else Normalize(-largest, largest)
+    )
+    image = ax.imshow(
+        x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest"
+    )
+    ax.hlines(
+        np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1
+    )
     _rows(ax, neurons, steps)
     ticks = largest * np.asarray([-1, -0.1, 0, 0.1, 1] if root else [-1, 0, 1])
     bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, aspect=9, pad=0.015)
@@ -160,29 +173,35 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    If `room` is false, no space is reserved for the text, because the colour bar of another row has
-    already reserved it.
+    If `room` is false, no space is reserved for the text, because the colour bar of
+    another row has already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
     place |= {"xycoords": ("axes fraction", "data"), "va": "center"}
-    notes += [ax.annotate(text, (1, row), (6, 0), **place) for row, text in enumerate(texts)]
+    notes += [
+        ax.annotate(text, (1, row), (6, 0), **place)
+        for row, text in enumerate(texts)
+    ]
     for note in notes:
         note.set_in_layout(room)
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
+    """Shade a row, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
-    ax.fill_between([first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0)
+    ax.fill_between(
+        [first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0
+    )
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
+    """Give each neuron a row, the first at the top, and each step a place in x."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
-    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+    # and not already named
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):
         ax.yaxis.get_major_locator().set_params(integer=True)
 
 
@@ -201,18 +220,27 @@ spikes[0, 4, [20, 22, 24, 26, 58, 60, 62, 64]] = 1
 NEURONS = ["silent", "busy", "regular", "sparse", "bursts"]
 
 
-def show(reading, what, terms, gradient, seen, *, target=None, trains=None, labels=()):
-    """Draw spikes, reading, loss and gradient, and shade labels; `seen` describes the picture."""
-    together = terms.ndim == 2  # all classes have one term at each step, not one each
+def show(
+    reading, what, terms, gradient, seen, *, target=None, trains=None, labels=()
+):
+    """Draw spikes, reading, loss and gradient; `seen` describes the picture."""
+    # all classes have one term at each step, not one each
+    together = terms.ndim == 2
     heights = (1, 1, 0.22, 1) if together else (1, 1, 1)
-    fig, axes = figure(len(heights), size=(7, 4.8), sharex=True, height_ratios=heights)
+    fig, axes = figure(
+        len(heights), size=(7, 4.8), sharex=True, height_ratios=heights
+    )
     above, read, *term, below = axes
     raster(above, spikes[0], target=trains)
     trace(read, reading, target=target)
     heat(below, gradient[0], root=True)
-    above.set_title("spikes (shaded: the label)" if trains is None else "spikes and target")
+    above.set_title(
+        "spikes (shaded: the label)" if trains is None else "spikes and target"
+    )
     read.set_title(what)
-    below.set_title("gradient: one more spike lowers the loss (blue) or raises it (orange)")
+    below.set_title(
+        "gradient: one more spike lowers the loss (blue) or raises it (orange)"
+    )
     if together:
         trace(term[0], terms, color=GREY)
         term[0].set(title="loss at each step", yticks=[])
@@ -244,7 +272,8 @@ trains[0, 4, [20, 60]] = 1
 
 spike_time = sx.SpikeTime(time_constant=3)
 value, gradient = sx.value_and_grad(spike_time)(spikes, trains)
-terms = sx.SpikeTime(time_constant=3, reduction="none")(spikes, trains)  # [batch, neuron, time]
+# [batch, neuron, time]
+terms = sx.SpikeTime(time_constant=3, reduction="none")(spikes, trains)
 
 # %%
 
@@ -254,8 +283,9 @@ show(
     "filtered, and the filtered target (dashed)",
     terms,
     gradient,
-    "The gradient is blue around each missing spike of the silent neuron, orange everywhere for "
-    "the busy neuron, white for the regular neuron, and blue and then orange at each late spike",
+    "The gradient is blue around each missing spike of the silent neuron, orange "
+    "everywhere for the busy neuron, 0 for the regular neuron, and blue and "
+    "then orange at each late spike",
     target=sx.causal_filter(trains[0], kernel),
     trains=trains[0],
 )
@@ -286,9 +316,9 @@ show(
     "rate in the last 16 steps, and its target (dashed)",
     terms,
     gradient,
-    "The gradient is dark blue for the silent labelled neuron and dark orange for the busy neuron. "
-    "For the bursting neuron it is orange around the bursts and blue between them. All rows fade "
-    "at the end",
+    "The gradient is strong and blue for the silent labelled neuron, and strong "
+    "and orange for the busy neuron. For the bursting neuron it is orange around "
+    "the bursts and blue between them. All rows fade at the end",
     target=[0.6, 0.1, 0.1, 0.1, 0.1],
     labels=[(0, 0, STEPS)],
 )
@@ -309,7 +339,8 @@ print(f"loss {value:.1f}")
 labels = np.repeat([[0, 4]], 40, axis=1)  # [batch, time]
 spike_max = sx.SpikeMax(moving_window=16)
 value, gradient = sx.value_and_grad(spike_max)(spikes, labels)
-terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)  # [batch, time]
+# [batch, time]
+terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)
 
 # %%
 
@@ -318,8 +349,9 @@ show(
     "share of the rates in the last 16 steps",
     terms,
     gradient,
-    "The gradient is dark blue for the silent neuron while it is the label, then for the bursting "
-    "neuron, and pale orange in all other rows. The loss falls at the second burst",
+    "The gradient is strong and blue for the silent neuron while it is the label, "
+    "then for the bursting neuron, and weak and orange in all other rows. The loss "
+    "falls at the second burst",
     labels=[(0, 0, 40), (4, 40, STEPS)],
 )
 
@@ -327,7 +359,9 @@ show(
 
 print(f"loss {value:.1f}, finite gradient: {np.isfinite(gradient).all()}")
 
-published = sx.SpikeMax(moving_window=16, numerics="lava")(torch.asarray(spikes), labels)
+published = sx.SpikeMax(moving_window=16, numerics="lava")(
+    torch.asarray(spikes), labels
+)
 print(f"loss as it was published: {published:.1f}")
 
 # %%
@@ -354,8 +388,9 @@ show(
     "probability that the class applies",
     terms,
     gradient,
-    "The gradient is dark blue for the two labelled neurons, which are the silent and the regular "
-    "neuron, and orange for the others. It is darkest for the busy neuron and around the bursts",
+    "The gradient is strong and blue for the two labelled neurons, which are the "
+    "silent and the regular neuron, and orange for the others. It is strongest for "
+    "the busy neuron and around the bursts",
     labels=[(0, 0, STEPS), (2, 0, STEPS)],
 )
 print(f"loss {value:.1f}")
@@ -369,14 +404,22 @@ print(f"loss {value:.1f}")
 # To test this, give the silent neuron one spike, at the step with the most negative gradient. The
 # value of every loss falls:
 
-tasks = [(spike_time, trains), (spike_rate, [0]), (spike_max, labels), (spike_moid, several)]
+tasks = [
+    (spike_time, trains),
+    (spike_rate, [0]),
+    (spike_max, labels),
+    (spike_moid, several),
+]
 for loss, target in tasks:
     value, gradient = sx.value_and_grad(loss)(spikes, target)
     step = np.argmin(gradient[0, 0])
     more = spikes.copy()
     more[0, 0, step] = 1
     name = type(loss).__name__
-    print(f"{name:9}  {value:6.1f}, with a spike at step {step:2}: {loss(more, target):6.1f}")
+    print(
+        f"{name:9}  {value:6.1f}, "
+        f"with a spike at step {step:2}: {loss(more, target):6.1f}"
+    )
 
 # %%
 # The same code with other libraries
@@ -390,6 +433,8 @@ for loss, target in tasks:
     _, expected = sx.value_and_grad(loss)(spikes, target)
     for library in (np, torch, jnp):
         value, gradient = sx.value_and_grad(loss)(library.asarray(spikes), target)
-        difference = np.abs(np.asarray(gradient) - expected).max() / np.abs(expected).max()
+        difference = (
+            np.abs(np.asarray(gradient) - expected).max() / np.abs(expected).max()
+        )
         name = f"{type(loss).__name__:9}  {library.__name__:9}"
         print(f"{name}  {float(value):9.4f}  {difference:.0e}")

@@ -19,25 +19,33 @@ from losses import save
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
-LINES = {"count": (pictures.GREY, "counts"), "count, bounds": (pictures.TEAL, "with rates")}
+LINES = {
+    "count": (pictures.GREY, "counts"),
+    "count, bounds": (pictures.TEAL, "with rates"),
+}
 
 
 def accuracies(trainings, loss):
-    """Return the accuracies of a loss in percent, by learning rate and network, of each seed."""
+    """Return accuracies in percent, by learning rate, network and seed."""
     found = {}
     for one in trainings:
         if one["loss"] == loss:
-            found.setdefault(one["rate"], {})[one["network"]] = [100 * x for x in one["accuracy"]]
+            found.setdefault(one["rate"], {})[one["network"]] = [
+                100 * x for x in one["accuracy"]
+            ]
     return found
 
 
 def over_rates(ax, trainings):
-    """Draw the mean over the networks at each learning rate, and the range of the seeds."""
+    """Draw the mean of the networks at each rate, and the range of the seeds."""
     for loss, (colour, text) in LINES.items():
         found = accuracies(trainings, loss)
         rates = sorted(found)
         by_seed = [
-            [statistics.fmean(each) for each in zip(*found[rate].values(), strict=True)]
+            [
+                statistics.fmean(each)
+                for each in zip(*found[rate].values(), strict=True)
+            ]
             for rate in rates
         ]
         means = [statistics.fmean(each) for each in by_seed]
@@ -77,8 +85,12 @@ def each_network(ax, trainings):
 def draw(panels, **options):
     """Return a picture with these panels."""
     plt.rcParams.update(pictures.STYLE | {"font.size": 9})
-    figure, axes = plt.subplots(**options, dpi=200, layout="constrained", squeeze=False)
-    record = json.loads((ROOT / "tests" / "data" / "training.json").read_text(encoding="utf-8"))
+    figure, axes = plt.subplots(
+        **options, dpi=200, layout="constrained", squeeze=False
+    )
+    record = json.loads(
+        (ROOT / "tests" / "data" / "training.json").read_text(encoding="utf-8")
+    )
     for ax, panel in zip(axes.flat, panels, strict=True):
         panel(ax, [one for one in record["trainings"] if one["loss"] in LINES])
     return figure

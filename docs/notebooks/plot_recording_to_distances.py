@@ -21,7 +21,12 @@ from pathlib import Path
 import numpy as np
 import pynwb
 from matplotlib import pyplot as plt
-from scipy.cluster.hierarchy import dendrogram, fcluster, linkage, set_link_color_palette
+from scipy.cluster.hierarchy import (
+    dendrogram,
+    fcluster,
+    linkage,
+    set_link_color_palette,
+)
 from scipy.spatial.distance import squareform
 
 import spikeloss_xp as sx
@@ -39,10 +44,13 @@ times = np.arange(0, 1, 0.001)
 spikes = [[], []]
 for trial in range(20):
     stimulus = "AB"[trial % 2]
-    file.add_trial(start_time=1.5 * trial, stop_time=1.5 * trial + 1, stimulus=stimulus)
+    file.add_trial(
+        start_time=1.5 * trial, stop_time=1.5 * trial + 1, stimulus=stimulus
+    )
     for unit, phase in enumerate((0, np.pi)):
         frequency = {"A": 3, "B": 5}[stimulus]
-        rate = 40 * (1 + np.sin(2 * np.pi * frequency * times + phase))  # in spikes per second
+        # in spikes per second
+        rate = 40 * (1 + np.sin(2 * np.pi * frequency * times + phase))
         spikes[unit].extend(1.5 * trial + times[rng.random(1000) < rate / 1000])
 for train in spikes:
     file.add_unit(spike_times=train)
@@ -58,13 +66,18 @@ with pynwb.NWBHDF5IO(path, "w") as io:
 with pynwb.NWBHDF5IO(path, "r") as io:
     file = io.read()
     units = [np.asarray(unit) for unit in file.units["spike_times"]]
-    limits = np.stack([file.trials["start_time"][:], file.trials["stop_time"][:]], axis=1)
+    limits = np.stack(
+        [file.trials["start_time"][:], file.trials["stop_time"][:]], axis=1
+    )
     stimulus = np.asarray(file.trials["stimulus"][:])
 order = np.argsort(stimulus, kind="stable")
 limits, stimulus = limits[order], stimulus[order]
 trials = [[unit[(unit >= a) & (unit < b)] - a for a, b in limits] for unit in units]
 first = trials[0]  # of the first unit
-print(f"{len(first)} trials with {min(map(len, first))} to {max(map(len, first))} spikes")
+print(
+    f"{len(first)} trials with {min(map(len, first))} to "
+    f"{max(map(len, first))} spikes"
+)
 
 figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
 axes.eventplot(first, colors="#222832", linelengths=0.8)
@@ -81,7 +94,9 @@ plt.show()
 # seconds.
 
 distances = {
-    "van Rossum, 50 ms": sx.distances.van_rossum(first, time_constant=0.05, times=True),
+    "van Rossum, 50 ms": sx.distances.van_rossum(
+        first, time_constant=0.05, times=True
+    ),
     "Victor-Purpura, 20 per s": sx.distances.victor_purpura(first, cost=20),
 }
 figure, places = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -111,10 +126,15 @@ for ms in (1, 5, 20, 50, 200, 1000):
 lengths = np.round((limits[:, 1] - limits[:, 0]) * 1000).astype(int)
 bins = {"steps": int(lengths.max()), "time_step": 0.001, "outside": "drop"}
 trains = np.stack(
-    [sx.bin_spikes(list(both), neurons=len(units), **bins) for both in zip(*trials, strict=True)]
+    [
+        sx.bin_spikes(list(both), neurons=len(units), **bins)
+        for both in zip(*trials, strict=True)
+    ]
 )
 matrix = sx.distances.van_rossum(trains, time_constant=50, lengths=lengths)
-print(f"same stimulus {matrix[same].mean():.2f}, different {matrix[~same].mean():.2f}")
+print(
+    f"same stimulus {matrix[same].mean():.2f}, different {matrix[~same].mean():.2f}"
+)
 
 # %%
 # A model
@@ -127,7 +147,9 @@ print(f"same stimulus {matrix[same].mean():.2f}, different {matrix[~same].mean()
 loss = sx.SpikeTime(time_constant=50, reduction="batchmean", time_axis=-1)
 for name, shift in (("same", 1), ("other", 10)):
     value = loss(np.roll(trains, shift, axis=0), trains, lengths=lengths)
-    print(f"a trial with the {name} stimulus as the model: {value:.0f} for each trial")
+    print(
+        f"a trial with the {name} stimulus as the model: {value:.0f} for each trial"
+    )
 
 # %%
 # Clusters
@@ -140,7 +162,10 @@ tree = linkage(squareform(matrix), "ward")
 cluster = fcluster(tree, 2, "maxclust")
 for number in (1, 2):
     found = stimulus[cluster == number]
-    print(f"cluster {number}: {np.sum(found == 'A')} trials with A, {np.sum(found == 'B')} with B")
+    print(
+        f"cluster {number}: {np.sum(found == 'A')} trials with A, "
+        f"{np.sum(found == 'B')} with B"
+    )
 
 figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
 set_link_color_palette(["#0c8096", "#c43a80"])

@@ -23,7 +23,8 @@ import spikeloss_xp as sx
 
 pixels, labels = load_digits(return_X_y=True)
 rng = np.random.default_rng(0)
-inputs = (rng.random((20, *pixels.shape)) < pixels / 16).astype(np.float32)  # [time, sample, pixel]
+# [time, sample, pixel]
+inputs = (rng.random((20, *pixels.shape)) < pixels / 16).astype(np.float32)
 print(f"inputs {inputs.shape}, {inputs.sum(0).mean():.1f} spikes of each pixel")
 
 # %%
@@ -67,8 +68,10 @@ optimizer = optax.adam(0.005)
 
 @jax.jit
 def step(weights, state, spikes, labels):
-    """Return the weights and the optimizer's state after a batch, and the loss before it."""
-    value, gradient = jax.value_and_grad(lambda w: loss(run(w, spikes), labels))(weights)
+    """Return the weights and state after a batch, and the loss before it."""
+    value, gradient = jax.value_and_grad(lambda w: loss(run(w, spikes), labels))(
+        weights
+    )
     updates, state = optimizer.update(gradient, state)
     return optax.apply_updates(weights, updates), state, value
 

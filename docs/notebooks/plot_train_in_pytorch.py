@@ -22,10 +22,13 @@ import spikeloss_xp as sx
 torch.set_num_threads(1)  # faster here, because the matrices are small
 pixels, labels = load_digits(return_X_y=True)
 chance = np.random.default_rng(0).random((20, *pixels.shape))
-inputs = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+# [time, sample, pixel]
+inputs = torch.tensor(chance < pixels / 16, dtype=torch.float32)
 labels = torch.tensor(labels)
 train, test = slice(0, 1437), slice(1437, None)
-print(f"inputs {list(inputs.shape)}, {inputs.sum(0).mean():.1f} spikes of each pixel")
+print(
+    f"inputs {list(inputs.shape)}, {inputs.sum(0).mean():.1f} spikes of each pixel"
+)
 
 # %%
 # The network
@@ -36,7 +39,7 @@ print(f"inputs {list(inputs.shape)}, {inputs.sum(0).mean():.1f} spikes of each p
 
 
 def fire(currents):
-    """Return the spikes of leaky integrate-and-fire neurons, ``[time, sample, neuron]``."""
+    """Return the spikes of LIF neurons, ``[time, sample, neuron]``."""
     membrane, output = 0, []
     for current in currents:
         membrane = 0.9 * membrane + current
@@ -89,9 +92,19 @@ plt.show()
 confusion = loss.confusion(output, labels[test])
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 left.imshow(confusion, cmap="Blues")
-left.set(title="confusion", xlabel="predicted", ylabel="true", xticks=range(10), yticks=range(10))
+left.set(
+    title="confusion",
+    xlabel="predicted",
+    ylabel="true",
+    xticks=range(10),
+    yticks=range(10),
+)
 spikes = [np.flatnonzero(train) for train in output[:, 0].T.numpy()]
 right.eventplot(spikes, linelengths=0.7, colors="#222832")
-right.set(title=f"output spikes for a {labels[test][0]}", xlabel="time step", ylabel="class")
+right.set(
+    title=f"output spikes for a {labels[test][0]}",
+    xlabel="time step",
+    ylabel="class",
+)
 right.set(yticks=range(10), xlim=(-1, 20))
 plt.show()

@@ -1,4 +1,4 @@
-"""Train a spiking network with DistributedDataParallel, as shown in docs/processes.md."""
+"""Train a network with DistributedDataParallel: see docs/processes.md."""
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,8 @@ class Network(torch.nn.Linear):
         membrane, spikes = 0, []
         for current in super().forward(inputs).unbind(1):
             membrane = 0.9 * membrane + current
-            smooth = torch.atan(3 * (membrane - 1)) / 3  # its derivative is the surrogate gradient
+            # its derivative is the surrogate gradient
+            smooth = torch.atan(3 * (membrane - 1)) / 3
             spikes.append((membrane > 1).float() + (smooth - smooth.detach()))
             membrane = membrane - spikes[-1]
         return torch.stack(spikes, 1)
@@ -25,28 +26,34 @@ class Network(torch.nn.Linear):
 def main(rank, processes):
     """Train a network, and print its loss and accuracy on the test samples."""
     torch.manual_seed(0)
-    rates = 0.3 * torch.rand(10, 50)  # firing rates of 50 inputs, for each of 10 classes
+    # firing rates of 50 inputs, for each of 10 classes
+    rates = 0.3 * torch.rand(10, 50)
     labels, lengths = torch.randint(10, (800,)), torch.randint(5, 21, (800,))
-    inputs = torch.bernoulli(rates[labels, None].expand(-1, 20, -1))  # [sample, time, neuron]
+    # [sample, time, neuron]
+    inputs = torch.bernoulli(rates[labels, None].expand(-1, 20, -1))
     train = TensorDataset(inputs[:600], labels[:600], lengths[:600])
     loader = DataLoader(train, 100 // processes, sampler=DistributedSampler(train))
     own = slice(600 + rank, None, processes)  # the test samples of this process
 
     model = DistributedDataParallel(Network(50, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-    loss = sx.CrossEntropy(time_axis=1, moving_window=5)  # the mean over all steps before padding
+    # the mean over all steps before padding
+    loss = sx.CrossEntropy(time_axis=1, moving_window=5)
     for epoch in range(5):
         loader.sampler.set_epoch(epoch)
         for x, y, length in loader:
             total, weight = loss.sum_and_weight(model(x), y, lengths=length)
             dist.all_reduce(weight)  # now the weight of the whole batch
             optimizer.zero_grad()
-            (total * processes / weight).backward()  # gradients are averaged over processes
+            # gradients are averaged over processes
+            (total * processes / weight).backward()
             optimizer.step()
 
         with torch.no_grad():
             output = model(inputs[own])
-            total, weight = loss.sum_and_weight(output, labels[own], lengths=lengths[own])
+            total, weight = loss.sum_and_weight(
+                output, labels[own], lengths=lengths[own]
+            )
             matrix = loss.confusion(output, labels[own], lengths=lengths[own])
         for tensor in (total, weight, matrix):
             dist.all_reduce(tensor)

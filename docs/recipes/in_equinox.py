@@ -11,7 +11,8 @@ class Trainer(eqx.Module):
 
     network: eqx.Module
     class_weights: jax.Array
-    loss: sx.losses.Loss = eqx.field(static=True)  # part of the tree structure, not a leaf
+    # part of the tree structure, not a leaf
+    loss: sx.losses.Loss = eqx.field(static=True)
 
     @eqx.filter_jit
     def value_and_grad(self, spikes, target, **options):

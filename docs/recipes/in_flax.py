@@ -1,9 +1,10 @@
-"""Use a loss as an attribute of a Flax module (linen or nnx), as shown in docs/modules.md."""
+"""Use a loss as an attribute of a Flax module: see docs/modules.md."""
 
 import functools
 
 import flax.linen
 import jax
+import optax
 from flax import nnx
 
 import spikeloss_xp as sx
@@ -22,7 +23,7 @@ class LinenTrainer(flax.linen.Module):
 
 @functools.partial(jax.jit, static_argnums=0)
 def linen_value_and_grad(trainer, variables, spikes, target, options):
-    """Return the loss of a linen module, and its gradient with respect to the variables."""
+    """Return the loss of a linen module, and the gradient of its variables."""
     return jax.value_and_grad(trainer.apply)(variables, spikes, target, **options)
 
 
@@ -40,5 +41,21 @@ class NNXTrainer(nnx.Module):
 
 @nnx.jit
 def nnx_value_and_grad(trainer, spikes, target, options):
-    """Return the loss of an nnx module, and its gradient with respect to the parameters."""
-    return nnx.value_and_grad(lambda trainer: trainer(spikes, target, **options))(trainer)
+    """Return the loss of an nnx module, and the gradient of its parameters."""
+    evaluate = nnx.value_and_grad(lambda trainer: trainer(spikes, target, **options))
+    return evaluate(trainer)
+
+
+@nnx.jit
+def nnx_train_step(trainer, optimizer, spikes, target, options):
+    """Update the parameters of an nnx module, and return the loss before."""
+    value, gradient = nnx_value_and_grad(trainer, spikes, target, options)
+    optimizer.update(trainer, gradient)
+    return value
+
+
+def nnx_train(network, loss, batches, learning_rate=0.005):
+    """Train a network, and return the loss of each batch before its update."""
+    trainer = NNXTrainer(network, loss)
+    optimizer = nnx.Optimizer(trainer, optax.adam(learning_rate), wrt=nnx.Param)
+    return [nnx_train_step(trainer, optimizer, *batch) for batch in batches]

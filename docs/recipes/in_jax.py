@@ -10,19 +10,22 @@ def divisor(loss, weight):
     """Return the divisor of the total sum, given the weight of the whole batch."""
     if loss.reduction == "sum":
         return 1
-    return jnp.where(weight > 0, weight, jnp.inf)  # the loss is 0 if everything is masked
+    # the loss is 0 if everything is masked
+    return jnp.where(weight > 0, weight, jnp.inf)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 @functools.partial(jax.value_and_grad, argnums=2, has_aux=True)
 def sums(loss, apply, params, spikes, target, options):
-    """Return the sum and the weight of a micro-batch, and the gradient of the sum."""
+    """Return the sum and weight of a micro-batch, and the gradient of the sum."""
     return loss.sum_and_weight(apply(params, spikes), target, **options)
 
 
 def accumulate(loss, apply, params, micro_batches):
     """Return the loss of all micro-batches, and its gradient."""
-    parts = [sums(loss, apply, params, *micro_batch) for micro_batch in micro_batches]
+    parts = [
+        sums(loss, apply, params, *micro_batch) for micro_batch in micro_batches
+    ]
     (total, weight), gradient = jax.tree.map(lambda *leaves: sum(leaves), *parts)
     by = divisor(loss, weight)
     return total / by, jax.tree.map(lambda x: x / by, gradient)
@@ -31,19 +34,21 @@ def accumulate(loss, apply, params, micro_batches):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 @functools.partial(jax.value_and_grad, argnums=2)
 def whole(loss, apply, params, spikes, target, options):
-    """Return the loss and its gradient, for arrays on one device or sharded over a mesh."""
+    """Return loss and gradient, for arrays on one device or on a mesh."""
     return loss(apply(params, spikes), target, **options)
 
 
 def specs(options):
-    """Return the sharding of the options: along the batch, except for class weights."""
-    return {name: jax.P() if name == "weight" else jax.P("batch") for name in options}
+    """Return the sharding of options: along the batch, except class weights."""
+    return {
+        name: jax.P() if name == "weight" else jax.P("batch") for name in options
+    }
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 @functools.partial(jax.value_and_grad, argnums=3)
 def gradient_outside(loss, apply, mesh, params, spikes, target, options):
-    """Return the loss and its gradient, with differentiation outside of `shard_map`."""
+    """Return loss and gradient, with differentiation outside of `shard_map`."""
 
     def local(params, spikes, target, options):
         total, weight = loss.sum_and_weight(apply(params, spikes), target, **options)
@@ -56,12 +61,16 @@ def gradient_outside(loss, apply, mesh, params, spikes, target, options):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
-def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vma=True):
+def gradient_inside(
+    loss, apply, mesh, params, spikes, target, options, check_vma=True
+):
     """Return the loss and its gradient, with differentiation inside `shard_map`."""
 
     def local(params, spikes, target, options):
         def share(params):
-            total, weight = loss.sum_and_weight(apply(params, spikes), target, **options)
+            total, weight = loss.sum_and_weight(
+                apply(params, spikes), target, **options
+            )
             return total / divisor(loss, jax.lax.psum(weight, "batch"))
 
         value, gradient = jax.value_and_grad(share)(params)
@@ -69,7 +78,8 @@ def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vm
             gradient = jax.lax.psum(gradient, "batch")
         return jax.lax.psum(value, "batch"), gradient
 
-    in_specs, out_specs = (jax.P(), jax.P("batch"), jax.P("batch"), specs(options)), jax.P()
+    in_specs = jax.P(), jax.P("batch"), jax.P("batch"), specs(options)
+    out_specs = jax.P()
     options_of_map = {"mesh": mesh, "in_specs": in_specs, "out_specs": out_specs}
     function = jax.shard_map(local, check_vma=check_vma, **options_of_map)
     return function(params, spikes, target, options)
@@ -78,7 +88,9 @@ def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vm
 def from_processes(mesh, arrays):
     """Return global arrays of the whole batch, given the samples of this process."""
     sharding = jax.NamedSharding(mesh, jax.P("batch"))
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), arrays)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), arrays
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -88,12 +100,19 @@ def sparsity_over_devices(sparsity, apply, mesh, params, spikes, options):
     def local(params, spikes, options):
         def term(params):
             layer = apply(params, spikes)
-            own = jnp.stack(sparsity.events_and_entries(jax.lax.stop_gradient(layer), **options))
-            return sparsity(layer, others=jax.lax.psum(own, "batch") - own, **options)
+            own = jnp.stack(
+                sparsity.events_and_entries(jax.lax.stop_gradient(layer), **options)
+            )
+            return sparsity(
+                layer, others=jax.lax.psum(own, "batch") - own, **options
+            )
 
         value, gradient = jax.value_and_grad(term)(params)
-        return jax.lax.pmean(value, "batch"), gradient  # the same value on each device
+        # the same value on each device
+        return jax.lax.pmean(value, "batch"), gradient
 
     in_specs = (jax.P(), jax.P("batch"), jax.P("batch"))
-    function = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=(jax.P(), jax.P()))
+    function = jax.shard_map(
+        local, mesh=mesh, in_specs=in_specs, out_specs=(jax.P(), jax.P())
+    )
     return function(params, spikes, options)

@@ -10,11 +10,12 @@ def divisor(loss, weight):
     """Return the divisor of the total sum, given the weight of the whole batch."""
     if loss.reduction == "sum":
         return 1
-    return torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if everything is masked
+    # the loss is 0 if everything is masked
+    return torch.where(weight > 0, weight, torch.inf)
 
 
 def accumulate(loss, model, micro_batches):
-    """Return the loss of all micro-batches, and store its gradient in the parameters."""
+    """Return the loss of all micro-batches, and store its gradient."""
     total = weight = 0
     for spikes, target, options in micro_batches:
         part, part_weight = loss.sum_and_weight(model(spikes), target, **options)
@@ -28,14 +29,14 @@ def accumulate(loss, model, micro_batches):
 
 
 def distributed(loss, output, target, **options):
-    """Return this process's share of the loss. The loss is the mean of all shares."""
+    """Return this process's share. The loss is the mean of all shares."""
     total, weight = loss.sum_and_weight(output, target, **options)
     dist.all_reduce(weight)  # in place: now the weight of the whole batch
     return total * dist.get_world_size() / divisor(loss, weight)
 
 
 def accumulate_distributed(loss, model, micro_batches):
-    """Accumulate gradients in each process. The loss is the mean of the returned values."""
+    """Accumulate gradients in each process. The loss is the mean over processes."""
     total = weight = 0
     for i, (spikes, target, options) in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
@@ -52,7 +53,7 @@ def accumulate_distributed(loss, model, micro_batches):
 
 
 def accumulate_sparsity(sparsity, model, micro_batches):
-    """Return the term of all micro-batches, and store its gradient in the parameters."""
+    """Return the term of all micro-batches, and store its gradient."""
     with torch.no_grad():
         sums = [
             torch.stack(sparsity.events_and_entries(model(spikes), **options))
@@ -66,7 +67,7 @@ def accumulate_sparsity(sparsity, model, micro_batches):
 
 
 def distributed_sparsity(sparsity, layer, **options):
-    """Return the term of the whole batch, scaled up because processes average gradients."""
+    """Return the term of the batch, scaled because processes average gradients."""
     own = torch.stack(sparsity.events_and_entries(layer.detach(), **options))
     whole = own.clone()
     dist.all_reduce(whole)

@@ -1,7 +1,8 @@
 """Evaluate a large recording in batches, as shown in docs/large-recordings.md.
 
-The argument of the program is a folder with spikes [sample, class, time] and labels [sample]. They
-are stored as input.npy and label.npy, or as Zarr arrays with the names input and label.
+The argument of the program is a folder with spikes [sample, class, time] and labels
+[sample]. They are stored as input.npy and label.npy, or as Zarr arrays with the
+names input and label.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ import spikeloss_xp as sx
 BATCH = 4096  # samples
 loss = sx.CrossEntropy(time_axis=-1)
 loss_of_each = dataclasses.replace(loss, reduction="none")
-to_device = np.asarray  # or cupy.asarray, or lambda x: torch.asarray(x, device="cuda")
+# or cupy.asarray, or lambda x: torch.asarray(x, device="cuda")
+to_device = np.asarray
 
 
 def open_array(path):
@@ -31,8 +33,10 @@ def open_array(path):
 
 @dask.delayed
 def evaluate(folder, samples):
-    """Return the sum, weight, confusion matrix and losses of some samples as NumPy arrays."""
-    spikes, labels = (open_array(folder / name)[samples] for name in ("input", "label"))
+    """Return sum, weight, confusion matrix and losses as NumPy arrays."""
+    spikes, labels = (
+        open_array(folder / name)[samples] for name in ("input", "label")
+    )
     batch = to_device(spikes.astype("float32")), labels
     sums = *loss.sum_and_weight(*batch), loss.confusion(*batch)
     return [np.asarray(x.tolist()) for x in (*sums, loss_of_each(*batch))]
@@ -42,7 +46,9 @@ def main(folder):
     """Print the mean loss and the accuracy, and write the loss of each sample."""
     starts = range(0, open_array(folder / "label").shape[0], BATCH)
     with ProgressBar():
-        results = dask.compute(*(evaluate(folder, slice(i, i + BATCH)) for i in starts))
+        results = dask.compute(
+            *(evaluate(folder, slice(i, i + BATCH)) for i in starts)
+        )
     totals, weights, confusions, losses = zip(*results, strict=True)
     confusion = sum(confusions)
     print(f"mean loss {sum(totals) / sum(weights):.7f}")

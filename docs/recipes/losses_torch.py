@@ -29,13 +29,13 @@ def fractions(like, alpha):
 
 
 def mixed_labels(labels, order, fraction, classes):
-    """Mix the labels with reordered labels, and return class probabilities [batch, class]."""
+    """Mix labels, and return class probabilities [batch, class]."""
     one_hot = F.one_hot(labels, classes).to(fraction)
     return fraction[:, None] * one_hot + (1 - fraction[:, None]) * one_hot[order]
 
 
 def mixup(inputs, labels, classes, alpha=0.2):
-    """Mix inputs [time, batch, ...], and return them with class probabilities [batch, class]."""
+    """Mix inputs [time, batch, ...], and return them with mixed labels."""
     order, fraction = torch.randperm(len(labels)), fractions(inputs, alpha)
     part = fraction.reshape(-1, *[1] * (inputs.ndim - 2))
     mixed = part * inputs + (1 - part) * inputs[:, order]
@@ -43,9 +43,10 @@ def mixup(inputs, labels, classes, alpha=0.2):
 
 
 def cutmix(frames, labels, classes, alpha=1.0):
-    """Paste a box from another sample into the frames [time, batch, channel, y, x]."""
+    """Paste a box of another sample into frames [time, batch, channel, y, x]."""
     order, fraction = torch.randperm(len(labels)), fractions(frames, alpha)
-    side = (1 - fraction[:, None]).sqrt()  # the side of the box relative to the frame
+    # the side of the box relative to the frame
+    side = (1 - fraction[:, None]).sqrt()
 
     def interval(size):
         centre = size * torch.rand(len(labels), 1).to(side)
@@ -53,13 +54,14 @@ def cutmix(frames, labels, classes, alpha=1.0):
 
     height, width = frames.shape[-2:]
     inside = interval(height)[:, None, :, None] & interval(width)[:, None, None, :]
-    fraction = 1 - inside.to(frames).mean((1, 2, 3))  # the border may cut off part of a box
+    # the border may cut off part of a box
+    fraction = 1 - inside.to(frames).mean((1, 2, 3))
     mixed = torch.where(inside, frames[:, order], frames)
     return mixed, mixed_labels(labels, order, fraction, classes)
 
 
 def distil(student, teacher, labels, temperature=4.0, weight=0.5):
-    """Return the loss of a student's output [time, batch, class], given a teacher's logits."""
+    """Return the loss of a student's output, given a teacher's logits."""
     soft = dataclasses.replace(loss, temperature=temperature)
     probabilities = torch.softmax(teacher.detach() / temperature, dim=1)
     part = weight * temperature**2 * soft(student, probabilities)
@@ -67,9 +69,11 @@ def distil(student, teacher, labels, temperature=4.0, weight=0.5):
 
 
 def triplet(responses, anchor, positive, negative, margin=1.0, time_constant=10):
-    """Return the triplet loss of responses [time, sample, neuron], given indices of samples."""
+    """Return the triplet loss of [time, sample, neuron], given sample indices."""
     trains = responses.permute(1, 2, 0)  # [sample, neuron, time]
-    distance = sx.distances.van_rossum(trains[anchor], trains, time_constant=time_constant)
+    distance = sx.distances.van_rossum(
+        trains[anchor], trains, time_constant=time_constant
+    )
     row = torch.arange(len(anchor))
     return F.relu(distance[row, positive] - distance[row, negative] + margin).mean()
 
@@ -88,15 +92,17 @@ by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
 def intersection_over_union(output, label):
-    """Return the mean intersection over union for outputs [time, batch, class, y, x]."""
+    """Return the mean intersection over union of [time, batch, class, y, x]."""
     confusion = by_pixel.confusion(output, label)
     both = confusion.diagonal()
     return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()
 
 
-activity = sx.SparsityEnforcer(0.1, lam=10.0, min_rate=0.01, per="neuron", time_axis=0)
+activity = sx.SparsityEnforcer(
+    0.1, lam=10.0, min_rate=0.01, per="neuron", time_axis=0
+)
 
 
 def with_activity(output, hidden, labels):
-    """Return the loss plus a penalty on `hidden`, a list with the spikes of each hidden layer."""
+    """Return the loss plus a penalty on `hidden`, the spikes of each layer."""
     return loss(output, labels) + activity(hidden)

@@ -1,4 +1,4 @@
-"""Compare the loss of a single step with optax and with forward-mode differentiation."""
+"""Compare the loss of a step with optax and with forward-mode gradients."""
 
 import jax
 import numpy as np
@@ -23,7 +23,9 @@ def main():
 
     with jax.enable_x64(True):
         value, gradient = jax.value_and_grad(theirs)(potential)
-        np.testing.assert_allclose(jax.grad(ours)(potential), gradient, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            jax.grad(ours)(potential), gradient, rtol=1e-9, atol=1e-12
+        )
         same, slope = jax.jvp(ours, [potential], [tangent])
     np.testing.assert_allclose(same, value, rtol=1e-12)
     np.testing.assert_allclose(slope, np.sum(signal[..., 0] * tangent), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""Compute the gradient of a leaky readout one step at a time, as shown in docs/segments.md."""
+"""Compute a gradient one step at a time: see docs/segments.md."""
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ def online_gradient(weights, spikes, labels, decay):
 
 
 def main():
-    """Compare the gradient with backpropagation through time, and traces with `causal_filter`."""
+    """Compare with backpropagation through time, and with `causal_filter`."""
     rng = np.random.default_rng(0)
     spikes = 1.0 * (rng.random((8, 10, 100)) < 0.1)
-    labels, weights, decay = rng.integers(10, size=8), rng.normal(size=(10, 10)), np.exp(-1 / 20)
+    labels, weights = rng.integers(10, size=8), rng.normal(size=(10, 10))
+    decay = np.exp(-1 / 20)
 
     parameter = torch.tensor(weights, requires_grad=True)
     potential, total = torch.zeros(8, 10, dtype=torch.float64), 0

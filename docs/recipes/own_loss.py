@@ -1,4 +1,4 @@
-"""Four custom losses and their tests, as shown in docs/contributing/adding-a-loss.md."""
+"""Four custom losses with tests: see docs/contributing/adding-a-loss.md."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -27,7 +27,9 @@ class QuantileError(sx.SquaredError):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.quantile <= 1:
-            raise ValueError(f"quantile must be between 0 and 1; got {self.quantile}")
+            raise ValueError(
+                f"quantile must be between 0 and 1; got {self.quantile}"
+            )
 
     def criterion(self, reading, labels):
         """Return one term for each reading, and the pullback."""
@@ -39,7 +41,7 @@ class QuantileError(sx.SquaredError):
 
 @dataclass(frozen=True)
 class FocalLoss(ClassLoss):
-    """Softmax focal loss, in which samples that are classified with confidence hardly matter.
+    """Softmax focal loss: samples classified with confidence hardly matter.
 
     Parameters
     ----------
@@ -106,16 +108,19 @@ class LateSquaredError(sx.SquaredError):
     def read(self, trains):
         """Return the weighted spike count of each neuron, and the pullback."""
         step = trains.time.positions(trains.values)
-        weight = trains.xp.astype(step, trains.values.dtype) / trains.time.length(trains.values)
+        number = trains.time.length(trains.values)
+        weight = trains.xp.astype(step, trains.values.dtype) / number
         u = trains.time.sum(weight * trains.values)
         return trains.reading(u), lambda cotangent: cotangent * weight
 
 
 def check(loss, input, target, **options):
-    """Compare the gradient with central differences, and all array libraries with NumPy."""
+    """Compare with central differences, and all array libraries with NumPy."""
     _, gradient = sx.value_and_grad(loss)(input, target, **options)
     steps = 1e-6 * np.eye(input.size).reshape(-1, *input.shape)
-    higher, lower = ([loss(input + h, target, **options) for h in s] for s in (steps, -steps))
+    higher, lower = (
+        [loss(input + h, target, **options) for h in s] for s in (steps, -steps)
+    )
     slopes = np.subtract(higher, lower) / 2e-6
     np.testing.assert_allclose(gradient.ravel(), slopes, rtol=1e-5, atol=1e-6)
     for dtype in (np.float32, np.float64):
@@ -123,7 +128,7 @@ def check(loss, input, target, **options):
 
 
 def test_own_losses():
-    """Check each loss with padding, for random spikes, silence and spikes at every step."""
+    """Check each loss with padding, for random spikes, silence and full trains."""
     rng = np.random.default_rng(0)
     spikes, labels = 1.0 * (rng.random((3, 3, 10)) < 0.3), [0, 2, 1]
     options = {"lengths": [10, 7, 0], "weight": [1, 2, 3]}
@@ -136,11 +141,12 @@ def test_own_losses():
 
 
 def test_values():
-    """Compare with values computed by hand, from rates of 0.75 and 0.25 and counts of 3 and 1."""
+    """Compare with values by hand, for rates of 0.75 and 0.25 and counts 3 and 1."""
     spikes = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
     error = QuantileError(0.9, time_axis=-1)(spikes, [[0.5, 0.5]])
     np.testing.assert_allclose(error, (0.1 * 0.25 + 0.9 * 0.25) / 2)
-    late = LateSquaredError(time_axis=-1)(spikes, [[1.0, 0.0]])  # the readings are 5/4 and 2/4
+    # the readings are 5/4 and 2/4
+    late = LateSquaredError(time_axis=-1)(spikes, [[1.0, 0.0]])
     np.testing.assert_allclose(late, (0.25**2 + 0.5**2) / 2)
     p = 1 / (1 + math.exp(1 - 3))
     focal = FocalLoss(time_axis=-1)(spikes, [0])
@@ -152,10 +158,12 @@ def test_values():
 
 
 def test_second_derivative():
-    """Compare second derivatives with finite differences of the gradient, in PyTorch."""
+    """Compare second derivatives with finite differences, in PyTorch."""
     import torch
 
     x = torch.rand((2, 3, 4), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: FocalLoss(time_axis=-1)(x, [0, 2]), x)
+    focal = FocalLoss(time_axis=-1)
+    assert torch.autograd.gradgradcheck(lambda x: focal(x, [0, 2]), x)
     target = (x > 0.5).double()
-    assert torch.autograd.gradgradcheck(lambda x: LogCoshTrains(time_axis=-1)(x, target), x)
+    log_cosh = LogCoshTrains(time_axis=-1)
+    assert torch.autograd.gradgradcheck(lambda x: log_cosh(x, target), x)

@@ -1,4 +1,4 @@
-"""Scale the initial weights of a network in JAX, as shown in docs/diagnosis-measured.md."""
+"""Scale initial weights in JAX: see docs/diagnosis-measured.md."""
 
 import jax
 import optax
@@ -14,7 +14,9 @@ def scale_weights(layers, run, inputs, rate=0.05):
         low, high = 1e-3, 1e3
         for _ in range(20):  # bisection
             factor = (low * high) ** 0.5
-            new = jax.tree.map(lambda x, by=factor: by * x if x.ndim > 1 else x, layer)
+            new = jax.tree.map(
+                lambda x, by=factor: by * x if x.ndim > 1 else x, layer
+            )
             spikes = run(new, inputs)
             low, high = (factor, high) if spikes.mean() < rate else (low, factor)
         scaled.append(new)
@@ -24,10 +26,13 @@ def scale_weights(layers, run, inputs, rate=0.05):
 
 
 def scaled_adam(factors, lr=0.002):
-    """Return Adam with a learning rate for each layer that is in proportion to its factor."""
+    """Return Adam with learning rates in proportion to the factors of the layers."""
 
     def scale(updates, params=None):
         pairs = zip(updates, factors, strict=True)
-        return [jax.tree.map(lambda x, by=factor: by * x, layer) for layer, factor in pairs]
+        return [
+            jax.tree.map(lambda x, by=factor: by * x, layer)
+            for layer, factor in pairs
+        ]
 
     return optax.chain(optax.adam(lr), optax.stateless(scale))

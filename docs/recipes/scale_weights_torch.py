@@ -1,4 +1,4 @@
-"""Scale the initial weights of a network in PyTorch, as shown in docs/diagnosis-measured.md."""
+"""Scale initial weights in PyTorch: see docs/diagnosis-measured.md."""
 
 import torch
 
@@ -7,7 +7,7 @@ import torch
 def scale_weights(layers, fire, inputs, rate=0.05):
     """Scale each layer until it fires in this share of the steps of a batch.
 
-    Return the factor of each layer.
+    The layers have PyTorch's default weights. Return the factor of each layer.
     """
     factors = []
     for layer in layers:
@@ -23,8 +23,9 @@ def scale_weights(layers, fire, inputs, rate=0.05):
 
 
 def scaled_adam(layers, factors, lr=0.002):
-    """Return Adam with a learning rate for each layer that is in proportion to its factor."""
+    """Return Adam with learning rates in proportion to the factors of the layers."""
     pairs = zip(layers, factors, strict=True)
     return torch.optim.Adam(
-        {"params": list(layer.parameters()), "lr": lr * factor} for layer, factor in pairs
+        {"params": list(layer.parameters()), "lr": lr * factor}
+        for layer, factor in pairs
     )

@@ -1,4 +1,4 @@
-"""Print the errors of segments without context, for docs/contributing/segments-proof.md."""
+"""Print the errors of segments: see docs/contributing/segments-proof.md."""
 
 import numpy as np
 import torch
@@ -19,12 +19,15 @@ LOSSES = {
         sx.CrossEntropy(time_axis=-1, moving_window=20, reduction="sum"),
         labels,
     ),
-    "SpikeMoid, window 20": (sx.SpikeMoid(20, theta=0.1, alpha=0.05), np.eye(10)[labels]),
+    "SpikeMoid, window 20": (
+        sx.SpikeMoid(20, theta=0.1, alpha=0.05),
+        np.eye(10)[labels],
+    ),
 }
 
 
 def in_segments(loss, target, length, memory):
-    """Return the value, and the gradient without and with its contributions to contexts."""
+    """Return the value, and the gradient without and with the contexts."""
     value, detached, reaching = 0, np.zeros_like(spikes), np.zeros_like(spikes)
     for start in range(0, 1000, length):
         context = min(start, memory)
@@ -40,14 +43,16 @@ def in_segments(loss, target, length, memory):
 
 
 def row(loss, target, length):
-    """Return errors in percent: value and gradient without context, and detached gradient."""
+    """Return errors in percent without context, and of the detached gradient."""
     whole, expected = sx.value_and_grad(loss)(spikes, target)
     exact, detached, reaching = in_segments(loss, target, length, loss.memory)
     np.testing.assert_allclose(exact, whole, rtol=1e-12)
     assert np.linalg.norm(reaching - expected) < 1e-12 * np.linalg.norm(expected)
     value, without, _ = in_segments(loss, target, length, 0)
     errors = [np.linalg.norm(got - expected) for got in (without, detached)]
-    percent = 100 * np.asarray([value / whole - 1, *(errors / np.linalg.norm(expected))])
+    percent = 100 * np.asarray(
+        [value / whole - 1, *(errors / np.linalg.norm(expected))]
+    )
     return "{:+8.1f}{:10.0f}{:10.0f}".format(*percent)
 
 
@@ -57,7 +62,10 @@ def main():
     for name, (loss, target) in LOSSES.items():
         print(f"{name:28}{row(loss, target, 50)}")
     for length in (20, 40, 80, 160, 320):
-        print(f"{f'SpikeMax, {length} steps':28}{row(*LOSSES['SpikeMax, window 20'], length)}")
+        print(
+            f"{f'SpikeMax, {length} steps':28}"
+            f"{row(*LOSSES['SpikeMax, window 20'], length)}"
+        )
 
 
 if __name__ == "__main__":

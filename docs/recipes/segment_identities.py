@@ -1,4 +1,4 @@
-"""Check the identities in docs/contributing/segments-proof.md: a failure raises an error."""
+"""Check the identities in docs/contributing/segments-proof.md."""
 
 import numpy as np
 import torch
@@ -14,20 +14,23 @@ close = np.testing.assert_allclose
 
 
 def in_segments(loss, spikes, target, mask, length):
-    """Return the mean of all terms, computed in segments from ``[batch, neuron, time]``."""
+    """Return the mean of all terms, in segments of ``[batch, neuron, time]``."""
     total = weight = 0
     for start in range(0, spikes.shape[-1], length):
         context = min(start, loss.memory)
         steps = slice(start - context, start + length)
         sums = loss.sum_and_weight(
-            spikes[..., steps], target[..., steps], where=mask[:, steps], context=context
+            spikes[..., steps],
+            target[..., steps],
+            where=mask[:, steps],
+            context=context,
         )
         total, weight = total + sums[0], weight + sums[1]
     return total / weight
 
 
 def segments_add_up():
-    """Compare the mean over segments with the mean over whole trains of different lengths."""
+    """Compare the mean over segments with the mean over whole trains."""
     loss = sx.SpikeTime(time_constant=5, length=60, reduction="mean")
     mask = np.arange(150) < rng.integers(75, 150, size=16)[:, None]
     value = loss(spikes, trains, where=mask)
@@ -35,10 +38,12 @@ def segments_add_up():
 
 
 def zeros_before_a_train_are_its_context():
-    """Compare a context of zeros, or of masked steps with any value, with no context."""
+    """Compare a context of zeros, or of masked steps, with no context."""
 
     def longer(x, steps, value):
-        return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(steps, 0)], constant_values=value)
+        return np.pad(
+            x, [(0, 0)] * (x.ndim - 1) + [(steps, 0)], constant_values=value
+        )
 
     mask = rng.random(spikes.shape) < 0.9
     for loss, target in (
@@ -58,10 +63,12 @@ def zeros_before_a_train_are_its_context():
 
 
 def masked_context_is_none():
-    """Compare the sums of a segment with context, with masked context, and without context."""
+    """Compare sums of a segment with, with masked and without context."""
     loss, seen = sx.SpikeMax(moving_window=20), np.arange(69) >= 19
     context, _ = loss.sum_and_weight(spikes[..., 81:], labels, context=19)
-    masked, _ = loss.sum_and_weight(spikes[..., 81:], labels, where=np.tile(seen, (16, 1)))
+    masked, _ = loss.sum_and_weight(
+        spikes[..., 81:], labels, where=np.tile(seen, (16, 1))
+    )
     alone, _ = loss.sum_and_weight(spikes[..., 100:], labels)
     terms = sx.SpikeMax(moving_window=20, reduction="none")(spikes, labels)
     close([context, masked], [terms[:, 100:].sum(), alone])
@@ -69,19 +76,28 @@ def masked_context_is_none():
 
 
 def counts_have_the_gradient_of_each_step():
-    """Compare the whole train with a single step that holds the counts or the rates."""
+    """Compare the train with a single step that holds the counts or rates."""
     counts, steps = spikes.sum(-1)[..., None], spikes.shape[-1]
     root = sx.CrossEntropy(time_axis=-1, readout="sqrt_count")
     rate, half = sx.SpikeRate(0.15, 0.05), sx.SpikeMax(pseudo_count=0.5 / steps)
-    for loss, short, by in ((root, root, 1), (rate, rate, steps), (sx.SpikeMax(), half, steps)):
+    for loss, short, by in (
+        (root, root, 1),
+        (rate, rate, steps),
+        (sx.SpikeMax(), half, steps),
+    ):
         value, gradient = sx.value_and_grad(loss)(spikes, labels)
         same, signal = sx.value_and_grad(short)(counts / by, labels)
         close(same, value, rtol=1e-12)
-        close(np.broadcast_to(signal / by, spikes.shape), gradient, rtol=1e-9, atol=1e-15)
+        close(
+            np.broadcast_to(signal / by, spikes.shape),
+            gradient,
+            rtol=1e-9,
+            atol=1e-15,
+        )
 
 
 def sparsity_has_one_gradient_above_its_limit():
-    """Check the gradient by its formula, and that the loss of a trial follows from its halves."""
+    """Check the gradient's formula, and that the loss follows from two halves."""
     _, gradient = sx.value_and_grad(sx.SparsityEnforcer(max_rate=0.02))(spikes)
     close(gradient, np.full(spikes.shape, 2 * (spikes.mean() - 0.02) / spikes.size))
     bursts = np.zeros((1, 1, 100))

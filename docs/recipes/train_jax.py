@@ -1,4 +1,4 @@
-"""Train a spiking network in JAX with optax and Equinox, as shown in docs/quickstart.md."""
+"""Train a network in JAX with optax and Equinox: see docs/quickstart.md."""
 
 import equinox as eqx
 import jax
@@ -14,9 +14,10 @@ spikes = (chance < pixels / 16).astype(np.float32)  # [time, sample, pixel]
 
 
 def fire(membrane, current):
-    """Return the next membrane potentials and the spikes of leaky integrate-and-fire neurons."""
+    """Return the next membrane potentials and the spikes of LIF neurons."""
     membrane = 0.9 * membrane + current
-    smooth = jax.nn.sigmoid(4 * (membrane - 1))  # its derivative is the surrogate gradient
+    # its derivative is the surrogate gradient
+    smooth = jax.nn.sigmoid(4 * (membrane - 1))
     spike = (membrane > 1) + (smooth - jax.lax.stop_gradient(smooth))
     return membrane - spike, spike
 
@@ -32,7 +33,10 @@ def run(layers, inputs):
 def train(loss, epochs=10, seed=0):
     """Train on 1437 digits, and return the accuracy on the other 360."""
     keys = jax.random.split(jax.random.key(seed))
-    layers = [eqx.nn.Linear(64, 100, key=keys[0]), eqx.nn.Linear(100, 10, key=keys[1])]
+    layers = [
+        eqx.nn.Linear(64, 100, key=keys[0]),
+        eqx.nn.Linear(100, 10, key=keys[1]),
+    ]
     optimizer = optax.adam(0.005)
     state = optimizer.init(layers)
     gradient = jax.jit(jax.grad(lambda layers, x, y: loss(run(layers, x), y)))

@@ -11,7 +11,7 @@ spikes = (chance < pixels / 16).astype(np.float32)  # [time, sample, pixel]
 
 
 def fire(currents):
-    """Return the spikes of leaky integrate-and-fire neurons, and their surrogate derivative."""
+    """Return the spikes of LIF neurons, and their surrogate derivative."""
     membrane, output, slope = 0, [], []
     for current in currents:
         membrane = 0.9 * membrane + current
@@ -30,9 +30,12 @@ def train(loss, epochs=20, seed=0):
             output, slope = fire(spikes[:, batch] @ weights)
             _, gradient = sx.value_and_grad(loss)(output, labels[batch])
             gradient = gradient * slope
-            for t in range(18, -1, -1):  # backpropagate through time along the membrane
+            # backpropagate through time along the membrane
+            for t in range(18, -1, -1):
                 gradient[t] += 0.9 * gradient[t + 1]
-            weights -= 0.003 * np.tensordot(spikes[:, batch], gradient, ([0, 1], [0, 1]))
+            weights -= 0.003 * np.tensordot(
+                spikes[:, batch], gradient, ([0, 1], [0, 1])
+            )
     output, _ = fire(spikes[:, 1437:] @ weights)
     return float(sx.Rate(time_axis=0).accuracy(output, labels[1437:]))
 

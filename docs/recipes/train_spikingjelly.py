@@ -9,7 +9,8 @@ import spikeloss_xp as sx
 
 pixels, labels = load_digits(return_X_y=True)
 chance = np.random.default_rng(0).random((20, *pixels.shape))
-spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+# [time, sample, pixel]
+spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)
 labels = torch.tensor(labels)
 
 

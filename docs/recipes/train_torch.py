@@ -8,7 +8,8 @@ import spikeloss_xp as sx
 
 pixels, labels = load_digits(return_X_y=True)
 chance = np.random.default_rng(0).random((20, *pixels.shape))
-spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+# [time, sample, pixel]
+spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)
 labels = torch.tensor(labels)
 
 
@@ -17,7 +18,8 @@ def fire(currents):
     membrane, output = 0, []
     for current in currents:
         membrane = 0.9 * membrane + current
-        smooth = torch.sigmoid(4 * (membrane - 1))  # its derivative is the surrogate gradient
+        # its derivative is the surrogate gradient
+        smooth = torch.sigmoid(4 * (membrane - 1))
         output.append((membrane > 1).float() + (smooth - smooth.detach()))
         membrane = membrane - output[-1]
     return torch.stack(output)
@@ -27,7 +29,9 @@ def train(loss, epochs=10, seed=0):
     """Train on 1437 digits, and return the accuracy on the other 360."""
     torch.manual_seed(seed)
     hidden, last = torch.nn.Linear(64, 100), torch.nn.Linear(100, 10)
-    optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.005)
+    optimizer = torch.optim.Adam(
+        [*hidden.parameters(), *last.parameters()], lr=0.005
+    )
     for _ in range(epochs):
         for batch in torch.randperm(1437).split(100):
             value = loss(fire(last(fire(hidden(spikes[:, batch])))), labels[batch])

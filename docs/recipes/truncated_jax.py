@@ -24,7 +24,7 @@ def _(primals, tangents):
 
 
 def network(params, state, x):
-    """Return the last state of a recurrent layer, and its spikes, ``[time, batch, neuron]``."""
+    """Return the last state of a layer, and spikes, ``[time, batch, neuron]``."""
 
     def step(state, x):
         u, s = state
@@ -35,8 +35,10 @@ def network(params, state, x):
     return jax.lax.scan(step, state, x)
 
 
-def in_segments(loss, params, initial, x, label, where, length, cut=jax.lax.stop_gradient):
-    """Return the loss. Applying `cut` to the carry between segments truncates the gradient."""
+def in_segments(
+    loss, params, initial, x, label, where, length, cut=jax.lax.stop_gradient
+):
+    """Return the loss. Applying `cut` between segments truncates the gradient."""
 
     def segment(carry, piece):
         state, before = cut(carry)
@@ -48,8 +50,12 @@ def in_segments(loss, params, initial, x, label, where, length, cut=jax.lax.stop
         return (state, jax.tree.map(lambda a: a[len(a) - loss.memory :], seen)), sums
 
     like = jnp.broadcast_to(initial[1], (len(x), *initial[1].shape)), label, where
-    before = jax.tree.map(lambda a: jnp.zeros((loss.memory, *a.shape[1:]), a.dtype), like)
-    pieces = jax.tree.map(lambda a: a.reshape(-1, length, *a.shape[1:]), (x, label, where))
+    before = jax.tree.map(
+        lambda a: jnp.zeros((loss.memory, *a.shape[1:]), a.dtype), like
+    )
+    pieces = jax.tree.map(
+        lambda a: a.reshape(-1, length, *a.shape[1:]), (x, label, where)
+    )
     totals, weights = jax.lax.scan(segment, (initial, before), pieces)[1]
     return totals.sum() / weights.sum()
 

@@ -12,7 +12,7 @@ import spikeloss_xp as sx
 
 
 class Spike(torch.autograd.Function):
-    """A step function with the derivative of a fast sigmoid as its surrogate derivative."""
+    """A step function whose surrogate derivative is that of a fast sigmoid."""
 
     @staticmethod
     def forward(ctx, v):
@@ -32,8 +32,12 @@ class Layer(torch.nn.Module):
 
     def __init__(self, inputs, neurons):
         super().__init__()
-        self.input = torch.nn.Linear(inputs, neurons, bias=False, dtype=torch.float64)
-        self.recurrent = torch.nn.Linear(neurons, neurons, bias=False, dtype=torch.float64)
+        self.input = torch.nn.Linear(
+            inputs, neurons, bias=False, dtype=torch.float64
+        )
+        self.recurrent = torch.nn.Linear(
+            neurons, neurons, bias=False, dtype=torch.float64
+        )
 
     def silent(self, batch):
         """Return the initial state, with potentials and spikes of zero."""
@@ -73,16 +77,22 @@ def truncated(loss, layer, inputs, target, mask, length):
 def one_segment_later(loss, layer, inputs, target, mask, length):
     """Do the same as `truncated`, but let gradients continue into the context.
 
-    Two graphs are in memory at a time. Each segment needs at least `loss.memory` steps.
+    Two graphs are in memory at a time. Each segment needs at least `loss.memory`
+    steps.
     """
     state, before, total, weight = layer.silent(len(inputs)), None, 0, 0
     for start in range(0, inputs.shape[-1], length):
         state = tuple(x.detach() for x in state)
         output, state = layer(inputs[..., start : start + length], state)
-        leaf = output.detach().requires_grad_()  # collects the gradient of the output
+        # collects the gradient of the output
+        leaf = output.detach().requires_grad_()
         context = min(start, loss.memory)
         steps = slice(start - context, start + length)
-        seen = torch.cat([before[1][..., length - context :], leaf], dim=-1) if before else leaf
+        seen = (
+            torch.cat([before[1][..., length - context :], leaf], dim=-1)
+            if before
+            else leaf
+        )
         part, part_weight = loss.sum_and_weight(
             seen, target[..., steps], where=mask[:, steps], context=context
         )
@@ -98,7 +108,7 @@ def one_segment_later(loss, layer, inputs, target, mask, length):
 
 
 def replayed(loss, layer, inputs, target, length, truncate=True):
-    """Return a loss of counts, without `rates`, and store the gradient in the parameters."""
+    """Return a loss of counts, without `rates`, and store its gradient."""
     counts, state = 0, layer.silent(len(inputs))
     segments = inputs.split(length, dim=-1)
     with torch.no_grad():
@@ -126,7 +136,7 @@ class Recording(Layer):
         return output, state
 
     def run(self, function, loss, *arguments):
-        """Return the loss, and its gradients with respect to the outputs and the parameters."""
+        """Return the loss, and its gradients for the outputs and parameters."""
         self.outputs = []
         self.zero_grad()
         value = function(loss, self, *arguments)
@@ -135,7 +145,7 @@ class Recording(Layer):
 
 
 def whole(loss, layer, inputs, target, mask=None):
-    """Return the loss of the whole train, and store its gradient in the parameters."""
+    """Return the loss of the whole train, and store its gradient."""
     value = loss(layer(inputs, layer.silent(len(inputs)))[0], target, where=mask)
     value.backward()
     return value.detach()
@@ -156,28 +166,40 @@ def main():
     _, weight = loss.sum_and_weight(train, target, where=mask)
     outputs = {}
     for function in (truncated, one_segment_later):
-        found, outputs[function], got = layer.run(function, loss, inputs, target, mask, 50)
+        found, outputs[function], got = layer.run(
+            function, loss, inputs, target, mask, 50
+        )
         close(found, value)
-        print(f"{function.__name__:18}{(got - gradient).norm() / gradient.norm():4.0%}")
+        print(
+            f"{function.__name__:18}{(got - gradient).norm() / gradient.norm():4.0%}"
+        )
 
-    # The gradient with respect to the outputs is exact if it continues into the context.
+    # The gradient of the outputs is exact if it continues into the context.
     close(outputs[one_segment_later] / weight, of_outputs)
-    # Otherwise, it lacks terms at the last `memory` steps, which the next segment reads.
+    # Otherwise, it lacks terms at the last `memory` steps of each segment, which the
+    # next segment reads.
     last = torch.arange(200) % 50 >= 50 - loss.memory
     last[150:] = False
     close(outputs[truncated][..., ~last] / weight, of_outputs[..., ~last])
-    # In each segment, it is then the adjoint of the filter, without terms after the segment.
+    # In each segment, it is then the adjoint of the filter, without terms after the
+    # segment.
     kernel = sx.exponential_kernel(5, 20)
-    error = sx.causal_filter((train - target) * mask[:, None], kernel) * mask[:, None]
+    error = (
+        sx.causal_filter((train - target) * mask[:, None], kernel) * mask[:, None]
+    )
     for part, seen, got in zip(
-        *(x.split(50, dim=-1) for x in (error, mask[:, None], outputs[truncated])), strict=True
+        *(x.split(50, dim=-1) for x in (error, mask[:, None], outputs[truncated])),
+        strict=True,
     ):
         close(got, 2 * sx.causal_filter(part.flip(-1), kernel).flip(-1) * seen)
 
-    counting, labels = sx.CrossEntropy(time_axis=-1, readout="sqrt_count"), [0, 1, 2, 3]
+    counting = sx.CrossEntropy(time_axis=-1, readout="sqrt_count")
+    labels = [0, 1, 2, 3]
     expected = layer.run(whole, counting, inputs, labels)
     for got, right in zip(
-        layer.run(replayed, counting, inputs, labels, 50, False), expected, strict=True
+        layer.run(replayed, counting, inputs, labels, 50, False),
+        expected,
+        strict=True,
     ):
         close(got, right)
     # Even if truncated, the gradient with respect to the outputs is exact.

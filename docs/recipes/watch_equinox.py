@@ -26,7 +26,9 @@ class Network(eqx.Module):
     def __init__(self, sizes, key):
         pairs = list(itertools.pairwise(sizes))
         keys = jax.random.split(key, len(pairs))
-        self.layers = [eqx.nn.Linear(*pairs[i], key=keys[i]) for i in range(len(pairs))]
+        self.layers = [
+            eqx.nn.Linear(*pairs[i], key=keys[i]) for i in range(len(pairs))
+        ]
 
     def __call__(self, spikes):
         """Return the spikes ``[time, sample, neuron]`` of each layer."""

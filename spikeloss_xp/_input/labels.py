@@ -86,7 +86,7 @@ class Labels(NamedTuple):
     def masks(
         self, reading: Any, mask: Array | None, compete: bool, reduction: str
     ) -> tuple[Any, Array | None]:
-        """Return the reading, with its mask of competing classes set, and the mask of the terms."""
+        """Return a copy of the reading with its `class_mask` set, and the mask of the terms."""
         classes, class_mask = reading.classes, None
         by_class = compete and mask is not None and classes.length(mask) > 1
         # A row of zeros has weight 0, but "batchmean" would still count its sample.
@@ -155,7 +155,7 @@ class TargetTrains(Labels):
 
 
 def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
-    """Return whether a target has a number for each class although class indices are accepted."""
+    """Return whether a loss that also accepts class indices got a number for each class."""
     if len(kinds) == 1 or rank(target) < 2:
         return False
     adapter = find_adapter(target)
@@ -254,7 +254,7 @@ def class_target(
 
 
 def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_step: bool) -> bool:
-    """Return whether a target holds numbers; raise if its dtype or shape matches no kind."""
+    """Return whether a target holds numbers, or raise if its dtype or shape matches no kind."""
     adapter, layout, classes = prepared.adapter, prepared.layout, prepared.num_classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
     numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
@@ -432,7 +432,7 @@ def _hint(
         if shape == (*whole[:axis], *whole[axis + 1 :]):
             return f" (it lacks the batch axis: pass target[{':, ' * axis}None])"
     if not shape and not indices:
-        return f" (to use one number for all, pass an array such as numpy.full({once}, x))"
+        return f" (to use one number for all classes, pass an array like numpy.full({once}, x))"
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
     if not indices and shape in ((layout.batch,), layout.with_time(layout.batch)):

@@ -156,9 +156,9 @@ class Layout(NamedTuple):
         """Return a mask with a value for each sample, each sample and step, or each entry.
 
         The number of axes alone determines what such a mask refers to. A block of the mask is
-        therefore unambiguous even if it happens to have as many samples as steps. Masks of steps
-        have a value for each entry if there are pixels, because a block may have as many steps as
-        pixels.
+        therefore unambiguous even if it happens to have as many samples as steps. If there are
+        pixels, a mask of steps is expanded to the shape of the input, because a block may have as
+        many steps as pixels.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1
@@ -185,4 +185,4 @@ class Layout(NamedTuple):
         """Return a hint if a ``[class]`` array has the same length as the time axis, else ""."""
         if not self.has_time or tuple(shape) != (self.steps,):
             return ""
-        return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"
+        return f" (it is as long as the time axis of input, axis {self.time_axis}: see time_axis)"

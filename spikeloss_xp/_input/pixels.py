@@ -87,8 +87,8 @@ def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
     classes = num_classes or channels
     if len(source.space()) < 2 or channels % classes:
         raise ValueError(
-            f"labels for pixels need an input with a class axis, divisible by {classes}, and a "
-            f"pixel axis; got shape {source.shape} with time axis {source.time_axis}"
+            "labels for pixels need an input with a pixel axis and a class axis whose length is "
+            f"divisible by {classes}; got shape {source.shape} with time axis {source.time_axis}"
         )
     pixels = prepared.pixels = Pixels(source, source.neurons // channels)
     shape = (source.batch * pixels.number, channels, source.steps)

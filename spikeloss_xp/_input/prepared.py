@@ -90,7 +90,7 @@ def prepare_input(
     context: int = 0,
     argument: str = "input",
 ) -> Prepared:
-    """Check an input and its mask, and prepare both. The first `context` steps give no terms."""
+    """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
     adapter = adapter_of(input, argument).of_call(input)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
@@ -194,8 +194,8 @@ def mask_of(
 
     The mask is bool and has the axes of the input; an axis along which the mask is constant may
     have length 1. The mask is None if nothing is masked. The array is 1 for samples with a valid
-    length. It is None without lengths, or if the lengths have been checked. Error messages use
-    `names` for the two arguments.
+    length. The array is None if there are no lengths or if they have been checked. Error messages
+    use `names` for the two arguments.
     """
     mask, valid_or_nan = None, None
     if lengths is not None:
@@ -208,7 +208,7 @@ def mask_of(
 def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, name: str) -> Array:
     mask = asarray_like(adapter, values, where, name)
     if not adapter.xp.isdtype(mask.dtype, "bool"):
-        raise TypeError(f"{name} must be bool, True for entries that count; got {mask.dtype}")
+        raise TypeError(f"{name} must be bool, with True for each entry to keep; got {mask.dtype}")
     per_pixel, per_step = (layout.batch, *layout.space()[1:]), layout.with_time(layout.batch)
     expected = {
         "[batch]": (layout.batch,),

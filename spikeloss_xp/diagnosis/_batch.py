@@ -1,4 +1,4 @@
-"""A batch as the loss sees it: its spikes, labels, predictions and gradient, and their findings."""
+"""A batch as the loss sees it: spikes, labels, predictions and gradient, and their findings."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ class Batch:
     output : Layer or None
         The statistics of the spikes. None if the input holds spike times or predicted rates.
     fires, size : array
-        Whether a class fires, and the largest gradient of its neurons: ``[sample, class]``.
+        Whether each class fires, and the largest gradient of its neurons, ``[sample, class]``.
     range : float
         The largest difference between the scores of two classes in a sample.
     prepared, labels
@@ -41,7 +41,8 @@ class Batch:
     layout, source : Layout
         The layout of the readings, and of the input. They differ if each pixel is a sample.
     hot : array or None
-        Which classes are labels of each sample at any step. None if the target has no classes.
+        True for each class that is a label of the sample at any step, ``[sample, class]``. None if
+        the target has no classes.
     """
 
     def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
@@ -107,7 +108,7 @@ class Batch:
         return self.adapter.moveaxis(x, self.layout.time, -1)
 
     def _by_class(self, x: Array) -> Any:
-        """Copy such an array to the host, as ``[sample, class, neuron * step]``."""
+        """Copy an array to the host, rearranged to ``[sample, class, neuron * step]``."""
         found = self._on_host(self._trains(x))
         return found.reshape(len(found), self.prepared.num_classes, -1)
 
@@ -130,7 +131,7 @@ class Batch:
         return self._on_host(self._trains(xp.sum(ones, axis=self.source.time, keepdims=True)))
 
     def _hot(self, labels: Any) -> Any:
-        """Return which classes are labels of each sample at any step; None for other targets."""
+        """Return the attribute `hot`, or None for a target without classes."""
         time, kinds, classes = self.layout.time, self.loss.targets, self.prepared.num_classes
         if labels.indices is not None:
             index = np.moveaxis(self._on_host(labels.indices), time, -1)[:, 0]
@@ -193,16 +194,16 @@ class Batch:
             yield from self._of_labels()
             learned, fraction = self.accuracy >= MOST, share(self.size == 0, self.hot)
         if equal is not None and self.accuracy < SOME and value > 4 * equal > 0:
-            yield "certain-and-wrong", f"the loss is {value:.3g}, of equal scores {equal:.3g}"
+            yield "certain-and-wrong", f"the loss is {value:.3g}, but {equal:.3g} for equal scores"
         if not learned and (fraction >= MOST or not self.size.any()):
             where = "at labels" if fraction else "everywhere"
             yield "zero-gradient", f"the gradient of the loss is 0 {where}"
         answers = np.sum(self.confusion, axis=0) if self.ties < SOME else np.zeros(1)
         several = answers.ndim == 1 < len(answers) and answers.sum() >= ENOUGH
         if several and np.count_nonzero(answers) == 1:
-            yield "one-answer", f"class {answers.argmax()} is the answer to all samples"
+            yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
         if self.fires.any() and self.ties >= SOME:
-            yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
+            yield "ties", f"several classes share the best score in {self.ties:.0%} of the samples"
         yield from loss.findings(self)
 
     def _of_infinity(self) -> Observations:
@@ -222,17 +223,17 @@ class Batch:
             silent = self.loss.silent_time
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > counted.size * SOME:
-            yield "times-out-of-range", "many times are 0 or -1, as padding often is"
+            yield "times-out-of-range", "many times are 0 or -1, which look like padding"
 
     def _of_values(self) -> Observations:
         shape = self.layout.shape
         if self.loss.expects_spikes and self.layout.steps > 1 and (odd := self.odd_values()):
             yield "not-spikes", odd
         if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
-            yield "ambiguous-layout", f"several axes of {shape} have one size"
+            yield "ambiguous-layout", f"several axes of {shape} have the same length"
 
     def odd_values(self) -> str:
-        """Return in words how many values are no spike counts, or "" if these have few levels."""
+        """Describe the values that are not spike counts, or return "" if they have few levels."""
         x, mask = self.prepared.values, self.prepared.mask
         return odd_values(self.adapter, x, mask, self.source.batch_axis)
 
@@ -243,7 +244,8 @@ class Batch:
             if self.masked < 1 and self._on_host(everything):
                 yield "inverted-mask", "all spikes are masked"
         if lengths is not None and steps >= 20 and lengths.max() * 10 <= steps:
-            yield "short-lengths", f"lengths are at most {lengths.max()} of {steps} steps"
+            seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
+            yield "short-lengths", seen
         if self.masked > SOME:
             yield "mostly-masked", f"{self.masked:.0%} of the entries are masked"
 
@@ -252,7 +254,7 @@ class Batch:
         labelled, occurs = hot.any(axis=1), hot.any(axis=0)
         silent = share(~(self.fires & hot).any(axis=1), labelled)
         if self.fires.any() and silent >= MOST:
-            yield "silent-labels", f"the label is silent in {silent:.0%} of the samples"
+            yield "silent-labels", f"the labelled class is silent in {silent:.0%} of the samples"
         if self.loss.targets[0] == MULTI_HOT:
             return
         number, classes = int(labelled.sum()), len(occurs)
@@ -264,11 +266,12 @@ class Batch:
         if occurs.sum() == 1 and number >= ENOUGH:
             yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
         elif occurs[:last].all() and number * len(absent) >= 4 * classes:
-            yield "labels-too-low", f"the largest label is {last - 1}, of {classes} classes"
+            seen = f"the largest label is {last - 1}, but there are {classes} classes"
+            yield "labels-too-low", seen
         elif number >= 4 * classes:
             yield "absent-class", f"no sample has label {absent.tolist()}"
 
 
 def share(what: Any, which: Any) -> float:
-    """Return the fraction of the entries in `which` that are True."""
+    """Return the fraction of the entries selected by `which` that are True in `what`."""
     return float(what[which].mean()) if which.any() else 0.0

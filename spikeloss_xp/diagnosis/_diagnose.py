@@ -23,7 +23,8 @@ from spikeloss_xp.diagnosis._layers import (
 )
 from spikeloss_xp.diagnosis._report import Finding, Report, finding_of, silent_layer, texts
 
-# Findings about layers, sorted from input to output. The first of them is also first in the texts.
+# Findings about layers are sorted by layer, from input to output. Among other findings, all of them
+# have the rank of the first one, which also comes first in the texts.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 
 
@@ -35,9 +36,9 @@ def diagnose(
     """Inspect one batch and report what keeps a network from learning.
 
     The spikes of the hidden layers and the gradients of the weights decide whether a network will
-    learn, so pass both. Spikes and gradients are reduced to a few numbers where they are. These
-    numbers are copied to the host, which synchronises the device. Neither the arguments nor the
-    graphs and gradients of the caller are modified.
+    learn, so pass both. Spikes and gradients are reduced on their own device. The results and a few
+    sample values are copied to the host, which synchronises the device. Neither the arguments nor
+    the graphs and gradients of the caller are modified.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def diagnose(
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
     gradients : array, or sequence or mapping of arrays, optional
-        The gradients of the parameters with respect to the loss, in order from input to output.
+        The gradients of the loss with respect to the parameters, in order from input to output.
         Arrays may come from any supported library. Sequences and mappings may be nested. None
         stands for a weight without a gradient. Arrays with two or more axes are treated as
         weights. All arrays are checked for NaN and infinity.
@@ -75,7 +76,8 @@ def diagnose(
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> report = sx.diagnose(sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3)), [0, 1, 2, 0])
+    >>> loss, output = sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3))
+    >>> report = sx.diagnose(loss, output, [0, 1, 2, 0])
     >>> [finding.code for finding in report.findings]
     ['silent-output']
     """
@@ -83,12 +85,12 @@ def diagnose(
         raise TypeError(f"loss must be a loss of this library, such as SpikeMax(); got {loss!r}")
     penalty = isinstance(loss, losses.SparsityEnforcer)
     if penalty and target is not None:
-        raise TypeError("target must be omitted for SparsityEnforcer, which needs none; got one")
+        raise TypeError("SparsityEnforcer takes no target, but got one: omit the target")
     inputs = dict(leaves(spikes, "input")) if penalty else {"input": spikes}
     adapter = adapter_of(next(iter(inputs.values()), None))
     observed: list[tuple[str, ...]] = []
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
-        seen = "the spikes belong to no graph, so the loss has no gradient at the weights"
+        seen = "the spikes are detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
     given = {"where": where, "lengths": lengths, "weight": weight}
     with np.errstate(all="ignore"), adapter.without_graph():
@@ -107,16 +109,17 @@ def diagnose(
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _rules.at_chance(numbers, layers, sizes)
-    certain = bool(sizes) and "no-gradient" not in codes
+    all_learn = "no-gradient" not in codes if sizes else None
     options = [field.name for field in dataclasses.fields(loss)]  # type: ignore[arg-type]
-    findings = [finding_of(each, options, certain=certain) for each in observed]
+    of_loss = {"reads_times": loss.reads_times, "all_learn": all_learn}
+    findings = [finding_of(each, options, **of_loss) for each in observed]
     names = [*inputs, *trains, "output"]
     findings.sort(key=lambda each: _place(each, names))
     return Report(numbers, layers, sizes, tuple(findings))
 
 
 def _place(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
-    """Return a sort key: problems first, causes first, and layers from input to output."""
+    """Return a sort key for problems before notes, causes before effects, and layers in order."""
     of_layer = finding.code in OF_LAYERS
     rank = list(texts()).index(OF_LAYERS[0] if of_layer else finding.code)
     return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
@@ -138,7 +141,7 @@ def _hidden(loss: Any, hidden: Any) -> dict[str, Any]:
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     """Return an argument of the loss as a NumPy array, or unchanged if it may be large.
 
-    The loss checks the values of a NumPy array, which it cannot read from an array on a GPU.
+    The loss checks the values of a NumPy array, but not the values of an array on a GPU.
     """
     found = find_adapter(x)
     if found is adapter and rank(x) > 2 and not adapter.is_lazy:
@@ -151,7 +154,7 @@ def _inspect_batch(
 ) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]], float]:
     """Return the numbers, the output layer and the observations of a call, and its divisor.
 
-    The divisor is that of a mean if the loss is a sum, and 1 otherwise.
+    The divisor is the number of terms if the loss is a sum, and 1 otherwise.
     """
     _, x = eager(spikes, "input")
     if loss.reads_times:
@@ -229,8 +232,8 @@ def _lengths_of(
 
 
 def _refusal(loss: Any, x: Any, arguments: dict[str, Any], error: ValueError) -> tuple[str, str]:
-    """Return the observation that values are refused, or raise if a shape is wrong."""
-    silent = 2 * loss.reads_times  # losses on spike times refuse times of 0 as binned spikes
+    """Return the observation that the loss rejects values, or raise if a shape is wrong."""
+    silent = 2 * loss.reads_times  # losses on spike times reject times of 0 as binned spikes
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves(x, "input")]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}
     if "target" in plain and plain["target"].dtype.kind == "f":

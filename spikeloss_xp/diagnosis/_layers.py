@@ -1,7 +1,7 @@
 """Statistics of the spikes of a layer and of the gradient of a weight.
 
-Arrays are reduced where they are. Only a number for each neuron, sample or gradient is copied to
-the host.
+Arrays are reduced on their own device. Only a number for each neuron, sample or gradient and a few
+sample values are copied to the host.
 """
 
 import math
@@ -17,9 +17,9 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import HINT_FOR_TREES
 from spikeloss_xp.primitives.chunks import slices
 
-CHUNK = 1 << 20  # entries of an array that are reduced at once, to bound the memory
-SAMPLE = 1 << 16  # entries that are copied to the host to find out whether they are spikes
-ENOUGH = 8  # steps that a neuron needs before it can be said to fire at every step
+CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
+SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
+ENOUGH = 8  # the number of steps needed to say that a neuron fires at every step
 
 
 class Layer(NamedTuple):
@@ -104,7 +104,7 @@ def count_spikes(adapter: Adapter, x: Array, layout: Layout, name: str) -> tuple
 
     converts = floating(adapter, x[:1, :1, :1], name).dtype != x.dtype
     totals = reduced(adapter, x, layout.batch_axis, total) if converts else total(x)
-    # The sum of a binary train is the number of its spikes, and takes a third of the time.
+    # The sum of a binary train is its number of spikes, and is three times as fast to compute.
     values = some_values(adapter, x, layout.batch_axis, name)
     if ((values == 0) | (values == 1)).all():
         plausible = (totals == xp.round(totals)) & (totals >= 0) & (totals <= layout.steps)
@@ -114,15 +114,15 @@ def count_spikes(adapter: Adapter, x: Array, layout: Layout, name: str) -> tuple
 
 
 def some_values(adapter: Adapter, x: Array, axis: int, name: str, entries: int = 1 << 14) -> Any:
-    """Copy the values of about so many entries to the host, from samples throughout the batch."""
+    """Copy about `entries` values to the host, from samples spread over the whole batch."""
     step = min(max(1, math.prod(x.shape) // entries), x.shape[axis])
     return read_values(adapter, x[(*(slice(None),) * axis, slice(None, None, step), ...)], name)
 
 
 def odd_values(adapter: Adapter, x: Array, mask: Array | None, axis: int) -> str:
-    """Describe the values that are no spike counts, or return "" if they have only few levels.
+    """Describe the values that are not spike counts, or return "" if they have few levels.
 
-    Graded spikes and means of several neurons have few levels. Only some samples are examined,
+    Graded spikes and means over several neurons have few levels. Only some samples are examined,
     because their values are copied to the host.
     """
     values = some_values(adapter, x, axis, "input", SAMPLE)
@@ -132,8 +132,8 @@ def odd_values(adapter: Adapter, x: Array, mask: Array | None, axis: int) -> str
     odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
     if len(np.unique(odd)) <= min(16, values.size // 4):
         return ""
-    bounds = f"from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
-    return f"{len(odd) / values.size:.0%} of the values are fractions or below 0, {bounds}"
+    bounds = f"values range from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+    return f"{len(odd) / values.size:.0%} of the values are fractional or negative ({bounds})"
 
 
 def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: Any) -> Layer:
@@ -218,9 +218,9 @@ def _gradient(name: str, x: Any) -> Gradient | None:
 
 
 def eager(x: Any, name: str) -> tuple[Adapter, Array]:
-    """Return an array, detached and with its adapter.
+    """Return the adapter for an array, and the array without its graph.
 
-    The array is copied to the host if its library would compute it only later.
+    An array from a lazy library is computed and copied to the host.
     """
     adapter = adapter_of(x, name)
     if adapter.is_lazy:

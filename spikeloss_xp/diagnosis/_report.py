@@ -13,7 +13,7 @@ from spikeloss_xp.diagnosis._layers import Gradient, Layer
 
 Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names of layers
 BATCH_NUMBERS = 8  # the number of lines about the batch
-NAME = 19  # the width of a name in a table of 80 columns
+NAME = 19  # the width of a name in a table that is 80 characters wide
 INDENT = "    "
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 MARKS = {"problem": "!", "note": "*"}
@@ -98,7 +98,7 @@ class Report:
         return "\n".join(lines if self.findings else [*lines, "", "nothing found"])
 
     def scalars(self) -> dict[str, float]:
-        """Return the numbers to watch during a training, for any logger.
+        """Return the numbers to monitor during training, as a dict for any logger.
 
         Returns
         -------
@@ -128,7 +128,7 @@ class Report:
     def _rows(self) -> list[Row]:
         """Return the rows of the table.
 
-        If there are as many weights as layers, a row has a layer and the weight in front of it.
+        If there are as many weights as layers, each row shows a layer and the weight before it.
         """
         weights = [each for each in self.gradients if each.is_weight]
         if len(weights) == len(self.layers):
@@ -193,26 +193,35 @@ def _in_words(x: Any) -> str:
 @functools.cache
 def texts() -> dict[str, Any]:
     """Return the texts of all findings, with problems first and in causal order."""
-    import tomllib  # imported here, because few uses of the library need them
+    import tomllib  # imported here because the texts are rarely needed
     from importlib.resources import files
 
     path = files("spikeloss_xp") / "data" / "findings.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def finding_of(observed: tuple[str, ...], options: Iterable[str], *, certain: bool) -> Finding:
+def finding_of(
+    observed: tuple[str, ...],
+    options: Iterable[str],
+    *,
+    reads_times: bool,
+    all_learn: bool | None,
+) -> Finding:
     """Return a finding with its texts.
 
-    The remedy mentions only those options that the loss has. If `certain` is False, nothing is
-    known about the gradients of the weights, on which some findings depend.
+    The remedy mentions only those `options` that the loss has. Some texts are different if the loss
+    reads spike times. Some findings depend on `all_learn`, which is whether all weights have
+    gradients, or None if no gradients were passed.
     """
     code, seen, *names = observed
     text = texts()[code]
+    if reads_times:
+        text = text | text.get("times", {})
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = text["severity"]
     if text.get("gradients_decide"):
-        severity = "note" if certain else severity
-        remedies.insert(0, "" if certain else GRADIENTS_DECIDE)
+        severity = "note" if all_learn else severity
+        remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")
     remedy = " ".join(filter(None, remedies))
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
 

@@ -1,4 +1,4 @@
-"""Rules about layers and gradients. The thresholds were chosen on networks that were trained."""
+"""Rules about layers and gradients. The thresholds were chosen from experiments with training."""
 
 import math
 from collections.abc import Callable
@@ -7,20 +7,22 @@ from typing import Any
 from spikeloss_xp.diagnosis._layers import Gradient, Layer
 from spikeloss_xp.diagnosis._report import Observations, silent_layer
 
-BUSY = 0.4  # the fraction of steps
-ALWAYS_ON = 0.5  # the fraction of neurons
-STUCK, STUCK_ON = 0.9, 0.1  # the fractions of neurons that are silent or always on, and always on
-# The first gradient relative to the largest, and the mean factor by which a layer changes it. Some
-# surrogates shrink gradients by 5 in each layer without harm.
+BUSY = 0.4  # the fraction of steps in which a neuron fires
+ALWAYS_ON = 0.5  # the fraction of neurons that fire at every step
+STUCK = 0.9  # the fraction of neurons that are silent or fire at every step
+STUCK_ON = 0.1  # the fraction of these neurons that fire at every step
+# A vanishing gradient: the size of the first gradient relative to the largest, and the mean factor
+# per layer. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
 SWALLOWED = 1e-6  # 100 times Adam's epsilon, which is added to the size of a gradient
-EXPLODING = 300.0  # the size of a gradient of a mean
+EXPLODING = 300.0  # the size of a gradient if the loss is a mean
 
 
 def of_layer(layer: Layer, odd_values: Callable[[], str]) -> Observations:
     """Yield the finding about a layer; each layer has at most one.
 
-    If `odd_values` returns words, the layer holds potentials, which cannot be too active.
+    If `odd_values` returns a description, the array holds potentials instead of spikes, and no
+    finding about too much activity is reported.
     """
     if not layer.finite:
         yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
@@ -67,7 +69,7 @@ def of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Observation
 
 
 def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Observations:
-    """Yield the findings about the sizes of gradients, of which the first is not 0."""
+    """Yield the findings about the sizes of the gradients. The first size must not be 0."""
     first, largest = sizes[0], max(sizes)
     place = sizes.index(largest)
     at = weights[place].name
@@ -75,14 +77,14 @@ def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Ob
     if largest < SWALLOWED:
         yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
     elif first < largest * min(VANISHING, FACTOR**place):
-        seen = f"{of_first}, and that of {at} is {largest:.1e}"
+        seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
         yield "vanishing-gradient", seen, weights[0].name
     if largest > EXPLODING * divisor:
         yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
-    """Return in words which weights have no gradient, and whether later weights have one."""
+    """Describe which weights have no gradient, and whether later weights have a gradient."""
     last = max(weights.index(each) for each in zero)
     seen = f"{_named(zero)} {'has' if len(zero) == 1 else 'have'} no gradient"
     if last + 1 == len(weights):
@@ -98,15 +100,15 @@ def _names(gradients: list[Gradient]) -> tuple[str, ...]:
 
 
 def _named(gradients: list[Gradient]) -> str:
-    """Return the names of a few gradients, or the first names and the number of the others."""
+    """Return the names of up to three gradients as text, followed by the number of the others."""
     names = _names(gradients)
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + others
 
 
 def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
-    """Yield a finding if the network is alive, but its loss is that of chance."""
+    """Yield a finding if all layers are active, but the loss is at chance level."""
     value, equal = numbers["loss"], numbers.get("loss of equal scores")
     alive = len(layers) > 1 and all(layer.rate for layer in layers)
     if equal and gradients and alive and math.isclose(value, equal, rel_tol=0.01):
-        yield "at-chance", f"the loss is {value:.3g}, and that of equal scores is {equal:.3g}"
+        yield "at-chance", f"the loss is {value:.3g}, and equal scores give {equal:.3g}"

@@ -114,8 +114,8 @@ def coincidence_factor(
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    The factor says how well the first train, the model, predicts the second, the data. It is 1 for
-    equal trains, and 0 on average for a Poisson train with the rate of the model.
+    The factor measures how well the first train, the model, predicts the second train, the data. It
+    is 1 for equal trains. For a Poisson train with the rate of the model, it is 0 on average.
     :math:`N_\text{coinc}` is the largest number of pairs of spikes that are at most :math:`\Delta`
     apart, where each spike belongs to at most one pair. The factor has no gradient.
 
@@ -167,7 +167,7 @@ def coincidence_factor(
     xp = adapter.xp
     epsilon = max(float(xp.finfo(x.times.dtype).eps), _largest_epsilon(times, other))
 
-    def price(a: Array, b: Array) -> Array:  # 0 for a coincidence, else UNMATCHED
+    def price(a: Array, b: Array) -> Array:  # 0 if the spikes coincide, else UNMATCHED
         rounding = 4 * epsilon * xp.maximum(xp.abs(a), xp.abs(b))
         too_far = absolute_difference(adapter, a, b) > precision + rounding
         return xp.astype(too_far, a.dtype) * UNMATCHED
@@ -183,7 +183,7 @@ def coincidence_factor(
 
 
 def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the adapter and both sets of sorted times; without `other`, both are `times`."""
+    """Return the adapter and the sorted times of both sets. Without `other`, both are `times`."""
     sets = padded_sets(times, other, ("times", "other"))
     adapter = adapter_of(sets[0])
     each = [SortedTimes.of(adapter, padded) for padded in sets]

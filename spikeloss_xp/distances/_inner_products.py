@@ -6,9 +6,9 @@ two trains with the kernel ``exp(-|t - u| / tau)`` is the inner product of two v
     sum over t, u of a**|t - u| x[t] y[u]  =  (1 - a**2) sum over t < T of f[t] g[t]
                                               + a**2 f[T - 1] g[T - 1] .
 
-The last term is the sum over all steps after the last one, where both traces decay. The vector of a
-train is therefore its scaled trace, followed by one number for this tail. The vector of a train
-with a single spike has norm 1.
+The last term is the sum over the tail, the steps after the end of the trains, where both traces
+decay. The vector of a train is therefore its scaled trace, followed by one number for the tail. The
+vector of a train with a single spike has norm 1.
 """
 
 import math
@@ -61,7 +61,7 @@ def inner_products(
     time_axis = _checks.integer(time_axis, "time_axis")
     if _checks.flag(times, "times"):
         if any(mask is not None for mask in masks.values()):
-            raise ValueError("masks are for trains in bins: pad spike times with NaN")
+            raise ValueError("masks are not supported for spike times: pad spike times with NaN")
         return products_of_times(x, y, time_constant)
     return products_of_bins(binned_sets(x, y, time_axis, **masks), time_constant, cosine)
 
@@ -186,7 +186,7 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 
 def row_slices(adapter: Adapter, rows: int, columns: int) -> list[slice]:
-    """Split the rows of pairs into slices; if there are several, they are computed in place."""
+    """Return slices that split the rows of pairs. Several slices are computed in place."""
     if adapter.accumulate != "in place":
         return [slice(None)]
     return slices(rows, _tuning.PAIRS_CHUNK // columns)
@@ -197,8 +197,8 @@ def _plus_product(
 ) -> Array:
     """Return ``total + x @ y.T``, or ``x @ y.T`` if `total` is None.
 
-    If there are several chunks, `total` is changed in place. If `x` is also `y`, the sum is then
-    complete only in the blocks on and above the diagonal.
+    If there are several chunks, `total` is changed in place. If `x` and `y` are then the same
+    array, the sum is complete only in the blocks on and above the diagonal.
     """
     xp = adapter.xp
     if len(chunks) == 1:

@@ -19,7 +19,10 @@ Compare = Callable[[Products], Comparison]
 
 
 def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
-    """Return the comparison of all pairs. If there are many, overwrite their inner products."""
+    """Return the comparison of all pairs.
+
+    If there are many pairs, the result overwrites their inner products.
+    """
     products, _ = inner_products(x, y, **options)
     pairs: ArrayT = products.pairs
     chunks = row_slices(products.adapter, *pairs.shape)
@@ -71,7 +74,7 @@ def _distances(squared: Any, products: Products) -> Comparison:
     xp = products.adapter.xp
     norms = products.x[:, None] + products.y[None, :]
     square = norms - 2 * products.pairs
-    # A square below the rounding errors of the norms is set to 0; its root would be far from 0.
+    # A square below the rounding errors of the norms is set to 0. Its root would be far from 0.
     equal = square <= norms * (ROUNDINGS_OF_EQUAL * float(xp.finfo(norms.dtype).eps))
     del norms
     if squared:

@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
+from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import Prepared, fill_masked, mask_of
 from spikeloss_xp._typing import Array
@@ -40,8 +41,8 @@ def binned_sets(
     """Return the trains of `x` and, unless `y` is None, the trains of `y`, with their masks."""
     if isinstance(x, list | tuple):
         raise TypeError(
-            "x must be one array of trains in bins; for spike times, a list with an array for "
-            "each train, pass times=True"
+            f"x must be one array of binned trains; got a {type(x).__name__}: if it holds the "
+            "spike times of each train, pass times=True"
         )
     adapter = adapter_of(x, "x")
     trains = _binned(adapter, x, where, lengths, time_axis)
@@ -55,8 +56,8 @@ def binned_sets(
     own, other = trains.prepared.layout, others.prepared.layout
     if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
         raise ValueError(
-            f"y must have the shape of x, except for the number of trains; got {tuple(y.shape)} "
-            f"and x of {tuple(x.shape)}"
+            "y must have the same shape as x, except for the number of trains; got "
+            f"{tuple(y.shape)}, but x has shape {tuple(x.shape)}"
         )
     return [trains, others._replace(dtype=trains.dtype)]
 
@@ -69,7 +70,7 @@ def _binned(
     adapter.check_dense(x, name)
     shape = tuple(x.shape)
     if len(shape) not in (2, 3):
-        one = f" (one train is {name}[None])" if len(shape) == 1 else ""
+        one = f" (for a single train, pass {name}[None])" if len(shape) == 1 else ""
         raise ValueError(
             f"{name} must have the axes [train, time] or [train, unit, time], with time at "
             f"time_axis; got shape {shape}{one}"
@@ -115,6 +116,8 @@ def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | N
     """Return the spike times of each train as a row, padded with infinity."""
     if not trains:
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
+    for i, train in enumerate(trains):
+        check_train(train, f"{argument}[{i}]")
     if like is None:
         arrays = [train for train in trains if find_adapter(train) is not None]
         like = arrays[0] if arrays else host(trains[0], f"{argument}[0]")

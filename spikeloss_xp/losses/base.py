@@ -17,7 +17,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, find_adapter
@@ -48,11 +48,32 @@ SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options shared by
 }
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
-    "mask": "pass a mask to the call, loss(input, target, where=...), True for entries to keep",
+    "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
     "tau": "the time constant of SpikeTime is time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... for the axis of time",
 }
+CALL_NAMES = {
+    "mask": "use where=..., which is True for entries to keep",
+    "padding_mask": "use where=~..., because where is True for entries to keep",
+    "seq_lengths": "use lengths=..., in time steps",
+    "input_lengths": "use lengths=..., in time steps",
+    "class_weight": "use weight=..., with a weight for each class",
+    "class_weights": "use weight=..., with a weight for each class",
+    "sample_weight": 'use reduction="none", and multiply the terms by the weights of the samples',
+}
+
+
+def unknown_argument(loss: "Loss", accepted: Iterable[str], unknown: Iterable[str]) -> TypeError:
+    """Return the error for arguments that a call does not have, with our names for them."""
+    kind = type(loss).__name__
+    message = f"a call of {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
+    for name in unknown:
+        if name in vars(loss):
+            message += f": {name} is an option of the constructor, {kind}(..., {name}=...)"
+        elif name in CALL_NAMES:
+            message += f": {CALL_NAMES[name]}"
+    return TypeError(message)
 
 
 class Loss(Parts, ABC):
@@ -122,6 +143,7 @@ class Loss(Parts, ABC):
         where: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         weight: ArrayLike | None = None,
+        **unknown: Never,
     ) -> ArrayT:
         """Return the loss, as an array from the same library and on the same device as `input`.
 
@@ -135,9 +157,9 @@ class Loss(Parts, ABC):
             The mask, which is True for entries to keep. Its shape may be ``[batch]``; ``[time]``,
             if the numbers of samples and steps differ; batch and time in the order of `input`,
             where batch may have length 1; or the shape of `input`, where any axis may have length
-            1: a mask ``[1, 1, neuron]`` leaves out whole neurons. If each pixel has a label,
-            ``[batch, *pixels]`` is allowed too. Masked entries are treated as silence and have
-            gradient 0. Masked terms are 0 and are excluded from a mean.
+            1. For example, a mask of shape ``[1, 1, neuron]`` leaves out whole neurons. If each
+            pixel has a label, ``[batch, *pixels]`` is allowed too. Masked entries are treated as
+            silence and have gradient 0. Masked terms are 0 and are excluded from a mean.
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
             steps of `input`. Later steps are masked.
@@ -161,12 +183,14 @@ class Loss(Parts, ABC):
             range. Values are checked only if they can be read cheaply. On a GPU and in traced
             functions, an invalid label or length makes the terms of its sample NaN instead.
         """
+        if unknown:
+            raise unknown_argument(self, OPTIONS, unknown)
         options: dict[str, Any] = {"target": target, "where": where}
         options |= {"lengths": lengths, "weight": weight}
         value: ArrayT = adapter_of(input).evaluate(self, input, options)
         return value
 
-    def forward(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
+    def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
         """Return the loss. This is the same as calling the object."""
         return self(input, target, **options)
 
@@ -222,7 +246,7 @@ class Loss(Parts, ABC):
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
-        """Yield what is wrong with the options of the loss, each as a code and what was seen.
+        """Yield the findings about the options of the loss, each as a code and what was seen.
 
         The batch is a `diagnosis` batch or, for `SparsityEnforcer`, the largest event.
         """
@@ -287,10 +311,7 @@ class Loss(Parts, ABC):
     ) -> tuple[Prepared, Labels]:
         """Return the prepared input and the labels. The first `context` steps have no terms."""
         if unknown := [name for name in options if name not in OPTIONS]:
-            raise TypeError(
-                f"a call of {type(self).__name__} takes the options {', '.join(OPTIONS)}; got "
-                f"{', '.join(sorted(unknown))}"
-            )
+            raise unknown_argument(self, OPTIONS, unknown)
         where, lengths, weight = map(options.get, OPTIONS)
         prepared = self._prepare_input(input, where, lengths, context)
         labels = self._labels(prepared, target)

@@ -133,8 +133,8 @@ class ReadsClasses(Loss, Predictor):
         window = None if over_all_time else self.moving_window
         if pixels is None:
             return self._read_trains(trains, window)
-        # Apply the readout before rearranging the axes, because its output is smaller, unless it
-        # combines several neurons.
+        # Unless the readout combines several neurons, apply it before rearranging the axes, because
+        # its output is smaller than its input.
         adapter = prepared.adapter
         several = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
         if several or self._own_readout:
@@ -156,8 +156,8 @@ class ReadsClasses(Loss, Predictor):
             raise TypeError(f"{name} predicts no classes, because its targets are numbers")
         if per_step and not self.per_step:
             raise ValueError(
-                f"per_step=True needs a moving_window; got a {name} without one, which reads the "
-                "whole duration"
+                f"per_step=True needs a moving_window; got a {name} without a window, which reads "
+                "the whole duration"
             )
         if self.per_step and not per_step and self._own_readout:
             raise ValueError(
@@ -174,8 +174,8 @@ class ReadsClasses(Loss, Predictor):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != prepared.num_classes:
                 raise ValueError(
-                    f"{name} must be one number, or a sequence of {prepared.num_classes}, one for "
-                    f"each class; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
+                    f"{name} must be one number, or {prepared.num_classes} numbers, one for each "
+                    f"class; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
                 )
 
 

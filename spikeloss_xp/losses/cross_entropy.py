@@ -115,9 +115,9 @@ class CrossEntropy(ClassLoss):
     spike count (below -1/4) raises an error if the values can be read cheaply. On a GPU and in
     traced functions, it makes the loss NaN instead.
 
-    The loss and its gradient preserve their precision for a confident and correct prediction. For
-    25 spikes against none, the loss is 1.3888e-11 in float32, where the logarithm of a softmax
-    would be 0.
+    The loss and its gradient preserve their precision for a confident and correct prediction. In
+    float32, if the labelled class has 25 spikes and the only other class has none, the loss is
+    1.3888e-11, whereas the logarithm of a softmax would be 0.
 
     References
     ----------
@@ -134,7 +134,7 @@ class CrossEntropy(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> loss = sx.CrossEntropy(time_axis=-1)
     >>> float(loss(spikes, [0]).round(3))  # -log(e^3 / (e^3 + e^1))
     0.127
@@ -172,8 +172,8 @@ class CrossEntropy(ClassLoss):
         )
         if self.rates is not None and self.readout not in WINDOWED:
             raise ValueError(
-                f"rates bounds firing rates, so it needs a readout of {', '.join(WINDOWED)}; got "
-                f"readout={self.readout!r}"
+                "rates are bounds on firing rates, so readout must be one of "
+                f"{', '.join(WINDOWED)}; got readout={self.readout!r}"
             )
 
     @property
@@ -254,8 +254,8 @@ def _warn_if_counts(reading: Reading, n: Array) -> None:
     if counts is not None and (counts > 2).any():
         warnings.warn(
             f"the input has one time step with up to {counts.max():g} spikes, but bounds on rates "
-            "depend on the number of steps. If the input holds spike counts, put them into the "
-            "first of as many steps as the counts were taken over, and zeros into the others.",
+            "depend on the number of steps. If the input holds spike counts, pad it with zeros to "
+            "the number of steps over which the spikes were counted.",
             UserWarning,
             stacklevel=2,
         )

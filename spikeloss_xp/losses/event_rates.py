@@ -1,4 +1,4 @@
-"""Mean event rates of layers, optionally over the whole batch rather than this part of it."""
+"""Mean event rates of layers, over one part of a batch or over the whole batch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def arrays_of_one_library(input: Any) -> list[Any]:
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
     """Return the events and entries of the rest of the batch, in the dtype of the computation."""
     if per.startswith("sample"):
-        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: leave it out")
+        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
     if isinstance(others, str) or not hasattr(others, "__len__"):
         raise TypeError(f"others must be a pair of events and entries; got {others!r}")
     if len(others) != 2:
@@ -121,7 +121,7 @@ def mean_magnitude(
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> ReadResult:
-    """Compute the mean of ``|x|``, the quotient of the two sums that `sum_magnitude` returns.
+    """Return the mean of ``|x|``, which is the quotient of the two sums from `sum_magnitude`.
 
     If `others` is given, it holds the sum and the number of entries for the rest of the batch, and
     the mean is over the whole batch.

@@ -1,4 +1,4 @@
-"""Likelihoods of recorded spikes, with the scores that are published for them."""
+"""Likelihoods of recorded spikes, and published scores that are computed from them."""
 
 import math
 from abc import abstractmethod
@@ -38,8 +38,8 @@ Given = ArrayLike | None  # the type of an optional array
 class Likelihood(TrainLoss):
     """Base class for negative log-likelihoods of recorded spikes, and for their scores.
 
-    All scores compare the loss of the input with the loss of a null model, which predicts the same
-    mean count for a neuron at each step.
+    All scores compare the loss of the input with the loss of a null model, which predicts a
+    constant mean count for each neuron.
     """
 
     smallest_rank: ClassVar[int] = 3
@@ -86,7 +86,7 @@ class Likelihood(TrainLoss):
         """Return whether the input holds logarithms of rates or odds."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target and, if it cannot be read cheaply, NaN for each invalid number."""
+        """Return the target, with invalid numbers set to NaN if it cannot be read cheaply."""
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
@@ -102,8 +102,9 @@ class Likelihood(TrainLoss):
 
         .. math:: \frac{L_\text{null} - L}{\log 2 \sum n}
 
-        :math:`L` is the sum of the loss, and :math:`L_\text{null}` that of a model that predicts a
-        constant mean count for each neuron. This is the score of the Neural Latents Benchmark [1]_.
+        :math:`L` is the sum of the terms, and :math:`L_\text{null}` is the same sum for a model
+        that predicts a constant mean count for each neuron. This is the score of the Neural Latents
+        Benchmark [1]_.
 
         Parameters
         ----------
@@ -116,8 +117,9 @@ class Likelihood(TrainLoss):
             training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
             `BernoulliNLL`, it is the probability of a spike, at most 1.
         per : {"all", "neuron"}, default "all"
-            Whether to divide the gain of all neurons by the number of all spikes, or to return the
-            score of each neuron. The mean of the scores of the neurons is a different number.
+            Whether to return one score, which is the total gain of all neurons divided by the total
+            number of spikes, or the score of each neuron. The single score is not the mean of the
+            scores of the neurons.
         where, lengths : array or sequence, optional
             The mask, as for a call.
 
@@ -125,8 +127,8 @@ class Likelihood(TrainLoss):
         -------
         array
             A scalar array, or an array of shape ``[neuron]``. It is 0 for a model that is as good
-            as the null model, negative for a worse model, and NaN without spikes. A neuron without
-            spikes contributes to the score of all neurons.
+            as the null model, negative for a worse model, and NaN without spikes. With
+            ``per="all"``, neurons without spikes contribute to the score too.
 
         Raises
         ------
@@ -162,7 +164,7 @@ class Likelihood(TrainLoss):
         .. math:: D^2 = 1 - \frac{L - L_\text{saturated}}{L_\text{null} - L_\text{saturated}}
 
         This is also called Cohen's pseudo-:math:`R^2` [1]_. The saturated model predicts each count
-        exactly, and the null model a constant mean count for each neuron.
+        exactly. The null model predicts a constant mean count for each neuron.
 
         Parameters
         ----------
@@ -173,7 +175,8 @@ class Likelihood(TrainLoss):
         null : array or sequence of float, optional
             The mean count of each neuron per time step, as for `bits_per_spike`.
         per : {"all", "neuron"}, default "all"
-            Whether to divide the sums over all neurons, or to return the score of each neuron.
+            Whether to return one score, computed from sums over all neurons, or the score of each
+            neuron.
         where, lengths : array or sequence, optional
             The mask, as for a call.
 
@@ -181,7 +184,7 @@ class Likelihood(TrainLoss):
         -------
         array
             A scalar array, or an array of shape ``[neuron]``. It is 1 for the saturated model, 0
-            for the null model, and NaN without spikes or if the null model is exact.
+            for the null model, and NaN if there are no spikes or if the null model is exact.
 
         Raises
         ------
@@ -328,7 +331,7 @@ class PoissonNLL(Likelihood):
     -----
     `input` has shape ``[batch, time, neuron]`` or any other order that `time_axis` defines.
     `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
-    entries, and `weight` for weights of neurons.
+    entries, and `weight` to weight the neurons.
 
     A count of 0 with a rate of 0 has the term 0. A spike where the rate is 0 makes the loss
     infinite.
@@ -337,7 +340,8 @@ class PoissonNLL(Likelihood):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> log_rates, counts = np.log([[[0.5], [0.5], [2.0], [1.0]]]), [[[0], [1], [2], [1]]]
+    >>> log_rates = np.log([[[0.5], [0.5], [2.0], [1.0]]])
+    >>> counts = [[[0], [1], [2], [1]]]
     >>> loss = sx.PoissonNLL(time_axis=1)
     >>> float(loss(log_rates, counts).round(3))
     0.827
@@ -412,7 +416,7 @@ class BernoulliNLL(Likelihood):
     -----
     `input` has shape ``[batch, time, neuron]`` or any other order that `time_axis` defines.
     `target` holds 0 and 1, or bools, and has the same shape. Pass ``where`` to leave out missing
-    entries, and `weight` for weights of neurons.
+    entries, and `weight` to weight the neurons.
 
     References
     ----------
@@ -424,7 +428,8 @@ class BernoulliNLL(Likelihood):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> log_rates, spikes = np.log([[[0.5], [0.1], [0.7], [0.1]]]), [[[0], [0], [1], [0]]]
+    >>> log_rates = np.log([[[0.5], [0.1], [0.7], [0.1]]])
+    >>> spikes = [[[0], [0], [1], [0]]]
     >>> float(sx.BernoulliNLL(time_axis=1, link="hazard")(log_rates, spikes).round(3))
     0.347
     """

@@ -21,7 +21,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """Mixin for losses that are a sum of terms divided by a weight, both additive over parts."""
+    """Mixin for losses that are a sum of terms divided by a weight. Both add up over parts."""
 
     reduction: str
     _prepare: Any
@@ -40,7 +40,7 @@ class Parts:
     def sum_and_weight(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms, and the weight by which the reduction divides it.
+        """Return the sum of the terms, and the weight by which the reduction divides the sum.
 
         Both results can be summed over any split of the batch into micro-batches, processes or
         devices. With ``reduction="sum"``, the total sum is the loss for the whole batch. For a
@@ -135,7 +135,8 @@ class Parts:
         >>> first = loss.sum_weight_and_pullback(spikes[:1], label[:1])
         >>> rest = loss.sum_weight_and_pullback(spikes[1:], label[1:])
         >>> weight = first[1] + rest[1]
-        >>> gradient = np.concatenate([pullback(1 / weight) for _, _, pullback in (first, rest)])
+        >>> pullbacks = first[2], rest[2]
+        >>> gradient = np.concatenate([pullback(1 / weight) for pullback in pullbacks])
         >>> bool(np.all(gradient == sx.value_and_grad(loss)(spikes, label)[1]))
         True
         """
@@ -233,7 +234,7 @@ def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
-    # Do not split labels of pixels, or an input of one spike time per class without a spike axis.
+    # A call is not split if it has labels for pixels, or spike times without a spike axis.
     if prepared.pixels is not None or layout.time_axis == input.ndim:
         return None
     axes: dict[str, tuple[int | None, ...]] = {

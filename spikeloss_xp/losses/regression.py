@@ -30,8 +30,8 @@ class SquaredError(ClassLoss):
         last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window of 1, the
-        input itself is compared with the target at each step: for example, the membrane potentials
-        of a readout layer with a signal. By default, each neuron is read over the whole duration.
+        input itself, such as the membrane potentials of a readout layer, is compared with the
+        target at each step. By default, each neuron is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a

@@ -5,7 +5,7 @@ import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, get_args
+from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import (
@@ -28,7 +28,7 @@ from spikeloss_xp._typing import (
     Total,
     ValueAndPullback,
 )
-from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.base import Loss, unknown_argument
 from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
     Others,
@@ -103,8 +103,8 @@ class SparsityEnforcer(Loss):
     Warns
     -----
     UserWarning
-        If `max_rate` is above 1, which binary spikes never reach, unless there is a `scale` or
-        ``numerics="lava"``, which is for graded events.
+        If `max_rate` is above 1, a rate that binary spikes never reach. There is no warning with a
+        `scale`, or with ``numerics="lava"``, which is meant for graded events.
 
     Notes
     -----
@@ -114,8 +114,8 @@ class SparsityEnforcer(Loss):
 
     With ``per="array"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so
     the terms of micro-batches cannot simply be added. `events_and_entries` returns two sums that
-    can. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be added: see
-    `sum_and_weight`.
+    can be added. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be added:
+    see `sum_and_weight`.
 
     References
     ----------
@@ -186,6 +186,7 @@ class SparsityEnforcer(Loss):
         where: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         others: tuple[ArrayLike, ArrayLike] | None = None,
+        **unknown: Never,
     ) -> ArrayT:
         """Return the term of one array, or the sum of the terms of several arrays.
 
@@ -219,6 +220,8 @@ class SparsityEnforcer(Loss):
             required; or if a mask or `others` has the wrong shape or dtype, comes from another
             library, or is out of range.
         """
+        if unknown:
+            raise unknown_argument(self, ("where", "lengths", "others"), unknown)
         arrays = arrays_of_one_library(input)
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
@@ -420,7 +423,7 @@ class SparsityEnforcer(Loss):
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is None and None in input.shape:  # count lengths known only at run time
+        if where is None and None in input.shape:  # entries are counted at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
@@ -453,7 +456,7 @@ class SparsityEnforcer(Loss):
         read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
         published = self.numerics == "lava"
         reading, to_values = read(at_silence=not published)
-        if published and self.min_rate:  # below it, each additional event reduces the distance
+        if published and self.min_rate:  # below min_rate, events reduce the distance
             reading, to_values = read(at_silence=reading.u < self.min_rate)
         return reading, to_values
 

@@ -15,10 +15,10 @@ class SpikeLatency(ClassLoss):
     r"""Squared error between the latencies of first spikes and target times.
 
     .. math::
-        L = \sum_{b, c} \max(|\ell_{b, c} - \hat \ell_{b, c}| - \delta, 0)^2, \qquad
-        \ell = \sum_t \prod_{k \le t} (1 - s_k)
+        L = \frac{1}{B C} \sum_{b, c} \max(|T_1 - \hat T|_{b, c} - \delta, 0)^2, \qquad
+        T_1 = \sum_t \prod_{k \le t} (1 - s_k)
 
-    The latency :math:`\ell` of a binary train is the index of its first spike, or the number of
+    The latency :math:`T_1` of a binary train is the index of its first spike, or the number of
     steps if the train is silent. The latency is linear in each individual spike, so its derivative
     is exactly the effect of adding or removing that spike.
 
@@ -52,12 +52,12 @@ class SpikeLatency(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
-    flattened to one class axis. `target` holds class indices, which are integers of shape
-    ``[batch]``; or a target time for each class, as floats of shape ``[batch, class]`` that are
-    finite and at least 0. Invalid class indices and target times raise an error if the values can
-    be read cheaply. On a GPU and in traced functions, they make the loss NaN instead. With
-    class indices, the weight of a term is the weight of the label; with target times, it is the
-    weight of the term's own class.
+    flattened to one class axis. `target` holds either class indices, which are integers of shape
+    ``[batch]``, or a target time for each class. Target times are floats of shape
+    ``[batch, class]`` that are finite and at least 0. Invalid class indices and target times raise
+    an error if the values can be read cheaply. On a GPU and in traced functions, they make the loss
+    NaN instead. With class indices, the weight of a term is the weight of the label; with target
+    times, it is the weight of the term's own class.
 
     Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
     latency is then an expected value. Integers above 1, which count several events in one step, are
@@ -66,14 +66,15 @@ class SpikeLatency(ClassLoss):
     loss NaN instead.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
-    its sample or, if this number differs between neurons, the largest such number.
+    its sample. If this number differs between neurons, the largest number is used for all of them.
 
     Examples
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
-    >>> sx.SpikeLatency(reduction="none", time_axis=-1)(spikes, [0])  # target times 0 and 4
+    >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # [batch, class, time]
+    >>> # target times 0 and 4
+    >>> sx.SpikeLatency(reduction="none", time_axis=-1)(spikes, [0])
     array([[1., 4.]])
     """
 

@@ -70,11 +70,11 @@ class SpikeMax(ReadsClasses):
     :math:`C` classes and the missing rate :math:`d = r_0 - r_y`, the term is
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class at that step or, without a window, at the
-    step where this number is largest. If trains are binary and `pseudo_count` is the default, only
-    the rate of a silent labelled neuron is below :math:`r_0`, so all other values are the same as
-    in the published loss. The gradient is finite everywhere, and it is negative for a silent
-    labelled neuron.
+    divided by the number of unmasked neurons of the class. If this number changes over time, the
+    number at the step of the term is used or, without a window, the largest number. If trains are
+    binary and `pseudo_count` is the default, only the rate of a silent labelled neuron is below
+    :math:`r_0`, so all other values are the same as in the published loss. The gradient is finite
+    everywhere, and it is negative for a silent labelled neuron.
 
     References
     ----------
@@ -85,7 +85,7 @@ class SpikeMax(ReadsClasses):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> float(sx.SpikeMax()(spikes, [0]).round(3))  # -log(3 / 4)
     0.288
     """

@@ -76,7 +76,7 @@ class SpikeMoid(ReadsClasses):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> float(sx.SpikeMoid(alpha=0.25, theta=0.5)(spikes, [[True, False]]).round(3))
     0.627
     """

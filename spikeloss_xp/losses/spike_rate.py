@@ -77,7 +77,7 @@ class SpikeRate(ReadsClasses):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
     0.125
     """
@@ -102,7 +102,7 @@ class SpikeRate(ReadsClasses):
         _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
     def score(self, reading: Reading) -> Array:
-        """Return, for each class, how much the loss decreases if it becomes the label."""
+        """Return, for each class, how much the loss decreases if that class becomes the label."""
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
@@ -115,7 +115,7 @@ class SpikeRate(ReadsClasses):
         return reading.per_class(rates) * largest
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if a labelled class has a lower target rate than the others."""
+        """Yield a finding if a labelled class has a lower target rate than other classes."""
         if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
             seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"
             yield "reversed-rates", seen

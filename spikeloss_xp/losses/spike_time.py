@@ -112,7 +112,7 @@ class SpikeTime(ReadsTrains):
         taps = _taps(self.kernel, self.length)
         if self.length not in (len(taps), None):
             raise ValueError(
-                f"length must be the number of taps of the kernel, {len(taps)}, or left out; got "
+                f"length must be the number of taps of the kernel, {len(taps)}, or omitted; got "
                 f"{self.length}"
             )
         object.__setattr__(self, "kernel", taps)

@@ -6,7 +6,7 @@ computation. Time is the last axis unless an axis is given.
 A filter treats all values before the first step as 0, so its first outputs are sums over fewer
 steps. The adjoint runs backwards in time and treats all values after the last step as 0. Across
 blocks, `_Blocks._later` and `_Blocks._add_later` ensure this: they drop the blocks that are moved
-past one end and add nothing at the other end. Inside a block, zeros in the matrices ensure it.
+past one end and add nothing at the other end. Within a block, zeros in the matrices ensure this.
 """
 
 import functools
@@ -123,7 +123,8 @@ class _Blocks(NamedTuple):
 
         `near` contains the near blocks with their delays. The far blocks are the blocks of `split`,
         moved by each nonzero delay. Compared with "join", "separate" took 0.8 to 1.1 times as long
-        where a compiler joins arrays element by element, and "in place" 0.8 to 1 times as long.
+        where a compiler joins arrays element by element. "in place" took 0.8 to 1 times as long as
+        "join".
         """
         terms = list(near)
         for delay in matrices.delays[1:]:
@@ -201,7 +202,7 @@ def toeplitz_filter(
     size = max(_tuning.SMALLEST_TOEPLITZ, _smaller(taps, _tuning.LARGEST_TOEPLITZ))
     size = _smaller(size, steps)
     blocks = -(-steps // size)
-    reach = _smaller(-(-(taps - 1) // size), blocks - 1)  # how many blocks back the kernel reaches
+    reach = _smaller(-(-(taps - 1) // size), blocks - 1)  # the number of earlier blocks to include
 
     def zeros(number: int) -> Array:
         return xp.zeros(number, dtype=x.dtype, device=device)

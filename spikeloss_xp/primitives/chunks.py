@@ -127,7 +127,7 @@ def single_use(function: Callable[[Array], Array]) -> Pullback:
     def pullback(cotangent: Array) -> Array:
         if not available:
             raise RuntimeError(
-                "this pullback may be called once only, and was called again: evaluate the loss "
+                "this pullback may be called only once, but was called again: evaluate the loss "
                 "again to get a new pullback"
             )
         return available.pop()(cotangent)

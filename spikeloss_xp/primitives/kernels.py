@@ -73,13 +73,14 @@ def block_matrices(
     depends on the duration and the kernel:
 
     - Up to 64 steps are filtered by a single matrix. A single matrix is also the fastest filter for
-      longer durations (filtering 100 steps of 10 neurons took 0.6 times as long), but the rounding
-      errors in sums of 128 products reached 6e-7, relative to the largest sum.
+      longer durations: for 100 steps of 10 neurons, it took 0.6 times as long as blocks. However,
+      the rounding errors in sums of 128 products reached 6e-7, relative to the largest sum.
     - If the kernel is no longer than two blocks of the smallest length, an output block depends
       only on the input block at the same position and on the previous input block. This limit
-      follows from the smallest block length and was not measured. More than 256 carried sums that
-      decay equally fast are filtered in the same way. Compared with a single matrix, a loss took
-      0.8 to 0.9 times as long with 400 to 500 sums, and the same time with 100 sums.
+      follows from the smallest block length and was not measured. Carried sums whose kernel is this
+      short are filtered in the same way if there are more than 256 of them. Compared with a single
+      matrix, a loss took 0.8 to 0.9 times as long with 400 to 500 sums, and the same time with 100
+      sums.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
       kernel. Compared with Toeplitz matrices, filtering took 0.4 times as long for 100 taps and
       0.13 times as long for 1000 taps.
@@ -157,7 +158,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights with which the steps of a block contribute to those of a later block.
+    """Return the weights with which the steps of a block contribute to the steps of a later one.
 
     `later` is the distance from the earlier block to the later block, in blocks.
     """
@@ -170,7 +171,10 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices to sum a block, carry the sums to `reach` blocks and apply the sums."""
+    """Return the matrices that sum a block, carry the sums to later blocks, and apply them there.
+
+    The sums are carried to `reach` later blocks.
+    """
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
         np.stack([_choose(k, m) * np.exp(-k / kernel.time_constant) for m in range(n)], axis=-1)

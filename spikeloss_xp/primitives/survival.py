@@ -97,7 +97,7 @@ def _merge_groups(
 
 
 def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
-    """Return the first entries of all groups along an axis, then the second ones, and so on."""
+    """Return a list of the first entries of all groups along an axis, the second entries, etc."""
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size

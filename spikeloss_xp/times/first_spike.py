@@ -64,7 +64,7 @@ class FirstSpike(TimesLoss, Predictor):
             return
         if not (mask & (times > -math.inf) & (times < self.silent_time)).any():
             warnings.warn(
-                f"no spike of the batch is before silent_time={self.silent_time:g}, so all classes "
+                f"no spike in the batch is before silent_time={self.silent_time:g}, so all classes "
                 "are silent, and the gradient is 0. Check that silent_time is in the same unit as "
                 "the times, and that the network spikes.",
                 UserWarning,
@@ -265,8 +265,8 @@ class SpikeLatency(FirstSpike):
     Notes
     -----
     All times are in the same unit. `input` has the same form as for `CrossEntropy`. `target` holds
-    class indices, which are integers of shape ``[batch]``; or a target time for each class, as
-    floats of shape ``[batch, class]``. With class indices, the weight of a term is the weight of
+    either class indices, which are integers of shape ``[batch]``, or a target time for each class,
+    as floats of shape ``[batch, class]``. With class indices, the weight of a term is the weight of
     the label; with target times, it is the weight of the term's own class. A silent class has no
     gradient.
 
@@ -274,7 +274,7 @@ class SpikeLatency(FirstSpike):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> times = np.asarray([[3.0, np.inf]])  # one sample, two classes, one of them silent
+    >>> times = np.asarray([[3.0, np.inf]])  # two classes, one of them silent
     >>> loss = sx.times.SpikeLatency(true_time=2.0, silent_time=20.0, reduction="none")
     >>> loss(times, [0])
     array([[1., 0.]])

@@ -122,7 +122,8 @@ class SpikeTime(PairedLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> times, target = np.asarray([[[3.0, 9.0], [5.0, np.inf]]]), np.asarray([[4.0, np.inf]])
+    >>> times = np.asarray([[[3.0, 9.0], [5.0, np.inf]]])
+    >>> target = np.asarray([[4.0, np.inf]])
     >>> sx.times.SpikeTime(time_constant=2.0, reduction="none")(times, target).round(3)
     array([[1.722, 1.   ]])
     """
@@ -197,7 +198,8 @@ class VictorPurpura(PairedLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> times, target = np.asarray([[[3.0, 9.0], [5.0, np.inf]]]), np.asarray([[4.0, np.inf]])
+    >>> times = np.asarray([[[3.0, 9.0], [5.0, np.inf]]])
+    >>> target = np.asarray([[4.0, np.inf]])
     >>> sx.times.VictorPurpura(cost=0.5, reduction="none")(times, target)
     array([[1.5, 1. ]])
     """

@@ -76,7 +76,7 @@ class Contract:
     @property
     def call(self) -> tuple[str, ...]:
         """The arguments of the call besides the spikes and the target."""
-        without = ("self", "input", "target")
+        without = ("self", "input", "target", "unknown")
         return tuple(
             x for x in inspect.signature(self.loss.__call__).parameters if x not in without
         )

@@ -287,6 +287,20 @@ OPTION_MISTAKES = [
 ]
 
 ARRAY_MISTAKES = [
+    # Names of other libraries in a call
+    *each(
+        [entropy(), sx.value_and_grad(entropy())],
+        call=lambda x, loss: loss(x.spikes, LABEL, mask=[True, True, False]),
+        error=TypeError("takes the options where, lengths, weight; got mask: use where=..., which"),
+    ),
+    Mistake(
+        lambda x: entropy()(x.spikes, LABEL, reduction="sum"),
+        TypeError("reduction is an option of the constructor, CrossEntropy(..., reduction=...)"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer()(x.spikes, padding_mask=[True, True, False]),
+        TypeError("SparsityEnforcer takes the options where, lengths, others", "where=~..."),
+    ),
     # Class indices
     Mistake(
         lambda x: sx.SpikeMax()(x.asarray(TIME_FIRST), LABEL),
@@ -494,7 +508,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(5)),
-        ValueError("as long as axis 2 of input, which is time: see time_axis"),
+        ValueError("as long as the time axis of input, axis 2: see time_axis"),
     ),
     # Options that do not fit the number of classes
     Mistake(

@@ -36,7 +36,7 @@ from _support.random_calls import (
 from spikeloss_xp import _tuning
 
 # A drawn batch may have no spike at all.
-pytestmark = pytest.mark.filterwarnings("ignore:no spike of the batch is before")
+pytestmark = pytest.mark.filterwarnings("ignore:no spike in the batch is before")
 
 QUICK = {  # the number of seeds of each kind
     "small": {"numpy": 300, "torch": 100, "array-api-strict": 100, "jax-x64": 8},

@@ -19,7 +19,7 @@ from _support.cases import close
 from _support.random_calls import RandomCall, check_and_shrink, is_published, pick, random_call
 
 # A drawn batch may have no spike at all.
-pytestmark = pytest.mark.filterwarnings("ignore:no spike of the batch is before")
+pytestmark = pytest.mark.filterwarnings("ignore:no spike in the batch is before")
 
 QUICK = {  # the number of seeds
     **{"numpy": 60, "torch": 30, "array-api-strict": 15, "array-api-strict-device1": 2},

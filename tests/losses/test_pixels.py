@@ -175,7 +175,9 @@ def test_label_of_a_masked_pixel_may_be_any():
 def test_mistakes_with_pixels_raise():
     spikes = np.zeros((6, 3, 4, 2, 5))
     loss = sx.CrossEntropy(time_axis=0)
-    with pytest.raises(ValueError, match="a class axis, divisible by 4, and a pixel axis"):
+    with pytest.raises(
+        ValueError, match="a pixel axis and a class axis whose length is divisible by 4"
+    ):
         loss.predict(spikes[..., 0, 0], per_pixel=True)
     with pytest.raises(ValueError, match="divisible by 8"):
         sx.CrossEntropy(time_axis=0, num_classes=8).scores(spikes, per_pixel=True)

@@ -94,11 +94,14 @@ VICTOR, TIMES = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: sx.bin_spikes(x, **BIN, time_step=1), "time_step has none"),
-        (lambda x: sx.bin_spikes([[1.0]], **BIN, time_step=pq.ms), r"\[0\] has none"),
-        (lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV), "converts to that of time_step"),
-        (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start has none"),
-        (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|has none"),
+        (lambda x: sx.bin_spikes(x, **BIN, time_step=1), "time_step does not"),
+        (lambda x: sx.bin_spikes([[1.0]], **BIN, time_step=pq.ms), r"\[0\] does not"),
+        (
+            lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV),
+            "converts to the unit of time_step",
+        ),
+        (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start does not"),
+        (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|does not"),
         (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
         (lambda x: sx.SpikeTime(time_constant=5 * pq.ms), "time_constant must be a number"),
         (lambda x: sx.times.VictorPurpura(cost=1 / pq.ms), r"cost must be a number; got .* 1/ms"),

@@ -3,13 +3,16 @@
 Other files of this folder have more of these losses, and networks of some of the frameworks.
 """
 
+import ast
 import importlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support import published
 from _support.side_by_side import (
     DOCS,
     assert_match,
@@ -22,6 +25,7 @@ from _support.side_by_side import (
     table_rows,
     torch,
     trains,
+    value_and_gradient,
 )
 from spikeloss_xp import slayer
 
@@ -151,13 +155,80 @@ def test_lines_of_scores_are_those_of_plain_counts(row):
     assert np.isfinite(by_loss)
 
 
-def likelihoods():
-    """Return the rows of the table of likelihoods: where from, and both lines."""
+def rows_with_sources(heading):
+    """Return the rows of the tables in a section of the page: where from, and both lines."""
     page = (DOCS / "migrating.md").read_text(encoding="utf-8")
-    section = page.split("\n## Likelihoods of recorded spikes\n")[1].split("\n## ")[0]
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| ([\w, -]+) \| `(.*)` \| `(.*)` \|$", section, re.M)
-    assert len(rows) == len(re.findall(r"^\| [^:]", section, re.M)) - 1  # without the header
+    headers = section.count("\n|:--|")
+    assert len(rows) == len(re.findall(r"^\| ", section, re.M)) - headers > 0
     return rows
+
+
+def inputs_of(line):
+    """Return random numbers in float64 for each variable of a line that it has a gradient for."""
+    found = {node.id for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name)}
+    if "layers" in found:
+        found |= {"s", "z"}
+    outputs = (BATCH, CLASSES, 1, 1, STEPS)  # of slayerPytorch
+    if "time_axis" in line:
+        outputs = (STEPS, BATCH, CLASSES) if "time_axis=0" in line else (BATCH, STEPS, CLASSES)
+    shapes = {"x": outputs, "o": (BATCH, CLASSES), "v": (BATCH, STEPS, 7)}
+    known = {name: potentials(shape, torch.float64) for name, shape in shapes.items()}
+    for seed, (name, shape, rate) in enumerate(
+        [
+            ("s", (BATCH, STEPS, 7), 0.1),
+            ("z", (BATCH, STEPS, 6), 0.02),
+            ("a", (BATCH, 3, STEPS), 0.2),
+            ("b", (BATCH, 3, STEPS), 0.2),
+        ]
+    ):
+        known[name] = (torch.rand(shape, generator=generator(seed + 10)) < rate).double()
+    known["s"][:2] = known["z"][:, :, 3] = 0  # two silent samples and a silent neuron
+    return {name: value for name, value in known.items() if name in found}
+
+
+@pytest.mark.parametrize(("source", "there", "here"), rows_with_sources("Published training code"))
+def test_published_training_code_matches(source, there, here):
+    inputs = inputs_of(here)
+    sizes = [tensor.numel() for tensor in inputs.values()]
+    names = published.NAMES | {
+        "sx": sx, "torch": torch, "F": torch.nn.functional, "nn": torch.nn, "y": LABEL,
+        "C": CLASSES, "T": STEPS, "p": potentials((BATCH, CLASSES), torch.float64).softmax(1),
+        "signal": torch.rand((BATCH, STEPS, CLASSES), generator=generator(6)).double(),
+        "desired": trains((BATCH, CLASSES, 1, 1, STEPS), torch.float64),
+    }  # fmt: skip
+
+    def evaluate(line, numbers):
+        parts = zip(inputs.items(), numbers.split(sizes), strict=True)
+        scope = names | {name: part.reshape(old.shape) for (name, old), part in parts}
+        if "layers" in line:
+            scope["layers"] = [scope["s"], scope["z"]]
+        if "group" in line:
+            scope["group"] = SimpleNamespace(get_out_sequence=lambda: scope["s"])
+        return eval(line, scope)
+
+    theirs, ours = (lambda numbers, line=line: evaluate(line, numbers) for line in (there, here))
+    assert_match(theirs, ours, torch.cat([tensor.flatten() for tensor in inputs.values()]))
+
+
+def test_slayer_pytorch_filters_the_gradient_of_counts():
+    x = trains((BATCH, CLASSES, STEPS), torch.float64)
+    one_hot = torch.nn.functional.one_hot(LABEL, CLASSES)
+    loss = sx.SpikeRate(60 / STEPS, 10 / STEPS)
+    value, gradient = value_and_gradient(
+        lambda x: published.num_spikes(x, one_hot[..., None] == 1, 60, 10), x
+    )
+    our_value, our_gradient = value_and_gradient(lambda x: STEPS / 2 * loss(x, LABEL), x)
+    assert our_value == pytest.approx(value, rel=1e-12)
+    backwards = torch.as_tensor(our_gradient).flip(-1)
+    filtered = published.causal_filter(backwards, published.ALPHA_KERNEL).flip(-1)
+    np.testing.assert_allclose(gradient, filtered, rtol=1e-10)
+
+
+def test_rate_in_hertz_causes_a_warning():
+    with pytest.warns(UserWarning, match="max_rate"):
+        sx.SparsityEnforcer(10, min_rate=10)
 
 
 def null_model(n):
@@ -207,7 +278,9 @@ def d2_tweedie_score(n, rates, power):
     return 1 - mean_poisson_deviance(n, rates) / null
 
 
-@pytest.mark.parametrize(("source", "there", "here"), likelihoods())
+@pytest.mark.parametrize(
+    ("source", "there", "here"), rows_with_sources("Likelihoods of recorded spikes")
+)
 def test_likelihoods_match(source, there, here):
     shape, logarithms = (BATCH, STEPS, CLASSES), not re.search(r"\br\b", here)
     x = potentials(shape) - 1

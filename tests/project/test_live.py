@@ -1,8 +1,12 @@
 """The page "What a spike costs" has the values and gradients of the library, in a browser."""
 
+import contextlib
 import html
+import io
+import itertools
 import json
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,54 +21,124 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
 FLAGS += " --disable-background-networking --virtual-time-budget=5000 --dump-dom"
 LOSSES = {
-    "SpikeTime": lambda setting: sx.SpikeTime(setting),
-    "CrossEntropy": lambda setting: sx.CrossEntropy(
-        time_axis=-1, readout="sqrt_count", moving_window=setting
+    "CrossEntropy": lambda setting, rates: sx.CrossEntropy(
+        time_axis=-1, temperature=setting, rates=rates
     ),
-    "SpikeLatency": lambda setting: sx.SpikeLatency(true_time=setting, time_axis=-1),
+    "SpikeTime": lambda setting, rates: sx.SpikeTime(setting),
+    "SpikeLatency": lambda setting, rates: sx.SpikeLatency(true_time=setting, time_axis=-1),
 }
+WIDTHS = (1240, 360)  # of the picture, in pixels: on a screen and on a phone
+NO_SPIKE_MOVES = {"switch on", "lower the setting", "raise the setting", "switch off"}
 ACTIONS = """
-addEventListener("load", () => {
+addEventListener("load", async () => {
   const root = document.getElementById("live"), states = [];
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
   const rows = [...root.querySelectorAll("svg > g")];
   const times = (kind) => rows.map((row) => [...row.querySelectorAll(`.live-${kind}`)].map(
     (mark) => Number(mark.getAttribute("aria-valuenow"))));
   const spike = (number) => root.querySelectorAll(".live-spikes")[number];
+  const target = () => root.querySelector(".live-target");
   const send = (to, Kind, name, more) =>
     to.dispatchEvent(new Kind(name, { bubbles: true, ...more }));
-  const middle = () => svg.left + svg.width / 2, svg = part("picture").getBoundingClientRect();
+  const press = (to, key) => send(to, KeyboardEvent, "keydown", { key });
+  const middle = () => {
+    const box = rows[0].querySelector(".live-row").getBoundingClientRect();
+    return box.left + box.width / 2;
+  };
   const set = (name, value) => {
     part(name).value = value;
     send(part(name), Event, name === "loss" ? "change" : "input");
   };
-  const actions = [
-    () => set("control", 3), () => set("control", 11), () => part("add-1").click(),
-    () => send(spike(0), KeyboardEvent, "keydown", { key: "ArrowRight" }),
-    () => send(root.querySelector(".live-target"), KeyboardEvent, "keydown", { key: "PageUp" }),
-    () => send(spike(2), KeyboardEvent, "keydown", { key: "Delete" }),
-    () => send(rows[2].querySelector(".live-row"), MouseEvent, "click", { clientX: middle() }),
-    () => {
-      send(spike(1), PointerEvent, "pointerdown");
-      send(window, PointerEvent, "pointermove", { clientX: middle() });
-      send(window, PointerEvent, "pointerup");
-      send(window, PointerEvent, "pointermove", { clientX: 0 });
-    },
-    () => send(spike(1), MouseEvent, "dblclick"), () => part("again").click(),
-  ];
-  for (const loss of [...part("loss").options].map((option) => option.value)) {
-    set("loss", loss);
-    for (const act of actions) {
-      act();
-      const [spikes, target] = [times("spikes"), times("target")];
-      const setting = Number(part("control").value), result = JSON.parse(root.dataset.result);
-      states.push({ loss, setting, spikes, target, ...result });
+  const drag = (mark, clientX) => {
+    send(mark, PointerEvent, "pointerdown");
+    send(window, PointerEvent, "pointermove", { clientX });
+    send(window, PointerEvent, "pointerup");
+    send(window, PointerEvent, "pointermove", { clientX: 0 });
+  };
+  const crowd = (number) => {
+    for (let k = 0; k < number; k += 1) part("add-1").click();
+  };
+  const numbers = () => {
+    const shown = [...root.querySelectorAll(".live-number")].filter((x) => x.checkVisibility());
+    return shown.map((text) => {
+      const { left, right, top, bottom } = text.getBoundingClientRect();
+      return { left, right, top, bottom, spike: text.parentNode.getAttribute("aria-label") };
+    });
+  };
+  const actions = {
+    "start again": () => part("again").click(),
+    "switch on": () => part("rates").click(),
+    "lower the setting": () => set("control", 3),
+    "raise the setting": () => set("control", 10),
+    "add": () => part("add-1").click(),
+    "key": () => press(spike(0), "ArrowRight"),
+    "key of a target": () => press(target(), "PageUp"),
+    "jump over a spike": () => { press(spike(2), "ArrowLeft"); press(spike(2), "ArrowLeft"); },
+    "back to its side": () => press(spike(2), "ArrowRight"),
+    "last step": () => press(spike(2), "End"),
+    "next to it": () => press(spike(1), "End"),
+    "first step": () => press(spike(0), "Home"),
+    "switch off": () => part("rates").click(),
+    "drag": () => drag(spike(0), middle()),
+    "click": () =>
+      send(rows[2].querySelector(".live-row"), MouseEvent, "click", { clientX: middle() }),
+    "add a few": () => crowd(8),
+    "add many": () => crowd(35),
+    "delete": () => press(spike(2), "Delete"),
+    "double-click": () => send(spike(1), MouseEvent, "dblclick"),
+  };
+  for (const width of WIDTHS) {
+    document.body.style.width = `${width}px`;
+    await new Promise((done) => setTimeout(done, 200)); // the picture adapts
+    for (const loss of [...part("loss").options].map((option) => option.value)) {
+      set("loss", loss);
+      for (const [action, act] of Object.entries(actions)) {
+        act();
+        states.push({
+          width, action, loss, setting: Number(part("control").value),
+          bounded: part("rates").checkVisibility() && part("rates").checked,
+          spikes: times("spikes"), target: times("target"), numbers: numbers(),
+          shown: part("value").textContent, code: part("code").textContent,
+          titles: rows.map((row) => row.querySelector("text").getBoundingClientRect().right),
+          picture: part("picture").getBoundingClientRect().width,
+          focused: document.activeElement.querySelector(".live-number")?.checkVisibility(),
+          ...JSON.parse(root.dataset.result),
+        });
+      }
     }
   }
   document.body.append(Object.assign(document.createElement("pre"), {
     id: "states", textContent: JSON.stringify(states) }));
 });
 """
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    """Return what the page shows after each action, with each loss and width."""
+    if not BROWSER:
+        pytest.skip("needs Chromium: CONTRIBUTING.md says how to install it")
+    folder = tmp_path_factory.mktemp("live")
+    page = (DOCS / "live.html").read_text(encoding="utf-8").replace("_static/", f"{DOCS}/_static/")
+    script = ACTIONS.replace("WIDTHS", str(list(WIDTHS)))
+    head = '<!doctype html><meta charset="utf-8"><body style="margin: 0; font-family: sans-serif">'
+    page = f"{head}{page}<script>{script}</script>"
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    command = [BROWSER, *FLAGS.split(), f"--user-data-dir={folder}", f"{folder}/page.html"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = re.search(r'<pre id="states">(.*?)</pre>', shown.stdout, re.S)
+    assert found, shown.stdout[-2000:] + shown.stderr[-2000:]
+    states = json.loads(html.unescape(found[1]))
+    assert [state["picture"] for state in states[:: len(states) // 2]] == list(WIDTHS)
+    return states
+
+
+def trains(times):
+    """Return a binary train ``[1, neuron, time]`` with spikes at some steps of each neuron."""
+    train = np.zeros((1, 3, 60))
+    for neuron, steps in enumerate(times):
+        train[0, neuron, steps] = 1
+    return train
 
 
 def test_colours_of_the_page_are_those_of_the_pictures():
@@ -78,28 +152,74 @@ def test_colours_of_the_page_are_those_of_the_pictures():
     assert not found
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not BROWSER, reason="needs Chromium: CONTRIBUTING.md says how to install it")
-def test_moving_page_equals_numpy(tmp_path):
-    page = (DOCS / "live.html").read_text(encoding="utf-8").replace("_static/", f"{DOCS}/_static/")
-    page = f"<!doctype html><meta charset=utf-8>{page}<script>{ACTIONS}</script>"
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    command = [BROWSER, *FLAGS.split(), f"--user-data-dir={tmp_path}", f"{tmp_path}/page.html"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="states">(.*?)</pre>', shown.stdout, re.S)
-    assert found, shown.stdout[-2000:] + shown.stderr[-2000:]
+def test_moving_pictures_are_those_of_their_program(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(DOCS / "gallery")
+    program = runpy.run_path(str(DOCS / "gallery" / "moving.py"))
+    for theme, ink in program["THEMES"].items():
+        picture = DOCS / "images" / f"moving-{theme}.svg"
+        assert picture.read_text(encoding="utf-8") == program["draw"](ink), theme
 
-    states = json.loads(html.unescape(found[1]))
-    assert [state["loss"] for state in states[::10]] == list(LOSSES)
-    distinct = {str(state["spikes"]) for state in states[:10]}
-    assert len(distinct) == 7  # each action changes something
+
+@pytest.mark.slow
+def test_page_shows_each_loss_after_each_action(states):
+    assert list(dict.fromkeys(state["loss"] for state in states)) == list(LOSSES)
+    assert {state["bounded"] for state in states if state["loss"] == "CrossEntropy"} == {
+        True,
+        False,
+    }
+    assert states[0]["loss"] == "CrossEntropy"  # at the start, without bounds
+    assert not states[0]["bounded"]
+    for before, after in itertools.pairwise(states[: len(states) // 6]):
+        same = all(before[kind] == after[kind] for kind in ("spikes", "target"))
+        assert same == (after["action"] in NO_SPIKE_MOVES), after["action"]
+
+
+@pytest.mark.slow
+def test_page_equals_numpy(states):
     for state in states:
-        spikes, targets = np.zeros((2, 1, 3, 60))
-        for train, times in ((spikes, state["spikes"]), (targets, state["target"])):
-            for neuron in range(3):
-                train[0, neuron, times[neuron]] = 1
-        loss = LOSSES[state["loss"]](state["setting"])
-        target = targets if state["loss"] == "SpikeTime" else [0]
-        value, gradient = sx.value_and_grad(loss)(spikes, target)
+        loss = LOSSES[state["loss"]](state["setting"], (0.5, 0.02) if state["bounded"] else None)
+        target = trains(state["target"]) if state["loss"] == "SpikeTime" else [0]
+        value, gradient = sx.value_and_grad(loss)(trains(state["spikes"]), target)
         np.testing.assert_allclose(state["value"], value, rtol=1e-9)
         np.testing.assert_allclose([state["gradient"]], gradient, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_code_on_the_page_prints_its_value(states):
+    for state in states:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(state["code"], names := {})
+        assert printed.getvalue().split("\n")[0] == state["shown"]
+        assert f"# {state['shown']}\n" in state["code"]
+        gradient = np.asarray([state["gradient"]])[trains(state["spikes"]) == 1]
+        np.testing.assert_allclose(names["gradient"][names["spikes"] == 1], gradient, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_values_in_the_text_are_those_of_the_page_at_the_start(states):
+    printed = re.findall(r"^\d+\.\d+$", (DOCS / "live.md").read_text(encoding="utf-8"), re.M)
+    starts = [
+        state["shown"]
+        for state in states[: len(states) // 2]
+        if state["action"] == "start again" or (state["action"] == "switch on" and state["bounded"])
+    ]
+    assert starts == printed
+
+
+@pytest.mark.slow
+def test_title_of_each_row_fits(states):
+    for state in states:
+        assert max(state["titles"]) <= state["picture"], (state["action"], state["width"])
+
+
+@pytest.mark.slow
+def test_numbers_above_spikes_do_not_overlap(states):
+    for state in states:
+        numbers, picture = state["numbers"], state["picture"]
+        for one, other in itertools.combinations(numbers, 2):
+            apart = one["right"] <= other["left"] or other["right"] <= one["left"]
+            apart |= one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
+            assert apart, (state["action"], state["width"])
+        assert all(number["left"] >= 0 and number["right"] <= picture for number in numbers)
+        assert state["focused"] is not False  # if a spike is focused, its number is shown

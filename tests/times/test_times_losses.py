@@ -267,7 +267,7 @@ def test_batch_without_a_spike_warns_where_times_can_be_read(backend, loss):
     assert not warned(late, where=[False, False])
     for messages in (warned(late), warned(early, where=[True, False])):
         assert len(messages) == read
-        assert not read or "no spike of the batch is before silent_time=12" in messages[0]
+        assert not read or "no spike in the batch is before silent_time=12" in messages[0]
 
 
 def test_batches_without_a_spike_warn_once():

@@ -60,18 +60,19 @@ def test_record_has_a_look_at_each_epoch(monkeypatch, settings):
     assert len(record["looks"]) == 1 + verdict.EPOCHS
     before, *_, after = record["looks"]
     assert before["loss"] != after["loss"]
-    assert len(before["hidden"]) == settings.depth
+    assert len(before["layers"]) == settings.depth + 1
     detached = 0 if settings.detached is None else settings.detached + 1
-    assert sum(each is None for each in before["gradients"]) == 2 * detached
+    assert sum(each["rms"] is None for each in before["gradients"]) == 2 * detached
 
 
-def test_gradient_that_is_not_finite_is_recorded_by_name():
-    assert verdict.size(np.array([[np.nan, 0.0]])) == {
-        "axes": 2,
-        "rms": "nan",
-        "max": "nan",
-        "zero": 0.5,
-    }
+def test_gradient_that_is_not_finite_is_recorded():
+    spikes, gradient = torch.ones((6, 24, 10)), torch.tensor([[torch.nan, 0.0]])
+    batch = random_networks.Batch(None, spikes, [], {"weight": gradient})
+    look = verdict.observed(verdict.loss_of(SMALL), batch, torch.arange(24) % 10)
+    (found,) = json.loads(json.dumps(look))["gradients"]
+    assert np.isnan(found["rms"])
+    assert look["problems"][0] == "not-finite"
+    assert "not-finite" not in look["without gradients"]
 
 
 @pytest.mark.parametrize("name", random_networks.SETS)
@@ -165,9 +166,10 @@ def test_layers_of_a_framework_are_scaled(cell):
     generator = torch.Generator().manual_seed(0)
     x, label = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
     network.scale(x, 0.05, learning_rates=True)
-    batch = network.inspect(verdict.loss_of(settings), x, label)
-    for spikes in (*batch.hidden, batch.output):
-        assert verdict.activity(spikes)["rate"] == pytest.approx(0.05, abs=0.02)
+    loss = verdict.loss_of(settings)
+    look = verdict.observed(loss, network.inspect(loss, x, label), label)
+    rates = [layer["rate"] for layer in look["layers"]]
+    assert rates == pytest.approx([0.05] * 2, abs=0.02)
 
 
 def test_start_values_replace_only_settings_that_are_too_large():
@@ -186,21 +188,26 @@ def test_networks_of_the_advice_are_dense_and_attached():
     assert {settings.detached for settings in drawn} == {None}
 
 
-def look(*problems):
-    return {"problems": list(problems)}
+def look(*problems, without=()):
+    return {"problems": list(problems), "without gradients": list(without)}
 
 
 def test_record_counts_networks_and_findings():
     fails, learns = {"set": "plain", "accuracy": 0.2}, {"set": "plain", "accuracy": 0.8}
     records = [
         fails | {"looks": [look("busy-hidden", "busy-hidden"), look()]},
-        fails | {"looks": [look(), look("no-gradient")]},
+        fails | {"looks": [look(without=["silent-output"]), look("no-gradient")]},
         learns | {"looks": [look(), look("saturated")]},
     ]
     assert verdict_page.of_sets(records)["plain"] == {
-        "fails": {"networks": 2, "flagged": [1, 1], "codes": {"busy-hidden": 1}},
-        "between": {"networks": 0, "flagged": [], "codes": {}},
-        "learns": {"networks": 1, "flagged": [0, 1], "codes": {}},
+        "fails": {
+            "networks": 2,
+            "flagged": [1, 1],
+            "without gradients": 1,
+            "codes": {"busy-hidden": 1},
+        },
+        "between": {"networks": 0, "flagged": [], "without gradients": 0, "codes": {}},
+        "learns": {"networks": 1, "flagged": [0, 1], "without gradients": 0, "codes": {}},
     }
 
 

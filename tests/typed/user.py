@@ -126,7 +126,7 @@ def mistakes(spikes: torch.Tensor) -> None:
     loss(spikes)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     loss(spikes, 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss([[[1, 0, 1]]], [0])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
-    loss(spikes, [0], lenghts=[3])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    loss(spikes, [0], lenghts=[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.Rate(time_axis=-1)(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

@@ -137,7 +137,7 @@ def trained(change: Change, task: Task) -> dict[str, Any]:
     for _ in verdict.epochs(network, loss, x, label, task.epochs, task.batch):
         pass
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
-    rates = [each["rate"] for each in (*look["hidden"], look["output"])]
+    rates = [layer["rate"] for layer in look["layers"]]
     return {"accuracy": round(accuracy, 4), "rates": rates, "problems": look["problems"]}
 
 

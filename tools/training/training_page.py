@@ -26,6 +26,7 @@ NAMES = {  # the names in the tables of the losses in the record
     "SpikeRate": "`SpikeRate`",
     "SpikeMax": "`SpikeMax`",
 }
+FAILURES = "points lost, median", "points lost, 90th percentile", "collapsed settings"
 Trainings = list[dict[str, Any]]
 
 
@@ -36,8 +37,9 @@ def text(page: str, record: dict[str, Any]) -> str:
     networks = {one["network"] for one in reported}
     usual = [one for one in trainings if one["network"] in networks and one not in reported]
     tables = {
-        "## All settings": [overview(reported)],
-        "## Each network": [each_network(reported, usual)],
+        "## All settings": [*overview(reported), of_outputs(reported)],
+        **{f"### Learning rate {rate}": [each_network(reported, rate)] for rate in RATES},
+        "### Losses of the frameworks": [each_framework(usual)],
     }
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     measured = f"{record['epochs']} epochs, {record['seeds']} seeds; {versions}"
@@ -83,40 +85,54 @@ def with_range(values: list[float]) -> str:
     return f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def overview(trainings: Trainings) -> str:
-    """Return the table with the accuracy, collapses and spikes of each loss over all settings."""
-    rows = []
+def overview(trainings: Trainings) -> list[str]:
+    """Return two tables with statistics of each loss over all settings: accuracy and failures."""
+    accuracies, failures = [], []
     for loss, words in NAMES.items():
         found = statistics_of_seeds(trainings, loss)
-        del found["largest"]
-        mean, *others = found.values()
+        mean = found["mean"]
+        seeds = f"{min(mean):.1f} to {max(mean):.1f}"
+        means = {name: f"{statistics.fmean(each):.1f}" for name, each in found.items()}
+        best = means["at the best learning rate"]
+        accuracies.append((words, means["mean"], seeds, best))
+        failures.append((words, *(means[name] for name in FAILURES)))
+    header = "loss", "mean", "range of the seeds", "at the best learning rate"
+    return [pages.table(header, accuracies), pages.table(("loss", *FAILURES), failures)]
+
+
+def of_outputs(trainings: Trainings) -> str:
+    """Return the table with the spikes and silent labels of each loss, by learning rate."""
+    rows = []
+    for loss, words in NAMES.items():
         own = [one for one in trainings if one["loss"] == loss]
-        by_rate = [[one for one in own if one["rate"] == rate] for rate in RATES]
-        spikes, silent = (
-            "/".join(
-                f"{factor * statistics.fmean(statistics.fmean(one[key]) for one in chosen):.0f}"
-                for chosen in by_rate
+        for rate in RATES:
+            chosen = [one for one in own if one["rate"] == rate]
+            spikes, silent = (
+                statistics.fmean(statistics.fmean(one[key]) for one in chosen)
+                for key in ("spikes", "silent")
             )
-            for key, factor in (("spikes", 1), ("silent", 100))
-        )
-        cells = [with_range(mean), *(f"{statistics.fmean(each):.1f}" for each in others)]
-        rows.append((words, *cells, spikes, silent))
-    return pages.table(("loss", *found, "output spikes", "silent labels, %"), rows)
+            rows.append((words, str(rate), f"{spikes:.0f}", f"{100 * silent:.0f}"))
+    return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), rows)
 
 
-def each_network(trainings: Trainings, usual: Trainings) -> str:
-    """Return a table with the accuracy at each learning rate, for each network and loss."""
-    everywhere, usual_losses = settings(trainings + usual), {one["loss"] for one in usual}
+def each_network(trainings: Trainings, rate: float) -> str:
+    """Return a table with the accuracy at a learning rate, for each network and loss."""
+    everywhere = settings(trainings)
     shown = {loss: words for loss, words in NAMES.items() if loss != "SpikeMax"}
     rows = []
     for network in dict.fromkeys(one["network"] for one in trainings):
-        means = {
-            loss: "/".join(f"{statistics.fmean(everywhere[network, x][loss]):.0f}" for x in RATES)
-            for loss in everywhere[network, RATES[0]]
-        }
-        others = [f"{means[loss]} (`{loss}`)" for loss in usual_losses & means.keys()]
-        rows.append((network, *(means[loss] for loss in shown), *(others or [""])))
-    return pages.table(("network", *shown.values(), "usual loss"), rows)
+        found = everywhere[network, rate]
+        rows.append((network, *(f"{statistics.fmean(found[loss]):.0f}" for loss in shown)))
+    return pages.table(("network", *shown.values()), rows)
+
+
+def each_framework(usual: Trainings) -> str:
+    """Return a table with the accuracy of the loss in the examples of each framework."""
+    everywhere, rows = settings(usual), []
+    for network, loss in dict.fromkeys((one["network"], one["loss"]) for one in usual):
+        means = (statistics.fmean(everywhere[network, rate][loss]) for rate in RATES)
+        rows.append((network, f"`{loss}`", *(f"{mean:.0f}" for mean in means)))
+    return pages.table(("network", "loss", *map(str, RATES)), rows)
 
 
 def choice(trainings: Trainings) -> str:

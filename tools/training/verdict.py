@@ -9,15 +9,13 @@ those of measure.py.
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import random_networks as networks
 import torch
 import training_data as data
@@ -95,59 +93,22 @@ def epochs(
 
 
 def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
-    """Return the statistics of a batch and the codes of its findings."""
+    """Return what the report on a batch shows, and the problems that it names without gradients."""
     label = label if isinstance(batch.output, torch.Tensor) else label.numpy()
-    report = sx.diagnose(loss, batch.output, label, hidden=batch.hidden, gradients=batch.gradients)
-    codes: dict[str, list[str]] = {"problem": [], "note": []}
-    for finding in report.findings:
-        codes[finding.severity].append(finding.code)
+    given = loss, batch.output, label
+    report = sx.diagnose(*given, hidden=batch.hidden, gradients=batch.gradients)
     return {
-        "loss": rounded(float(batch.value)),
-        "equal": loss.value_of_equal_scores(networks.CLASSES),
-        "output": activity(batch.output),
-        "hidden": [activity(each) for each in batch.hidden],
-        "gradients": [size(each) for each in arrays(batch.gradients)],
-        "problems": codes["problem"],
-        "notes": codes["note"],
+        "loss": report.numbers["loss"],
+        "layers": [layer._asdict() for layer in report.layers],
+        "gradients": [gradient._asdict() for gradient in report.gradients],
+        "problems": problems(report),
+        "without gradients": problems(sx.diagnose(*given, hidden=batch.hidden)),
     }
 
 
-def arrays(tree: Any) -> Iterator[np.ndarray | None]:
-    """Yield the arrays in nested lists and mappings; None counts as an array."""
-    if isinstance(tree, Mapping | list):
-        for each in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from arrays(each)
-    else:
-        yield None if tree is None else np.asarray(tree)
-
-
-def size(gradient: np.ndarray | None) -> dict[str, Any] | None:
-    """Return the number of axes of a gradient and statistics of its entries."""
-    if gradient is None:
-        return None
-    entries = gradient.astype(float)
-    return {
-        "axes": gradient.ndim,
-        "rms": rounded(float(np.sqrt(np.mean(entries**2)))),
-        "max": rounded(float(np.max(np.abs(entries)))),
-        "zero": round(float(np.mean(entries == 0)), 4),
-    }
-
-
-def activity(spikes: Any) -> dict[str, float]:
-    """Return the rate of a layer and its shares of neurons that are silent or always on."""
-    steps = spikes.detach() if isinstance(spikes, torch.Tensor) else spikes
-    of_neuron = np.asarray(steps).mean((0, 1), dtype=float)
-    shares = {"silent": of_neuron == 0, "always_on": of_neuron == 1}
-    return {
-        "rate": round(float(of_neuron.mean()), 5),
-        **{name: round(float(np.mean(which)), 4) for name, which in shares.items()},
-    }
-
-
-def rounded(x: float) -> float | str:
-    """Return a number with four significant digits, or its name if it is not finite."""
-    return float(f"{x:.4g}") if math.isfinite(x) else str(x)
+def problems(report: Any) -> list[str]:
+    """Return the codes of the problems of a report."""
+    return [finding.code for finding in report.findings if finding.severity == "problem"]
 
 
 def one_thread() -> None:

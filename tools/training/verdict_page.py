@@ -52,8 +52,11 @@ Records = list[dict[str, Any]]
 # The record ---------------------------------------------------------------------------------------
 
 
-def record_from(reported: Records, tuning: Records, advice: Records) -> dict[str, Any]:
-    """Return the record from the results of each network."""
+def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict[str, Any]:
+    """Return the record from the results of each network.
+
+    Without results, the part of the old record is kept.
+    """
     from advice import TASKS
     from random_networks import STREAMS
 
@@ -61,9 +64,8 @@ def record_from(reported: Records, tuning: Records, advice: Records) -> dict[str
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
         "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
         "tasks": {name: task._asdict() for name, task in TASKS.items()},
-        "verdict": of_sets(reported),
-        "without gradients": of_sets(tuning),
-        "advice": of_failing(advice),
+        "verdict": of_sets(reported) if reported else old["verdict"],
+        "advice": of_failing(advice) if advice else old["advice"],
     }
 
 
@@ -91,6 +93,7 @@ def of_sets(records: Records) -> dict[str, Any]:
             found[name][of] = {
                 "networks": len(chosen),
                 "flagged": [sum(bool(look["problems"]) for look in of_epoch) for of_epoch in looks],
+                "without gradients": sum(bool(looks[0]["without gradients"]) for looks in chosen),
                 "codes": dict(codes.most_common()),
             }
     return found
@@ -146,9 +149,9 @@ def found_by_set(record: dict[str, Any]) -> str:
         before = [share(groups[x]["flagged"][0], groups[x]["networks"]) for x in GROUPS]
         learning = groups["learns"]
         worst = share(max(learning["flagged"][1:]), learning["networks"])
-        old = record["without gradients"][name]
         percent = "/".join(
-            f"{100 * old[x]['flagged'][0] / old[x]['networks']:.0f}" for x in ("fails", "learns")
+            f"{100 * groups[x]['without gradients'] / groups[x]['networks']:.0f}"
+            for x in ("fails", "learns")
         )
         rows.append((SETS[name], *before, worst, f"{percent} %"))
     header = ("", "fail", "between", "learn", "learn, worst epoch", "without gradients: fail/learn")
@@ -240,9 +243,11 @@ def main() -> None:
     if parser.parse_args().record:
         from verdict import record_of
 
-        names = ("verdict-reported", "verdict-tuning", "advice")
-        kept = (record_of(ROOT / "build" / f"{name}.jsonl") for name in names)
-        RECORD.write_text(json.dumps(record_from(*kept)) + "\n", encoding="utf-8")
+        old = json.loads(RECORD.read_text(encoding="utf-8"))
+        kept = (
+            record_of(ROOT / "build" / f"{name}.jsonl") for name in ("verdict-reported", "advice")
+        )
+        RECORD.write_text(json.dumps(record_from(old, *kept)) + "\n", encoding="utf-8")
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
 

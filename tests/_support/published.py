@@ -1,0 +1,100 @@
+"""Losses of published training code, by the names that docs/migrating.md has for them.
+
+Each is written here from the definition in its source, because most of these programs cannot be
+installed as packages.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+
+def tet_loss(outputs, labels, criterion, means, lamb):
+    """Return the loss of temporal efficient training of outputs ``[batch, time, class]``."""
+    steps = outputs.unbind(1)
+    entropy = sum(criterion(step, labels) for step in steps) / len(steps)
+    return (1 - lamb) * entropy + lamb * ((outputs - means) ** 2).mean()
+
+
+def mix_loss(criterion):
+    """Return the loss of Brain-Cog. Its source also clips the rates, but drops the result."""
+
+    def loss(rates, labels):
+        one_hot = F.one_hot(labels, rates.shape[1])
+        return 0.1 * criterion(rates, labels) + ((rates - one_hot) ** 2).mean()
+
+    return loss
+
+
+def soft_target_cross_entropy():
+    """Return the loss of timm for class probabilities."""
+    return lambda x, target: -(target * x.log_softmax(-1)).sum(-1).mean()
+
+
+def bound(side, power):
+    """Return a regulariser class of stork: an upper (1) or lower (-1) bound on spike counts."""
+
+    def regulariser(strength, threshold, dims=-1):
+        def loss(group):
+            counts = group.get_out_sequence().sum(1)  # [batch, neuron]
+            if dims is not False:
+                counts = counts.mean(dims)
+            return strength * ((side * (counts - threshold)).relu() ** power).mean()
+
+        return loss
+
+    return regulariser
+
+
+def alpha_kernel(time_constant):
+    """Return the taps of slayerPytorch's kernel, which ends where it falls below 0.01."""
+    lags = torch.arange(1000, dtype=torch.float64)
+    taps = lags / time_constant * torch.exp(1 - lags / time_constant)
+    (after,) = torch.nonzero((taps < 0.01) & (lags > time_constant), as_tuple=True)
+    return taps[: int(after[0])]
+
+
+ALPHA_KERNEL = alpha_kernel(10)
+
+
+def causal_filter(x, taps):
+    """Return the trains filtered along their last axis, like ``psp`` in slayerPytorch."""
+    rows = F.pad(x.reshape(-1, 1, x.shape[-1]), (len(taps) - 1, 0))
+    return F.conv1d(rows, taps.flip(0)[None, None]).reshape(x.shape)
+
+
+def spike_time(x, desired):
+    """Return the loss ``spikeTime`` of slayerPytorch, for a time step of 1."""
+    return 0.5 * (causal_filter(x - desired, ALPHA_KERNEL) ** 2).sum()
+
+
+def num_spikes(x, desired_class, true, false):
+    """Return the loss ``numSpikes`` of slayerPytorch, if its target region is the whole train.
+
+    `desired_class` is one-hot, with a time axis of length 1. The errors of the counts are constants
+    in the source: the gradient flows through the filtered spikes, which cancel in the value.
+    """
+    counts = x.detach().sum(-1, keepdim=True)
+    error = (counts - torch.where(desired_class, true, false)) / x.shape[-1]
+    return 0.5 * ((causal_filter(x - x.detach(), ALPHA_KERNEL) + error) ** 2).sum()
+
+
+def filtered(x):
+    """Filter trains with an exponential that decays in the steps after them, and flatten them."""
+    taps = torch.exp(-torch.arange(200, dtype=torch.float64) / 5)
+    return causal_filter(F.pad(x, (0, len(taps))), taps).flatten(1)
+
+
+NAMES = {
+    "TET_loss": tet_loss,
+    "MixLoss": mix_loss,
+    "SoftTargetCrossEntropy": soft_target_cross_entropy,
+    "UpperBoundL2": bound(1, 2),
+    "LowerBoundL1": bound(-1, 1),
+    "error": SimpleNamespace(spikeTime=spike_time),
+    "k": ALPHA_KERNEL,
+    "f": filtered,
+}

@@ -1,0 +1,80 @@
+"""The numbers on the page "Why not the plain line?" are those of the records."""
+
+import json
+import statistics
+
+import pytest
+
+from _support.pages import DOCS, ROOT, table
+
+PAGE = (DOCS / "why-not-the-plain-line.md").read_text(encoding="utf-8")
+TEXT = " ".join(PAGE.split())
+
+
+def record(name):
+    return json.loads((ROOT / "tests" / "data" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+COSTS = [  # the loss on the page, the row of the record, and the library beside it
+    ("`SpikeRate`", "SpikeRate [256, 10, 100]: PyTorch", "snnTorch"),
+    ("`SpikeMax`", "SpikeMax [256, 10, 100]: PyTorch", "snnTorch"),
+    ("`SpikeRate`, window of 100 steps", "SpikeRate [32, 256, 1000], W 100: PyTorch", "lava-dl"),
+    ("`SpikeTime`, filter of 100 steps", "SpikeTime [32, 256, 1000], L 100: PyTorch", "lava-dl"),
+]
+
+
+def test_milliseconds_are_the_record():
+    found, rows = {row["work"]: row for row in record("benchmarks")["rows"]}, []
+    for loss, work, other in COSTS:
+        size = work.split("[")[1].split("]")[0]
+        ours = found[work]["milliseconds"]
+        theirs = float(f"{ours * found[work]['ratios'][other]:.3g}")
+        rows.append((loss, size, f"{ours:.3g}", f"{theirs:g} ({other})"))
+    header = ("loss", "samples, neurons, steps", "here (ms)", "other library (ms)")
+    assert table(header, rows) in PAGE
+    machine = record("benchmarks")["machine"].split(";")[0].replace(", ", " with ")
+    assert f"measured on an {machine}." in TEXT
+
+
+def test_ratios_are_the_record():
+    ratios, sizes = record("daily"), ("[100, 256, 20]", "[20, 100, 10]")
+    times = " and ".join(f"{ratios[f'PyTorch: counts: {size} first']:.1f}" for size in sizes)
+    shares = " and ".join(f"{100 * ratios[f'share: counts: {size}']:.1f}" for size in sizes)
+    lengths = ratios["price: PyTorch: counts: lengths"]
+    assert " and ".join(f"`{size}`" for size in sizes) in TEXT
+    assert f"takes {times} times as long as the plain line" in TEXT
+    assert f"{shares} % of a training step" in TEXT
+    assert f"by a further factor of {lengths:.1f}." in TEXT
+
+
+def test_accuracies_are_the_record():
+    trainings = record("training")["trainings"]
+    networks = {one["network"] for one in trainings if one["loss"] == "SpikeMax"}
+    assert len(networks) == 11  # without those on which the bounds were chosen
+
+    def percent(rate, *names):
+        """Return the mean accuracies with counts and with bounds."""
+        accuracies = {"count": [], "count, bounds": []}
+        for one in trainings:
+            if one["rate"] == rate and one["network"] in names and one["loss"] in accuracies:
+                accuracies[one["loss"]] += one["accuracy"]
+        return [100 * statistics.fmean(x) for x in accuracies.values()]
+
+    counts, bounds = percent(0.02, *networks)
+    assert f"from {counts:.0f} to {bounds:.0f} % at a learning rate of 0.02" in TEXT
+    counts, bounds = percent(0.005, *networks)
+    assert f"from {counts:.0f} to {bounds:.0f} % at 0.005" in TEXT
+    counts, bounds = percent(0.001, *networks)
+    assert f"{counts:.0f}" == f"{bounds:.0f}"
+    assert f"At 0.001 it stayed at {bounds:.0f} %" in TEXT
+    counts, bounds = percent(0.005, "recurrent")
+    assert f"recurrent network scored {counts - bounds:.0f} points lower at 0.005" in TEXT
+
+
+@pytest.mark.parametrize(
+    ("group", "words"), [("fails", "the networks that failed"), ("learns", "those that learned")]
+)
+def test_shares_of_the_diagnosis_are_the_record(group, words):
+    groups = [each[group] for each in record("verdict")["verdict"].values()]
+    shares = [100 * each["flagged"][0] / each["networks"] for each in groups]
+    assert f"for {min(shares):.0f} to {max(shares):.0f} % of {words}" in TEXT
