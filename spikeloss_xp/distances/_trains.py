@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared, fill_masked, mask_of
+from spikeloss_xp._input.prepared import Prepared, check_not_trains, fill_masked, mask_of
 from spikeloss_xp._typing import Array
 
 
@@ -109,6 +109,7 @@ def _padded(times: Any, argument: str, like: Array | None) -> Array:
             f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
             f"got shape {tuple(array.shape)}"
         )
+    check_not_trains(adapter, array[None, ...], argument, "use van_rossum with times=False")
     return array if like is None else adapter.xp.astype(array, like.dtype, copy=False)
 
 
