@@ -111,8 +111,10 @@ def diagnose(
         observed += _rules.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
     options = [field.name for field in dataclasses.fields(loss)]  # type: ignore[arg-type]
-    of_loss = {"reads_times": loss.reads_times, "all_learn": all_learn}
-    findings = [finding_of(each, options, **of_loss) for each in observed]
+    findings = [
+        finding_of(each, options, reads_times=loss.reads_times, all_learn=all_learn)
+        for each in observed
+    ]
     names = [*inputs, *trains, "output"]
     findings.sort(key=lambda each: _place(each, names))
     return Report(numbers, layers, sizes, tuple(findings))
