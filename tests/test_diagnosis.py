@@ -399,6 +399,37 @@ def test_hidden_layer_with_other_samples_raises():
         sx.diagnose(LOSS, FRESH, LABEL, hidden=[time_first])
 
 
+@pytest.mark.parametrize(
+    "loss", [sx.times.SpikeTime(time_constant=0.5), sx.times.VictorPurpura(cost=0.5)]
+)
+def test_target_times_may_come_from_each_library(backend, loss):
+    times, target = np.random.default_rng(0).random((2, 24, 3, 4)).round(1)
+    report = sx.diagnose(loss, *map(backend.asarray, (times, target)))
+    assert report.numbers["loss"] == pytest.approx(loss(times, target), rel=1e-5)
+
+
+def test_hidden_pixels_are_neurons():
+    pixels = WIDE.reshape(*WIDE.shape[:1], 2, -1, WIDE.shape[-1])
+    (found, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[pixels]).layers
+    (expected, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[WIDE]).layers
+    assert found == expected
+
+
+def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
+    """Only every other sample is looked at to decide whether the layer is binary."""
+    spikes = (np.random.default_rng(0).random((len(LABEL), 60, STEPS)) < 0.05).astype(float)
+    spikes[1] *= 0.3
+    assert spikes.size > 1 << 14
+    (layer, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[spikes]).layers
+    assert layer.rate == pytest.approx((spikes != 0).mean())
+
+
+def test_silent_network_is_no_inverted_mask():
+    found = codes(sx.diagnose(LOSS, 0 * FRESH, LABEL, where=np.arange(STEPS) >= 10))
+    assert "silent-output" in found
+    assert "inverted-mask" not in found
+
+
 def test_one_step_is_no_finding():
     counts = FRESH.sum(axis=-1, keepdims=True) + 1
     loss = sx.CrossEntropy(time_axis=-1)

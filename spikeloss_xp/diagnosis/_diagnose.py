@@ -110,11 +110,7 @@ def diagnose(
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _rules.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
-    options = [field.name for field in dataclasses.fields(loss)]  # type: ignore[arg-type]
-    findings = [
-        finding_of(each, options, reads_times=loss.reads_times, all_learn=all_learn)
-        for each in observed
-    ]
+    findings = [finding_of(each, loss, all_learn=all_learn) for each in observed]
     names = [*inputs, *trains, "output"]
     findings.sort(key=lambda each: _place(each, names))
     return Report(numbers, layers, sizes, tuple(findings))
@@ -161,6 +157,7 @@ def _inspect_batch(
     _, x = eager(spikes, "input")
     if loss.reads_times:
         x = host_values(x, "input")
+        arguments = {name: host_values(each, name) for name, each in arguments.items()}
     is_sum, loss = loss.reduction == "sum", dataclasses.replace(loss, reduction="mean")
     try:
         batch = Batch(loss, x, **arguments)

@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from spikeloss_xp.diagnosis._layers import Gradient, Layer
@@ -200,23 +200,18 @@ def texts() -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def finding_of(
-    observed: tuple[str, ...],
-    options: Iterable[str],
-    *,
-    reads_times: bool,
-    all_learn: bool | None,
-) -> Finding:
+def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) -> Finding:
     """Return a finding with its texts.
 
-    The remedy mentions only those `options` that the loss has. Some texts are different if the loss
+    The remedy mentions only those options that the loss has. Some texts are different if the loss
     reads spike times. Some findings depend on `all_learn`, which is whether all weights have
     gradients, or None if no gradients were passed.
     """
     code, seen, *names = observed
     text = texts()[code]
-    if reads_times:
+    if loss.reads_times:
         text = text | text.get("times", {})
+    options = [field.name for field in fields(loss)]
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = text["severity"]
     if text.get("gradients_decide"):
