@@ -199,7 +199,7 @@ class Blocks:
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument, divided into the same blocks as the input, and the indices of its axes.
+        """Return an argument, split into the same blocks as the input, and the indices of its axes.
 
         Each block includes the steps in which it overlaps with its neighbours.
         """
@@ -330,7 +330,7 @@ def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
 
 
 def _gradient_of_block(split: "Split", cotangent: Array, place: Array, *block: Any) -> Array:
-    """Return the gradient with respect to the own steps of a block, without the overlap."""
+    """Return the gradient with respect to the block's own steps, without the overlap."""
     xp = array_api_compat.array_namespace(block[0])
     shape, joined = list(block[0].shape), None
     shape[split.layout.time_axis] = int(place[0, 1])

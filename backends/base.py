@@ -143,7 +143,7 @@ class ArrayAPIAdapter:
         return array_api_compat.device(x)
 
     def to_device_of(self, x: Array, like: Array) -> Array:
-        """Return `x` on the device of `like`: `x` itself if it is already there, otherwise a copy."""
+        """Return `x` on the device of `like`: `x` itself if it is already there, else a copy."""
         place = self.device(like)
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 
@@ -212,7 +212,7 @@ class ArrayAPIAdapter:
         return entries
 
     def sum_all(self, x: Array) -> Array:
-        """Return the sum of all entries, added in an order that does not accumulate rounding errors."""
+        """Return the sum of all entries, in an order that does not accumulate rounding errors."""
         return self.xp.sum(x)
 
     def matmul(self, a: Array, b: Array) -> Array:
@@ -234,8 +234,9 @@ class ArrayAPIAdapter:
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         """Return the readings `u` with the masked entries replaced by a constant.
 
-        The terms of these entries are then finite and have no gradient. The terms are masked again
-        later, so an adapter may return `u` itself if the terms are not differentiated automatically.
+        The terms of these entries are then finite and have no gradient. All terms are masked again
+        later. An adapter may therefore return `u` itself if it does not differentiate the terms
+        automatically.
         """
         return self.xp.where(mask, u, value)
 
@@ -295,7 +296,7 @@ class ArrayAPIAdapter:
         return function(*arrays)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Return whether ``lowest <= x < stop`` for all entries, or False if checking is not free."""
+        """Return whether ``lowest <= x < stop`` for all entries; False if the check is not free."""
         return False
 
     def operand(self, like: Array, value: float) -> Any:
