@@ -61,8 +61,8 @@ class ArrayAPIAdapter:
         this.
     accumulate : {"join", "separate", "in place"}
         How the block filter sums the products for its blocks: "join" concatenates the blocks and
-        computes a single product, "separate" adds separate products, and "in place" adds each
-        product to the result in place.
+        computes a single product, "separate" adds separate products, and "in place" adds the
+        products for distant blocks in place.
     """
 
     differentiates: ClassVar[bool] = False
@@ -389,7 +389,7 @@ class ArrayAPIAdapter:
         return carry, outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return the weighted sum of the cumulative products, the product, and their pullback."""
+        """Return the weighted sum of cumulative products, the full product, and the pullback."""
         return survival.survival_sum(self, factors, weight, axis)
 
     # Overrides for speed: filters -----------------------------------------------------------------

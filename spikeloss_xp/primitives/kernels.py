@@ -1,6 +1,6 @@
 """Exponential kernels and their filter matrices, which are built on the host and cached.
 
-For a kernel of order `n`, the weights from one block of `size` steps to another form a matrix of
+For a kernel of order `n`, the matrix of the weights from one block of `size` steps to another has
 rank `n`. With ``a = exp(-1 / tau)``, the weight from step ``i`` of a block to step ``j`` of the
 block that comes ``p`` blocks later is
 
@@ -158,7 +158,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights with which the steps of a block contribute to the steps of a later one.
+    """Return the weights with which the steps of a block contribute to those of a later block.
 
     `later` is the distance from the earlier block to the later block, in blocks.
     """
