@@ -31,7 +31,7 @@ CLASSES, PLACE = -1, -2  # Dask's indices for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
-    """The adapter for Dask's lazy arrays, which are computed only when the caller asks for it."""
+    """The adapter for Dask's lazy arrays, which are computed only on request."""
 
     is_lazy = True
 
@@ -154,7 +154,7 @@ class Blocks:
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
-        if x.numblocks[self.time] > 1:  # a block may only overlap with its direct neighbours
+        if x.numblocks[self.time] > 1:  # a block may overlap only with its direct neighbours
             longer = ensure_minimum_chunksize(max(self.reach, 1), x.chunks[self.time])
             x = x.rechunk({self.time: longer})
         self.input, self.arguments = x, {**arguments, "input": x}

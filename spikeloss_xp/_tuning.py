@@ -15,7 +15,8 @@ CHUNK = 1 << 18
 AUTOGRAD_CHUNK = 1 << 19
 COMPILED_CHUNK = 1 << 20  # used for losses that JAX compiles
 # The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Compared
-# with no chunks, this took 1.3 times as long for 2.6e6 entries, and 0.4 times as long for 3.2e6.
+# with evaluating everything at once, chunks took 1.3 times as long for 2.6e6 entries, and 0.4 times
+# as long for 3.2e6.
 COMPILED_LARGE = 3 << 20
 # PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
 # distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
@@ -37,7 +38,7 @@ FEW_BLOCKS = 10
 # The smallest number of trains for which PyTorch sums more than FEW_BLOCKS blocks one by one. For
 # 200 trains, doing so made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
-ONE_MATRIX = 64  # the longest duration that uses one matrix; longer sums round more
+ONE_MATRIX = 64  # the longest duration for one matrix; longer sums have larger rounding errors
 NEARBY = 256  # used instead of CARRIED if each block receives the sums of only a few blocks
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # the largest number of sums that one matrix carries to later blocks

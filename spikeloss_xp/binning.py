@@ -205,7 +205,10 @@ def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -
 def _places(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return four results: the adapter, one of its arrays, and the spikes' rows and columns."""
+    """Return the adapter, a `like` array, and the row and column of each spike.
+
+    The binned spikes get the library and device of the `like` array.
+    """
     if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
         return _of_each_neuron(times, neuron, neurons, bins)
     adapter = adapter_of(times, "times")

@@ -481,7 +481,7 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
-    # Neither limit is 1, because at a tie a minimum or maximum would have half of the derivative.
+    # Neither limit is 1, because the derivative of a minimum or maximum is halved at a tie.
     small = xp.minimum(r, high)
     of_small = -u - xp.log(-xp.expm1(-small) / small)
     of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))

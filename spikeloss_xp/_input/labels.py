@@ -325,7 +325,7 @@ def _class_indices(
     adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     label = prepared.layout.expanded(adapter, label, with_class=False)
-    if label.dtype not in (xp.int64, xp.int32):  # the numbers below may not fit in a narrow dtype
+    if label.dtype not in (xp.int64, xp.int32):  # `ignore_index` may not fit in a narrow dtype
         label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored, valid = label == ignore_index if may_ignore else None, None
     if not checked or ignored is not None:
@@ -354,7 +354,7 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 def _class_numbers(
     prepared: Prepared, label: Array, target: Any, known: np.ndarray | None, kind: str
 ) -> Labels:
-    """Return the labels for a target with a number for each class, which was converted to `label`.
+    """Return the labels for a target with a number for each class; `label` is the converted target.
 
     If the values are `known`, a number outside the range for its kind raises a `ValueError`.
     Otherwise, such a number becomes NaN.

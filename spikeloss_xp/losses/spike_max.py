@@ -124,7 +124,7 @@ class SpikeMax(ReadsClasses):
         # Compare counts, not rates: if n equals a, rounding could make n / T smaller than a / T.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # Allow counts slightly below 0, which occur in finite differences at silent trains.
+        # Allow counts slightly below 0, which occur in finite differences for silent trains.
         lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(

@@ -158,7 +158,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights with which the steps of a block contribute to those of a later block.
+    """Return the weights with which steps of one block contribute to steps of a later block.
 
     `later` is the distance from the earlier block to the later block, in blocks.
     """

@@ -160,9 +160,9 @@ class CrossEntropy(FirstSpike):
     which are floats of shape ``[batch, class]``. A call also takes a mask `where` of shape
     ``[batch]``, and class weights.
 
-    If several spikes tie as the first spike of a class, they share the gradient equally. A silent class
-    has no gradient. To make it fire, add another term to the loss, such as a penalty on synaptic
-    weights that are too small.
+    If several spikes tie as the first spike of a class, they share the gradient equally. A silent
+    class has no gradient. To make it fire, add another term to the loss, such as a penalty on
+    synaptic weights that are too small.
 
     References
     ----------
