@@ -246,7 +246,7 @@ class ArrayAPIAdapter:
         """Return the value of a loss. Calling a loss object calls this method.
 
         If only the gradient with respect to `input` is needed, an adapter with automatic
-        differentiation may use the closed-form pullback from ``loss.value_and_pullback`` for it.
+        differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
         """
         return loss.value(input, **options)
 

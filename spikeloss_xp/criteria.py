@@ -436,8 +436,8 @@ def poisson_of_rates(
 def log_factorial(adapter: Adapter, n: Array) -> Array:
     """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64.
 
-    Stirling's series is accurate at ``z = n + 9``. The product of the factors from ``n + 1`` to
-    ``n + 8`` is divided out, relative to ``z**8``, so that it cannot overflow.
+    Stirling's series is accurate at ``z = n + 9``. The factors from ``n + 1`` to ``n + 8`` are then
+    divided out. Each factor is first divided by `z`, so that their product cannot overflow.
     """
     xp = adapter.xp
     z = n + 9

@@ -47,7 +47,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         differentiation and `loss` has no closed form.
     ValueError
         The returned function raises this error if the value is not a scalar and `cotangent` does
-        not have its shape. It also raises the errors of the loss.
+        not have the shape of the value. It also raises the errors of the loss.
 
     Examples
     --------

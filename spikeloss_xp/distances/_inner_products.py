@@ -161,8 +161,8 @@ def _vectors(
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
     """Return one row per train, with the weighted traces of the units and of their sum.
 
-    Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum over
-    their units, plus `cosine` times the inner product of the pooled trains.
+    Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum of
+    the inner products of their units, plus `cosine` times the inner product of the pooled trains.
     """
     xp, (trains, units, steps), parts = adapter.xp, trace.shape, []
     if units == 1:

@@ -206,8 +206,9 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        Maps the name of the input and of each argument to a tuple that gives, for each of its axes,
-        the corresponding axis of the input, or None for a class axis that the input lacks.
+        Maps the name of each array (the input or another argument) to a tuple with one entry for
+        each axis of that array: the corresponding axis of the input, or None for a class axis that
+        the input lacks.
     independent : set of int
         The axes of the input along which the call may be split into blocks whose sums are added.
         For a split along time, each block must be extended to include the `memory` preceding steps.

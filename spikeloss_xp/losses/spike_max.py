@@ -70,8 +70,8 @@ class SpikeMax(ReadsClasses):
     :math:`C` classes and the missing rate :math:`d = r_0 - r_y`, the term is
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class. If this number changes over time, the
-    number at the step of the term is used or, without a window, the largest number. If trains are
+    divided by the number of unmasked neurons of the class. If this number changes over time, each
+    term uses the number at its own step or, without a window, the largest number. If trains are
     binary and `pseudo_count` is the default, only the rate of a silent labelled neuron is below
     :math:`r_0`, so all other values are the same as in the published loss. The gradient is finite
     everywhere, and it is negative for a silent labelled neuron.

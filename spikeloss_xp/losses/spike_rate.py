@@ -43,7 +43,7 @@ class SpikeRate(ReadsClasses):
         window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate; its spike count, which is compared with
-        the target rate times the number of steps; or the maximum or the last value of its membrane
+        the target rate times the number of steps; or the maximum or last value of its membrane
         potential. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any real
         numbers.
     num_classes : int, optional

@@ -79,7 +79,7 @@ def block_matrices(
       only on the input block at the same position and on the previous input block. This limit
       follows from the smallest block length and was not measured. Carried sums whose kernel is this
       short are filtered in the same way if there are more than 256 of them. Compared with a single
-      matrix, a loss took 0.8 to 0.9 times as long with 400 to 500 sums, and the same time with 100
+      matrix, a loss took 0.8 to 0.9 times as long with 400 to 500 sums, and equally long with 100
       sums.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
       kernel. Compared with Toeplitz matrices, filtering took 0.4 times as long for 100 taps and
