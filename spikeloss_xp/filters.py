@@ -166,7 +166,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
 
 def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter and `x` in its computation dtype, or raise an error if `x` has no steps."""
+    """Return the adapter and `x` in its computation dtype; raise an error if `x` has no steps."""
     adapter = adapter_of(x, "x")
     x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
