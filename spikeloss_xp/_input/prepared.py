@@ -40,7 +40,7 @@ class Prepared:
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
-        NaN for samples with an invalid length, and 1 for all others. `values` have already been
+        NaN for samples with an invalid length, and 1 for all others. `values` has already been
         multiplied by this array. None if all lengths are known to be valid.
     after_context : array or None
         True for the steps after the context of a segment. Only these steps contribute terms. All
@@ -160,7 +160,7 @@ def check_not_trains(
     argument: str,
     remedy: str = "use the loss of the same name without sx.times",
 ) -> None:
-    """Raise if spike times ``[batch, class, spike]`` look like binned spikes.
+    """Raise an error if spike times ``[batch, class, spike]`` look like binned spikes.
 
     This is the case if all finite times are 0 or 1 and a train contains at least three equal times.
     """

@@ -14,7 +14,7 @@ from spikeloss_xp._typing import Array
 
 
 class BinnedTrains(NamedTuple):
-    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype for computation.
+    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype used for computation.
 
     The trains are converted one chunk at a time.
     """
@@ -23,7 +23,7 @@ class BinnedTrains(NamedTuple):
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
-        """Return some steps of the trains in the dtype for computation, with masked entries 0."""
+        """Return some steps of the trains in `dtype`, with masked entries set to 0."""
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
         chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
