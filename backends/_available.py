@@ -40,7 +40,7 @@ def _entry_points(**selected: Any) -> Any:
 
 
 def adapter(library: str) -> ArrayAPIAdapter:
-    """Return the adapter for a library, given its import name; both are imported on first use."""
+    """Return the adapter for an import name; on first use, import the library and the adapter."""
     known = _loaded.get(library)
     return known or adapter_of_namespace(adapter_class(library).namespace(library))
 
@@ -98,10 +98,10 @@ class BackendInfo:
 
 
 def available() -> dict[str, BackendInfo]:
-    """Return the version and devices of each library with an adapter, or why it cannot be used.
+    """Return, for each library with an adapter, its version and devices, or why it is unusable.
 
-    This function imports all of these libraries that are installed. Libraries without an adapter
-    can be used too, but they are not listed, because their names are not known.
+    This function imports each of these libraries that is installed. Libraries without an adapter
+    can be used too, but are not listed, because this function does not know their names.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""An object for one axis of a call's arrays; only the layout needs to know the axis position."""
+"""An axis of a call's arrays, so that only the layout needs to know where each axis is."""
 
 import functools
 from typing import TYPE_CHECKING

@@ -20,8 +20,8 @@ class Copies:
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
         """Return the cached result of `copy`, which is called on the first lookup.
 
-        The key of the cache consists of the identity of an array or the value of a tuple, the dtype
-        and the device. The array must not change.
+        The cache key consists of `values`, the dtype and the device. Tuples are compared by value
+        and arrays by identity, so an array must not change.
         """
         self._uses += 1
         if self._uses % USES == 0:

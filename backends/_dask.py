@@ -31,7 +31,7 @@ CLASSES, PLACE = -1, -2  # Dask's indices for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
-    """The adapter for lazy arrays, which are not computed until the caller computes them."""
+    """The adapter for Dask's lazy arrays, which are computed only on request."""
 
     is_lazy = True
 
@@ -123,7 +123,7 @@ def _without_empty_chunks(x: Any) -> Any:
 
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | None":
-    """Return a loss call split into blocks, or None if it must be evaluated as a whole."""
+    """Split a loss call into blocks, or return None if it must be evaluated as a whole."""
     known = "target" in arguments and set(arguments) <= set(ARGUMENTS)
     if not known or not hasattr(loss, "split"):
         return None
@@ -132,7 +132,7 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # without blocks, Dask itself sums the trains chunk by chunk
+        return None  # Dask itself then sums the trains chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
@@ -154,7 +154,7 @@ class Blocks:
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
-        if x.numblocks[self.time] > 1:  # a block may only overlap with its direct neighbours
+        if x.numblocks[self.time] > 1:  # a block may overlap only with its direct neighbours
             longer = ensure_minimum_chunksize(max(self.reach, 1), x.chunks[self.time])
             x = x.rechunk({self.time: longer})
         self.input, self.arguments = x, {**arguments, "input": x}
@@ -199,7 +199,7 @@ class Blocks:
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument in the same blocks as the input, and the indices of its axes.
+        """Return an argument, split into the same blocks as the input, and the indices of its axes.
 
         Each block includes the steps in which it overlaps with its neighbours.
         """
@@ -225,7 +225,7 @@ class Blocks:
 
 
 class Chunk(NamedTuple):
-    """Samples and steps of a block that are evaluated together, so that they fit in the cache.
+    """Samples and steps of a block that fit in the cache and are evaluated together.
 
     Attributes
     ----------
@@ -330,7 +330,7 @@ def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
 
 
 def _gradient_of_block(split: "Split", cotangent: Array, place: Array, *block: Any) -> Array:
-    """Return the gradient with respect to a block, without the overlap with its neighbours."""
+    """Return the gradient with respect to the block's own steps, without the overlap."""
     xp = array_api_compat.array_namespace(block[0])
     shape, joined = list(block[0].shape), None
     shape[split.layout.time_axis] = int(place[0, 1])

@@ -155,8 +155,8 @@ class JAXAdapter(ArrayAPIAdapter):
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate several samples at a time, with `jax.lax.map`.
 
-        All chunks have the same length, because a remainder would be copied. Chunks of a single
-        sample are not used, because they took at least as long as the whole batch at once.
+        All chunks have the same length, because a remainder would have to be copied. Chunks of a
+        single sample are not used, because they were no faster than the whole batch at once.
         """
         x = arrays[0]
         chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None

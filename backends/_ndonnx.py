@@ -38,7 +38,7 @@ def _broadcast_to(x: Array, shape: Any) -> Array:
 
 
 def _logaddexp(a: Array, b: Array) -> Array:
-    """Return ``log(exp(a) + exp(b))`` without overflow, unlike `ndonnx.logaddexp`."""
+    """Return ``log(exp(a) + exp(b))`` without overflow; `ndonnx.logaddexp` can overflow."""
     return ndonnx.maximum(a, b) + ndonnx.log1p(ndonnx.exp(-abs(a - b)))
 
 

@@ -172,7 +172,7 @@ _filter_operator.register_autograd(_adjoint, setup_context=_save_options)
 
 
 def _guarded(number: float) -> float | tuple[int, int]:
-    """Convert a number that may be symbolic to constants, for which the compiler adds guards."""
+    """Convert a possibly symbolic number into constants; the compiler adds guards for them."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
     known = 0

@@ -29,8 +29,8 @@ ResultT = TypeVar("ResultT")
 class ArrayAPIAdapter:
     """An array library's namespace, together with the operations that the array API leaves out.
 
-    The base class implements every method in terms of the array API standard. The adapter for
-    a library that can do more is a subclass that overrides the methods that must differ.
+    The base class implements every method in terms of the array API standard. A library
+    that needs or offers more has its own adapter: a subclass that overrides some of the methods.
     Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
     The name of the entry point is the import name of the array library.
 
@@ -44,23 +44,25 @@ class ArrayAPIAdapter:
     xp : module
         The array API namespace of the library.
     axes : tuple of Axis
-        Axes 0, 1 and 2 of the arrays in a call: the batch, class and time axes, in the order that
-        the input uses.
+        Axes 0, 1 and 2 of the arrays in a call. They are the batch, class and time axes, in the
+        same order as in the input.
     differentiates : bool
-        Whether the library has automatic differentiation, which `value_and_grad` then uses.
+        Whether the library has automatic differentiation. If so, `value_and_grad` uses it.
     compiles_loops : bool
-        Whether `scan` compiles its step function only once, so that the arrays must have the same
+        Whether `scan` compiles its step function only once. If so, the arrays must have the same
         shape at every step.
     on_host : bool
         Whether intermediate results of a call can be read for free.
     is_lazy : bool
         Whether the library computes an array only when its values are requested.
     has_current_device : bool
-        Whether the library creates arrays on a current device. If so, each call makes the device of
-        its input current, and `device` must return a context manager that does this.
+        Whether the library creates arrays on a current device. If so, each call makes its
+        input's device the current device, and `device` must return a context manager that does
+        this.
     accumulate : {"join", "separate", "in place"}
-        How the block filter sums the products of its blocks: as a single product of concatenated
-        blocks, as a sum of separate products, or in place.
+        How the block filter sums the products for its blocks: "join" concatenates the blocks and
+        computes a single product, "separate" adds separate products, and "in place" adds the
+        products for distant blocks in place.
     """
 
     differentiates: ClassVar[bool] = False
@@ -74,7 +76,7 @@ class ArrayAPIAdapter:
         self.xp = xp
         self.axes = tuple(Axis(self, index) for index in range(3))
 
-    # Overrides for correct results: names, devices and contexts -----------------------------------
+    # Overrides needed for correctness: names, devices and contexts --------------------------------
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -108,16 +110,16 @@ class ArrayAPIAdapter:
         return contextlib.nullcontext()
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function compiled as users of the library would compile it.
+        """Return the function, compiled the way users of the library would compile it.
 
         The base class returns the function unchanged.
         """
         return function
 
-    # Overrides for correct results: moving and reading arrays -------------------------------------
+    # Overrides needed for correctness: moving and reading arrays ----------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, specified by its name or by a result of `device`."""
+        """Copy a NumPy array to a device, given by name or as returned by the `device` method."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -133,7 +135,7 @@ class ArrayAPIAdapter:
     def check_dense(self, x: Array, argument: str) -> None:
         """Raise an error if losses cannot be computed for `x`, for example because it is sparse.
 
-        `argument` is the name of `x` in the message.
+        `argument` is the name used for `x` in the error message.
         """
 
     def device(self, x: Array) -> Any:
@@ -141,7 +143,7 @@ class ArrayAPIAdapter:
         return array_api_compat.device(x)
 
     def to_device_of(self, x: Array, like: Array) -> Array:
-        """Return `x` on the device of `like`: `x` itself if it is already there, or a copy."""
+        """Return `x` on the device of `like`: `x` itself if it is already there, else a copy."""
         place = self.device(like)
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 
@@ -159,7 +161,7 @@ class ArrayAPIAdapter:
         The base class does nothing, because the standard has no such operation.
         """
 
-    # Overrides for correct results: computing -----------------------------------------------------
+    # Overrides needed for correctness: computing --------------------------------------------------
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -226,14 +228,15 @@ class ArrayAPIAdapter:
         return contextlib.nullcontext()
 
     def lacks_graph(self, x: Array) -> bool:
-        """Return whether the library records a graph, but `x` does not belong to one."""
+        """Return whether the library is recording a graph that does not include `x`."""
         return False
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         """Return the readings `u` with the masked entries replaced by a constant.
 
-        The terms of these entries are then finite and have no gradient. The terms are masked again
-        later, so an adapter may return `u` itself if they are not differentiated automatically.
+        The terms of these entries are then finite and have no gradient. All terms are masked again
+        later. An adapter may therefore return `u` itself if it does not differentiate the terms
+        automatically.
         """
         return self.xp.where(mask, u, value)
 
@@ -243,7 +246,7 @@ class ArrayAPIAdapter:
         """Return the value of a loss. Calling a loss object calls this method.
 
         If only the gradient with respect to `input` is needed, an adapter with automatic
-        differentiation may register ``loss.value_and_pullback`` as that gradient.
+        differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
         """
         return loss.value(input, **options)
 
@@ -277,10 +280,10 @@ class ArrayAPIAdapter:
             maps a cotangent of the first sum to the gradient with respect to the first array; it is
             None if no gradient is wanted.
         arrays : tuple
-            Arrays, tuples of arrays, or None. An array with length 1 along the axis of the chunks
-            is shared by all chunks.
+            Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
+            shared by all chunks.
         axes : tuple of int
-            The axes along which chunks are independent and may be worth their overhead.
+            The axes along which chunks are independent and chunking may be worth its overhead.
         batch : int
             The batch axis, along which samples are always independent.
 
@@ -293,13 +296,13 @@ class ArrayAPIAdapter:
         return function(*arrays)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Return whether ``lowest <= x < stop`` for all entries; False if checking is not free."""
+        """Return whether ``lowest <= x < stop`` for all entries; False if the check is not free."""
         return False
 
     def operand(self, like: Array, value: float) -> Any:
         """Return a number as an operand for `where`.
 
-        This is a cached array if `where` would otherwise create an array at each call.
+        The result is a cached array if `where` would otherwise create an array at each call.
         """
         return value
 
@@ -307,7 +310,7 @@ class ArrayAPIAdapter:
         """Return constant numbers as an array with the dtype and device of `like`.
 
         An adapter may cache the result and return it again for an equal tuple or for the same NumPy
-        array. The array must therefore not change.
+        array. The caller must therefore change neither `values` nor the result.
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
@@ -375,8 +378,8 @@ class ArrayAPIAdapter:
     ) -> tuple[Any, Any]:
         """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
 
-        Return the last carry and all outputs. The entries are an array, which is split along its
-        first axis, or the outputs of another scan.
+        Return the last carry and all outputs. `entries` is either an array, which is split along
+        its first axis, or the outputs of another scan.
         """
         entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
         outputs = []
@@ -386,7 +389,7 @@ class ArrayAPIAdapter:
         return carry, outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return the weighted sum of the cumulative products, the product, and their pullback."""
+        """Return the weighted sum of cumulative products, the full product, and the pullback."""
         return survival.survival_sum(self, factors, weight, axis)
 
     # Overrides for speed: filters -----------------------------------------------------------------
@@ -456,9 +459,9 @@ class ArrayAPIAdapter:
         return matrices.converted(lambda matrix: self.constants(matrix, x))
 
     def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
-        """Return the sum of the last `window` steps at each step along an axis.
+        """Return, at each step along an axis, the sum over the last `window` steps.
 
-        If `reverse` is True, return the sum of the next `window` steps, which is the adjoint.
+        If `reverse` is True, sum over the next `window` steps instead, which is the adjoint.
         """
         if window == 1:
             return x
@@ -485,7 +488,7 @@ def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
     """Mark a function so that PyTorch's compiler calls it instead of tracing it.
 
     The compiler treats the result as a constant. `torch.compiler.assume_constant_result` does the
-    same, but imports the compiler, which takes longer than any other part of the first call of a
+    same, but imports the compiler, which takes longer than any other part of the first call to a
     loss.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]

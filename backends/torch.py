@@ -23,7 +23,7 @@ class LossModule(torch.nn.Module):
     loss : callable
         A loss of this library, or any callable with the same arguments.
     weight : array or sequence of float, optional
-        Class weights, ``[class]``, used for calls that do not pass their own weights.
+        Class weights of shape ``[class]``, used in calls that do not pass their own weights.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ def find_adapter(x: Any) -> Adapter | None:
 
 
 def adapter_of(x: Array, argument: str = "input") -> Adapter:
-    """Return the adapter for the library of `x`, or raise if `x` is not a supported array."""
+    """Return the adapter for the library of `x`, or raise an error if `x` is not supported."""
     _look_up_before_a_trace(type(x))
     found = _adapters.get(type(x)) or find_adapter(x)
     if found is None:
@@ -104,7 +104,7 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """Convert `x` to the floating-point dtype used for computation.
 
     Real floating-point dtypes with at least 32 bits are kept. 16-bit floats become float32, because
-    their sums overflow or stop growing. Bools and integers become the library's default
+    16-bit sums overflow or stop growing. Bools and integers become the library's default
     floating-point dtype.
     """
     adapter.check_dense(x, argument)
@@ -131,7 +131,7 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
 
 
 def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
-    """Return the values of an argument as a NumPy array. Reading them may wait for a device.
+    """Return the values of an argument as a NumPy array. This may wait for a device.
 
     The argument may be anything that `asarray_like` accepts, except a traced array.
     """

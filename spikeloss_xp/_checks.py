@@ -37,7 +37,7 @@ def has_unit(x: Any) -> bool:
 
 
 def real(value: Any, argument: str) -> float:
-    """Convert a real number to a Python float, or raise."""
+    """Convert a real number to a Python float, or raise an error."""
     try:
         learned = getattr(value, "requires_grad", False)
         if isinstance(value, str | bytes | bool) or learned or has_unit(value):
@@ -83,7 +83,7 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
-    """Return a pair of rates, or raise unless the first rate is larger than the second."""
+    """Return a pair of rates, or raise an error unless the first is larger than the second."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     is_pair = (is_sequence or getattr(value, "ndim", 0) == 1) and len(value) == 2
     rates: Any = one_or_more(rate)(value, argument) if is_pair else None
@@ -97,7 +97,7 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
 
 
 def integer(value: Any, argument: str) -> int:
-    """Convert an integer to a Python int, or raise."""
+    """Convert an integer to a Python int, or raise an error."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -156,14 +156,14 @@ def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
 
 
 def flag(value: Any, argument: str) -> bool:
-    """Return `value` if it is True or False, else raise."""
+    """Return `value` if it is True or False, otherwise raise an error."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False; got {value!r}")
     return value
 
 
 def function(value: Any, argument: str) -> Any:
-    """Return `value` if it is callable, else raise."""
+    """Return `value` if it is callable, otherwise raise an error."""
     if not callable(value):
         raise TypeError(f"{argument} must be a function; got {value!r}")
     return value
@@ -173,7 +173,7 @@ def function(value: Any, argument: str) -> Any:
 
 
 def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument: str) -> None:
-    """Raise if finite concrete numbers would overflow in the dtype used for computation."""
+    """Raise an error if finite concrete numbers would overflow in the computation dtype."""
     limits = xp.finfo(dtype)
     if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
         return
@@ -213,7 +213,7 @@ def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
 def check_range(
     values: np.ndarray | None, highest: int, argument: str, ignored: int | None = None
 ) -> bool:
-    """Raise if concrete integers other than `ignored` are below 0 or above `highest`.
+    """Raise an error if concrete integers other than `ignored` are below 0 or above `highest`.
 
     Return whether all values are known to be within the range.
     """
@@ -236,7 +236,7 @@ def check_range(
 
 
 def check_train(train: Any, argument: str) -> None:
-    """Raise if an entry of a list, which should be a single spike train, is a list of trains."""
+    """Raise an error if `train`, which should be a single spike train, holds several trains."""
     if isinstance(train, list | tuple) and any(
         isinstance(times, list | tuple) or getattr(times, "ndim", 0) for times in train
     ):

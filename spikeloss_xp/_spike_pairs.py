@@ -12,17 +12,17 @@ from spikeloss_xp._typing import Array, ValueAndPullback
 
 Price = Callable[[Array, Array], Array]  # the cost of matching two spike times
 
-UNMATCHED = 3.0  # above 2, which is the cost of a deletion and an insertion
+UNMATCHED = 3.0  # above 2, which is the cost of a deletion plus an insertion
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
-    """Return ``abs(a - b)``, with a derivative of 0 at 0, where the libraries disagree."""
+    """Return ``abs(a - b)``, with a derivative of 0 at 0, where libraries define it differently."""
     difference = a - b
     return difference * sign(adapter, difference)
 
 
 def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
-    """Return spike times with the padding, NaN or infinity, replaced by a value."""
+    """Return spike times with the padding (NaN or infinity) replaced by a value."""
     return adapter.xp.where(adapter.xp.isfinite(times), times, value)
 
 
@@ -30,7 +30,7 @@ def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array
     """Return ``exp(-|t - u| / tau)`` for pairs of spikes, or 0 if either spike is padding.
 
     The padding must be infinity in `a` and minus infinity in `b`, so that it is far from all spikes
-    and from the other padding.
+    and from the padding of the other array.
     """
     return adapter.xp.exp(-absolute_difference(adapter, a, b) / time_constant)
 
@@ -64,7 +64,7 @@ def pad_unmatched(
 
     In an `EditTable`, padding matches padding at no cost. If one train has more padding than the
     other, the table also deletes or inserts the extra padding. Adding the correction to the costs
-    removes these edits and restores the difference in length, which the table leaves out.
+    removes the cost of these edits and restores the difference in length, which the table omits.
     `surplus` is the spike count of `x` minus the spike count of `y`.
     """
     xp, both = adapter.xp, (x.times, y.times)
@@ -165,7 +165,7 @@ class EditTable(NamedTuple):
         """Return the initial `corner` and `last`, and all steps.
 
         If the library compiles a single step function, the arrays have the same shape at every
-        step. Entries outside the table are then infinite, or no entry of the table uses them.
+        step. Entries outside the table are then either infinite or never used.
         """
         adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
         corner = xp.zeros_like(xp.broadcast_arrays(self.x[:1, ...], self.y[:1, ...])[0])

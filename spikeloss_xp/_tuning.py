@@ -1,7 +1,7 @@
 """Constants that affect the speed of the library but not its results.
 
-They were chosen from measurements on two CPU cores, which the comments summarise. To repeat a
-measurement, try several values in turn on the benchmark rows whose names contain PATTERN::
+They were chosen from measurements on two CPU cores; the comments summarise these measurements. To
+repeat a measurement, try several values in turn on the benchmark rows whose names contain PATTERN::
 
     python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]
 """
@@ -14,8 +14,9 @@ CHUNK = 1 << 18
 # chunks half as large, and 1.5 to 1.7 times as long with chunks twice as large.
 AUTOGRAD_CHUNK = 1 << 19
 COMPILED_CHUNK = 1 << 20  # used for losses that JAX compiles
-# The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Doing so
-# took 1.3 times as long as without chunks for 2.6e6 entries, and 0.4 times as long for 3.2e6.
+# The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Compared
+# with evaluating everything at once, chunks took 1.3 times as long for 2.6e6 entries, and 0.4 times
+# as long for 3.2e6.
 COMPILED_LARGE = 3 << 20
 # PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
 # distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
@@ -29,7 +30,7 @@ CHUNKED_FILTER = 1 << 17
 # The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per
 # block, and WINDOW_BLOCK is the number of steps in each of these blocks.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32
-# JAX on a CPU sums along the first axis by matrix products if it computes at least this many sums.
+# JAX on a CPU sums along the first axis with matrix products if there are at least this many sums.
 WIDE_SUM = 1 << 15
 # The largest number of blocks that JAX and PyTorch sum one by one. JAX takes about a second to
 # compile a large number of these products.
@@ -37,7 +38,7 @@ FEW_BLOCKS = 10
 # The smallest number of trains for which PyTorch sums more than FEW_BLOCKS blocks one by one. For
 # 200 trains, doing so made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
-ONE_MATRIX = 64  # the longest duration for one matrix: longer sums have larger rounding errors
+ONE_MATRIX = 64  # the longest duration for one matrix; longer sums have larger rounding errors
 NEARBY = 256  # used instead of CARRIED if each block receives the sums of only a few blocks
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # the largest number of sums that one matrix carries to later blocks

@@ -36,23 +36,23 @@ def bin_spikes(
     """Return the number of spikes of each neuron in each time bin.
 
     Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
-    ``start + (k + 1) * time_step``. A time that is below an edge only because of rounding, and by
-    at most a tenth of a bin, is counted in the bin that begins at that edge: with bins of 0.1, the
+    ``start + (k + 1) * time_step``. A time that is below an edge only because of rounding, by at
+    most a tenth of a bin, is counted in the bin that begins at that edge. With bins of 0.1, the
     time 0.3 is in bin 3, although ``0.3 / 0.1`` is less than 3 in floating-point arithmetic.
 
     Parameters
     ----------
     times : array or sequence of array
-        The spike times, in any order and in the unit of `time_step`. Pass either the times of all
-        neurons as one array ``[spike]``, together with `neuron`, or the times of each neuron, as a
-        list or tuple of arrays or as one array ``[neuron, spike]``. NaN and infinite times are
-        padding. Times that have a unit, such as a neo spike train, are converted to the unit of
-        `time_step`, which must then have a unit as well.
+        The spike times, in any order and in the unit of `time_step`. Pass either one array
+        ``[spike]`` with the times of all neurons, together with `neuron`, or a separate train for
+        each neuron: a list or tuple of arrays, or one array ``[neuron, spike]``. NaN and infinite
+        times are padding. Times that have a unit, such as a neo spike train, are converted to the
+        unit of `time_step`, which must then have a unit as well.
     neuron : array or sequence of int, optional
-        The neuron of each spike, ``[spike]``; -1 is padding. It is required if `times` is an array
-        with one axis, and not allowed otherwise.
+        The index of the neuron that fired each spike, ``[spike]``; -1 is padding. This argument is
+        required if `times` is an array with one axis, and not allowed otherwise.
     neurons, steps : int
-        The number of neurons and the number of bins; at least 1.
+        The number of neurons and the number of bins; each is at least 1.
     time_step : float, default 1.0
         The length of a bin; above 0.
     start : float, default 0.0
@@ -156,8 +156,8 @@ class Bins(NamedTuple):
         """Return the bin index of each time, or raise a `ValueError` if a time is outside the bins.
 
         `epsilon` is the machine epsilon of the dtype to which the times were rounded, or 0 for
-        integers. The index is `PADDING` for times that are marked by `padding` or are not finite
-        and, if out-of-range times are dropped, for times outside the bins.
+        integers. The index is `PADDING` for times that are marked by `padding` or are not
+        finite. If times outside the bins are dropped, their index is also `PADDING`.
         """
         shape, padding = times.shape, padding | ~np.isfinite(times)
         if len(shape) != 1:
@@ -193,7 +193,7 @@ class Bins(NamedTuple):
 
 
 def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
-    """If any value is outside, raise an error that names the first of them."""
+    """If any value is outside, raise an error that names the first such value."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
@@ -205,7 +205,10 @@ def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -
 def _places(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return the adapter, an array from its library, and the row and column of each spike."""
+    """Return the adapter, a `like` array, and the row and column of each spike.
+
+    The binned spikes get the library and device of the `like` array.
+    """
     if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
         return _of_each_neuron(times, neuron, neurons, bins)
     adapter = adapter_of(times, "times")
@@ -231,7 +234,7 @@ def _places(
 def _of_each_neuron(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return what `_places` returns, for the times of each neuron in a sequence or array."""
+    """Return what `_places` returns, if `times` holds a separate train for each neuron."""
     if neuron is not None:
         raise TypeError(
             "times must be one array of shape [spike] if neuron is given; got a "

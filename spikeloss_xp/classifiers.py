@@ -1,4 +1,4 @@
-"""Classifiers that predict the class of spike trains, or return a confidence in each class."""
+"""Classifiers that predict the class of spike trains, and return a confidence in each class."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -50,7 +50,7 @@ class Classifier(Predictor):
         return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        """Return the class rates, for each step if there is a moving window."""
+        """Return the class rates: at each step if there is a moving window, otherwise once."""
         window = self.time_window
         if per_step and window is None:
             raise ValueError(
@@ -68,8 +68,8 @@ class Classifier(Predictor):
         spikes : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
-            The mask, defined as for a loss. The rate is the mean over the unmasked steps, or 0 if
-            all steps are masked. In a moving window, masked steps are treated as silent.
+            The mask, in the same form as for a loss. The rate is the mean over the unmasked steps,
+            or 0 if all steps are masked. In a moving window, masked steps are treated as silent.
 
         Returns
         -------

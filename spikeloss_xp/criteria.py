@@ -31,7 +31,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``, with a derivative of 0 at 0, where the libraries' derivatives disagree."""
+    """Return ``|u|``, with a derivative of 0 at 0, where libraries define it differently."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
@@ -302,11 +302,11 @@ def outside_rates(
 ) -> ValueAndPullback:
     """Return squared distances between roots of counts and their bounds, and the pullback to `n`.
 
-    The bounds are the lowest count of the label and the highest count of the other classes. With
-    the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the label plus the sum of
-    ``max(u - root(highest), 0)²`` over the other classes. `label` holds either class indices, or
-    floats that give the share `q` of each class in the label. With shares, the two penalties of a
-    class are weighted by `q` and ``1 - q``.
+    The bounds are the lowest permitted count of the label and the highest permitted count of the
+    other classes. With the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the
+    label plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds
+    either class indices, or floats that give the share `q` of each class in the label. With shares,
+    the two penalties of a class are weighted by `q` and ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
@@ -362,7 +362,7 @@ def weighted_binary_cross_entropy(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - y z``.
 
-    The term is computed as ``log(exp(-y z) + exp((1 - y) z))``, an equal expression that does not
+    The term is computed as ``log(exp(-y z) + exp((1 - y) z))``, which is equivalent, does not
     overflow and preserves precision for a confident and correct prediction.
     """
     xp, other = adapter.xp, 1 - target
@@ -436,8 +436,8 @@ def poisson_of_rates(
 def log_factorial(adapter: Adapter, n: Array) -> Array:
     """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64.
 
-    Stirling's series is accurate at ``z = n + 9``. The product of the factors from ``n + 1`` to
-    ``n + 8`` is divided out, relative to ``z**8``, so that it cannot overflow.
+    Stirling's series is accurate at ``z = n + 9``. The factors from ``n + 1`` to ``n + 8`` are then
+    divided out. Each factor is first divided by `z`, so that their product cannot overflow.
     """
     xp = adapter.xp
     z = n + 9
@@ -476,14 +476,14 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     Each function is evaluated only in the range where its derivative is finite.
     """
     xp, own = adapter.xp, spike != 0
-    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 1.0, 7.0))
+    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 2.0, 7.0))
     # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
+    # Neither limit is 1, because the derivative of a minimum or maximum is halved at a tie.
     small = xp.minimum(r, high)
     of_small = -u - xp.log(-xp.expm1(-small) / small)
-    # The limit is below 1, because the derivative of a maximum is halved at a tie.
     of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))
     terms = xp.where(own, xp.where(u < 0, of_small, of_large), rate)
 

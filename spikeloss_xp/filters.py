@@ -55,7 +55,7 @@ def exponential_kernel(
 
 
 def check_size(kernel: Exponential) -> None:
-    """Raise if the squares of the taps overflow in float32."""
+    """Raise an error if the squares of the taps overflow in float32."""
     largest = kernel.largest_tap()
     if largest > _checks.LARGEST:
         raise ValueError(
@@ -120,7 +120,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
 
 @on_device_of("x")
 def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
-    """Return the average over the last `window` steps at each step.
+    """Return, at each step, the average over the last `window` steps.
 
     The result is ``y[t] = sum(x[t - k] for k in range(window)) / window``, where `x` is 0 before
     the first step. The average therefore ramps up over the first ``window - 1`` steps.
@@ -166,7 +166,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
 
 def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter for `x`, and `x` in its computation dtype; raise if it has no steps."""
+    """Return the adapter and `x` in its computation dtype; raise an error if `x` has no steps."""
     adapter = adapter_of(x, "x")
     x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:

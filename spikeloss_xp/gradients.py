@@ -24,10 +24,11 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     Parameters
     ----------
     loss : callable
-        A loss of this library, `distances.van_rossum` or `distances.similarity`, or a
-        `functools.partial` of one of these functions with keyword arguments only. If the library of
-        the input has automatic differentiation, `loss` may be any function of arrays, for example a
-        loss that overrides only `value` or ``__call__``.
+        A loss of this library, or one of the functions `distances.van_rossum` and
+        `distances.similarity`. A `functools.partial` of any of these is also accepted if it sets
+        only keyword arguments. If the library of the input has automatic differentiation, `loss`
+        may be any function of arrays, for example a loss that overrides only `value` or
+        ``__call__``.
 
     Returns
     -------
@@ -35,9 +36,9 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         A function ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``.
         It takes the same targets and options as the loss: ``target``, ``where``, ``lengths`` and
         ``weight``. `input` is one array, which is not changed. The value is detached. The gradient
-        has the shape, library, device and dtype of `input`; if the spikes are bool or integer, it
-        has the dtype of the value. With ``reduction="none"``, pass a `cotangent` with the shape of
-        the terms to get the gradient of ``sum(cotangent * terms)``.
+        has the shape, library, device and dtype of `input`; if the spikes are bool or integer, the
+        gradient has the dtype of the value. With ``reduction="none"``, pass a `cotangent` with the
+        shape of the terms to get the gradient of ``sum(cotangent * terms)``.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         differentiation and `loss` has no closed form.
     ValueError
         The returned function raises this error if the value is not a scalar and `cotangent` does
-        not have its shape. It also raises the errors of the loss.
+        not have the shape of the value. It also raises the errors of the loss.
 
     Examples
     --------
@@ -100,7 +101,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
-    """Return an array from the adapter's library on the device of `like`.
+    """Return `given` on the device of `like` if it is an array from the adapter's library.
 
     Any other object is returned unchanged. If `given` is on the host and `like` is not, the result
     is a NumPy array, which the loss checks and then copies.

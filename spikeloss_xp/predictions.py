@@ -81,7 +81,7 @@ class ClassScores(NamedTuple):
         return x if pixels is None else pixels.images(adapter, x, with_class=with_class)
 
     def predicted(self) -> Array:
-        """Return the predicted classes, with the axes ``[batch]`` or ``[batch, time]``."""
+        """Return the predicted classes, of shape ``[batch]`` or ``[batch, time]``."""
         return self.result(self.winner(), with_class=False)
 
     def confusion(self, labels: Labels) -> Array:
@@ -178,7 +178,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        """Return the scores of the classes, with scores at each step if `per_step` is True."""
+        """Return the scores of the classes, at each step if `per_step` is True."""
 
     def _is_per_step(self, target: Any) -> bool:
         """Return whether a target has a label for each step rather than for each sample."""
@@ -246,7 +246,7 @@ class Predictor(ABC):
             Whether there is a prediction for each pixel. If so, the first space axis is the class
             axis, and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
-            The mask, defined as for a loss.
+            The mask, in the same form as for a loss.
 
         Returns
         -------
@@ -294,15 +294,18 @@ class Predictor(ABC):
             Whether to return scores for each pixel. If so, the first space axis is the class axis,
             and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
-            The mask, defined as for a loss.
+            The mask, in the same form as for a loss.
 
         Returns
         -------
         array
-            The scores: ``[batch, class]`` by default; ``[batch, class, time]`` if `per_step` is
-            True, with the time axis at the same position as in `input`;
-            ``[batch, class, *pixels]`` if `per_pixel` is True. The scores of masked classes are
-            minus infinity, unless all classes of a sample are masked.
+            The scores, with the following shape. The scores of masked classes are minus infinity,
+            unless all classes of a sample are masked.
+
+            - ``[batch, class]`` by default;
+            - ``[batch, class, time]`` if `per_step` is True, with the time axis at the same
+              position as in `input`;
+            - ``[batch, class, *pixels]`` if `per_pixel` is True.
 
         Raises
         ------
@@ -349,7 +352,7 @@ class Predictor(ABC):
             `SpikeMoid` accepts bools, or floats that are 0 or 1, with a class axis:
             ``[batch, class]``, or ``[batch, class, time]`` with labels for each step.
         where, lengths : array or sequence, optional
-            The mask, defined as for a loss. A label is not counted if its class is masked.
+            The mask, in the same form as for a loss. A label is not counted if its class is masked.
 
         Returns
         -------

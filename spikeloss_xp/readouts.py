@@ -33,7 +33,7 @@ class Trains(NamedTuple):
         The time axis and the class axis, with methods that compute along them. For example,
         ``time.sum(values)`` is the spike count.
     adapter : Adapter
-        The adapter of the library to which the spikes belong.
+        The adapter for the library of the spikes.
     xp : namespace
         The array API namespace of the spikes.
     """
@@ -77,7 +77,7 @@ class Reading(NamedTuple):
         The class axis, with methods that compute along it. For example, ``classes.sum(u)`` is the
         sum over the classes of each sample.
     adapter : Adapter
-        The adapter of the library to which the readings belong.
+        The adapter for the library of the readings.
     xp : namespace
         The array API namespace of the readings.
     per_unit : float or array
@@ -138,7 +138,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
         # A spike at t is counted in the windows that end at t, ..., t + W - 1, so the adjoint sums
-        # the cotangents of these windows. Near the end, there are fewer of them, because the last
+        # the cotangents of these windows. Near the end, there are fewer windows, because the last
         # window ends at the last step.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
@@ -212,7 +212,7 @@ def read_classes(
     """Apply the readout named `readout` to each class.
 
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. The
-    readouts in `summed` read the sum of the neurons in a group, and the other readouts read their
+    readouts in `summed` read the sum over the neurons in a group, and the other readouts read the
     mean.
     """
     if classes is None and readout in WINDOWED:
@@ -260,11 +260,11 @@ def read_groups(
     """Apply `read` to the mean of the neurons in each class. By default, each neuron is a class.
 
     If `proportional` is True, the readings are proportional to the trains, so the spikes are summed
-    first and divided once: dividing first rounds, and rounding would break ties. If individual
+    first and divided once: dividing first would round each value and break ties. If individual
     neurons are masked, the number of unmasked neurons may differ between steps, so the mean at each
     step is read instead.
-    If `summed` is True, the mean is multiplied by the number of neurons in a class, which gives
-    their sum if none of them is masked.
+    If `summed` is True, the mean is multiplied by the number of neurons per class. If no neuron is
+    masked, this equals the sum over the neurons.
     """
     if classes is None:
         return read(trains)
@@ -390,8 +390,8 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     """Return the spikes, limited to 1 so that several spikes in one step count as one spike.
 
     Negative spikes raise an error if their values are concrete, and become NaN otherwise. The
-    limit is a selection, because libraries disagree on the derivative of a minimum at 1. Here, the
-    derivative at 1 is the same as below 1.
+    limit is a selection instead of a minimum, because libraries disagree on the derivative of a
+    minimum at 1. Here, the derivative at 1 is the same as below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)

@@ -282,6 +282,17 @@ def test_gradients_of_several_libraries_and_nested_containers_keep_their_order()
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:no spike in the batch")
+def test_advice_for_spike_times_does_not_mention_surrogates():
+    loss, silent = sx.times.CrossEntropy(silent_time=9.0, temperature=1.0), np.full((4, 3), np.inf)
+    gradients = diagnoses.gradients(0.0, 0.0)
+    report = sx.diagnose(loss, silent, [0, 1, 2, 0], hidden=[silent], gradients=gradients)
+    codes = [finding.code for finding in report.findings]
+    assert {"silent-hidden", "silent-output", "no-gradient"} <= set(codes)
+    assert "penalty" in report.findings[codes.index("silent-output")].remedy
+    assert not any("surrogate" in x.why + x.remedy for x in report.findings)
+
+
 def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     silent, hidden = 0 * FRESH, [WIDE]
     alone = sx.diagnose(LOSS, silent, LABEL, hidden=hidden).findings[0]
@@ -296,6 +307,7 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     assert [(x.code, x.severity) for x in report.findings] == [
         ("silent-output", "problem"), ("no-gradient", "problem"),
     ]  # fmt: skip
+    assert "Pass gradients" not in report.findings[0].remedy
 
 
 def test_layers_are_in_order_from_input_to_output():
@@ -358,11 +370,87 @@ def test_potentials_of_a_hidden_layer_are_no_finding():
     assert codes(sx.diagnose(LOSS, FRESH, LABEL, hidden=POTENTIALS + 5)) == []
 
 
+def test_lengths_mask_the_padding_of_hidden_layers(backend):
+    lengths = np.asarray([10, 4])
+    padding = np.arange(10) >= lengths[:, None, None]
+    spikes = np.where(padding, np.nan, np.tile([[1.0], [0.0], [0.5]], (2, 1, 10)))
+    report = sx.diagnose(
+        LOSS, backend.asarray(spikes), [0, 1], lengths=lengths,
+        hidden=[backend.asarray(spikes), backend.asarray(spikes[..., :4])],
+    )  # fmt: skip
+    first, other_steps, output = report.layers
+    found = first.rate, first.silent, first.always_on, other_steps.rate
+    np.testing.assert_allclose(found, [2 / 3, 1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+    assert first[1:] == output[1:]
+    assert "not-finite" not in codes(report)
+
+
+def test_masks_of_a_penalty_mask_its_layers():
+    spikes = np.where(np.arange(10) < 4, [[[1.0], [0.0], [0.0], [0.0]]], np.nan)
+    for options in ({"lengths": [4]}, {"where": np.isfinite(spikes)}):
+        report = sx.diagnose(sx.SparsityEnforcer(0.5), [spikes], **options)
+        assert (report.layers[0].rate, report.layers[0].finite) == (0.25, True)
+        assert codes(report) == []
+
+
+def test_hidden_layer_with_other_samples_raises():
+    time_first = np.moveaxis(FRESH, -1, 0)
+    with pytest.raises(ValueError, match=r"hidden\.0 must have as many samples as the input"):
+        sx.diagnose(LOSS, FRESH, LABEL, hidden=[time_first])
+
+
+@pytest.mark.parametrize(
+    "loss", [sx.times.SpikeTime(time_constant=0.5), sx.times.VictorPurpura(cost=0.5)]
+)
+def test_target_times_may_come_from_each_library(backend, loss):
+    times, target = np.random.default_rng(0).random((2, 24, 3, 4)).round(1)
+    report = sx.diagnose(loss, *map(backend.asarray, (times, target)))
+    assert report.numbers["loss"] == pytest.approx(loss(times, target), rel=1e-5)
+
+
+def test_hidden_pixels_are_neurons():
+    pixels = WIDE.reshape(*WIDE.shape[:1], 2, -1, WIDE.shape[-1])
+    (found, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[pixels]).layers
+    (expected, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[WIDE]).layers
+    assert found == expected
+
+
+def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
+    """Only every other sample is looked at to decide whether the layer is binary."""
+    spikes = (np.random.default_rng(0).random((len(LABEL), 60, STEPS)) < 0.05).astype(float)
+    spikes[1] *= 0.3
+    assert spikes.size > 1 << 14
+    (layer, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[spikes]).layers
+    assert layer.rate == pytest.approx((spikes != 0).mean())
+
+
+def test_silent_network_is_no_inverted_mask():
+    found = codes(sx.diagnose(LOSS, 0 * FRESH, LABEL, where=np.arange(STEPS) >= 10))
+    assert "silent-output" in found
+    assert "inverted-mask" not in found
+
+
 def test_one_step_is_no_finding():
     counts = FRESH.sum(axis=-1, keepdims=True) + 1
     loss = sx.CrossEntropy(time_axis=-1)
     assert codes(sx.diagnose(loss, counts, LABEL)) == []
     assert "not-spikes" not in codes(sx.diagnose(loss, counts / STEPS, LABEL))
+
+
+def test_inverted_mask_is_found_in_bool_spikes(backend):
+    spikes = np.zeros((12, 4, 5), dtype=bool)
+    spikes[..., :2] = True
+    label, where = np.arange(12) % 4, np.arange(5) >= 2
+    report = sx.diagnose(LOSS, backend.asarray(spikes), label, where=where)
+    assert "inverted-mask" in codes(report)
+
+
+def test_one_unmasked_step_is_not_always_on():
+    spikes, step = np.ones((12, 4, 5)), np.arange(5) == 3
+    for masked in (spikes[..., step], spikes):
+        where = None if masked.shape[-1] == 1 else step
+        report = sx.diagnose(LOSS, masked, np.arange(12) % 4, where=where)
+        assert report.layers[0].always_on == 0
 
 
 def test_infinities_that_the_loss_accepts_are_no_finding():

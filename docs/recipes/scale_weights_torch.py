@@ -7,7 +7,7 @@ import torch
 def scale_weights(layers, fire, inputs, rate=0.05):
     """Scale each layer until it fires in this share of the steps of a batch.
 
-    Return the factor of each layer.
+    The layers have PyTorch's default weights. Return the factor of each layer.
     """
     factors = []
     for layer in layers:

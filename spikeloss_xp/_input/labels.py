@@ -32,7 +32,7 @@ NUMBERS = {  # the range of each kind of number: lowest value, highest value, de
 }
 TRAINS, COUNTS, WHOLE_COUNTS = "spike trains", "spike counts", "whole spike counts"
 BINARY = "binary spikes"
-RULES = {  # the numbers that target trains of each kind may hold, and what to do about others
+RULES = {  # the numbers that target trains of each kind may hold, and a hint about other numbers
     COUNTS: ("finite and at least 0", ""),
     WHOLE_COUNTS: ("whole numbers and at least 0", "constant=False accepts fractions"),
     BINARY: ("0 or 1", "PoissonNLL accepts counts"),
@@ -188,7 +188,10 @@ def target_trains(prepared: Prepared, target: Any, kind: str = TRAINS) -> Target
 def _check_trains(
     prepared: Prepared, trains: Array, target: Any, kind: str, integral: bool
 ) -> None:
-    """Raise if unmasked numbers that can be read cheaply break the rule for their kind."""
+    """Raise an error if an unmasked number breaks the rule for its kind.
+
+    Only numbers that can be read cheaply are checked.
+    """
     adapter, unmasked = prepared.adapter, prepared.mask is None
     if prepared.after_context is not None:
         trains, unmasked = fill_masked(adapter, trains, prepared.after_context), False
@@ -254,7 +257,7 @@ def class_target(
 
 
 def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_step: bool) -> bool:
-    """Return whether a target holds numbers, or raise if its dtype or shape matches no kind."""
+    """Return whether a target holds numbers, or raise an error if its dtype or shape is wrong."""
     adapter, layout, classes = prepared.adapter, prepared.layout, prepared.num_classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
     numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
@@ -273,7 +276,7 @@ def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_st
 def _check_dtype(
     adapter: Adapter, layout: Layout, label: Array, classes: int, kind: str, kinds: tuple[str, ...]
 ) -> None:
-    """Raise a `TypeError` if a target has the dtype of a different kind of target."""
+    """Raise a `TypeError` if the dtype of a target does not match the expected kind of target."""
     xp, shape = adapter.xp, tuple(label.shape)
     integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
     if integral and kind == INDICES and label.ndim == 1:
@@ -322,7 +325,7 @@ def _class_indices(
     adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     label = prepared.layout.expanded(adapter, label, with_class=False)
-    if label.dtype not in (xp.int64, xp.int32):  # the numbers below may not fit in a narrow dtype
+    if label.dtype not in (xp.int64, xp.int32):  # `ignore_index` may not fit in a narrow dtype
         label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored, valid = label == ignore_index if may_ignore else None, None
     if not checked or ignored is not None:
@@ -351,10 +354,10 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 def _class_numbers(
     prepared: Prepared, label: Array, target: Any, known: np.ndarray | None, kind: str
 ) -> Labels:
-    """Return the labels for a target that was converted to `label`, with a number for each class.
+    """Return the labels for a target with a number for each class; `label` is the converted target.
 
-    If the values are `known`, a number outside the range of its kind raises a `ValueError`.
-    Otherwise, the number becomes NaN.
+    If the values are `known`, a number outside the range for its kind raises a `ValueError`.
+    Otherwise, such a number becomes NaN.
     """
     adapter, xp, (lowest, highest, rule) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":

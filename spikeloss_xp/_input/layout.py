@@ -1,6 +1,6 @@
 """The layout of an input, which identifies the batch, class and time axes.
 
-Losses operate on arrays with the three axes batch, class and time, in the order of the input. Only
+Losses operate on arrays with the three axes batch, class and time, ordered as in the input. Only
 the layout knows that order. All other code uses an `Axis` object to compute a sum or a maximum
 along the corresponding axis.
 """
@@ -72,7 +72,7 @@ class Layout(NamedTuple):
         return tuple(self.shape[axis] for axis in self.space_axes())
 
     def number_of_classes(self, num_classes: int) -> int:
-        """Return `num_classes`, or raise if it does not divide the number of neurons."""
+        """Return `num_classes`, or raise an error if it does not divide the number of neurons."""
         if self.neurons % num_classes:
             raise ValueError(
                 f"num_classes={num_classes} must divide the number of neurons, {self.neurons}, of "
@@ -83,7 +83,7 @@ class Layout(NamedTuple):
     # Conversion between the axes of the input and the axes batch, class and time ------------------
 
     def collapsed(self, adapter: Adapter, x: Array) -> Array:
-        """Convert an array from the axes of the input to the axes batch, class and time."""
+        """Rearrange the axes of an array from those of the input to batch, class and time."""
         if x.ndim == 3:
             return x
         if self.time == 2:
@@ -94,7 +94,7 @@ class Layout(NamedTuple):
         return adapter.xp.reshape(x, shape)
 
     def restored(self, adapter: Adapter, x: Array) -> Array:
-        """Convert an array from the axes batch, class and time to the axes of the input."""
+        """Rearrange the axes of an array from batch, class and time to those of the input."""
         if len(self.shape) == 3:
             return x
         if self.time != 2 or not self.has_time:
@@ -153,12 +153,12 @@ class Layout(NamedTuple):
         return adapter.xp.reshape(x, shape)
 
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask with a value for each sample, each sample and step, or each entry.
+        """Return a mask with one value per sample, per sample and step, or per entry.
 
         The number of axes alone determines what such a mask refers to. A block of the mask is
         therefore unambiguous even if it happens to have as many samples as steps. If there are
-        pixels, a mask of steps is expanded to the shape of the input, because a block may have as
-        many steps as pixels.
+        pixels, a mask with a time axis is expanded to the shape of the input, because a block may
+        have as many steps as pixels.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1

@@ -1,4 +1,4 @@
-"""Labels for pixels, for which the input is rearranged so that each pixel becomes a sample."""
+"""Labels for pixels: the input is rearranged so that each pixel becomes a sample."""
 
 import math
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Pixels(NamedTuple):
     number: int
 
     def samples(self, adapter: Adapter, x: Any) -> Any:
-        """Convert an array with the axes batch, class and time to ``[pixel, class, time]``."""
+        """Convert an array with the axes batch, class and time into ``[pixel, class, time]``."""
         if x is None:
             return None
         xp, batch, pixels = adapter.xp, self.source.batch, self.number
@@ -52,7 +52,7 @@ class Pixels(NamedTuple):
         return tuple(once)
 
     def labels(self, target: Any, *, with_class: bool) -> Array:
-        """Convert labels for pixels to labels for samples, with the time axis last."""
+        """Convert labels for pixels into labels for samples, with the time axis last."""
         target = target if find_adapter(target) else host(target, "target")
         adapter: Any = find_adapter(target)
         rank = len(self.source.space())
@@ -63,7 +63,7 @@ class Pixels(NamedTuple):
         return adapter.xp.reshape(target, (-1, *target.shape[rank:]))
 
     def images(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Convert an array with a row for each pixel to images. This is the inverse of `labels`."""
+        """Convert an array with one row per pixel into images. This is the inverse of `labels`."""
         rank = len(self.source.space())
         x = adapter.xp.reshape(x, (self.source.batch, *self.source.space()[1:], *x.shape[1:]))
         if with_class:

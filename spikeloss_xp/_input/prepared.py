@@ -40,7 +40,7 @@ class Prepared:
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
-        NaN for samples with an invalid length, and 1 for all others. `values` have already been
+        NaN for samples with an invalid length, and 1 for all others. `values` has already been
         multiplied by this array. None if all lengths are known to be valid.
     after_context : array or None
         True for the steps after the context of a segment. Only these steps contribute terms. All
@@ -154,8 +154,13 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     return prepared
 
 
-def check_not_trains(adapter: Adapter, times: Array, argument: str) -> None:
-    """Raise if spike times look like binned spikes.
+def check_not_trains(
+    adapter: Adapter,
+    times: Array,
+    argument: str,
+    remedy: str = "use the loss of the same name without sx.times",
+) -> None:
+    """Raise an error if spike times ``[batch, class, spike]`` look like binned spikes.
 
     This is the case if all finite times are 0 or 1 and a train contains at least three equal times.
     """
@@ -165,8 +170,7 @@ def check_not_trains(adapter: Adapter, times: Array, argument: str) -> None:
     if max((known == value).sum(axis=-1).max(initial=0) for value in (0, 1)) > 2:
         raise ValueError(
             f"{argument} must hold spike times; got only 0 and 1 of shape {known.shape}, like "
-            "binned spikes: use the loss of the same name without sx.times, or convert the spikes "
-            "to spike times"
+            f"binned spikes: {remedy}, or convert the spikes to spike times"
         )
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from spikeloss_xp.diagnosis._layers import Gradient, Layer
@@ -103,10 +103,13 @@ class Report:
         Returns
         -------
         dict of str to float
-            The keys are ``"loss"``; ``"accuracy"``, if the target has classes; ``"output/rate"``,
-            ``"output/silent"`` and ``"output/always_on"``, and the same three for each hidden
-            layer, such as ``"hidden.0/rate"``; and ``"gradient/NAME/rms"`` for each parameter,
-            such as ``"gradient/fc1.weight/rms"``. Rates and fractions are between 0 and 1.
+            The keys are ``"loss"``, which is the mean of the terms for any `reduction`;
+            ``"accuracy"``, if the target has classes; ``"output/rate"``, ``"output/silent"`` and
+            ``"output/always_on"``, and the same three for each hidden layer, such as
+            ``"hidden.0/rate"``; and ``"gradient/NAME/rms"`` for each parameter, such as
+            ``"gradient/fc1.weight/rms"``. For `SparsityEnforcer`, ``"loss"`` is its value, and
+            ``"input"`` replaces ``"output"``. If the input holds predicted rates or spike times,
+            there are no keys for the output. Rates and fractions are between 0 and 1.
             Characters that a logger may refuse, such as spaces, are replaced by underscores.
             Numbers that are NaN or infinite are left out.
         """
@@ -197,19 +200,23 @@ def texts() -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def finding_of(observed: tuple[str, ...], options: Iterable[str], *, certain: bool) -> Finding:
+def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) -> Finding:
     """Return a finding with its texts.
 
-    The remedy mentions only those options that the loss has. If `certain` is False, nothing is
-    known about the gradients of the weights, on which some findings depend.
+    The remedy mentions only those options that the loss has. Some texts are different if the loss
+    reads spike times. Some findings depend on `all_learn`, which is whether all weights have
+    gradients, or None if no gradients were passed.
     """
     code, seen, *names = observed
     text = texts()[code]
+    if loss.reads_times:
+        text = text | text.get("times", {})
+    options = [field.name for field in fields(loss)]
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = text["severity"]
     if text.get("gradients_decide"):
-        severity = "note" if certain else severity
-        remedies.insert(0, "" if certain else GRADIENTS_DECIDE)
+        severity = "note" if all_learn else severity
+        remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")
     remedy = " ".join(filter(None, remedies))
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
 

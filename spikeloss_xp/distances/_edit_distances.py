@@ -122,7 +122,7 @@ def coincidence_factor(
     Parameters
     ----------
     times : sequence of array, or array
-        The spike times of the model, as for `victor_purpura`.
+        The spike times of the model, in the same format as for `victor_purpura`.
     other : sequence of array, or array, optional
         The spike times of the data. By default, `times` are compared with themselves.
     precision : float

@@ -69,7 +69,7 @@ def inner_products(
 def products_of_bins(
     sets: list[BinnedTrains], time_constant: float, cosine: float
 ) -> ProductsAndPullback:
-    """Return the inner products of the trains within one set, or of one set with another set."""
+    """Return the inner products of the trains within one set, or between two sets."""
     x, y, alone = sets[0], sets[-1], len(sets) == 1
     adapter, layout = x.prepared.adapter, x.prepared.layout
     entries = sum(trains.prepared.layout.batch for trains in sets) * layout.neurons
@@ -161,8 +161,8 @@ def _vectors(
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
     """Return one row per train, with the weighted traces of the units and of their sum.
 
-    Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum over
-    their units, plus `cosine` times the inner product of the pooled trains.
+    Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum of
+    the inner products of their units, plus `cosine` times the inner product of the pooled trains.
     """
     xp, (trains, units, steps), parts = adapter.xp, trace.shape, []
     if units == 1:
@@ -186,7 +186,7 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 
 def row_slices(adapter: Adapter, rows: int, columns: int) -> list[slice]:
-    """Return slices that split the rows of pairs. Several slices are computed in place."""
+    """Return slices that split the rows of pairs. Several slices are filled in place."""
     if adapter.accumulate != "in place":
         return [slice(None)]
     return slices(rows, _tuning.PAIRS_CHUNK // columns)

@@ -74,7 +74,8 @@ def _distances(squared: Any, products: Products) -> Comparison:
     xp = products.adapter.xp
     norms = products.x[:, None] + products.y[None, :]
     square = norms - 2 * products.pairs
-    # A square below the rounding errors of the norms is set to 0. Its root would be far from 0.
+    # A square below the rounding errors of the norms is set to 0. Otherwise, its root would be far
+    # from 0.
     equal = square <= norms * (ROUNDINGS_OF_EQUAL * float(xp.finfo(norms.dtype).eps))
     del norms
     if squared:
@@ -148,8 +149,8 @@ def van_rossum(
         Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
     cosine : float, default 0
         The cosine :math:`c` of the angle between units. :math:`\langle x, y \rangle` is
-        :math:`1 - c` times the sum over the units, plus :math:`c` times the inner product of the
-        pooled trains [2]_.
+        :math:`1 - c` times the sum of the inner products of the units, plus :math:`c` times the
+        inner product of the pooled trains [2]_.
     squared : bool, default False
         Whether to return the squared distance.
     time_axis : int, default -1
@@ -157,13 +158,13 @@ def van_rossum(
     times : bool, default False
         Whether `x` and `y` contain spike times, in the formats that `victor_purpura` accepts.
     where, lengths, y_where, y_lengths : array or sequence, optional
-        The masks of `x` and of `y`, as for the losses. Masked entries are treated as silent. Masks
-        are not supported for spike times.
+        The masks of `x` and of `y`, in the same form as for the losses. Masked entries are treated
+        as silent. Masks are not supported for spike times.
 
     Returns
     -------
     array
-        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 if `x` has 16 bits.
+        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 for 16-bit trains.
         For bool and integer trains, the dtype is the library's default floating-point dtype. If `x`
         is compared with itself, the diagonal is exactly 0.
 
@@ -177,8 +178,8 @@ def van_rossum(
     The distance includes the tail of the filtered trains after the last step. A distance that is
     smaller than the rounding errors is returned as 0, and its gradient is 0.
 
-    Applied to this function, or to a `functools.partial` of it with options, `value_and_grad`
-    computes the gradient with respect to `x` with every library.
+    In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
+    that sets its options, to compute the gradient with respect to `x`.
 
     References
     ----------
@@ -250,13 +251,13 @@ def similarity(
     times : bool, default False
         Whether `x` and `y` contain spike times, in the formats that `victor_purpura` accepts.
     where, lengths, y_where, y_lengths : array or sequence, optional
-        The masks of `x` and of `y`, as for the losses. Masked entries are treated as silent. Masks
-        are not supported for spike times.
+        The masks of `x` and of `y`, in the same form as for the losses. Masked entries are treated
+        as silent. Masks are not supported for spike times.
 
     Returns
     -------
     array
-        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 if `x` has 16 bits.
+        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 for 16-bit trains.
         For bool and integer trains, the dtype is the library's default floating-point dtype.
 
     Raises
@@ -268,8 +269,8 @@ def similarity(
     -----
     The similarity is not differentiable if a train is silent; the gradient is then 0.
 
-    Applied to this function, or to a `functools.partial` of it with options, `value_and_grad`
-    computes the gradient with respect to `x` with every library.
+    In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
+    that sets its options, to compute the gradient with respect to `x`.
 
     References
     ----------

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared, fill_masked, mask_of
+from spikeloss_xp._input.prepared import Prepared, check_not_trains, fill_masked, mask_of
 from spikeloss_xp._typing import Array
 
 
 class BinnedTrains(NamedTuple):
-    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype for computation.
+    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype used for computation.
 
     The trains are converted one chunk at a time.
     """
@@ -23,7 +23,7 @@ class BinnedTrains(NamedTuple):
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
-        """Return some steps of the trains in the dtype for computation, with masked entries 0."""
+        """Return some steps of the trains in `dtype`, with masked entries set to 0."""
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
         chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
@@ -109,6 +109,7 @@ def _padded(times: Any, argument: str, like: Array | None) -> Array:
             f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
             f"got shape {tuple(array.shape)}"
         )
+    check_not_trains(adapter, array[None, ...], argument, "use van_rossum with times=False")
     return array if like is None else adapter.xp.astype(array, like.dtype, copy=False)
 
 

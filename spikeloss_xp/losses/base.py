@@ -6,8 +6,8 @@ A call takes two steps. `_prepare` determines the array library, the axes, the m
 `_sum` then computes the numbers: it reads the spikes, compares the readings with the target, and
 sums the terms. Each stage returns its result and the pullback of that result, so the gradient is
 the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight are
-both additive over chunks that fit in the cache, over micro-batches, processes and devices and, for
-losses with a term at each step, over segments of time.
+both additive over chunks that fit in the cache, micro-batches, processes and devices. For losses
+with a term at each step, they are also additive over segments of time.
 
 Each method with a leading underscore is either abstract, to be defined by a subclass, or final.
 Subclasses may override public methods and class attributes.
@@ -65,7 +65,7 @@ CALL_NAMES = {
 
 
 def unknown_argument(loss: "Loss", accepted: Iterable[str], unknown: Iterable[str]) -> TypeError:
-    """Return the error for arguments that a call does not have, with our names for them."""
+    """Return the error for arguments that a loss does not accept, with the names to use instead."""
     kind = type(loss).__name__
     message = f"a call of {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
     for name in unknown:
@@ -103,7 +103,7 @@ class Loss(Parts, ABC):
     """Whether class indices must be one-hot encoded for the criterion."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise if an option has the name that another library uses, and suggest our name."""
+        """Raise an error if an option has a name from another library, and suggest our name."""
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
@@ -154,12 +154,16 @@ class Loss(Parts, ABC):
         target : array or sequence
             The target. The docstring of each class describes the form of its targets.
         where : array or sequence of bool, optional
-            The mask, which is True for entries to keep. Its shape may be ``[batch]``; ``[time]``,
-            if the numbers of samples and steps differ; batch and time in the order of `input`,
-            where batch may have length 1; or the shape of `input`, where any axis may have length
-            1. For example, a mask of shape ``[1, 1, neuron]`` leaves out whole neurons. If each
-            pixel has a label, ``[batch, *pixels]`` is allowed too. Masked entries are treated as
-            silence and have gradient 0. Masked terms are 0 and are excluded from a mean.
+            The mask, which is True for entries to keep. Masked entries are treated as silence and
+            have gradient 0. Masked terms are 0 and are excluded from a mean. The mask may have one
+            of the following shapes:
+
+            - ``[batch]``, with one value for each sample;
+            - ``[time]``, with one value for each step, if the numbers of samples and steps differ;
+            - batch and time, in the order of `input`; the batch axis may have length 1;
+            - the shape of `input`, in which any axis may have length 1. For example, a mask of
+              shape ``[1, 1, neuron]`` leaves out whole neurons;
+            - ``[batch, *pixels]``, if each pixel has a label.
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
             steps of `input`. Later steps are masked.
@@ -197,8 +201,8 @@ class Loss(Parts, ABC):
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 
-        A call returns the same value, but may register the closed-form gradient with the library
-        instead of recording each operation. The arguments are the same as for a call.
+        Calling the loss returns the same value, but may register the closed-form gradient with the
+        library instead of recording each operation. The arguments are the same in both cases.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -211,11 +215,11 @@ class Loss(Parts, ABC):
         Parameters
         ----------
         input : array
-            Spikes, as for a call.
+            Spikes, as when calling the loss.
         target : array or sequence
-            The target, as for a call.
+            The target, as when calling the loss.
         **options
-            The other arguments of a call: `where`, `lengths` and `weight`.
+            The other arguments of the loss: `where`, `lengths` and `weight`.
 
         Returns
         -------
@@ -230,7 +234,7 @@ class Loss(Parts, ABC):
         """Return the arrays among the hyper-parameters, or None if they cannot be determined.
 
         They cannot be determined if a hyper-parameter is a callable or another object that may
-        refer to arrays, because we cannot inspect it.
+        refer to arrays, because such an object cannot be inspected.
         """
         held: list[Any] = []
         values = vars(self).values()
@@ -246,7 +250,7 @@ class Loss(Parts, ABC):
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
-        """Yield the findings about the options of the loss, each as a code and what was seen.
+        """Yield the findings about the options of the loss, each as a code and a description.
 
         The batch is a `diagnosis` batch or, for `SparsityEnforcer`, the largest event.
         """
@@ -294,7 +298,7 @@ class Loss(Parts, ABC):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        """Return the readings of `values`, which may be a chunk of the input, and the pullback."""
+        """Return the readings of `values`, possibly a chunk of the input, and their pullback."""
 
     @abstractmethod
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
@@ -376,9 +380,9 @@ class Loss(Parts, ABC):
         """Return the terms of a batch or of a chunk, their mask and weight, and their pullback.
 
         The terms are multiplied by their weights. Masked terms, which include all terms in the
-        context of a segment, are 0. Mask and weight broadcast against the terms. A mask of None is
-        True everywhere, and a weight of None is 1. The pullback maps the derivative with respect to
-        the terms to the derivative with respect to the readings.
+        context of a segment, are 0. The mask and the weight broadcast to the terms. A mask of None
+        is True everywhere, and a weight of None is 1. The pullback maps the derivative with respect
+        to the terms to the derivative with respect to the readings.
         """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
@@ -410,7 +414,7 @@ class Loss(Parts, ABC):
         return terms, mask, weight, pullback
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
-        """Raise if the terms have the wrong shape, an error that broadcasting could hide."""
+        """Raise an error if the terms have the wrong shape, which broadcasting could hide."""
         expected, given = tuple(reading.u.shape), tuple(terms.shape)
         if self.classes_compete:
             axis = reading.classes.index
@@ -424,7 +428,7 @@ class Loss(Parts, ABC):
             )
 
     def _check_mask(self, mask: Array, reading: Reading) -> None:
-        """Raise if a subclass returns readings with a mask that does not broadcast to them."""
+        """Raise an error if the mask of a subclass does not broadcast to its readings."""
         given, shape = tuple(mask.shape), tuple(reading.u.shape)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
@@ -439,7 +443,7 @@ class Loss(Parts, ABC):
         """Return the number by which the reduction divides the sum of these terms.
 
         For "batchmean", it is the number of samples with an unmasked term. For other reductions, it
-        is the sum of the weights of the unmasked terms. Without a mask and weights, it is an int.
+        is the sum of the weights of the unmasked terms. Without a mask or weights, it is an int.
         """
         xp = prepared.adapter.xp
         if prepared.layout is None:  # one term per layer; layers are summed, not averaged
@@ -476,7 +480,7 @@ class Loss(Parts, ABC):
         return xp.sum(xp.astype(counted, terms.dtype))
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
-        """Return the terms, shaped as for ``reduction="none"``, and their pullback."""
+        """Return the terms in the shape for ``reduction="none"``, and their pullback."""
         adapter, layout, pixels = prepared.adapter, prepared.layout, prepared.pixels
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
@@ -495,7 +499,7 @@ class Loss(Parts, ABC):
 
         The call is checked before it is split. A loss that overrides `value` or
         `value_and_pullback` is not split, because it may not be a quotient of sums. Nor is a loss
-        that holds arrays, because they may not be available where the blocks are evaluated.
+        that holds arrays, because the arrays may not be available where the blocks are evaluated.
         """
         kind = type(self)
         own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback

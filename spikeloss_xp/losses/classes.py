@@ -79,7 +79,7 @@ class ReadsClasses(Loss, Predictor):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if it reads the whole train."""
+        """The number of earlier steps that a term reads, or None if terms read whole trains."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property
@@ -95,9 +95,9 @@ class ReadsClasses(Loss, Predictor):
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
 
-        By default, the readout is the one that the option `readout` names. Override this method to
-        define your own readout. With `num_classes`, the method receives one train for each class:
-        the mean of the trains of its neurons.
+        By default, the option `readout` selects the readout. Override this method to define your
+        own readout. With `num_classes`, the method receives one train for each class: the mean over
+        the neurons of the class.
         """
         return read_classes(trains, self.readout, self.moving_window)
 
@@ -169,7 +169,7 @@ class ReadsClasses(Loss, Predictor):
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
     def _check_classes(self, prepared: Prepared) -> None:
-        """Raise if a hyper-parameter that holds one number per class has the wrong length."""
+        """Raise an error if a hyper-parameter with one number per class has the wrong length."""
         for name in self._by_class:
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != prepared.num_classes:
@@ -193,8 +193,8 @@ class ClassLoss(ReadsClasses):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or the
-        last value of its membrane potential.
+        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
+        value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window, there is
         a term at each step. By default, each neuron is read over the whole duration.

@@ -55,8 +55,8 @@ class CrossEntropy(ClassLoss):
         ``[batch, time]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons. The first two readouts
-        read the sum of the neurons of a class, and the other readouts their mean. By default, each
-        neuron is a class.
+        read the sum over the neurons of a class, and the other readouts read the mean. By default,
+        each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -82,11 +82,11 @@ class CrossEntropy(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. Unless each
-    pixel has a label, the space axes are flattened to one class axis. `target` holds class indices
-    or class probabilities. Class indices are integers of shape ``[batch]`` or, with a window, also
-    ``[batch, time]``. Class probabilities :math:`q` are floats of shape ``[batch, class]`` or, with
-    a window, also ``[batch, class, time]``. They must be finite and at least 0, but need not sum to
-    1.
+    pixel has a label, the space axes are flattened into one class axis. `target` holds class
+    indices or class probabilities. Class indices are integers of shape ``[batch]`` or, with a
+    window, also ``[batch, time]``. Class probabilities :math:`q` are floats of shape
+    ``[batch, class]`` or, with a window, also ``[batch, class, time]``. They must be finite and at
+    least 0, but need not sum to 1.
 
     The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
     softmax, and a mean divides by the sum of all :math:`q`. A one-hot row is therefore equivalent
@@ -200,7 +200,7 @@ class CrossEntropy(ClassLoss):
         return unfit_temperature(batch)
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes. Their softmax is the class probabilities."""
+        """Return the logits of the classes. Their softmax gives the class probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
             u, _ = _root(reading, u, "readout='sqrt_count'")
@@ -247,7 +247,7 @@ class CrossEntropy(ClassLoss):
 
 
 def _warn_if_counts(reading: Reading, n: Array) -> None:
-    """Warn if a single time step holds spike counts, and the counts can be read cheaply."""
+    """If the counts can be read cheaply, warn if a single time step has more than two spikes."""
     if not isinstance(reading.duration, int) or reading.duration != 1:
         return
     counts = reading.adapter.concrete_or_none(n)
@@ -302,7 +302,7 @@ def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
 
 
 def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> Array:
-    """Return the smoothed label probabilities times the class weights, 0 for masked classes."""
+    """Return the smoothed label probabilities times the class weights; 0 for masked classes."""
     xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
     if label_smoothing:
         present: Any = classes.length(q)

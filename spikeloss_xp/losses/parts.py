@@ -21,7 +21,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """Mixin for losses that are a sum of terms divided by a weight. Both add up over parts."""
+    """Mixin for losses that divide a sum of terms by a weight; both are additive over parts."""
 
     reduction: str
     _prepare: Any
@@ -29,7 +29,7 @@ class Parts:
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if it reads the whole train.
+        """The number of earlier steps that a term reads, or None if terms read whole trains.
 
         To return the same terms for a segment as for the whole train, `sum_and_weight` needs this
         many earlier steps as context.
@@ -50,16 +50,16 @@ class Parts:
         Parameters
         ----------
         input : array
-            Spikes, as for a call.
+            Spikes, as when calling the loss.
         target : array or sequence
-            The target, as for a call.
+            The target, as when calling the loss.
         context : int, default 0
             The number of steps at the start of `input` that belong to earlier segments. These steps
             are read and masked as usual, but they have no terms and no weight, and their labels are
             not checked. A segment needs `memory` steps of context, or all earlier steps if there
             are fewer.
         **options
-            The other arguments of a call: `where`, `lengths` and `weight`.
+            The other arguments of the loss: `where`, `lengths` and `weight`.
 
         Returns
         -------
@@ -73,7 +73,7 @@ class Parts:
         ------
         ValueError, TypeError
             If the reduction is "none"; if a context is given, but the terms read whole trains or
-            the reduction is "batchmean"; or for the same reasons as a call.
+            the reduction is "batchmean"; or for the same reasons as when the loss is called.
 
         Examples
         --------
@@ -102,19 +102,19 @@ class Parts:
         Parameters
         ----------
         input : array
-            Spikes, as for a call.
+            Spikes, as when calling the loss.
         target : array or sequence
-            The target, as for a call.
+            The target, as when calling the loss.
         context : int, default 0
-            The number of steps of context, as for `sum_and_weight`. The gradient includes these
+            The number of steps of context, as in `sum_and_weight`. The gradient includes these
             steps.
         **options
-            The other arguments of a call: `where`, `lengths` and `weight`.
+            The other arguments of the loss: `where`, `lengths` and `weight`.
 
         Returns
         -------
         tuple
-            The sum and the weight, as from `sum_and_weight`, and the pullback of the sum. The
+            The sum and the weight that `sum_and_weight` returns, and the pullback of the sum. The
             pullback is a function that takes a scalar array, the derivative of the loss with
             respect to the sum, and returns the gradient with respect to `input`. Call it at most
             once.
@@ -161,7 +161,7 @@ class Parts:
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:
-        """Raise if the terms are not summed, or if a context is given that the loss cannot use."""
+        """Raise an error if the terms are not summed or the loss cannot use the given context."""
         if self.reduction == "none":
             raise ValueError(
                 "reduction='none' has no sum and no weight: use 'sum', 'mean' or 'batchmean'"
@@ -206,17 +206,18 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        Maps the name of the input and of each argument to a tuple that gives, for each of its axes,
-        the corresponding axis of the input, or None for a class axis that the input lacks.
+        Maps the name of each array (the input or another argument) to a tuple with one entry for
+        each axis of that array: the corresponding axis of the input, or None for a class axis that
+        the input lacks.
     independent : set of int
-        The axes of the input along which the call may be split into blocks whose sums are added. To
-        split it along time, each block must also include the `memory` steps before it.
+        The axes of the input along which the call may be split into blocks whose sums are added.
+        For a split along time, each block must be extended to include the `memory` preceding steps.
     dtype : dtype
         The dtype of the computation.
     divisor : array, int or None
         The number by which the reduction divides the sum; None means 1.
     where : array or None
-        The mask, in a shape that remains unambiguous for a block.
+        The mask, reshaped so that it remains unambiguous when it is split into blocks.
     """
 
     loss: Any

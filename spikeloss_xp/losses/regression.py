@@ -26,8 +26,8 @@ class SquaredError(ClassLoss):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or the
-        last value of its membrane potential.
+        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
+        value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window of 1, the
         input itself, such as the membrane potentials of a readout layer, is compared with the
@@ -47,10 +47,10 @@ class SquaredError(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one axis. `target`
-    holds finite floats, in the unit of the reading. Its shape is ``[batch, class]`` or, with a
-    window, also ``[batch, class, time]``. A target without a time axis applies to every step.
-    `weight` holds one weight per class.
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened into one axis.
+    `target` holds finite floats, in the unit of the reading. Its shape is ``[batch, class]`` or,
+    with a window, also ``[batch, class, time]``. A target without a time axis applies to every
+    step. `weight` holds one weight per class.
 
     To compare filtered spikes with a signal, use `SpikeTime` with ``filter_target=False``.
 

@@ -52,7 +52,7 @@ class SpikeLatency(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
-    flattened to one class axis. `target` holds either class indices, which are integers of shape
+    flattened into one class axis. `target` holds either class indices, which are integers of shape
     ``[batch]``, or a target time for each class. Target times are floats of shape
     ``[batch, class]`` that are finite and at least 0. Invalid class indices and target times raise
     an error if the values can be read cheaply. On a GPU and in traced functions, they make the loss

@@ -60,7 +60,7 @@ class SpikeMax(ReadsClasses):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
-    flattened to one class axis. `target` holds class indices, which are integers of shape
+    flattened into one class axis. `target` holds class indices, which are integers of shape
     ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
     values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN
     instead.
@@ -70,8 +70,8 @@ class SpikeMax(ReadsClasses):
     :math:`C` classes and the missing rate :math:`d = r_0 - r_y`, the term is
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class. If this number changes over time, the
-    number at the step of the term is used or, without a window, the largest number. If trains are
+    divided by the number of unmasked neurons of the class. If this number changes over time, each
+    term uses the number at its own step or, without a window, the largest number. If trains are
     binary and `pseudo_count` is the default, only the rate of a silent labelled neuron is below
     :math:`r_0`, so all other values are the same as in the published loss. The gradient is finite
     everywhere, and it is negative for a silent labelled neuron.
@@ -124,7 +124,7 @@ class SpikeMax(ReadsClasses):
         # Compare counts, not rates: if n equals a, rounding could make n / T smaller than a / T.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # Allow counts slightly below 0, which occur in finite differences at silent trains.
+        # Allow counts slightly below 0, which occur in finite differences for silent trains.
         lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(

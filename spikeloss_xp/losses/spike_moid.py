@@ -40,8 +40,8 @@ class SpikeMoid(ReadsClasses):
         reading. If `theta` is omitted and the readout is a rate or a count, the constructor warns:
         rates and counts are never negative, so no class could have a probability below 1/2.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or the
-        last value of its membrane potential.
+        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
+        value of its membrane potential.
     pos_weight : float or sequence of float, default 1
         The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`; at least
         0. It weights positive labels relative to negative labels. Pass one number for all classes,
@@ -63,7 +63,7 @@ class SpikeMoid(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened into one class axis.
     `target` holds bools, or floats between 0 and 1, of shape ``[batch, class]`` or, with a window,
     also ``[batch, class, time]``.
 

@@ -43,7 +43,7 @@ class SpikeRate(ReadsClasses):
         window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate; its spike count, which is compared with
-        the target rate times the number of steps; or the maximum or the last value of its membrane
+        the target rate times the number of steps; or the maximum or last value of its membrane
         potential. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any real
         numbers.
     num_classes : int, optional
@@ -63,7 +63,7 @@ class SpikeRate(ReadsClasses):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
-    flattened to one class axis. `target` holds class indices, which are integers of shape
+    flattened into one class axis. `target` holds class indices, which are integers of shape
     ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
     values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN
     instead.

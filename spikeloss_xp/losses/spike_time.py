@@ -43,10 +43,11 @@ class SpikeTime(ReadsTrains):
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
         of samples, or not at all. Without reduction, they have the shape of the input.
     kernel : sequence of float, array or callable, optional
-        Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass its taps,
-        beginning with the tap for the current step, or a function that takes the lag :math:`k` as a
-        float and returns the tap. The constructor calls the function for each lag below `length`.
-        The taps are stored as a tuple, and their number replaces `length`. They are not normalised.
+        Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass either its
+        taps, beginning with the tap for the current step, or a function that takes the lag
+        :math:`k` as a float and returns the tap. The constructor calls the function for each lag
+        below `length`. The taps are stored as a tuple, and their number replaces `length`. They are
+        not normalised.
     filter_target : bool, default True
         Whether the target is filtered too. If False, the filtered spikes are compared with the
         unfiltered target, which is then a signal.

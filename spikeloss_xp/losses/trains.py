@@ -61,10 +61,10 @@ class TrainLoss(ReadsTrains):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if it reads the whole train.
+        """The number of earlier steps that a term reads, or None if terms read whole trains.
 
-        The default is 0, or None if a subclass overrides `read`. If its readings depend on only a
-        known number of earlier steps, the subclass should override this property as well.
+        The default is 0, or None if a subclass overrides `read`. If the overridden readings depend
+        only on a known number of earlier steps, the subclass should override this property as well.
         """
         return 0 if type(self).read is TrainLoss.read else None
 

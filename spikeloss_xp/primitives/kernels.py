@@ -1,6 +1,6 @@
 """Exponential kernels and their filter matrices, which are built on the host and cached.
 
-For a kernel of order `n`, the weights from one block of `size` steps to another form a matrix of
+For a kernel of order `n`, the matrix of the weights from one block of `size` steps to another has
 rank `n`. With ``a = exp(-1 / tau)``, the weight from step ``i`` of a block to step ``j`` of the
 block that comes ``p`` blocks later is
 
@@ -79,7 +79,7 @@ def block_matrices(
       only on the input block at the same position and on the previous input block. This limit
       follows from the smallest block length and was not measured. Carried sums whose kernel is this
       short are filtered in the same way if there are more than 256 of them. Compared with a single
-      matrix, a loss took 0.8 to 0.9 times as long with 400 to 500 sums, and the same time with 100
+      matrix, a loss took 0.8 to 0.9 times as long with 400 to 500 sums, and equally long with 100
       sums.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
       kernel. Compared with Toeplitz matrices, filtering took 0.4 times as long for 100 taps and
@@ -158,7 +158,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights with which the steps of a block contribute to the steps of a later one.
+    """Return the weights with which steps of one block contribute to steps of a later block.
 
     `later` is the distance from the earlier block to the later block, in blocks.
     """

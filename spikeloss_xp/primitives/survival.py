@@ -97,7 +97,7 @@ def _merge_groups(
 
 
 def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
-    """Return a list of the first entries of all groups along an axis, the second entries, etc."""
+    """Return a list of arrays: the first entries of all groups, then the second entries, etc."""
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size

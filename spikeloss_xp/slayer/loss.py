@@ -18,7 +18,7 @@ from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
 
 OWN = ("spikeloss_xp", "torch")
-"""The packages whose frames lie between the user's line and the warning."""
+"""The packages whose frames lie between the user's code and the warning."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class SpikeMax(_RateLoss):
     -----
     RuntimeWarning
         If the value is not finite with ``numerics="lava"``. The value is checked only in eager mode
-        and on a CPU.
+        on a CPU.
 
     Examples
     --------
@@ -313,9 +313,9 @@ class SparsityEnforcer:
 
 
 def _level_of_caller() -> int:
-    """Return the `stacklevel` that makes the calling function's warning show the user's line.
+    """Return the `stacklevel` that makes the calling function's warning point to the user's code.
 
-    The user's line is in the first frame outside the packages in `OWN`.
+    The user's code is in the first frame outside the packages listed in `OWN`.
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in OWN:

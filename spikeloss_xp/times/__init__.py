@@ -1,4 +1,4 @@
-"""Losses on spike times that are differentiable with respect to these times.
+"""Losses that take spike times and are differentiable with respect to these times.
 
 The input has shape ``[batch, class]``, or ``[batch, class, spike]`` with the times of a class in
 any order. NaN and infinity are treated as padding. All time parameters are in the same unit as the

@@ -154,15 +154,15 @@ class CrossEntropy(FirstSpike):
 
     Notes
     -----
-    `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
-    ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
-    holds class indices, which are integers of shape ``[batch]``, or class probabilities, which are
-    floats of shape ``[batch, class]``. A call also takes a mask `where` of shape ``[batch]``, and
-    class weights.
+    `input` is a float or integer array of spike times, with shape ``[batch, class]`` or
+    ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding.
+    `target` holds class indices, which are integers of shape ``[batch]``, or class probabilities,
+    which are floats of shape ``[batch, class]``. A call also takes a mask `where` of shape
+    ``[batch]``, and class weights.
 
-    If several spikes of a class tie for the first, they share the gradient equally. A silent class
-    has no gradient. To make it fire, add another term to the loss, such as a penalty on synaptic
-    weights that are too small.
+    If several spikes tie as the first spike of a class, they share the gradient equally. A silent
+    class has no gradient. To make it fire, add another term to the loss, such as a penalty on
+    synaptic weights that are too small.
 
     References
     ----------

@@ -186,6 +186,7 @@ HEALTHY += [
     case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES), COUNTS),
     case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), 5 * COUNTS),
     case(sx.BernoulliNLL(time_axis=-1), LOG_RATES, FRESH),
+    case(sx.BernoulliNLL(time_axis=-1), 0 * LOG_RATES - 4, FRESH),
     case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES, FRESH),
 ]
 

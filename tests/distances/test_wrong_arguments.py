@@ -33,6 +33,8 @@ factor = partial(coincidence_factor, precision=1, duration=1)
         (lambda t, x: purpura([t[None, :]]), ValueError, "times[0] must.*(1, 3)"),
         (lambda t, x: purpura([[t, t[:1]], [t]]), ValueError, "times[0] holds several.*trials[0]"),
         (lambda t, x: rossum([t, [[1.0], [2.0, 3.0]]], times=True), ValueError, "x[1] holds"),
+        (lambda t, x: purpura(x), ValueError, "times must hold.*3, 5).*van_rossum with times=F"),
+        (lambda t, x: rossum(x, 0 * x, times=True), ValueError, "x must hold spike times.*binned"),
         (lambda t, x: purpura([t, ["a"]]), TypeError, "times[1] must hold numbers"),
         (lambda t, x: purpura([t], [t, 2.0]), ValueError, "other[1] must.*()"),
         (lambda t, x: purpura([t], "abc"), TypeError, "other must hold numbers.*str"),
