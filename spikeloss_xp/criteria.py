@@ -476,14 +476,14 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     Each function is evaluated only in the range where its derivative is finite.
     """
     xp, own = adapter.xp, spike != 0
-    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 1.0, 7.0))
+    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 2.0, 7.0))
     # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
+    # Neither limit is 1, because at a tie a minimum or maximum would have half of the derivative.
     small = xp.minimum(r, high)
     of_small = -u - xp.log(-xp.expm1(-small) / small)
-    # The limit is below 1, because the derivative of a maximum is halved at a tie.
     of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))
     terms = xp.where(own, xp.where(u < 0, of_small, of_large), rate)
 

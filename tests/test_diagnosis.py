@@ -370,11 +370,56 @@ def test_potentials_of_a_hidden_layer_are_no_finding():
     assert codes(sx.diagnose(LOSS, FRESH, LABEL, hidden=POTENTIALS + 5)) == []
 
 
+def test_lengths_mask_the_padding_of_hidden_layers(backend):
+    lengths = np.asarray([10, 4])
+    padding = np.arange(10) >= lengths[:, None, None]
+    spikes = np.where(padding, np.nan, np.tile([[1.0], [0.0], [0.5]], (2, 1, 10)))
+    report = sx.diagnose(
+        LOSS, backend.asarray(spikes), [0, 1], lengths=lengths,
+        hidden=[backend.asarray(spikes), backend.asarray(spikes[..., :4])],
+    )  # fmt: skip
+    first, other_steps, output = report.layers
+    found = first.rate, first.silent, first.always_on, other_steps.rate
+    np.testing.assert_allclose(found, [2 / 3, 1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+    assert first[1:] == output[1:]
+    assert "not-finite" not in codes(report)
+
+
+def test_masks_of_a_penalty_mask_its_layers():
+    spikes = np.where(np.arange(10) < 4, [[[1.0], [0.0], [0.0], [0.0]]], np.nan)
+    for options in ({"lengths": [4]}, {"where": np.isfinite(spikes)}):
+        report = sx.diagnose(sx.SparsityEnforcer(0.5), [spikes], **options)
+        assert (report.layers[0].rate, report.layers[0].finite) == (0.25, True)
+        assert codes(report) == []
+
+
+def test_hidden_layer_with_other_samples_raises():
+    time_first = np.moveaxis(FRESH, -1, 0)
+    with pytest.raises(ValueError, match=r"hidden\.0 must have as many samples as the input"):
+        sx.diagnose(LOSS, FRESH, LABEL, hidden=[time_first])
+
+
 def test_one_step_is_no_finding():
     counts = FRESH.sum(axis=-1, keepdims=True) + 1
     loss = sx.CrossEntropy(time_axis=-1)
     assert codes(sx.diagnose(loss, counts, LABEL)) == []
     assert "not-spikes" not in codes(sx.diagnose(loss, counts / STEPS, LABEL))
+
+
+def test_inverted_mask_is_found_in_bool_spikes(backend):
+    spikes = np.zeros((12, 4, 5), dtype=bool)
+    spikes[..., :2] = True
+    label, where = np.arange(12) % 4, np.arange(5) >= 2
+    report = sx.diagnose(LOSS, backend.asarray(spikes), label, where=where)
+    assert "inverted-mask" in codes(report)
+
+
+def test_one_unmasked_step_is_not_always_on():
+    spikes, step = np.ones((12, 4, 5)), np.arange(5) == 3
+    for masked in (spikes[..., step], spikes):
+        where = None if masked.shape[-1] == 1 else step
+        report = sx.diagnose(LOSS, masked, np.arange(12) % 4, where=where)
+        assert report.layers[0].always_on == 0
 
 
 def test_infinities_that_the_loss_accepts_are_no_finding():

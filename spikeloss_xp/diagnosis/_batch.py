@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import read_values
+from spikeloss_xp._arrays import floating, read_values
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis._layers import (
@@ -240,7 +240,7 @@ class Batch:
     def _of_masks(self) -> Observations:
         steps, lengths = self.layout.steps, self.masks.get("lengths")
         if "where" in self.masks and self.output is not None and self.output.rate == 0:
-            everything = self.adapter.xp.any(self.x != 0)
+            everything = self.adapter.xp.any(floating(self.adapter, self.x) != 0)
             if self.masked < 1 and self._on_host(everything):
                 yield "inverted-mask", "all spikes are masked"
         if lengths is not None and steps >= 20 and lengths.max() * 10 <= steps:

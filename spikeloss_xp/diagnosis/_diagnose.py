@@ -9,6 +9,7 @@ import numpy as np
 
 from spikeloss_xp import losses
 from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, host_values, rank
+from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _rules
 from spikeloss_xp.diagnosis._batch import Batch
@@ -56,7 +57,8 @@ def diagnose(
         stands for a weight without a gradient. Arrays with two or more axes are treated as
         weights. All arrays are checked for NaN and infinity.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call of the loss.
+        The other arguments of a call of the loss. The lengths also mask the padding of the hidden
+        layers that have as many steps as `spikes`.
 
     Returns
     -------
@@ -99,7 +101,9 @@ def diagnose(
         inspect = _inspect_penalty if penalty else _inspect_batch
         numbers, layers, of_call, divisor = inspect(loss, spikes, arguments)
         trains = _hidden(loss, hidden)
-        more, of_layers = _inspect_layers(loss, trains)
+        shape = None if penalty or loss.reads_times else tuple(spikes.shape)
+        lengths = None if numbers["loss"] is None else arguments.get("lengths")  # or they are wrong
+        more, of_layers = _inspect_layers(loss, trains, shape, lengths=lengths)
     layers = (*layers, *more) if penalty else (*more, *layers)
     observed += [*of_call, *of_layers, *_rules.of_gradients(sizes, divisor)]
     codes = {code for code, *_ in observed}
@@ -107,8 +111,10 @@ def diagnose(
         observed += _rules.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
     options = [field.name for field in dataclasses.fields(loss)]  # type: ignore[arg-type]
-    of_loss = {"reads_times": loss.reads_times, "all_learn": all_learn}
-    findings = [finding_of(each, options, **of_loss) for each in observed]
+    findings = [
+        finding_of(each, options, reads_times=loss.reads_times, all_learn=all_learn)
+        for each in observed
+    ]
     names = [*inputs, *trains, "output"]
     findings.sort(key=lambda each: _place(each, names))
     return Report(numbers, layers, sizes, tuple(findings))
@@ -178,7 +184,8 @@ def _inspect_penalty(
         value = float(host_values(loss(spikes, **arguments), "input"))
     except ValueError as error:
         return {"loss": None}, (), [_refusal(loss, spikes, arguments, error)], 1.0
-    layers, observed = _inspect_layers(loss, inputs)
+    masks = {} if loss.layer_axis is not None else arguments
+    layers, observed = _inspect_layers(loss, inputs, None, **masks)
     if not math.isfinite(value):
         observed.insert(0, ("not-finite", f"the loss is {value}"))
     largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]
@@ -187,9 +194,17 @@ def _inspect_penalty(
 
 
 def _inspect_layers(
-    loss: Any, trains: dict[str, Any]
+    loss: Any,
+    trains: dict[str, Any],
+    shape: tuple[int, ...] | None,
+    where: Any = None,
+    lengths: Any = None,
 ) -> tuple[tuple[Layer, ...], list[tuple[str, ...]]]:
-    """Return the statistics of layers and the observations about them."""
+    """Return the statistics of layers and the observations about them.
+
+    Given the `shape` of the output, hidden layers must have as many samples as the output, and the
+    lengths apply to the layers that have as many steps.
+    """
     layers: list[Layer] = []
     observed: list[tuple[str, ...]] = []
     for name, x in trains.items():
@@ -198,10 +213,24 @@ def _inspect_layers(
                 observed.append(silent_layer(name, len(x)))
             continue
         adapter, x = eager(x, name)
-        layer = hidden_layer(name, adapter, x, loss.time_axis)
+        padding = lengths if shape is None else _lengths_of(name, x, shape, loss.time_axis, lengths)
+        layer = hidden_layer(name, adapter, x, loss.time_axis, where, padding)
         layers.append(layer)
         observed += _rules.of_layer(layer, partial(odd_values, adapter, x, None, 0))
     return tuple(layers), observed
+
+
+def _lengths_of(
+    name: str, x: Any, shape: tuple[int, ...], time_axis: int, lengths: Any
+) -> Any | None:
+    """Return the lengths that apply to a hidden layer, or raise if it has other samples."""
+    output, hidden = (Layout.of(tuple(s), time_axis, name) for s in (shape, x.shape))
+    if isinstance(output.batch, int) and hidden.batch != output.batch:
+        raise ValueError(
+            f"{name} must have as many samples as the input, {output.batch}, with the axes in the "
+            f"same order; got {hidden.batch} samples in shape {hidden.shape}"
+        )
+    return lengths if hidden.steps == output.steps else None
 
 
 def _refusal(loss: Any, x: Any, arguments: dict[str, Any], error: ValueError) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read_values
 from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import HINT_FOR_TREES
 from spikeloss_xp.primitives.chunks import slices
@@ -31,8 +32,9 @@ class Layer(NamedTuple):
     rate : float
         The fraction of steps in which a neuron fires.
     silent, always_on : float
-        The fraction of neurons that never fire, and of neurons that fire at every step. Neurons
-        that are masked at all steps are left out.
+        The fraction of neurons that never fire, and of neurons that fire at every step. A neuron
+        with fewer than 8 unmasked steps in the batch, or with only one in each sample, is not
+        counted as always on. Neurons that are masked at all steps are left out.
     silent_samples : float
         The fraction of samples in which no neuron fires.
     samples : int
@@ -144,7 +146,7 @@ def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: 
     sums = [xp.sum(spikes, axis=(0, 2)), xp.sum(spikes, axis=(1, 2)), xp.sum(total, axis=(0, 1))]
     found: Any = read_values(adapter, xp.concat(sums), name)
     by_neuron, by_sample, everything = np.split(found, [neurons, neurons + samples])
-    several = not isinstance(entries, int) or entries > 1
+    several = np.max(entries) > 1
     each: Any = entries * samples if isinstance(entries, int) else entries.sum(axis=(0, 2))
     steps = each + 0 * by_neuron
     by_neuron, steps = by_neuron[steps > 0], steps[steps > 0]
@@ -161,16 +163,29 @@ def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: 
     )
 
 
-def hidden_layer(name: str, adapter: Adapter, x: Array, time_axis: int) -> Layer:
-    """Return the statistics of a hidden layer. An array with two axes has a single time step."""
+def hidden_layer(
+    name: str, adapter: Adapter, x: Array, time_axis: int, where: Any = None, lengths: Any = None
+) -> Layer:
+    """Return the statistics of the unmasked entries of a hidden layer.
+
+    An array with two axes has a single time step, and is not masked.
+    """
     if x.ndim < 3:
         samples_and_neurons = (*x.shape, 1, 1)[:2]
         x, time_axis = adapter.xp.reshape(x, (*samples_and_neurons, 1)), -1
-    layout = Layout.of(tuple(x.shape), time_axis, name)
+        where = lengths = None
+    layout, entries = Layout.of(tuple(x.shape), time_axis, name), None
+    mask, _ = mask_of(adapter, layout, x, where, lengths)
     x = layout.collapsed(adapter, x)
+    if mask is not None:
+        xp = adapter.xp
+        mask = xp.broadcast_to(layout.collapsed(adapter, mask), x.shape)
+        x = xp.where(mask, x, xp.zeros_like(x))
+        steps = xp.sum(xp.astype(mask, xp.int32), axis=layout.time, keepdims=True)
+        entries = read_values(adapter, adapter.moveaxis(steps, layout.time, -1), name)
     counts = count_spikes(adapter, x, layout, name)
     spikes, total = (adapter.moveaxis(each, layout.time, -1) for each in counts)
-    return layer_of(name, adapter, spikes, total, layout.steps)
+    return layer_of(name, adapter, spikes, total, layout.steps if entries is None else entries)
 
 
 def gradients_of(gradients: Any) -> tuple[Gradient, ...]:

@@ -103,10 +103,13 @@ class Report:
         Returns
         -------
         dict of str to float
-            The keys are ``"loss"``; ``"accuracy"``, if the target has classes; ``"output/rate"``,
-            ``"output/silent"`` and ``"output/always_on"``, and the same three for each hidden
-            layer, such as ``"hidden.0/rate"``; and ``"gradient/NAME/rms"`` for each parameter,
-            such as ``"gradient/fc1.weight/rms"``. Rates and fractions are between 0 and 1.
+            The keys are ``"loss"``, which is the mean of the terms for any `reduction`;
+            ``"accuracy"``, if the target has classes; ``"output/rate"``, ``"output/silent"`` and
+            ``"output/always_on"``, and the same three for each hidden layer, such as
+            ``"hidden.0/rate"``; and ``"gradient/NAME/rms"`` for each parameter, such as
+            ``"gradient/fc1.weight/rms"``. For `SparsityEnforcer`, ``"loss"`` is its value, and
+            ``"input"`` replaces ``"output"``. If the input holds predicted rates or spike times,
+            there are no keys for the output. Rates and fractions are between 0 and 1.
             Characters that a logger may refuse, such as spaces, are replaced by underscores.
             Numbers that are NaN or infinite are left out.
         """

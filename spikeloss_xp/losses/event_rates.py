@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, asarray_like, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, or_one
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Pullback
@@ -34,10 +34,21 @@ def leaves(input: Any, name: str = "input") -> list[Any]:
     return arrays
 
 
+def arrays_of_one_library(input: Any) -> list[Any]:
+    """Return the arrays in nested sequences and mappings, or raise if their libraries differ."""
+    arrays = leaves(input)
+    libraries = sorted({adapter_of(x).library for x in arrays})
+    if len(libraries) > 1:
+        raise TypeError(f"input must hold arrays of one library; got {' and '.join(libraries)}")
+    return arrays
+
+
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
     """Return the events and entries of the rest of the batch, in the dtype of the computation."""
     if per.startswith("sample"):
         raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
+    if isinstance(others, str) or not hasattr(others, "__len__"):
+        raise TypeError(f"others must be a pair of events and entries; got {others!r}")
     if len(others) != 2:
         raise ValueError(f"others must be a pair of events and entries; got {len(others)} items")
     values, sums = prepared.values, []

@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one, read_values
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    concrete_or_none,
+    on_device_of,
+    or_one,
+    read_values,
+)
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import (
     BINARY,
@@ -37,6 +44,7 @@ class Likelihood(TrainLoss):
 
     smallest_rank: ClassVar[int] = 3
     reads_rates: ClassVar[bool] = True
+    largest_mean: ClassVar[float] = math.inf  # that a null model may predict
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
@@ -106,7 +114,8 @@ class Likelihood(TrainLoss):
             The target, as for a call.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
-            training set. By default, it is the mean of the unmasked target, as in nlb_tools.
+            training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
+            `BernoulliNLL`, it is the probability of a spike, at most 1.
         per : {"all", "neuron"}, default "all"
             Whether to return one score, which is the total gain of all neurons divided by the total
             number of spikes, or the score of each neuron. The single score is not the mean of the
@@ -244,6 +253,11 @@ class Likelihood(TrainLoss):
         >>> float(gain.round(3)), float(spikes)
         (0.773, 4.0)
         """
+        if null is None:
+            raise TypeError(
+                "null must hold the mean count of each neuron, so that all parts of the data are "
+                "compared with the same null model; got None"
+            )
         masks = {"where": where, "lengths": lengths}
         return self._scored(input, target, null, per, masks, exact=False)[:2]
 
@@ -268,10 +282,20 @@ class Likelihood(TrainLoss):
             reading, _ = self._read(prepared, values, prepared.mask, labels)
             return self._compare(prepared, reading, labels)[0]
 
-        mean = _means(prepared, counts) if null is None else class_weights(prepared, null, "null")
+        mean = _means(prepared, counts) if null is None else self._given_means(prepared, null)
         of_null = terms(self._input_for(adapter, mean))
         of_exact = summed(of_null - terms(self._input_for(adapter, counts))) if exact else None
         return summed(of_null - terms(prepared.values)), summed(counts), of_exact
+
+    def _given_means(self, prepared: Prepared, null: Any) -> Array:
+        """Return the means of the null model with the axes of the readings, or raise."""
+        means = class_weights(prepared, null, "null")
+        known = concrete_or_none(null)
+        if known is not None and (known > self.largest_mean).any():
+            raise ValueError(
+                f"null must hold probabilities of a spike, at most 1; got {known.tolist()}"
+            )
+        return means
 
 
 @dataclass(frozen=True)
@@ -409,6 +433,8 @@ class BernoulliNLL(Likelihood):
     >>> float(sx.BernoulliNLL(time_axis=1, link="hazard")(log_rates, spikes).round(3))
     0.347
     """
+
+    largest_mean: ClassVar[float] = 1.0
 
     _: KW_ONLY
     link: Link = "logit"

@@ -32,7 +32,7 @@ from spikeloss_xp.losses.base import Loss, unknown_argument
 from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
     Others,
-    leaves,
+    arrays_of_one_library,
     mean_magnitude,
     reading_of,
     sum_magnitude,
@@ -83,6 +83,7 @@ class SparsityEnforcer(Loss):
         example synaptic operations. If some neurons of an array are masked, the events of its other
         neurons are scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"``
         support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
+        The gradient has no closed form, so it needs a library with automatic differentiation.
     layer_axis : int, optional
         An axis of `input` along which layers are stacked: each slice along it is treated as a
         separate array. By default, there is no such axis.
@@ -156,6 +157,10 @@ class SparsityEnforcer(Loss):
             numerics=_checks.one_of(NUMERICS),
             time_axis=_checks.integer,
         )
+        if isinstance(self.scale, float):
+            raise TypeError(
+                f"scale must be a sequence with one factor for each array; got {self.scale}"
+            )
         if self.scale is not None and self.per.endswith("neuron"):
             raise ValueError(
                 "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
@@ -217,7 +222,7 @@ class SparsityEnforcer(Loss):
         """
         if unknown:
             raise unknown_argument(self, ("where", "lengths", "others"), unknown)
-        arrays = leaves(input)
+        arrays = arrays_of_one_library(input)
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
                 raise ValueError(
@@ -239,7 +244,7 @@ class SparsityEnforcer(Loss):
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
         """Return the term of one array, using operations that the library can differentiate."""
-        if self.scale is not None and self.layer_axis is not None:  # several layers
+        if self.scale is not None:
             found: ArrayT = self._value_of_scaled(input, **options)
             return found
         return self._of_layers(input, with_pullback=False, **options)[0]
@@ -260,7 +265,8 @@ class SparsityEnforcer(Loss):
         others: Any = None,
     ) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, or the sum of the terms of the layers in it."""
-        self._check_no_scale()
+        if with_pullback:
+            self._check_no_scale()
         if others is not None and self.layer_axis is not None:
             raise ValueError(
                 "others needs a single layer: call the loss once for each layer, without a "
@@ -357,8 +363,10 @@ class SparsityEnforcer(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
-            ``[neuron]``. Do not differentiate them, because the derivative at 0 depends on the rate
-            of the whole batch. Differentiate a call with `others` instead.
+            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, they have an entry for each
+            sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
+            differentiate them, because the derivative at 0 depends on the rate of the whole batch.
+            Differentiate a call with `others` instead.
 
         Examples
         --------
@@ -389,9 +397,9 @@ class SparsityEnforcer(Loss):
 
     def _check_no_scale(self) -> None:
         if self.scale is not None:
-            raise ValueError(
-                "a loss with a scale needs a list of arrays, so only a call of the loss, "
-                "loss(arrays), supports it; got one array"
+            raise TypeError(
+                "a loss with a scale has no closed form: call it, and differentiate the call with "
+                f"a library that has automatic differentiation; got scale={self.scale}"
             )
 
     def _check_samples(self, method: str) -> None:
@@ -484,16 +492,23 @@ class SparsityEnforcer(Loss):
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events, and the number of these terms."""
-        arrays = [layer for x in leaves(input) for layer in self._slices(x, plain=False) or [x]]
+        inputs = arrays_of_one_library(input)
+        arrays = [layer for x in inputs for layer in self._slices(x, plain=False) or [x]]
         factors = self.scale if isinstance(self.scale, tuple) else ()
         if len(arrays) != len(factors):
             raise ValueError(
                 f"scale must have one factor for each array, {len(arrays)} in total; got "
                 f"{self.scale}"
             )
+        all_prepared = [self._prepare_input(x, where, lengths) for x in arrays]
+        samples = list(dict.fromkeys(prepared.layout.batch for prepared in all_prepared))
+        if self.per == "sample" and len(samples) > 1:
+            raise ValueError(
+                "arrays with a scale must have the same number of samples; got "
+                f"{' and '.join(map(str, samples))}"
+            )
         rates: list[Any] = []
-        for x, factor in zip(arrays, factors, strict=True):
-            prepared = self._prepare_input(x, where, lengths)
+        for prepared, factor in zip(all_prepared, factors, strict=True):
             adapter, axes = prepared.adapter, self._averaged_axes(prepared)
             events, entries, _ = sum_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
             steps = entries / prepared.layout.neurons  # summed over all samples

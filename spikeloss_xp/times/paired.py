@@ -110,9 +110,9 @@ class SpikeTime(PairedLoss):
     `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
     ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
     has the same form, but may have a different number of spikes. A call also takes a mask `where`
-    of shape ``[batch]``. Two coinciding spikes do not affect each other's gradient, which jumps
-    when one spike moves past the other. The gradient vanishes for spikes that are many time
-    constants away from all other spikes, and it cannot create new spikes.
+    of shape ``[batch]``, and weights of shape ``[class]``. Two coinciding spikes do not affect each
+    other's gradient, which jumps when one spike moves past the other. The gradient vanishes for
+    spikes that are many time constants away from all other spikes, and it cannot create new spikes.
 
     References
     ----------
@@ -183,10 +183,11 @@ class VictorPurpura(PairedLoss):
     `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
     gradient :math:`\pm q`. A spike that is deleted has gradient 0, and a spike that is more than
     :math:`2 / q` away from every target spike is deleted rather than moved. If several edits are
-    equally cheap, as with equal spike times, they share the gradient. Run time and memory grow with
-    the product of the largest numbers of spikes per train in `input` and `target`. In PyTorch, call
-    the loss outside compiled functions: the compiler processes each step of the edit table
-    separately, which takes minutes for 30 spikes.
+    equally cheap, they share the gradient. Spikes never overtake each other, so if two spikes of a
+    train have the same time and both are moved, the first of them is moved to the earlier target.
+    Run time and memory grow with the product of the largest numbers of spikes per train in `input`
+    and `target`. In PyTorch, call the loss outside compiled functions: the compiler processes each
+    step of the edit table separately, which takes minutes for 30 spikes.
 
     References
     ----------

@@ -216,6 +216,7 @@ OPTION_MISTAKES = [
         lambda: sx.SparsityEnforcer(scale=(-1,)), ValueError("scale[0] must be at least 0; got -1")
     ),
     Mistake(lambda: sx.SparsityEnforcer(power=3), ValueError("power must be 1 or 2; got 3")),
+    Mistake(lambda: sx.SparsityEnforcer(scale=3), TypeError("scale must be a sequence", "got 3.0")),
     Mistake(
         lambda: sx.SparsityEnforcer(per="neuron", scale=(1, 2)),
         ValueError("per='array' or 'sample'", "per='neuron'"),
@@ -441,6 +442,10 @@ ARRAY_MISTAKES = [
         ValueError("per must be one of all, neuron; got 'sample'"),
     ),
     Mistake(lambda x: poisson().gain_and_spikes(x.spikes, MULTI_HOT_TRAINS), TypeError("null")),
+    Mistake(
+        lambda x: poisson().gain_and_spikes(x.spikes, MULTI_HOT_TRAINS, null=None),
+        TypeError("null must hold the mean count of each neuron", "got None"),
+    ),
     # Targets that are not arrays of numbers
     *each(
         [np.ma.masked_array, matrix],
@@ -585,6 +590,11 @@ ARRAY_MISTAKES = [
         lambda x: sx.SparsityEnforcer()(x.spikes, others=(1.0, 2.0, 3.0)),
         ValueError("others must be a pair of events and entries", "got 3"),
     ),
+    *each(
+        [3, "ab"],
+        call=lambda x, others: sx.SparsityEnforcer()(x.spikes, others=others),
+        error=TypeError("others must be a pair of events and entries", "got"),
+    ),
     Mistake(
         lambda x: sx.SparsityEnforcer()(x.spikes, others=([1.0, 2.0], 3.0)),
         ValueError("others must hold events of shape () (a scalar)", "got (2,)"),
@@ -606,12 +616,16 @@ ARRAY_MISTAKES = [
         ValueError("one factor for each array, 1", "got"),
     ),
     Mistake(
-        lambda x: sx.SparsityEnforcer(scale=(1,)).events_and_entries(x.spikes),
-        ValueError("without a scale"),
+        lambda x: sx.SparsityEnforcer(scale=(1, 2), per="sample")([x.spikes, x.spikes[:2, ...]]),
+        ValueError("arrays with a scale must have the same number of samples", "got 3 and 2"),
     ),
     Mistake(
-        lambda x: sx.SparsityEnforcer(scale=(1,)).value(x.spikes),
-        ValueError("a loss with a scale needs a list of arrays", "got one array"),
+        lambda x: sx.SparsityEnforcer(scale=(1,)).value_and_pullback(x.spikes),
+        TypeError("has no closed form", "scale=(1.0,)"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer(scale=(1,)).events_and_entries(x.spikes),
+        ValueError("without a scale"),
     ),
     # Methods
     Mistake(
@@ -718,6 +732,12 @@ VALUE_MISTAKES = [
             x.spikes, MULTI_HOT_TRAINS, null=x.asarray([1, value, 1, 1.0])
         ),
         error=lambda value: ValueError("null must be finite and at least 0", value),
+    ),
+    Mistake(
+        lambda x: bernoulli().gain_and_spikes(
+            x.spikes, MULTI_HOT_TRAINS, null=x.asarray([1, 0.5, 0, 1.5])
+        ),
+        ValueError("null must hold probabilities of a spike, at most 1; got [1.0, 0.5, 0.0, 1.5]"),
     ),
     *each(
         [-1, 6],

@@ -118,6 +118,7 @@ CORNERS = (  # a loss, an input and a target, the term and its derivative
     (HAZARD, math.log(1e-9), 1, -math.log(-math.expm1(-1e-9)), -1),
     (HAZARD, math.log(1e-9), 0, 1e-9, 1e-9),
     (HAZARD, 0, 1, -math.log(-math.expm1(-1)), -1 / math.expm1(1)),
+    (HAZARD, -1e-20, 1, -math.log(-math.expm1(-1)), -1 / math.expm1(1)),  # whose exp is 1
     (HAZARD, math.log(20), 1, math.exp(-20), -20 * math.exp(-20)),
 )
 

@@ -198,11 +198,23 @@ def test_scale_reaches_silent_neurons(backend):
     value, gradient = run(backend, function, np.zeros((2, 2, 4)), np.zeros((2, 3, 4)))
     np.testing.assert_allclose(value, 1, rtol=1e-6)
     np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)  # scale / (samples times steps)
+    alone = sx.value_and_grad(dataclasses.replace(loss, scale=(3,)))  # one array needs no list
+    value, gradient = run(backend, alone, np.zeros((2, 2, 4)))
+    np.testing.assert_allclose(value, 1, rtol=1e-6)
+    np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)
     in_one_array = sx.value_and_grad(dataclasses.replace(loss, layer_axis=0))
     value, gradient = run(backend, in_one_array, np.zeros((2, 2, 2, 4)))
     np.testing.assert_allclose(value, 1, rtol=1e-6)
     np.testing.assert_allclose(gradient[0], -2 * 3 / 8, rtol=1e-6)
     np.testing.assert_allclose(gradient[1], -2 / 8, rtol=1e-6)
+
+
+def test_arrays_of_two_libraries_raise():
+    torch = pytest.importorskip("torch")
+    layers = [SATURATED, torch.asarray(SATURATED)]
+    for loss in (sx.SparsityEnforcer(), sx.SparsityEnforcer(scale=(1, 1))):
+        with pytest.raises(TypeError, match="input must hold arrays of one library"):
+            loss(layers)
 
 
 @pytest.mark.parametrize("per", ["sample", "sample_neuron"])

@@ -91,6 +91,14 @@ def test_two_axes_are_one_spike_of_each_class(backend, name):
     assert np.isfinite(slopes).all()
 
 
+def test_equal_times_share_an_edit_but_are_moved_in_order(backend):
+    loss = sx.times.VictorPurpura(cost=0.5, reduction="sum")
+    for target, expected in (([12.0], [0.25, 0.25]), ([12.0, 15.0], [0.5, -0.5])):
+        arrays = np.asarray([[[13.0, 13.0]]]), np.asarray([[target]])
+        _, gradient = run(backend, sx.value_and_grad(loss), *arrays)
+        np.testing.assert_allclose(gradient, [[expected]], rtol=1e-6)
+
+
 def test_equal_first_spikes_share_the_gradient():
     times = np.asarray([[[3.0, 3.0, 5.0], [3.0, 4.0, 3.0]], [[7.0, 9.0, 9.0], [8.0, 8.0, 8.0]]])
     loss = sx.times.SpikeLatency(true_time=1.0, silent_time=20.0, reduction="sum", num_classes=1)
