@@ -109,9 +109,9 @@ class Likelihood(TrainLoss):
         Parameters
         ----------
         input : array
-            The input, as for a call.
+            The input, as in a call of the loss.
         target : array or sequence
-            The target, as for a call.
+            The target, as in a call of the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
             training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
@@ -121,7 +121,7 @@ class Likelihood(TrainLoss):
             number of spikes, or the score of each neuron. The single score is not the mean of the
             scores of the neurons.
         where, lengths : array or sequence, optional
-            The mask, as for a call.
+            The mask, as in a call of the loss.
 
         Returns
         -------
@@ -169,16 +169,16 @@ class Likelihood(TrainLoss):
         Parameters
         ----------
         input : array
-            The input, as for a call.
+            The input, as in a call of the loss.
         target : array or sequence
-            The target, as for a call.
+            The target, as in a call of the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, as for `bits_per_spike`.
         per : {"all", "neuron"}, default "all"
             Whether to return one score, computed from sums over all neurons, or the score of each
             neuron.
         where, lengths : array or sequence, optional
-            The mask, as for a call.
+            The mask, as in a call of the loss.
 
         Returns
         -------
@@ -223,16 +223,16 @@ class Likelihood(TrainLoss):
         Parameters
         ----------
         input : array
-            The input, as for a call.
+            The input, as in a call of the loss.
         target : array or sequence
-            The target, as for a call.
+            The target, as in a call of the loss.
         null : array or sequence of float
             The mean count of each neuron per time step, of shape ``[neuron]``. It is required,
             because each part of the data must be compared with the same null model.
         per : {"all", "neuron"}, default "all"
-            Whether to return the sums over all neurons, or the sums of each neuron.
+            Whether to return sums over all neurons, or separate sums for each neuron.
         where, lengths : array or sequence, optional
-            The mask, as for a call.
+            The mask, as in a call of the loss.
 
         Returns
         -------
@@ -329,7 +329,7 @@ class PoissonNLL(Likelihood):
 
     Notes
     -----
-    `input` has shape ``[batch, time, neuron]`` or any other order that `time_axis` defines.
+    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
     `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
     entries, and `weight` to weight the neurons.
 
@@ -414,7 +414,7 @@ class BernoulliNLL(Likelihood):
 
     Notes
     -----
-    `input` has shape ``[batch, time, neuron]`` or any other order that `time_axis` defines.
+    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
     `target` holds 0 and 1, or bools, and has the same shape. Pass ``where`` to leave out missing
     entries, and `weight` to weight the neurons.
 

@@ -311,9 +311,9 @@ class SparsityEnforcer(Loss):
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events, as for a call. Several arrays require a `scale`.
+            Events, as in a call of the loss. Several arrays require a `scale`.
         where, lengths : array or sequence, optional
-            The mask, as for a call.
+            The mask, as in a call of the loss.
 
         Returns
         -------
@@ -355,9 +355,9 @@ class SparsityEnforcer(Loss):
         Parameters
         ----------
         input : array
-            Events, as for a call.
+            Events, as in a call of the loss.
         where, lengths : array or sequence, optional
-            The mask, as for a call.
+            The mask, as in a call of the loss.
 
         Returns
         -------

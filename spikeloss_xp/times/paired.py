@@ -107,8 +107,8 @@ class SpikeTime(PairedLoss):
 
     Notes
     -----
-    `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
-    ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
+    `input` is a float or integer array of spike times, with shape ``[batch, class]`` or
+    ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding. `target`
     has the same form, but may have a different number of spikes. A call also takes a mask `where`
     of shape ``[batch]``, and weights of shape ``[class]``. Two coinciding spikes do not affect each
     other's gradient, which jumps when one spike moves past the other. The gradient vanishes for
