@@ -108,11 +108,13 @@ class SpikeTime(PairedLoss):
     Notes
     -----
     `input` is a float or integer array of spike times, with shape ``[batch, class]`` or
-    ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding. `target`
-    has the same form, but may have a different number of spikes. A call also takes a mask `where`
-    of shape ``[batch]``, and weights of shape ``[class]``. Two coinciding spikes do not affect each
-    other's gradient, which jumps when one spike moves past the other. The gradient vanishes for
-    spikes that are many time constants away from all other spikes, and it cannot create new spikes.
+    ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding.
+    `target` has the same form, but may have a different number of spikes. A call also takes a mask
+    `where` of shape ``[batch]``, and weights of shape ``[class]``.
+
+    Two coinciding spikes do not affect each other's gradient, which jumps when one spike moves past
+    the other. The gradient vanishes for spikes that are many time constants away from all other
+    spikes, and it cannot create new spikes.
 
     References
     ----------
