@@ -98,7 +98,7 @@ class BackendInfo:
 
 
 def available() -> dict[str, BackendInfo]:
-    """Return, for each library with an adapter, its version and devices, or why it is unusable.
+    """Return the version and devices of each library with an adapter, or why it cannot be used.
 
     This function imports each of these libraries that is installed. Libraries without an adapter
     can be used too, but are not listed, because this function does not know their names.

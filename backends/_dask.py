@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spikeloss_xp.losses.parts import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
-CLASSES, PLACE = -1, -2  # Dask's indices for axes that the input lacks
+CLASSES, PLACE = -1, -2  # Dask index labels for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -199,7 +199,7 @@ class Blocks:
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument, split into the same blocks as the input, and the indices of its axes.
+        """Split an argument into the same blocks as the input, and return it with its Dask indices.
 
         Each block includes the steps in which it overlaps with its neighbours.
         """
@@ -225,7 +225,7 @@ class Blocks:
 
 
 class Chunk(NamedTuple):
-    """Samples and steps of a block that fit in the cache and are evaluated together.
+    """A chunk of a block: samples and steps that fit in the cache and are evaluated together.
 
     Attributes
     ----------

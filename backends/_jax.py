@@ -148,7 +148,7 @@ class JAXAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         # By default, a GPU would round the factors to TF32.
         options: dict[str, Any] = {}
-        if _is_sharded(a) and _is_sharded(b):  # explicit mesh axes need this
+        if _is_sharded(a) and _is_sharded(b):  # required for explicit mesh axes
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 

@@ -107,7 +107,8 @@ class TorchAdapter(TorchFilters):
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
-        # Differentiating `unbind` creates one array; indexing would create one for each entry.
+        # Differentiating `unbind` creates one array. Differentiating an indexing operation for each
+        # entry would create one array per entry.
         return torch.unbind(x, axis)
 
     def sum(self, axis: int, x: Array) -> Array:

@@ -195,7 +195,8 @@ def _constant_matrices(
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
 
-    def plain(values: np.ndarray) -> torch.Tensor:  # a new tensor in a transform may be wrapped
+    def plain(values: np.ndarray) -> torch.Tensor:
+        # A tensor that is created inside a transform may be wrapped.
         made = _torch_state.unwrapped(torch.from_numpy(values))
         return made if made.device == device else _torch_state.unwrapped(made.to(device))
 

@@ -245,8 +245,8 @@ class ArrayAPIAdapter:
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss. Calling a loss object calls this method.
 
-        If only the gradient with respect to `input` is needed, an adapter with automatic
-        differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
+        If only the gradient with respect to `input` is needed, the adapter of a library with
+        automatic differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
         """
         return loss.value(input, **options)
 

@@ -185,7 +185,7 @@ class EditTable(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The spikes that a step matches, and how the anti-diagonal changes.
+    """A step to the next anti-diagonal: which spikes it matches, and how the length changes.
 
     Attributes
     ----------

@@ -34,8 +34,8 @@ class ClassScores(NamedTuple):
     prepared : Prepared
         The spikes.
     values : array
-        The scores, with the axes batch, class and time in the order of the spikes. The time axis
-        has length 1 unless `per_step` is True.
+        The scores, whose batch, class and time axes are in the same order as those of the spikes.
+        The time axis has length 1 unless `per_step` is True.
     mask : array or None
         True for each class that has an unmasked entry. The class axis of the mask may have length
         1. None if nothing is masked.

@@ -301,7 +301,7 @@ def read_groups(
 
 
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
-    """Return the reading for the mean of the neurons, given the reading for their sum.
+    """Convert a reading of the sum over neurons to a reading of the mean over neurons.
 
     Counts are divided only once, because rounding twice could move a rate across a threshold.
     """
@@ -356,10 +356,10 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
 
 # First spikes --------------------------------------------------------------------------------
 
-# For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function. For a
-# binary train, it is 1 before the first spike and 0 from the first spike on. The latency is the sum
-# of the survival function over the unmasked steps. The latency is linear in each individual spike,
-# so its derivative is the effect of adding or removing that spike.
+# For spike values between 0 and 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function.
+# For a binary train, it is 1 before the first spike and 0 from the first spike on. The latency is
+# the sum of the survival function over the unmasked steps. The latency is linear in each individual
+# spike, so its derivative is the effect of adding or removing that spike.
 
 
 def latency(trains: Trains) -> ReadResult:

@@ -165,7 +165,7 @@ def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
 
 
 def target_trains(prepared: Prepared, target: Any, kind: str = TRAINS) -> TargetTrains:
-    """Return target trains with the axes and dtype of the values, and masked entries set to 0.
+    """Return target trains with the axes and dtype of the values. Masked entries are set to 0.
 
     Their numbers are checked if `kind` is a key of `RULES`.
     """

@@ -1,4 +1,4 @@
-"""The input of a loss and its mask, converted to the dtype and axes used for computation."""
+"""The input and mask of a loss, converted to the dtype and axes used for computation."""
 
 import math
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ def diagnose(
         stands for a weight without a gradient. Arrays with two or more axes are treated as
         weights. All arrays are checked for NaN and infinity.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call of the loss. The lengths also mask the padding of the hidden
+        The other arguments of a call to the loss. The lengths also mask the padding of the hidden
         layers that have as many steps as `spikes`.
 
     Returns

@@ -141,7 +141,7 @@ def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
 def _vectors(
     trains: BinnedTrains, time_constant: float, cosine: float, steps: list[slice]
 ) -> Iterator[Array]:
-    """Yield the vectors of the trains, ``[train, entries]``, one part for each slice of steps.
+    """Yield the vectors of the trains in parts ``[train, entries]``, one for each slice of steps.
 
     The last part is the tail.
     """
@@ -159,7 +159,7 @@ def _vectors(
 
 
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
-    """Return one row per train, with the weighted traces of the units and of their sum.
+    """Return one row per train: the weighted traces of its units and of the pooled train.
 
     Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum of
     the inner products of their units, plus `cosine` times the inner product of the pooled trains.
@@ -186,7 +186,7 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 
 def row_slices(adapter: Adapter, rows: int, columns: int) -> list[slice]:
-    """Return slices that split the rows of pairs. Several slices are filled in place."""
+    """Return slices that split the rows of the matrix of pairs, or one slice for all rows."""
     if adapter.accumulate != "in place":
         return [slice(None)]
     return slices(rows, _tuning.PAIRS_CHUNK // columns)

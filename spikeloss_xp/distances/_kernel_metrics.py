@@ -74,8 +74,8 @@ def _distances(squared: Any, products: Products) -> Comparison:
     xp = products.adapter.xp
     norms = products.x[:, None] + products.y[None, :]
     square = norms - 2 * products.pairs
-    # A square below the rounding errors of the norms is set to 0. Otherwise, its root would be far
-    # from 0.
+    # A square below the rounding errors of the norms is set to 0. Otherwise, the square root would
+    # be far from 0.
     equal = square <= norms * (ROUNDINGS_OF_EQUAL * float(xp.finfo(norms.dtype).eps))
     del norms
     if squared:

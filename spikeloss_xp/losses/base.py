@@ -252,7 +252,7 @@ class Loss(Parts, ABC):
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
         """Yield the findings about the options of the loss, each as a code and a description.
 
-        The batch is a `diagnosis` batch or, for `SparsityEnforcer`, the largest event.
+        `batch` is a `diagnosis` batch, except for `SparsityEnforcer`, which gets the largest event.
         """
         return ()
 
@@ -298,7 +298,7 @@ class Loss(Parts, ABC):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        """Return the readings of `values`, possibly a chunk of the input, and their pullback."""
+        """Return the readings of `values` (all or a chunk of the input) and their pullback."""
 
     @abstractmethod
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
@@ -350,7 +350,7 @@ class Loss(Parts, ABC):
     def _sum(
         self, prepared: Prepared, labels: Labels, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
-        """Return the sum of the terms, their weight, and the pullback of the sum to the input.
+        """Return the sum and weight of the terms, and the pullback of the sum to the input.
 
         The weight is None unless `with_weight` is True. The terms are evaluated in chunks if that
         is faster.
@@ -377,7 +377,7 @@ class Loss(Parts, ABC):
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
-        """Return the terms of a batch or of a chunk, their mask and weight, and their pullback.
+        """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
         The terms are multiplied by their weights. Masked terms, which include all terms in the
         context of a segment, are 0. The mask and the weight broadcast to the terms. A mask of None
@@ -428,7 +428,7 @@ class Loss(Parts, ABC):
             )
 
     def _check_mask(self, mask: Array, reading: Reading) -> None:
-        """Raise an error if the mask of a subclass does not broadcast to its readings."""
+        """Raise an error if the mask from a subclass does not broadcast to the readings."""
         given, shape = tuple(mask.shape), tuple(reading.u.shape)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):

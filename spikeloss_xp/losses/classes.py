@@ -60,7 +60,7 @@ class ReadsClasses(Loss, Predictor):
     def __post_init__(self) -> None:
         """Check the options that all class losses share."""
         super().__post_init__()
-        if "readout" in vars(self):  # it is a field, not a class attribute
+        if "readout" in vars(self):  # `readout` is a field here
             _checks.check_fields(self, readout=self._check_readout)
         if self.moving_window is None or self.readout in WINDOWED or self._own_readout:
             return
@@ -133,8 +133,8 @@ class ReadsClasses(Loss, Predictor):
         window = None if over_all_time else self.moving_window
         if pixels is None:
             return self._read_trains(trains, window)
-        # Unless the readout combines several neurons, apply it before rearranging the axes, because
-        # its output is smaller than its input.
+        # Unless the readout combines several neurons, apply the readout before rearranging the
+        # axes, because the readings are smaller than the spikes.
         adapter = prepared.adapter
         several = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
         if several or self._own_readout:

@@ -13,7 +13,7 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 
 class Others(Labels):
-    """The events and entries of the rest of the batch, stored in `numbers` and used in rates."""
+    """Labels that hold the events and entries of the rest of the batch in `numbers`."""
 
     __slots__ = ()
 

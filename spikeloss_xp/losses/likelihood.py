@@ -36,7 +36,7 @@ Given = ArrayLike | None  # the type of an optional array
 
 @dataclass(frozen=True)
 class Likelihood(TrainLoss):
-    """Base class for negative log-likelihoods of recorded spikes, and for their scores.
+    """Base class for negative log-likelihoods of recorded spikes, with scores computed from them.
 
     All scores compare the loss of the input with the loss of a null model, which predicts a
     constant mean count for each neuron.
@@ -44,7 +44,7 @@ class Likelihood(TrainLoss):
 
     smallest_rank: ClassVar[int] = 3
     reads_rates: ClassVar[bool] = True
-    largest_mean: ClassVar[float] = math.inf  # that a null model may predict
+    largest_mean: ClassVar[float] = math.inf  # the largest mean of a null model
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
@@ -52,7 +52,7 @@ class Likelihood(TrainLoss):
 
     @abstractmethod
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        """Return the mean count that a model with the input `u` predicts."""
+        """Return the mean count predicted by a model with input `u`."""
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield findings about the unit of the rates, and about neurons without spikes.
@@ -86,7 +86,7 @@ class Likelihood(TrainLoss):
         """Return whether the input holds logarithms of rates or odds."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target, with invalid numbers set to NaN if it cannot be read cheaply."""
+        """Return the target. If it cannot be read cheaply, its invalid numbers are set to NaN."""
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
@@ -109,9 +109,9 @@ class Likelihood(TrainLoss):
         Parameters
         ----------
         input : array
-            The input, as in a call of the loss.
+            The input, as in a call to the loss.
         target : array or sequence
-            The target, as in a call of the loss.
+            The target, as in a call to the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
             training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
@@ -121,7 +121,7 @@ class Likelihood(TrainLoss):
             number of spikes, or the score of each neuron. The single score is not the mean of the
             scores of the neurons.
         where, lengths : array or sequence, optional
-            The mask, as in a call of the loss.
+            The mask, as in a call to the loss.
 
         Returns
         -------
@@ -169,16 +169,16 @@ class Likelihood(TrainLoss):
         Parameters
         ----------
         input : array
-            The input, as in a call of the loss.
+            The input, as in a call to the loss.
         target : array or sequence
-            The target, as in a call of the loss.
+            The target, as in a call to the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, as for `bits_per_spike`.
         per : {"all", "neuron"}, default "all"
             Whether to return one score, computed from sums over all neurons, or the score of each
             neuron.
         where, lengths : array or sequence, optional
-            The mask, as in a call of the loss.
+            The mask, as in a call to the loss.
 
         Returns
         -------
@@ -223,16 +223,16 @@ class Likelihood(TrainLoss):
         Parameters
         ----------
         input : array
-            The input, as in a call of the loss.
+            The input, as in a call to the loss.
         target : array or sequence
-            The target, as in a call of the loss.
+            The target, as in a call to the loss.
         null : array or sequence of float
             The mean count of each neuron per time step, of shape ``[neuron]``. It is required,
             because each part of the data must be compared with the same null model.
         per : {"all", "neuron"}, default "all"
             Whether to return sums over all neurons, or separate sums for each neuron.
         where, lengths : array or sequence, optional
-            The mask, as in a call of the loss.
+            The mask, as in a call to the loss.
 
         Returns
         -------
@@ -333,7 +333,7 @@ class PoissonNLL(Likelihood):
     `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
     entries, and `weight` to weight the neurons.
 
-    A count of 0 with a rate of 0 has the term 0. A spike where the rate is 0 makes the loss
+    If the count and the rate are both 0, the term is 0. A spike where the rate is 0 makes the loss
     infinite.
 
     Examples
@@ -496,6 +496,6 @@ def _means(prepared: Prepared, counts: Array) -> Array:
 
 
 def _quotient(gain: Array, divisor: Array, spikes: Array) -> Array:
-    """Return ``gain / divisor``, which is NaN without spikes or if the divisor is 0."""
+    """Return ``gain / divisor``, or NaN if there are no spikes or the divisor is 0."""
     xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0)
     return xp.where(known, gain / xp.where(known, divisor, 1.0), math.nan)

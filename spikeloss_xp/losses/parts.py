@@ -230,7 +230,7 @@ class Split(NamedTuple):
 
 
 def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None:
-    """Return how a call of a loss may be split, or None if it must be evaluated as a whole."""
+    """Return how a call to a loss may be split, or None if it must be evaluated as a whole."""
     target, where, weight = (arguments[name] for name in ("target", "where", "weight"))
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)

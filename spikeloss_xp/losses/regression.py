@@ -12,7 +12,7 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class SquaredError(ClassLoss):
-    r"""Squared error between readings of spikes or potentials and target numbers.
+    r"""Squared error between target numbers and values read from spikes or potentials.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
@@ -75,7 +75,7 @@ class SquaredError(ClassLoss):
 
 @dataclass(frozen=True)
 class AbsoluteError(SquaredError):
-    r"""Absolute error between readings of spikes or potentials and target numbers.
+    r"""Absolute error between target numbers and values read from spikes or potentials.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|

@@ -90,8 +90,8 @@ class SparsityEnforcer(Loss):
     numerics : {"stable", "lava"}, default "stable"
         The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"``, it is 1, as for
         a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 for the excess over `max_rate`,
-        so that silent steps have no gradient. For the shortfall from `min_rate`, or with a
-        `scale`, it is 1 even with ``"lava"``.
+        so that silent steps have no gradient. For the shortfall below `min_rate`, it is 1 even with
+        ``"lava"``. If `scale` is given, it is always 1.
     time_axis : int, default -1
         The time axis of each array. With ``per="array"`` and no mask, it has no effect.
 
@@ -188,7 +188,7 @@ class SparsityEnforcer(Loss):
         others: tuple[ArrayLike, ArrayLike] | None = None,
         **unknown: Never,
     ) -> ArrayT:
-        """Return the term of one array, or the sum of the terms of several arrays.
+        """Return the term for one array, or the sum of the terms of several arrays.
 
         Parameters
         ----------
@@ -243,7 +243,7 @@ class SparsityEnforcer(Loss):
         return self(input, **options)
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
-        """Return the term of one array, using operations that the library can differentiate."""
+        """Return the term for one array, using operations that the library can differentiate."""
         if self.scale is not None:
             found: ArrayT = self._value_of_scaled(input, **options)
             return found
@@ -252,7 +252,7 @@ class SparsityEnforcer(Loss):
     def value_and_pullback(  # type: ignore[override]
         self, input: ArrayT, **options: Any
     ) -> tuple[ArrayT, Pullback]:
-        """Return the term of one array and its pullback to `input`, computed in closed form."""
+        """Return the term for one array and its pullback to `input`, computed in closed form."""
         return self._of_layers(input, with_pullback=True, **options)
 
     def _of_layers(
@@ -264,7 +264,7 @@ class SparsityEnforcer(Loss):
         lengths: Any = None,
         others: Any = None,
     ) -> tuple[ArrayT, Pullback]:
-        """Return the term of one array, or the sum of the terms of the layers in it."""
+        """Return the term for one array, or the sum of the terms of the layers in it."""
         if with_pullback:
             self._check_no_scale()
         if others is not None and self.layer_axis is not None:
@@ -311,9 +311,9 @@ class SparsityEnforcer(Loss):
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events, as in a call of the loss. Several arrays require a `scale`.
+            Events, as in a call to the loss. Several arrays require a `scale`.
         where, lengths : array or sequence, optional
-            The mask, as in a call of the loss.
+            The mask, as in a call to the loss.
 
         Returns
         -------
@@ -347,7 +347,7 @@ class SparsityEnforcer(Loss):
     def events_and_entries(
         self, input: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of ``|x|``, and the number of unmasked entries that it includes.
+        """Return the sum of ``|x|``, and the number of unmasked entries in the sum.
 
         Both results can be summed over any split of the batch, and their quotient is the mean event
         rate. Pass the totals for the rest of the batch to a call as `others`.
@@ -355,9 +355,9 @@ class SparsityEnforcer(Loss):
         Parameters
         ----------
         input : array
-            Events, as in a call of the loss.
+            Events, as in a call to the loss.
         where, lengths : array or sequence, optional
-            The mask, as in a call of the loss.
+            The mask, as in a call to the loss.
 
         Returns
         -------
@@ -392,7 +392,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # Without a mask, or with a mask that all neurons share, the number is the same for each.
+        # If there is no mask, or all neurons share one, each neuron has the same number of entries.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _check_no_scale(self) -> None:

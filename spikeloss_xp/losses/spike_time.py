@@ -152,7 +152,7 @@ class SpikeTime(ReadsTrains):
         return trains.reading(adapter.causal_filter(difference, kernel, axis)), adjoint
 
     def _taps_for(self, trains: Trains) -> Array:
-        """Return the kernel as an array that matches the trains, cut off at their duration."""
+        """Return the taps as an array with the dtype and device of the trains."""
         kernel: Any = self.kernel
         adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
         if isinstance(kernel, tuple):

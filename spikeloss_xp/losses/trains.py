@@ -19,7 +19,7 @@ class ReadsTrains(Loss):
 
     @property
     def kind_of_target(self) -> str:
-        """What the target holds: spike trains or, if its numbers should be checked, counts."""
+        """The kind of target, which determines the numbers that a target may hold."""
         return TRAINS
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:

@@ -119,12 +119,12 @@ class _Blocks(NamedTuple):
     def _sum_of_products(
         self, near: list[tuple[Array, int]], split: Array, matrices: BlockMatrices
     ) -> Array:
-        """Move all blocks by their delays, multiply them by their weights and return the sum.
+        """Shift each block by its delay, multiply it by its weights, and return the sum.
 
         `near` contains the near blocks with their delays. The far blocks are the blocks of `split`,
-        moved by each nonzero delay. Compared with "join", "separate" took 0.8 to 1.1 times as long
-        where a compiler joins arrays element by element. "in place" took 0.8 to 1 times as long as
-        "join".
+        shifted by each nonzero delay. Compared with "join", "separate" took 0.8 to 1.1 times as
+        long where a compiler joins arrays element by element. "in place" took 0.8 to 1 times as
+        long as "join".
         """
         terms = list(near)
         for delay in matrices.delays[1:]:
@@ -150,9 +150,9 @@ class _Blocks(NamedTuple):
         return self.matmul(blocks, matrix) if self.axis == -1 else self.matmul(matrix.T, blocks)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Move blocks `delay` positions later, and fill the gap with zeros.
+        """Shift blocks `delay` positions later, and fill the gap with zeros.
 
-        If `reverse` is True, the blocks are moved earlier instead.
+        If `reverse` is True, the blocks are shifted earlier instead.
         """
         if delay == 0:
             return x
@@ -164,9 +164,9 @@ class _Blocks(NamedTuple):
         return self.xp.concat([zeros, x[_index(axis, 0, blocks - delay)]], axis=axis)
 
     def _add_later(self, total: Array, x: Array, delay: int) -> None:
-        """Move blocks by a delay and add them to `total` in place.
+        """Shift blocks by a delay and add them to `total` in place.
 
-        Blocks that are moved past the end are dropped.
+        Blocks that are shifted past the end are dropped.
         """
         axis, blocks = self.axis - 1, x.shape[self.axis - 1]
         delay = _smaller(delay, blocks)

@@ -55,7 +55,7 @@ def in_chunks(
     length: int,
     empty_like: Callable[[Array], Array],
 ) -> tuple[list[Any], Array | None]:
-    """Call a function on each chunk in turn, and collect its two results.
+    """Call a function on each chunk in turn, and collect the two results of each call.
 
     Return a list of the first results, and an array in which the second results are joined. The
     second result of a call has the shape of the chunk of the first array, or is None.

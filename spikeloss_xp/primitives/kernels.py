@@ -72,9 +72,9 @@ def block_matrices(
     If `steps` is None, the matrices can be used for any duration. The structure of the block filter
     depends on the duration and the kernel:
 
-    - Up to 64 steps are filtered by a single matrix. A single matrix is also the fastest filter for
-      longer durations: for 100 steps of 10 neurons, it took 0.6 times as long as blocks. However,
-      the rounding errors in sums of 128 products reached 6e-7, relative to the largest sum.
+    - Up to 64 steps are filtered by a single matrix. A single matrix is also faster than blocks for
+      100 steps of 10 neurons, where it took 0.6 times as long. However, the rounding errors in sums
+      of 128 products reached 6e-7, relative to the largest sum.
     - If the kernel is no longer than two blocks of the smallest length, an output block depends
       only on the input block at the same position and on the previous input block. This limit
       follows from the smallest block length and was not measured. Carried sums whose kernel is this
@@ -171,7 +171,7 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices that sum a block, carry the sums to later blocks, and apply them there.
+    """Return the matrices that sum a block, carry the sums to later blocks, and expand them there.
 
     The sums are carried to `reach` later blocks.
     """
