@@ -22,7 +22,7 @@ SOME, MOST = 0.5, 0.9
 
 
 class Batch:
-    """The results of one call of a loss.
+    """The results of one call to a loss.
 
     Attributes
     ----------
