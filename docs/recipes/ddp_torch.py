@@ -65,4 +65,5 @@ def main(rank, processes):
 if __name__ == "__main__":
     dist.init_process_group("gloo")  # "nccl" on GPUs
     main(dist.get_rank(), dist.get_world_size())
+    dist.barrier()  # no process ends while another one still communicates
     dist.destroy_process_group()
