@@ -21,7 +21,7 @@ class MLXAdapter(ArrayAPIAdapter):
     def __init__(self, xp: Namespace) -> None:
         created = ("arange", "asarray", "astype", "full", "zeros")
         names = vars(mx) | {name: _without_options(getattr(mx, name)) for name in created}
-        names |= {"bool": mx.bool_, "logaddexp": _logaddexp, "where": _where}
+        names |= {"bool": mx.bool_, "logaddexp": _logaddexp, "minimum": _minimum, "where": _where}
         del names["float64"]  # see `check_dense`
         super().__init__(SimpleNamespace(**names))
 
@@ -66,6 +66,17 @@ class MLXAdapter(ArrayAPIAdapter):
 def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
     """Return a function that accepts and ignores the standard's `device` and `copy` options."""
     return lambda *args, device=None, copy=None, **options: function(*args, **options)
+
+
+def _minimum(x: Array, y: Array) -> Array:
+    """Return the smaller of two numbers; if they are equal, they share the gradient.
+
+    The gradient of MLX's own `minimum` belongs to the second of two equal numbers.
+    """
+    smaller = mx.minimum(x, y)
+    if not mx.issubdtype(smaller.dtype, mx.floating):
+        return smaller
+    return mx.where(x == y, x / 2 + y / 2, smaller)
 
 
 def _logaddexp(x: Array, y: Array) -> Array:

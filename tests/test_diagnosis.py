@@ -246,6 +246,8 @@ def test_html_has_the_table_with_bars_and_escapes_names():
     assert "&lt;b&gt;" in html
     widths = re.findall(r"width:(\d+)px", html)
     assert len(widths) == 4  # two rates and two gradients
+    no_gradient = sx.diagnose(LOSS, FRESH, LABEL, gradients={"c": None})._repr_html_()
+    assert re.findall(r"width:(\d+)px", no_gradient)[1:] in ([], ["0"])
     assert (int(widths[1]), int(widths[3])) == (42, 80)  # on a log scale of four decades
     assert "<pre>loss" in html
     assert "problem: busy-hidden" in html
@@ -416,10 +418,10 @@ def test_hidden_pixels_are_neurons():
 
 
 def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
-    """Only every other sample is looked at to decide whether the layer is binary."""
-    spikes = (np.random.default_rng(0).random((len(LABEL), 60, STEPS)) < 0.05).astype(float)
+    """Only every third sample is looked at to decide whether the layer is binary."""
+    spikes = (np.random.default_rng(0).random((len(LABEL), 120, STEPS)) < 0.05).astype(float)
     spikes[1] *= 0.3
-    assert spikes.size > 1 << 14
+    assert spikes.size > 3 * (1 << 14)
     (layer, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[spikes]).layers
     assert layer.rate == pytest.approx((spikes != 0).mean())
 
