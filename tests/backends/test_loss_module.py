@@ -52,6 +52,7 @@ def test_weight_is_a_buffer_and_the_loss_has_no_parameters():
     assert LossModule(sx.SpikeMax(), weight=given.double()).weight.dtype == torch.float64
     assert module.to("meta").weight.device.type == "meta"
     assert LossModule(sx.SpikeMax()).state_dict() == {}
+    assert "class weights" not in repr(LossModule(sx.SpikeMax()))
 
 
 def test_weight_and_loss_are_restored_from_a_checkpoint():
