@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 import tomllib
 import warnings
@@ -424,6 +425,13 @@ def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
     assert spikes.size > 3 * (1 << 14)
     (layer, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[spikes]).layers
     assert layer.rate == pytest.approx((spikes != 0).mean())
+
+
+def test_bounds_on_rates_are_not_compared_with_equal_scores():
+    loss = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
+    report = sx.diagnose(loss, 0 * FRESH, LABEL)
+    assert report.numbers["loss"] > 4 * math.log(4)
+    assert "certain-and-wrong" not in codes(report)
 
 
 def test_silent_network_is_no_inverted_mask():
