@@ -119,6 +119,7 @@ OPTION_MISTAKES = [
     *wrong_values(rate, ValueError, REDUCTIONS, reduction=["average", None]),
     *wrong_values(sx.SpikeMoid, ValueError, REDUCTIONS, reduction=["average", None]),
     *wrong_values(squared, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(latency, ValueError, REDUCTIONS, reduction=["average", None]),
     *wrong_values(rate, ValueError, READOUTS, readout=["first"]),
     *wrong_values(rate, ValueError, "CrossEntropy", readout=ENTROPY_READOUTS),
     *wrong_values(sx.SpikeMoid, ValueError, "CrossEntropy", readout=ENTROPY_READOUTS),
