@@ -25,11 +25,8 @@ from urllib.parse import unquote, urlsplit
 
 SECONDS = 45
 CONTRAST = 4.5  # the least between a text and its background, by the W3C's guidelines (WCAG, AA)
-WITHOUT_DESCRIPTION = (
-    "genindex.html",
-    "search.html",
-    "py-modindex.html",
-)  # lists of links
+# pages that are only lists of links
+WITHOUT_DESCRIPTION = ("genindex.html", "search.html", "py-modindex.html")
 PAGES = (  # one of each kind
     *(
         "index",
@@ -187,9 +184,8 @@ def pale(site):
     tokens = (site / "_static" / "pygments.css").read_text(encoding="utf-8")
     for mode in ("light", "dark"):
         selector = rf'html\[data-theme="?{mode}"?\]'
-        surface = re.search(selector + r"\{[^}]*--pst-color-surface:(#\w+)", theme)[
-            1
-        ]
+        pattern = selector + r"\{[^}]*--pst-color-surface:(#\w+)"
+        surface = re.search(pattern, theme)[1]
         rules = re.findall(selector + r" \.highlight (\S+) \{([^}]*)\}", tokens)
         colours = [
             (token, colour[1], background[1] if background else surface)

@@ -59,14 +59,8 @@ autodoc_typehints = "none"  # numpydoc's sections have them
 autosummary_generate = True
 numpydoc_show_class_members = False  # the template lists them
 toc_object_entries_show_parents = "hide"  # whole names are too long for the sidebar
-numpydoc_validation_checks = {
-    "all",
-    "ES01",
-    "EX01",
-    "PR01",
-    "RT01",
-    "SA01",
-}  # but these
+# all except these
+numpydoc_validation_checks = {"all", "ES01", "EX01", "PR01", "RT01", "SA01"}
 numpydoc_xref_param_type = True
 numpydoc_xref_aliases = {
     "array": ":doc:`array </contract>`",  # of any library
@@ -162,13 +156,9 @@ html_theme_options = {
 }
 html_sidebars = {page: [] for page in ("index", "quickstart")}
 
-copybutton_exclude = (
-    ".linenos, .gp, .go"  # copies neither prompts nor printed output
-)
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor printed output
 
-html_math_renderer = (
-    "mathml"  # which browsers draw themselves: nothing is fetched from elsewhere
-)
+html_math_renderer = "mathml"  # browsers draw it themselves, so nothing is fetched
 
 LINKS = {  # of files that are read where they are, to the pages that the site makes of them
     r"\]\(((?:\.\./)*)gallery/README\.md\)": r"](\1auto_gallery/index.rst)",
@@ -300,7 +290,7 @@ FORMULA = re.compile(
 
 
 def formula_once(app, what, name, kind, options, lines):
-    """Leave out the formula of a loss, and what its symbols are, below those of its page."""
+    """Remove the formula and its symbols from a docstring whose page already shows them."""
     page = app.env.docname
     if what == "class" and page.startswith("losses/") and page != "losses/times":
         lines[:] = FORMULA.sub("", "\n".join(lines), count=1).split("\n")
@@ -375,10 +365,8 @@ def formula(node, *, as_block):
         raise ExtensionError(f"{error}: {node.astext()}") from None
     root = ET.fromstring(mathml.replace("&ApplyFunction;", APPLY))
     for node in list(root.iter()):
-        if (
-            local(node) in ("munderover", "msubsup") and node[2].text in HATS
-        ):  # an index of it
-            name, index, hat = node
+        if local(node) in ("munderover", "msubsup") and node[2].text in HATS:
+            name, index, hat = node  # a symbol with a hat and an index
             node.tag, node[:] = "msub", [ET.Element("mover", accent="true"), index]
             node[0][:] = [name, hat]
         if local(node) in ROWS:
@@ -514,9 +502,8 @@ class LinkPublicNames(SphinxPostTransform):
         "sum_weight_and_pullback",
         "events_and_entries",
     )
-    ADAPTER_PAGE = (
-        "contributing/adding-a-backend"  # where methods have names of functions
-    )
+    # Methods on this page have the names of functions.
+    ADAPTER_PAGE = "contributing/adding-a-backend"
 
     def run(self, **options):
         """Replace the code by links."""
@@ -600,9 +587,8 @@ def setup(app):
     app.connect("source-read", pictures_first)
     app.connect("source-read", group_gallery)
     app.connect("autodoc-process-signature", signature_of_class)
-    app.connect(
-        "autodoc-process-docstring", formula_once, priority=100
-    )  # before numpydoc
+    # before numpydoc
+    app.connect("autodoc-process-docstring", formula_once, priority=100)
     app.connect("doctree-read", narrow_code)
     app.connect("doctree-read", number_citations)
     app.connect("env-check-consistency", every_public_name)

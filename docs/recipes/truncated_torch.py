@@ -12,7 +12,7 @@ import spikeloss_xp as sx
 
 
 class Spike(torch.autograd.Function):
-    """A step function whose surrogate derivative is that of a fast sigmoid."""
+    """A step function with the derivative of a fast sigmoid as its surrogate."""
 
     @staticmethod
     def forward(ctx, v):

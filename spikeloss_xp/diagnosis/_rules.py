@@ -10,7 +10,7 @@ from spikeloss_xp.diagnosis._report import Observations, silent_layer
 BUSY = 0.4  # the fraction of steps in which a neuron fires
 ALWAYS_ON = 0.5  # the fraction of neurons that fire at every step
 STUCK = 0.9  # the fraction of neurons that are silent or fire at every step
-STUCK_ON = 0.1  # the fraction of these neurons that fire at every step
+STUCK_ON = 0.1  # the fraction of neurons that fire at every step
 # A vanishing gradient: the size of the first gradient relative to the largest, and the mean factor
 # per layer. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6

@@ -67,7 +67,7 @@ CALL_NAMES = {
 def unknown_argument(loss: "Loss", accepted: Iterable[str], unknown: Iterable[str]) -> TypeError:
     """Return the error for arguments that a loss does not accept, with the names to use instead."""
     kind = type(loss).__name__
-    message = f"a call of {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
+    message = f"a call to {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
     for name in unknown:
         if name in vars(loss):
             message += f": {name} is an option of the constructor, {kind}(..., {name}=...)"

@@ -494,7 +494,7 @@ class SparsityEnforcer(Loss):
         """Return the sum of the terms of the scaled events, and the number of these terms."""
         inputs = arrays_of_one_library(input)
         arrays = [layer for x in inputs for layer in self._slices(x, plain=False) or [x]]
-        factors = self.scale if isinstance(self.scale, tuple) else ()
+        factors = self.scale or ()
         if len(arrays) != len(factors):
             raise ValueError(
                 f"scale must have one factor for each array, {len(arrays)} in total; got "

@@ -105,8 +105,9 @@ def test_first_update_of_an_nnx_module_is_that_of_adam():
         moved = np.asarray(network.matrix[...]) - before
     value, gradient = one_process(batch)
     np.testing.assert_allclose(losses, [value], rtol=RTOL)
-    # Adam adds 1e-8 to the size of the gradient, of which the smallest here is above 1e-4.
-    np.testing.assert_allclose(moved, -0.01 * np.sign(gradient), rtol=1e-3)
+    # Adam adds 1e-8 to the size of each gradient, and the smallest size is above 0.1.
+    assert np.abs(gradient).min() > 0.1
+    np.testing.assert_allclose(moved, -0.01 * np.sign(gradient), rtol=1e-7)
 
 
 # Lightning, in two processes, with hyper-parameters and checkpoints
