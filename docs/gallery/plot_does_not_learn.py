@@ -112,7 +112,7 @@ class Network(torch.nn.Module):
                 layer.weight.mul_(scale)
 
     def forward(self, spikes):
-        """Return the output spikes, and a list of the spikes of each hidden layer."""
+        """Return the output spikes and a list of the hidden layers' spikes."""
         of_layers = []
         for layer in self.layers:
             potential, fired = 0, []
