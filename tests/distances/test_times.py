@@ -131,6 +131,7 @@ def test_silent_trains_only(backend):
     distance, factor, inserted = run(backend, every, np.zeros((2, 0)), np.ones((1, 1)))
     assert not distance.any()
     assert not factor.any()
+    assert not victor_purpura(np.zeros((3, 0)), cost=1).any()
     np.testing.assert_array_equal(inserted, [[1], [1]])
 
 

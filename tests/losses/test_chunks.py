@@ -60,9 +60,12 @@ def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number)
 def test_pullback_of_chunks_may_be_called_once(monkeypatch):
     monkeypatch.setattr(_tuning, "CHUNK", 12)
     spikes = np.random.default_rng(0).uniform(size=(5, 4, 6))
-    value, pullback = sx.SpikeTime(reduction="mean").value_and_pullback(spikes, 0 * spikes)
+    loss = sx.SpikeTime(reduction="sum")
+    value, pullback = loss.value_and_pullback(spikes, 0 * spikes)
     gradient = pullback(np.ones_like(value))
     first = gradient.copy()
+    _, doubled = loss.value_and_pullback(spikes, 0 * spikes)
+    np.testing.assert_array_equal(doubled(2 * np.ones_like(value)), 2 * first)
     with pytest.raises(RuntimeError, match="may be called only once"):
         pullback(np.ones_like(value))
     np.testing.assert_array_equal(gradient, first)

@@ -189,6 +189,8 @@ def test_mistakes_with_pixels_raise():
         ValueError, match=r"pixels would have shape \[batch, \*pixels\], \(3, 2, 5\)"
     ):
         loss(spikes, np.zeros((3, 5, 2), int))
+    with pytest.raises(ValueError, match=r"\[batch, \*pixels\], \(3, 2\)"):
+        loss(spikes[..., 0], np.zeros((3, 5), int))
     with pytest.raises(TypeError, match="Rate does not take labels for pixels"):
         sx.Rate(time_axis=0).predict(spikes, per_pixel=True)
     with pytest.raises(ValueError, match=r"got \(3, 2\)"):

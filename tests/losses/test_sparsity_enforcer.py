@@ -150,6 +150,13 @@ def test_term_with_others_is_that_of_the_whole(backend, per, masks, limits):
     np.testing.assert_allclose(together, gradient, rtol=0, atol=atol)
 
 
+@not_jax  # it has no float64 by default
+def test_others_in_another_precision_keep_the_precision_of_the_input(backend):
+    loss, x = sx.SparsityEnforcer(0.1, per="neuron"), backend.asarray(LAYER, "float32")
+    events = backend.asarray(np.full(2, 5.0), "float64")
+    assert loss(x, others=(events, events)).dtype == loss(x).dtype
+
+
 # Rates of samples, and scaled events ---------------------------------------------------------
 
 

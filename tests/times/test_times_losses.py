@@ -226,6 +226,7 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
         (lambda: ROSSUM(TIMES, [0]), ValueError, r"shape \(1, 2\), .* padded with NaN"),
         (lambda: ROSSUM(TIMES, TIMES[..., :0]), ValueError, r"got \(1, 2, 0\)"),
         (lambda: VICTOR(TIMES, TIMES > 0), TypeError, "target must hold spike times; got bool"),
+        (lambda: ROSSUM(TIMES, 1j * TIMES), TypeError, "target must be .*; got complex"),
         (lambda: VICTOR(TIMES, TIMES, weight=[1.0]), ValueError, r"weight must have shape \(2,\)"),
         (lambda: ROSSUM(TIMES.astype("f"), TIMES * 1e300), ValueError, "overflows in float32"),
     ],
