@@ -176,6 +176,8 @@ def test_graph_and_gradient_of_a_tensor_stay_as_they_are(dtype):
         (FRESH, 0 * LABEL + 2, {}, "all 24 labels are 2"),
         (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)},
          "lengths are at most 2, but there are 20 steps"),
+        (FRESH, LABEL, {"weight": [0, 0, 0, 0]}, "the gradient of the loss is 0 at labels"),
+        (FRESH, 0 * LABEL - 100, {}, "the gradient of the loss is 0 everywhere"),
         (FRESH, LABEL % 2, {}, "the largest label is 1, but there are 4 classes"),
         (FRESH, LABEL % 2 * 2, {}, "no sample has label [1, 3]"),
     ],
@@ -350,7 +352,8 @@ def test_finding_about_gradients_says_what_was_seen(sizes, seen, names):
 
 
 def test_gradient_at_a_threshold_is_no_finding():
-    healthy = [(3.4e-5, 1e-3), (1e-3 / 200, 1e-4, 3e-4, 1e-3), (1e-6, 1.1e-6), (1.0, 1e-3)]
+    healthy = [(1e-3 / 29, 1e-3), (1e-3 / 35, 3e-4, 1e-3), (1e-3 / 200, 1e-4, 3e-4, 1e-3)]
+    healthy += [(1e-6, 1.1e-6), (1.0, 1e-3)]
     for sizes in (*healthy, (1e-3, 0.0), (299.0, 299.0)):
         report = sx.diagnose(LOSS, FRESH, LABEL, gradients=diagnoses.gradients(*sizes))
         assert codes(report) == [], sizes
@@ -446,7 +449,7 @@ def test_one_step_is_no_finding():
     counts = FRESH.sum(axis=-1, keepdims=True) + 1
     loss = sx.CrossEntropy(time_axis=-1)
     assert codes(sx.diagnose(loss, counts, LABEL)) == []
-    assert "not-spikes" not in codes(sx.diagnose(loss, counts / STEPS, LABEL))
+    assert "not-spikes" not in codes(sx.diagnose(loss, POTENTIALS[..., :1], LABEL))
 
 
 def test_inverted_mask_is_found_in_bool_spikes(backend):
@@ -623,6 +626,36 @@ def test_numbers_are_those_by_hand():
         ("hidden.0", 1 / 4, 0, 0, 1 / 2, 2, True),
         ("output", pytest.approx(5 / 14), 0, 0, 0, 2, True),
     )  # fmt: skip
+
+
+def test_numbers_of_classes_with_several_neurons():
+    loss = sx.CrossEntropy(time_axis=-1, num_classes=2, readout="latency", temperature=2)
+    report = sx.diagnose(loss, FRESH, LABEL // 2)
+    size = np.abs(sx.value_and_grad(loss)(FRESH, LABEL // 2)[1]).reshape(24, 2, -1)
+    got = report.numbers["largest gradient of each class"]
+    np.testing.assert_allclose(got, size.max(axis=(0, 2)), rtol=1e-6)
+    first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST  # class 1 never fires
+    loss = sx.times.CrossEntropy(silent_time=20.0, num_classes=2)
+    report = sx.diagnose(loss, first, LABEL // 2)
+    assert report.numbers["classes that never fire"] == 1
+
+
+def test_samples_of_each_class_are_those_that_count():
+    report = sx.diagnose(LOSS, FRESH, LABEL, where=np.arange(24) < 21)
+    assert report.numbers["samples of each class"] == [6, 5, 5, 5]
+    hot = (LABEL[:, None] == np.arange(4))[..., None]
+    at_step = np.where(np.arange(STEPS) < 10, hot, np.roll(hot, 1, axis=1)).astype("float32")
+    loss = sx.CrossEntropy(time_axis=-1, moving_window=5)
+    report = sx.diagnose(loss, FRESH, at_step)
+    assert report.numbers["samples of each class"] == [12, 12, 12, 12]
+
+
+def test_ties_in_half_of_the_samples_are_not_one_answer():
+    answers = np.where(np.arange(4)[:, None] == 1, FRESH + 1, 0)
+    spikes = np.where(np.arange(24)[:, None, None] < 12, FRESH[:, :1], answers)
+    found = codes(sx.diagnose(LOSS, spikes, LABEL))
+    assert "ties" in found
+    assert "one-answer" not in found
 
 
 def test_neurons_with_target_trains_are_classes():

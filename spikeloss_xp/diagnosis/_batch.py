@@ -53,8 +53,8 @@ class Batch:
         self.source = self.layout if prepared.pixels is None else prepared.pixels.source
         total, weight, pullback = loss._sum(prepared, labels, True, True)
         divisor = divisor_of(self.adapter, weight)
-        self.divisor = float(divisor if isinstance(divisor, int) else self._on_host(divisor))
         self.value = float(self._on_host(total / divisor))
+        self.divisor = float(divisor)
         gradient = pullback(self.adapter.scalar(total, 1.0) / divisor)
         self.size = self._by_class(self._largest(gradient)).max(axis=-1)
         self.entries = self._entries()
@@ -86,7 +86,7 @@ class Batch:
         matrix = self._on_host(found.confusion(labels))
         right = np.trace(matrix, axis1=-2, axis2=-1).sum()
         self.confusion = matrix.tolist()
-        self.accuracy = float(right / matrix.sum()) if matrix.any() else math.nan
+        self.accuracy = float(right / matrix.sum())  # NaN if no label counts
         if loss.targets[0] != MULTI_HOT:
             scores = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
             largest = scores.max(axis=1, keepdims=True)
@@ -136,7 +136,6 @@ class Batch:
         if labels.indices is not None:
             index = np.moveaxis(self._on_host(labels.indices), time, -1)[:, 0]
             hot = np.zeros((self.layout.batch, classes), dtype=bool)
-            index = np.broadcast_to(index, (len(hot), index.shape[-1]))
             known = (index >= 0) & (index < classes)
             if labels.ignored is not None:
                 known = known & ~np.moveaxis(self._on_host(labels.ignored), time, -1)[:, 0]

@@ -34,6 +34,7 @@ def softmax(x: Any) -> Any:
 
 
 LABEL = np.arange(BATCH) % CLASSES
+NINE_OF_TEN_RIGHT = np.where(np.arange(20) < 18, LABEL[:20], (LABEL[:20] + 1) % CLASSES)
 HOT = (LABEL[:, None] == np.arange(CLASSES))[..., None]
 TRAINED = drawn(np.where(HOT, 0.5, 0.03))
 TRAINED[np.arange(BATCH), LABEL, 4] = 1
@@ -58,9 +59,12 @@ IMAGES = drawn(0.2, (3, CLASSES, 2, 5, STEPS))
 WIDE = drawn(0.1, (BATCH, 50, STEPS))
 NEURON = np.arange(50)[:, None]  # 26 are silent, 20 fire at every step, and 4 at some steps
 STUCK = np.where(NEURON < 26, 0, np.where(NEURON < 46, 1, WIDE)).astype("float32")
+HARDLY_STUCK = np.where(NEURON < 40, 0, np.where(NEURON < 45, 1, WIDE)).astype("float32")
 LOG_RATES = random.normal(np.log(0.2), 0.5, size=FRESH.shape)
 COUNTS = random.poisson(np.exp(LOG_RATES)).astype(float)
 MISSING = drawn(0.2) > 0
+TINY_RATE = np.exp(LOG_RATES).astype("float32")
+TINY_RATE[0, 0, 0] = 1e-40  # its loss is finite, and the gradient is not
 WITH_NAN = np.where(drawn(0.05) > 0, np.nan, TRAINED)
 ONLY_LABEL = np.where(HOT[..., 0], 3.0, np.nan)
 FRESH_FIRST, FRESH_BETWEEN = np.moveaxis(FRESH, -1, 0), np.moveaxis(FRESH, -1, 1)
@@ -228,6 +232,7 @@ FAULTY = {
         case(sx.SpikeMax(time_axis=-1), np.where(WITH_NAN > 0, np.inf, 0), LABEL),
         case(entropy(), FRESH, LABEL, hidden=[WIDE, WITH_NAN]),
         case(sx.SpikeTime(5, time_axis=-1), FRESH, FRESH * np.nan),
+        case(sx.PoissonNLL(time_axis=-1, log_rates=False), TINY_RATE, np.ones_like(COUNTS)),
         case(
             sx.SpikeMax(numerics="lava", time_axis=-1),
             np.where(np.arange(4)[:, None] < 2, 0, FRESH),
@@ -290,6 +295,7 @@ FAULTY = {
         case(entropy(), FRESH, 0 * PROBABILITIES + [0.7, 0.1, 0.1, 0.1]),
         case(entropy(), FRESH, (np.arange(24) < 9)[:, None] * [0.7, 0.1, 0.1, 0.1]),
         case(sx.SpikeRate(0.5, 0.02, time_axis=-1), FRESH, 0 * LABEL + 3),
+        case(entropy(), FRESH[:8], 0 * LABEL[:8] + 2),
     ],
     "silent-hidden": [
         case(entropy(), FRESH, LABEL, hidden={"first": WIDE, "next": 0 * WIDE}),
@@ -313,6 +319,7 @@ FAULTY = {
     "stuck-hidden": [
         case(entropy(), FRESH, LABEL, hidden=[WIDE, STUCK]),
         case(entropy(), FRESH, LABEL, hidden=STUCK, gradients=gradients(1e-3, 1e-3)),
+        case(entropy(), FRESH, LABEL, hidden=HARDLY_STUCK),
     ],
     "busy-hidden": [case(entropy(), FRESH, LABEL, hidden=[WIDE, drawn(0.45, WIDE.shape)])],
     "no-gradient": [
@@ -323,7 +330,8 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, 0.0, 0.0)),
     ],
     "vanishing-gradient": [
-        case(entropy(), FRESH, LABEL, gradients=gradients(3.2e-5, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-3 / 30.5, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-3 / 37, 3e-4, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(2.7e-5, 3e-4, 1e-3, 1e-5)),
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-20, 0.9e-6)),
     ],
@@ -337,6 +345,7 @@ FAULTY = {
     "certain-and-wrong": [
         case(entropy(), TRAINED, (LABEL + 1) % 4),
         case(entropy(readout="max"), 30 * POTENTIALS, (LABEL + 1) % 4),
+        case(entropy(temperature=1.5), TRAINED, (LABEL + 1) % 4),  # 4.4 times the loss at chance
     ],
     "one-answer": [
         case(
@@ -363,6 +372,7 @@ FAULTY = {
         case(entropy(), FRESH, 0 * LABEL - 100),
         case(sx.SpikeLatency(tolerance=20.0, time_axis=-1), TRAINED, (LABEL + 1) % 4),
         case(entropy(), FRESH, LABEL, weight=[0, 0, 0, 0]),
+        case(entropy(), FRESH[:20], np.maximum(0, np.arange(20) - 17), weight=[0, 1, 1, 1]),
         case(entropy(), FRESH, LABEL, where=np.arange(24) < 0),
         case(times.VictorPurpura(cost=1000.0), SEVERAL, SEVERAL + 100),
         case(sx.SpikeMoid(alpha=0.001, theta=0.5, numerics="lava", time_axis=-1), FRESH, MULTI_HOT),
@@ -375,8 +385,12 @@ FAULTY = {
     "labels-too-low": [
         case(entropy(), FRESH, LABEL // 2),
         case(entropy(), FRESH_BETWEEN, LABEL),
+        case(entropy(), FRESH[:8], LABEL[:8] % 2),
     ],
-    "absent-class": [case(entropy(), FRESH, LABEL % 2 * 3)],
+    "absent-class": [
+        case(entropy(), FRESH, LABEL % 2 * 3),
+        case(entropy(), FRESH[:16], LABEL[:16] % 2 * 3),
+    ],
     "silent-target": [
         case(sx.PoissonNLL(time_axis=-1), LOG_RATES, np.arange(CLASSES)[:, None] % 2 * COUNTS),
         case(sx.BernoulliNLL(time_axis=-1), LOG_RATES, np.arange(CLASSES)[:, None] % 2 * FRESH),
@@ -397,6 +411,13 @@ NO_FINDING = [
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
     case(entropy(), EXACT[:, :1], 0 * LABEL),
+    case(entropy(), FRESH[:7], 0 * LABEL[:7] + 2),
+    case(entropy(), FRESH[:15], LABEL[:15] % 2 * 3),
+    case(entropy(), FRESH[:7], LABEL[:7] % 2),
+    case(sx.SpikeMoid(theta=0.2, time_axis=-1), REPEATED, MULTI_HOT),
+    case(entropy(), EXACT * (np.arange(20) < 2), LABEL),  # the logits differ by 1
+    case(entropy(), 100 * EXACT, LABEL),  # they differ by 1000
+    case(sx.SpikeLatency(tolerance=20.0, time_axis=-1), EXACT[:20, :, :19], NINE_OF_TEN_RIGHT),
 ]
 
 
