@@ -60,6 +60,15 @@ def test_healthy_batch_has_no_problem(case):
     assert_no_problem(report_of(case))
 
 
+def test_accuracy_is_that_of_the_loss():
+    for case in diagnoses.HEALTHY:
+        numbers = report_of(case).numbers
+        if "accuracy" in numbers:
+            loss, *arguments = case.arguments
+            masks = {key: x for key, x in case.options.items() if key in ("where", "lengths")}
+            assert numbers["accuracy"] == loss.accuracy(*arguments, **masks), str(case)
+
+
 @pytest.mark.slow(but=50)
 @pytest.mark.parametrize("seed", range(1000))
 def test_random_healthy_call_has_no_problem(seed):
@@ -357,6 +366,9 @@ def test_gradient_at_a_threshold_is_no_finding():
     for sizes in (*healthy, (1e-3, 0.0), (299.0, 299.0)):
         report = sx.diagnose(LOSS, FRESH, LABEL, gradients=diagnoses.gradients(*sizes))
         assert codes(report) == [], sizes
+    for sizes in ((1e-6, 1e-6), (1e-3 / 30, 1e-3), (300.0, 300.0)):
+        exact = [np.full((2, 2), size) for size in sizes]
+        assert codes(sx.diagnose(LOSS, FRESH, LABEL, gradients=exact)) == [], sizes
     loss = sx.CrossEntropy(time_axis=-1, reduction="sum")
     report = sx.diagnose(loss, FRESH, LABEL, gradients=diagnoses.gradients(299.0 * 24, 299.0 * 24))
     assert codes(report) == []
@@ -425,11 +437,12 @@ def test_hidden_pixels_are_neurons():
 
 def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
     """Only every third sample is looked at to decide whether the layer is binary."""
-    spikes = (np.random.default_rng(0).random((len(LABEL), 120, STEPS)) < 0.05).astype(float)
-    spikes[1] *= 0.3
+    binary = (np.random.default_rng(0).random((len(LABEL), 120, STEPS)) < 0.05).astype(float)
+    spikes = np.where(np.arange(len(LABEL))[:, None, None] == 1, 0.3 * binary, binary)
     assert spikes.size > 3 * (1 << 14)
-    (layer, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[spikes]).layers
-    assert layer.rate == pytest.approx((spikes != 0).mean())
+    (*layers, _) = sx.diagnose(LOSS, FRESH, LABEL, hidden=[spikes, 2 * binary]).layers
+    for layer in layers:
+        assert layer.rate == pytest.approx(binary.mean())
 
 
 def test_bounds_on_rates_are_not_compared_with_equal_scores():

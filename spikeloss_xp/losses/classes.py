@@ -49,7 +49,7 @@ class ReadsClasses(Loss, Predictor):
     """The hyper-parameters that may be sequences with one number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
     """The type that turns scores into predictions."""
-    _own_readout: ClassVar[bool] = False
+    _own_readout: ClassVar[bool]
     """Whether a subclass overrides `read`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -250,6 +250,7 @@ FAULTY = {
     "not-spikes": [
         case(entropy(), POTENTIALS, LABEL),
         case(entropy(), np.round(POTENTIALS, 1), LABEL),
+        case(entropy(), POTENTIALS[..., :2], LABEL),
         case(sx.CrossEntropy(time_axis=0), softmax(POTENTIALS_FIRST), LABEL),
         case(entropy(), np.log(softmax(POTENTIALS)), LABEL),
         case(sx.SpikeRate(0.5, 0.02, time_axis=-1), POTENTIALS, LABEL),
@@ -392,6 +393,7 @@ FAULTY = {
         case(entropy(), FRESH[:16], LABEL[:16] % 2 * 3),
     ],
     "silent-target": [
+        case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), 0 * COUNTS),
         case(sx.PoissonNLL(time_axis=-1), LOG_RATES, np.arange(CLASSES)[:, None] % 2 * COUNTS),
         case(sx.BernoulliNLL(time_axis=-1), LOG_RATES, np.arange(CLASSES)[:, None] % 2 * FRESH),
     ],

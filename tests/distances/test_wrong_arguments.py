@@ -51,6 +51,7 @@ factor = partial(coincidence_factor, precision=1, duration=1)
         (lambda t, x: rossum(x[:, :4], x), ValueError, "y must.*(3, 5).*(3, 4)"),
         (lambda t, x: rossum(x[:, :0]), ValueError, "x has no.*(3, 0)"),
         (lambda t, x: rossum(x, time_axis=2), ValueError, "time_axis=2.*(3, 5)"),
+        (lambda t, x: rossum(x, time_axis=1.0), TypeError, "time_axis must be an integer"),
         (lambda t, x: rossum(x, "y"), TypeError, "y must hold numbers.*str"),
         (lambda t, x: rossum(x, where=[1, 1, 1]), TypeError, "where.*bool"),
         (lambda t, x: rossum(x, lengths=[6, 1, 1]), ValueError, "lengths.*6"),
