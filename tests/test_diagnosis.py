@@ -21,6 +21,7 @@ from _support.diagnoses import (
     LENGTHS,
     POTENTIALS,
     STEPS,
+    TRAINED,
     WIDE,
 )
 
@@ -182,6 +183,8 @@ def test_graph_and_gradient_of_a_tensor_stay_as_they_are(dtype):
     [
         (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {},
          "100% of the values are fractional or negative (values range from -1 to 1)"),
+        (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {"where": LABEL < 3},
+         "100% of the values are fractional or negative (values range from -1 to 0.917)"),
         (FRESH, 0 * LABEL + 2, {}, "all 24 labels are 2"),
         (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)},
          "lengths are at most 2, but there are 20 steps"),
@@ -411,6 +414,16 @@ def test_masks_of_a_penalty_mask_its_layers():
         report = sx.diagnose(sx.SparsityEnforcer(0.5), [spikes], **options)
         assert (report.layers[0].rate, report.layers[0].finite) == (0.25, True)
         assert codes(report) == []
+
+
+def test_layers_along_an_axis_are_layers_of_their_own():
+    loss = sx.SparsityEnforcer(0.3, layer_axis=0)
+    stack = np.stack([FRESH, 0 * FRESH])
+    for options in ({"lengths": LENGTHS}, {"where": LABEL < 3}):
+        report = sx.diagnose(loss, stack, **options)
+        expected = sx.diagnose(sx.SparsityEnforcer(0.3), [FRESH, 0 * FRESH], **options)
+        assert report.layers == expected.layers
+        assert [(x.code, x.names) for x in report.findings] == [("silent-hidden", ("input.1",))]
 
 
 def test_hidden_layer_with_other_samples_raises():
@@ -654,8 +667,9 @@ def test_numbers_of_classes_with_several_neurons():
 
 
 def test_samples_of_each_class_are_those_that_count():
-    report = sx.diagnose(LOSS, FRESH, LABEL, where=np.arange(24) < 21)
-    assert report.numbers["samples of each class"] == [6, 5, 5, 5]
+    lengths = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # 0, 1 and 2 steps
+    report = sx.diagnose(LOSS, FRESH, LABEL, lengths=lengths)
+    assert report.numbers["samples of each class"] == [6, 5, 6, 6]
     hot = (LABEL[:, None] == np.arange(4))[..., None]
     at_step = np.where(np.arange(STEPS) < 10, hot, np.roll(hot, 1, axis=1)).astype("float32")
     loss = sx.CrossEntropy(time_axis=-1, moving_window=5)
@@ -674,3 +688,30 @@ def test_ties_in_half_of_the_samples_are_not_one_answer():
 def test_neurons_with_target_trains_are_classes():
     report = sx.diagnose(sx.SpikeTime(), FRESH, FRESH)
     assert report.numbers["classes, neurons of a class"] == (4, 1)
+    assert "accuracy" not in report.numbers
+
+
+def test_soft_labels_have_no_accuracy():
+    loss = sx.SpikeMoid(theta=0.2, time_axis=-1)
+    report = sx.diagnose(loss, TRAINED, np.where(diagnoses.MULTI_HOT, 0.5, 0.0))
+    assert "accuracy" not in report.numbers
+
+
+def test_labels_without_a_gradient_are_counted():
+    report = sx.diagnose(LOSS, FRESH, LABEL, weight=[0, 1, 1, 1])
+    assert report.numbers["fraction of labels without a gradient"] == 0.25
+
+
+def test_labels_of_pixels_may_have_time_first():
+    images, labels = diagnoses.IMAGES, diagnoses.LABEL_OF_PIXELS
+    last = sx.diagnose(LOSS, images, labels)
+    first = sx.diagnose(sx.CrossEntropy(time_axis=0), np.moveaxis(images, -1, 0), labels)
+    assert first == last
+
+
+def test_infinite_loss_says_whether_the_input_is_finite():
+    observed = "the loss is inf", "the loss is nan, and entries of the input are NaN or infinite"
+    loss = sx.PoissonNLL(time_axis=-1)
+    cases = (sx.diagnose(loss, 1000 + diagnoses.LOG_RATES, diagnoses.COUNTS),)
+    cases += (sx.diagnose(LOSS, diagnoses.WITH_NAN, LABEL),)
+    assert tuple(report.findings[0].seen for report in cases) == observed

@@ -197,9 +197,9 @@ class Batch:
         if not learned and (fraction >= MOST or not self.size.any()):
             where = "at labels" if fraction else "everywhere"
             yield "zero-gradient", f"the gradient of the loss is 0 {where}"
-        answers = np.sum(self.confusion, axis=0) if self.ties < SOME else np.zeros(1)
+        answers = np.sum(self.confusion, axis=0)
         several = answers.ndim == 1 < len(answers) and answers.sum() >= ENOUGH
-        if several and np.count_nonzero(answers) == 1:
+        if several and self.ties < SOME and np.count_nonzero(answers) == 1:
             yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
         if self.fires.any() and self.ties >= SOME:
             yield "ties", f"several classes share the best score in {self.ties:.0%} of the samples"

@@ -111,7 +111,7 @@ def diagnose(
         observed += _rules.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
     findings = [finding_of(each, loss, all_learn=all_learn) for each in observed]
-    names = [*inputs, *trains, "output"]
+    names = [*(layer.name for layer in layers), *trains, "output"]
     findings.sort(key=lambda each: _place(each, names))
     return Report(numbers, layers, sizes, tuple(findings))
 
@@ -176,13 +176,15 @@ def _inspect_penalty(
     loss: Any, spikes: Any, arguments: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]], float]:
     """Return the same as `_inspect_batch` for `SparsityEnforcer`."""
-    inputs = dict(leaves(spikes, "input"))
     try:
         value = float(host_values(loss(spikes, **arguments), "input"))
     except ValueError as error:
         return {"loss": None}, (), [_refusal(loss, spikes, arguments, error)], 1.0
-    masks = {} if loss.layer_axis is not None else arguments
-    layers, observed = _inspect_layers(loss, inputs, None, **masks)
+    inputs: dict[str, Any] = {}
+    for name, x in leaves(spikes, "input"):
+        slices = loss._slices(x, plain=False)  # along `layer_axis`
+        inputs |= {name: x} if slices is None else dict(leaves(list(slices), name))
+    layers, observed = _inspect_layers(loss, inputs, None, **arguments)
     if not math.isfinite(value):
         observed.insert(0, ("not-finite", f"the loss is {value}"))
     largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]

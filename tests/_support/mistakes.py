@@ -761,6 +761,11 @@ VALUE_MISTAKES = [
         error=ValueError("target must be between 0 and 3", "got values from -1 to 4"),
     ),
     *each(
+        [rate(), sx.SpikeMax()],
+        call=lambda x, loss: loss(x.spikes, x.asarray([4, 0, -100])),  # -100 is left out
+        error=ValueError("target must be between 0 and 3", "got values from 0 to 4"),
+    ),
+    *each(
         [-1, 120],
         call=lambda x, label: sx.SpikeMax(2)(x.spikes, x.asarray([label, 0, 0])),
         error=lambda label: ValueError("target must be between 0 and 3", label),

@@ -187,9 +187,12 @@ def test_scaled_events_of_all_layers_are_compared_once(backend, lengths):
     first, second = np.abs(LAYER), np.ones((3, 4, 3))
 
     def evaluate(x, y, n):
-        return [f([x, y], lengths=n) for f in (loss, loss.sum_and_weight)]
+        where = np.arange(3) < np.asarray(lengths)[:, None]
+        sums = loss.sum_and_weight([x, y], lengths=n)
+        return loss([x, y], where=where), loss([x, y], lengths=n), sums
 
-    value, (total, number) = run(backend, evaluate, first, second, lengths)
+    masked, value, (total, number) = run(backend, evaluate, first, second, lengths)
+    assert masked == value
     operations = (2 * first[i, :, :n].sum() / n + 0.5 * 4 for i, n in enumerate(lengths) if n)
     excess = [0.5 * (each - 1) for each in operations]
     np.testing.assert_allclose(total, sum(excess), rtol=10 * backend.rtol)

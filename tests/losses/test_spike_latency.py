@@ -9,7 +9,7 @@ from spikeloss_xp import readouts
 
 def test_several_spikes_in_a_step_are_one(backend):
     """With no slope above 1, and at 1 that of the spikes below."""
-    spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 3.0, 0, 1.0]]])
+    spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 2.0, 0, 1.0]]])
     loss = sx.SpikeLatency(0.5, time_axis=-1, reduction="sum")
     value, gradient = run(backend, sx.value_and_grad(loss), spikes, [0, 0])
     assert value == 2 * 0.25
