@@ -660,16 +660,23 @@ def test_numbers_of_classes_with_several_neurons():
     size = np.abs(sx.value_and_grad(loss)(FRESH, LABEL // 2)[1]).reshape(24, 2, -1)
     got = report.numbers["largest gradient of each class"]
     np.testing.assert_allclose(got, size.max(axis=(0, 2)), rtol=1e-6)
-    first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST  # class 1 never fires
+    report = sx.diagnose(loss, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2)
+    assert report.numbers["classes that never fire"] == 1
+    first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST
     loss = sx.times.CrossEntropy(silent_time=20.0, num_classes=2)
     report = sx.diagnose(loss, first, LABEL // 2)
     assert report.numbers["classes that never fire"] == 1
+    assert report.numbers["input, as it is read"] == "[batch, class] = (24, 4)"
+    report = sx.diagnose(loss, first[..., None], LABEL // 2)
+    assert report.numbers["input, as it is read"] == "[batch, class, spike] = (24, 4, 1)"
 
 
 def test_samples_of_each_class_are_those_that_count():
     lengths = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # 0, 1 and 2 steps
     report = sx.diagnose(LOSS, FRESH, LABEL, lengths=lengths)
     assert report.numbers["samples of each class"] == [6, 5, 6, 6]
+    report = sx.diagnose(LOSS, FRESH, LABEL, where=np.arange(4)[None, :, None] != 1)
+    assert report.numbers["samples of each class"] == [6, 6, 6, 6]
     hot = (LABEL[:, None] == np.arange(4))[..., None]
     at_step = np.where(np.arange(STEPS) < 10, hot, np.roll(hot, 1, axis=1)).astype("float32")
     loss = sx.CrossEntropy(time_axis=-1, moving_window=5)
@@ -702,11 +709,11 @@ def test_labels_without_a_gradient_are_counted():
     assert report.numbers["fraction of labels without a gradient"] == 0.25
 
 
-def test_labels_of_pixels_may_have_time_first():
-    images, labels = diagnoses.IMAGES, diagnoses.LABEL_OF_PIXELS
-    last = sx.diagnose(LOSS, images, labels)
-    first = sx.diagnose(sx.CrossEntropy(time_axis=0), np.moveaxis(images, -1, 0), labels)
-    assert first == last
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_report_on_pixels_is_that_with_time_last(axis):
+    images, labels = np.moveaxis(diagnoses.IMAGES, -1, axis), diagnoses.LABEL_OF_PIXELS
+    report = sx.diagnose(sx.CrossEntropy(time_axis=axis), images, labels)
+    assert report == sx.diagnose(LOSS, diagnoses.IMAGES, labels)
 
 
 def test_infinite_loss_says_whether_the_input_is_finite():

@@ -42,6 +42,8 @@ NOISE = random.normal(size=(BATCH, CLASSES, STEPS)).cumsum(axis=-1) / 4
 POTENTIALS = NOISE + np.where(HOT, 0.5, 0)
 SEVERAL = np.where(drawn(0.7, (BATCH, CLASSES, 5)) > 0, random.uniform(0, 18, (24, 4, 5)), np.nan)
 FIRST = np.fmin.reduce(SEVERAL, axis=-1)
+HALF_MASKED = np.where(np.arange(BATCH)[:, None] < 12, 0, FIRST)
+HALF_MASKED[12, 0] = 0
 LABEL_OF_STEPS = np.repeat(LABEL[:, None], STEPS, axis=1)
 LATE_LABEL = np.where(np.arange(STEPS) < 10, -100, (LABEL[:, None] + 1) % CLASSES)
 LABEL_OF_PIXELS = random.integers(CLASSES, size=(3, 2, 5))
@@ -128,6 +130,7 @@ HEALTHY = [
     case(entropy(moving_window=1), POTENTIALS, LABEL),
     case(entropy(moving_window=5), FRESH, LABEL_OF_STEPS),
     case(entropy(moving_window=5), FRESH, np.where(np.arange(20) < 10, -100, LABEL_OF_STEPS)),
+    case(entropy(moving_window=1), TRAINED[..., :2], LABEL_OF_STEPS[:, :2]),
     case(entropy(rates=(0.5, 0.02)), FRESH, LABEL),
     case(entropy(rates=(0.5, 0.02)), TRAINED, LABEL),
     case(entropy(readout="sqrt_count", rates=(0.5, 0.02)), FRESH, LABEL),
@@ -242,6 +245,7 @@ FAULTY = {
     "times-out-of-range": [
         case(times.SpikeLatency(silent_time=20.0), np.where(np.isnan(SEVERAL), -1, SEVERAL), LABEL),
         case(times.CrossEntropy(silent_time=20.0), np.nan_to_num(SEVERAL), LABEL),
+        case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) < 2, 0, SEVERAL), LABEL),
         case(times.SpikeLatency(silent_time=20.0), np.where(np.arange(4) < 3, 0, FIRST), LABEL),
         case(times.CrossEntropy(silent_time=20.0), 1000 * FIRST + 20, LABEL),
         case(times.CrossEntropy(silent_time=0.5), LATE, LABEL),
@@ -347,6 +351,7 @@ FAULTY = {
         case(entropy(), TRAINED, (LABEL + 1) % 4),
         case(entropy(readout="max"), 30 * POTENTIALS, (LABEL + 1) % 4),
         case(entropy(temperature=1.5), TRAINED, (LABEL + 1) % 4),  # 4.4 times the loss at chance
+        case(entropy(num_classes=2), TRAINED, 1 - LABEL // 2),
     ],
     "one-answer": [
         case(
@@ -410,6 +415,7 @@ NO_FINDING = [
     case(entropy(num_classes=2), ONE_OF_EACH_GROUP, LABEL // 2),
     case(sx.SparsityEnforcer(2.0, numerics="lava"), [4 * WIDE, WIDE]),
     case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
+    case(times.SpikeLatency(silent_time=20.0), HALF_MASKED, LABEL, where=np.arange(24) >= 12),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
     case(entropy(), EXACT[:, :1], 0 * LABEL),
