@@ -130,6 +130,7 @@ WRONG = {
     "seconds as lengths": (LOSS, FRESH, LABEL, {"lengths": np.full(len(LABEL), 0.5)}),
     "shape of the weights": (LOSS, FRESH, LABEL, {"weight": [1.0]}),
     "axes of the spikes": (LOSS, FRESH[0], LABEL, {}),
+    "list of spikes": (LOSS, [FRESH], LABEL, {}),
     "neurons of a class": (sx.CrossEntropy(time_axis=-1, num_classes=3), FRESH, LABEL, {}),
     "times": (sx.times.SpikeLatency(silent_time=1.0), FRESH[..., None], LABEL, {}),
     "layers": (sx.SparsityEnforcer(0.1), [FRESH, FRESH[0]], None, {"lengths": [2] * len(FRESH)}),
@@ -185,6 +186,8 @@ def test_graph_and_gradient_of_a_tensor_stay_as_they_are(dtype):
          "100% of the values are fractional or negative (values range from -1 to 1)"),
         (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {"where": LABEL < 3},
          "100% of the values are fractional or negative (values range from -1 to 0.917)"),
+        (np.where(np.arange(STEPS) < 10, POTENTIALS, 0), LABEL, {},
+         "50% of the values are fractional or negative (values range from -1.64 to 2.09)"),
         (FRESH, 0 * LABEL + 2, {}, "all 24 labels are 2"),
         (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)},
          "lengths are at most 2, but there are 20 steps"),
@@ -328,10 +331,10 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
 
 
 def test_layers_are_in_order_from_input_to_output():
-    hidden = [WIDE, np.ones_like(WIDE), 0 * WIDE]
+    hidden = [WIDE, 0 * WIDE, np.ones_like(WIDE)]
     report = sx.diagnose(LOSS, 0 * FRESH, LABEL, hidden=hidden)
     assert [(x.code, x.names) for x in report.findings[:3]] == [
-        ("saturated", ("hidden.1",)), ("silent-hidden", ("hidden.2",)),
+        ("silent-hidden", ("hidden.1",)), ("saturated", ("hidden.2",)),
         ("silent-output", ("output",)),
     ]  # fmt: skip
 
@@ -416,6 +419,11 @@ def test_masks_of_a_penalty_mask_its_layers():
         assert codes(report) == []
 
 
+def test_penalty_of_rates_without_a_time_axis():
+    for rates in (np.asarray([0.0, 0.5, 0.0]), np.asarray([[0.0, 0.5, 0.0]])):
+        assert sx.diagnose(sx.SparsityEnforcer(0.3), rates).layers[0].rate == pytest.approx(1 / 3)
+
+
 def test_layers_along_an_axis_are_layers_of_their_own():
     loss = sx.SparsityEnforcer(0.3, layer_axis=0)
     stack = np.stack([FRESH, 0 * FRESH])
@@ -465,6 +473,18 @@ def test_bounds_on_rates_are_not_compared_with_equal_scores():
     assert "certain-and-wrong" not in codes(report)
 
 
+def test_loss_at_chance_is_no_finding_beside_a_problem():
+    loss = sx.CrossEntropy(time_axis=-1, temperature=1e3)
+    exploding = diagnoses.gradients(20.0, 301.0)
+    report = sx.diagnose(loss, FRESH, LABEL, hidden=WIDE, gradients=exploding)
+    assert codes(report) == ["exploding-gradient", "temperature"]
+
+
+def test_samples_without_a_spike_are_counted():
+    spikes = np.where(LABEL[:, None, None] < 1, EXACT, 0)
+    assert sx.diagnose(LOSS, spikes, LABEL).layers[0].silent_samples == 0.75
+
+
 def test_silent_network_is_no_inverted_mask():
     found = codes(sx.diagnose(LOSS, 0 * FRESH, LABEL, where=np.arange(STEPS) >= 10))
     assert "silent-output" in found
@@ -494,6 +514,7 @@ def test_one_unmasked_step_is_not_always_on():
         where = None if masked.shape[-1] == 1 else step
         report = sx.diagnose(LOSS, masked, np.arange(12) % 4, where=where)
         assert report.layers[0].always_on == 0
+    assert sx.diagnose(LOSS, spikes[..., :2], np.arange(12) % 4).layers[0].always_on == 1
 
 
 def test_infinities_that_the_loss_accepts_are_no_finding():
@@ -537,6 +558,8 @@ def test_spikes_without_a_graph_are_a_note_unless_gradients_are_passed():
     assert codes(sx.diagnose(LOSS, x, LABEL, gradients=[torch.ones(2, 2)])) == []
     with torch.no_grad():
         assert codes(sx.diagnose(LOSS, x, LABEL)) == []
+    layers = [x.clone().requires_grad_(), x]
+    assert codes(sx.diagnose(sx.SparsityEnforcer(0.3), layers)) == ["no-graph"]
 
 
 class Module:
@@ -569,8 +592,13 @@ def test_wrong_dtype_raises_as_a_call():
 
 
 def test_target_for_a_loss_without_one_raises():
-    with pytest.raises(TypeError, match="target"):
+    with pytest.raises(TypeError, match="SparsityEnforcer takes no target"):
         sx.diagnose(sx.SparsityEnforcer(0.1), FRESH, LABEL)
+
+
+def test_other_functions_are_not_inspected():
+    with pytest.raises(TypeError, match="loss must be a loss of this library"):
+        sx.diagnose(np.mean, FRESH, LABEL)
 
 
 def test_call_in_a_compiled_function_raises():

@@ -104,7 +104,7 @@ def diagnose(
         shape = None if penalty or loss.reads_times else tuple(spikes.shape)
         lengths = None if numbers["loss"] is None else arguments.get("lengths")  # or they are wrong
         more, of_layers = _inspect_layers(loss, trains, shape, lengths=lengths)
-    layers = (*layers, *more) if penalty else (*more, *layers)
+    layers = (*more, *layers)
     observed += [*of_call, *of_layers, *_rules.of_gradients(sizes, divisor)]
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
@@ -184,9 +184,9 @@ def _inspect_penalty(
     for name, x in leaves(spikes, "input"):
         slices = loss._slices(x, plain=False)  # along `layer_axis`
         inputs |= {name: x} if slices is None else dict(leaves(list(slices), name))
-    layers, observed = _inspect_layers(loss, inputs, None, **arguments)
-    if not math.isfinite(value):
-        observed.insert(0, ("not-finite", f"the loss is {value}"))
+    layers, of_layers = _inspect_layers(loss, inputs, None, **arguments)
+    observed = [] if math.isfinite(value) else [("not-finite", f"the loss is {value}")]
+    observed += of_layers
     largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]
     observed += loss.findings(max(float(host_values(x, "input")) for x in largest))
     return {"loss": value}, layers, observed, 1.0

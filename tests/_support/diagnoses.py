@@ -65,8 +65,8 @@ HARDLY_STUCK = np.where(NEURON < 40, 0, np.where(NEURON < 45, 1, WIDE)).astype("
 LOG_RATES = random.normal(np.log(0.2), 0.5, size=FRESH.shape)
 COUNTS = random.poisson(np.exp(LOG_RATES)).astype(float)
 MISSING = drawn(0.2) > 0
-TINY_RATE = np.exp(LOG_RATES).astype("float32")
-TINY_RATE[0, 0, 0] = 1e-40  # its loss is finite, and the gradient is not
+TINY_RATE = np.exp(LOG_RATES)
+TINY_RATE[0, 0, 0] = 1e-310  # its loss is finite, and the gradient is not
 WITH_NAN = np.where(drawn(0.05) > 0, np.nan, TRAINED)
 ONLY_LABEL = np.where(HOT[..., 0], 3.0, np.nan)
 FRESH_FIRST, FRESH_BETWEEN = np.moveaxis(FRESH, -1, 0), np.moveaxis(FRESH, -1, 1)
@@ -220,7 +220,7 @@ FAULTY = {
         case(entropy(), FRESH, LABEL + 1),
         case(sx.SpikeRate(0.5, 0.02, time_axis=-1), FRESH, LABEL - 1),
         case(entropy(readout="sqrt_count"), POTENTIALS, LABEL),
-        case(entropy(), FRESH, LABEL, lengths=LENGTHS + 20),
+        case(entropy(), FRESH, LABEL, lengths=LENGTHS + 20, hidden=WIDE),
         case(sx.SparsityEnforcer(0.05), [WIDE, FRESH], lengths=LENGTHS + 20),
         case(entropy(), FRESH, -PROBABILITIES),
         case(times.CrossEntropy(silent_time=20.0), TRAINED, LABEL),
@@ -235,6 +235,7 @@ FAULTY = {
         case(sx.SpikeMax(time_axis=-1), np.where(WITH_NAN > 0, np.inf, 0), LABEL),
         case(entropy(), FRESH, LABEL, hidden=[WIDE, WITH_NAN]),
         case(sx.SpikeTime(5, time_axis=-1), FRESH, FRESH * np.nan),
+        case(sx.SparsityEnforcer(0.05), 1e200 * WIDE.astype("float64")),
         case(sx.PoissonNLL(time_axis=-1, log_rates=False), TINY_RATE, np.ones_like(COUNTS)),
         case(
             sx.SpikeMax(numerics="lava", time_axis=-1),
@@ -343,6 +344,7 @@ FAULTY = {
     "exploding-gradient": [
         case(entropy(), FRESH, LABEL, gradients=gradients(20.0, 301.0)),
         case(entropy(reduction="sum"), FRESH, LABEL, gradients=gradients(20.0 * 24, 301.0 * 24)),
+        case(sx.SparsityEnforcer(0.05), WIDE, gradients=gradients(20.0, 301.0)),
     ],
     "at-chance": [
         case(entropy(temperature=1e3), FRESH, LABEL, hidden=WIDE, gradients=gradients(1e-3, 1e-3))
