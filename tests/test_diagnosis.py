@@ -272,6 +272,19 @@ def test_html_has_the_table_with_bars_and_escapes_names():
     assert html.count("<table") == html.count("</table>") == 1
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_squares_of_gradients_may_underflow_and_overflow(size):
+    gradient = np.asarray([[-3, 0], [0, -4]], dtype="float32") * np.float32(size)
+    (found,) = sx.diagnose(LOSS, FRESH, LABEL, gradients=[gradient]).gradients
+    assert found.rms == pytest.approx(2.5 * size)
+
+
+def test_gradients_without_entries_are_left_out():
+    gradients = {"a": np.ones((1, 3)), "b": np.ones((0, 3)), "c": np.ones((2, 2))}
+    report = sx.diagnose(LOSS, FRESH, LABEL, gradients=gradients)
+    assert [gradient.name for gradient in report.gradients] == ["a", "c"]
+
+
 def test_scalars_are_plain_floats_with_names_for_any_logger():
     hidden = {"conv 1": [WIDE, 0 * WIDE]}
     gradients = {"fc1.weight": np.full((2, 2), 3e-25), "fc1.bias": np.full(2, np.nan)}
@@ -420,8 +433,15 @@ def test_masks_of_a_penalty_mask_its_layers():
 
 
 def test_penalty_of_rates_without_a_time_axis():
-    for rates in (np.asarray([0.0, 0.5, 0.0]), np.asarray([[0.0, 0.5, 0.0]])):
-        assert sx.diagnose(sx.SparsityEnforcer(0.3), rates).layers[0].rate == pytest.approx(1 / 3)
+    rates = np.asarray([0.0, 0.5, 0.0])
+    for given, silent in ((rates, 0), (rates[None], 2 / 3)):
+        layer = sx.diagnose(sx.SparsityEnforcer(0.3), given).layers[0]
+        assert (layer.rate, layer.silent) == (pytest.approx(1 / 3), silent)
+
+
+def test_single_step_of_a_penalty_is_counted():
+    report = sx.diagnose(sx.SparsityEnforcer(0.3), np.ones((1, 2, 4)), lengths=[1])
+    assert report.layers[0].rate == 1
 
 
 def test_layers_along_an_axis_are_layers_of_their_own():
@@ -515,6 +535,14 @@ def test_one_unmasked_step_is_not_always_on():
         report = sx.diagnose(LOSS, masked, np.arange(12) % 4, where=where)
         assert report.layers[0].always_on == 0
     assert sx.diagnose(LOSS, spikes[..., :2], np.arange(12) % 4).layers[0].always_on == 1
+    lengths = np.where(np.arange(12) < 6, 1, 5)
+    assert sx.diagnose(LOSS, spikes, np.arange(12) % 4, lengths=lengths).layers[0].always_on == 1
+
+
+@pytest.mark.parametrize(("steps", "always_on"), [(7, 0), (8, 1)])
+def test_neuron_is_always_on_from_eight_steps_on(steps, always_on):
+    report = sx.diagnose(LOSS, np.ones((1, 4, steps)), [0])
+    assert report.layers[0].always_on == always_on
 
 
 def test_infinities_that_the_loss_accepts_are_no_finding():
@@ -639,9 +667,10 @@ def test_rates_in_hertz_warn_once_and_are_a_finding():
 
 
 def test_large_layers_are_reduced_in_chunks(monkeypatch):
-    whole = sx.diagnose(LOSS, FRESH, LABEL, hidden=WIDE, lengths=LENGTHS)
+    hidden = [WIDE, WIDE > 0, 0.5 * WIDE]  # bools are converted, and graded spikes are counted
+    whole = sx.diagnose(LOSS, FRESH, LABEL, hidden=hidden, lengths=LENGTHS)
     monkeypatch.setattr("spikeloss_xp.diagnosis._layers.CHUNK", 1 << 10)
-    assert sx.diagnose(LOSS, FRESH, LABEL, hidden=WIDE, lengths=LENGTHS) == whole
+    assert sx.diagnose(LOSS, FRESH, LABEL, hidden=hidden, lengths=LENGTHS) == whole
 
 
 def test_string_without_a_finding_says_so():

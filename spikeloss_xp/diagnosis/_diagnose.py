@@ -208,8 +208,9 @@ def _inspect_layers(
     observed: list[tuple[str, ...]] = []
     for name, x in trains.items():
         if loss.reads_times:
-            if not np.isfinite(host_values(x, name)).any():
-                observed.append(silent_layer(name, len(x)))
+            times = host_values(x, name)
+            if not np.isfinite(times).any():
+                observed.append(silent_layer(name, len(times)))
             continue
         adapter, x = eager(x, name)
         padding = lengths if shape is None else _lengths_of(name, x, shape, loss.time_axis, lengths)

@@ -171,7 +171,7 @@ def hidden_layer(
     An array with two axes has a single time step, and is not masked.
     """
     if x.ndim < 3:
-        samples_and_neurons = (*x.shape, 1, 1)[:2]
+        samples_and_neurons = (*x.shape, 1)[:2]
         x, time_axis = adapter.xp.reshape(x, (*samples_and_neurons, 1)), -1
         where = lengths = None
     layout, entries = Layout.of(tuple(x.shape), time_axis, name), None
