@@ -238,13 +238,20 @@ def test_string_gives_the_remedy_of_several_layers_once():
 
 
 def test_table_of_ten_layers_fits_80_columns():
-    names = [f"encoder.blocks.{i}.attention.projection" for i in range(10)]
+    names = [*(f"encoder.blocks.{i}.attention.projection" for i in range(9)), "twelve_chars"]
     gradients = {f"{name}.weight": np.full((2, 2), 1e-30) for name in [*names, "head"]}
     hidden = dict.fromkeys(names, WIDE)
     report = sx.diagnose(LOSS, FRESH, LABEL, hidden=hidden, gradients=gradients)
     lines = str(report).splitlines()[:12]
     assert max(map(len, lines)) <= 80
     assert lines[3].split()[1] == "...ntion.projection"
+    assert lines[10].split()[1] == "hidden.twelve_chars"
+
+
+def test_numbers_of_classes_are_shown_with_three_digits():
+    lines = str(sx.diagnose(sx.SpikeTime(), FRESH, FRESH / 3)).splitlines()
+    (line,) = [line for line in lines if line.startswith("largest gradient of each class")]
+    assert re.fullmatch(r"[a-z ]+  \[(\d\.\d{5}, ){3}\d\.\d{5}\]", line), line
 
 
 def test_weights_without_a_layer_have_their_own_rows():
@@ -264,8 +271,11 @@ def test_html_has_the_table_with_bars_and_escapes_names():
     assert "&lt;b&gt;" in html
     widths = re.findall(r"width:(\d+)px", html)
     assert len(widths) == 4  # two rates and two gradients
+    assert re.findall(r"<td>([^<]+)<div", html) == ["0.551", "1.0e-05", "0.21", "1.0e-03"]
     no_gradient = sx.diagnose(LOSS, FRESH, LABEL, gradients={"c": None})._repr_html_()
-    assert re.findall(r"width:(\d+)px", no_gradient)[1:] in ([], ["0"])
+    assert re.findall(r"<td>([^<]*)<div", no_gradient) == ["0.21"]
+    two_weights = sx.diagnose(LOSS, FRESH, LABEL, gradients=GRADIENTS)._repr_html_()
+    assert re.findall(r"<td>([^<]*)<div", two_weights) == ["0.21", "1.0e-03", "2.0e-03"]
     assert (int(widths[1]), int(widths[3])) == (42, 80)  # on a log scale of four decades
     assert "<pre>loss" in html
     assert "problem: busy-hidden" in html
@@ -330,7 +340,7 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     silent, hidden = 0 * FRESH, [WIDE]
     alone = sx.diagnose(LOSS, silent, LABEL, hidden=hidden).findings[0]
     assert (alone.code, alone.severity) == ("silent-output", "problem")
-    assert "Pass gradients" in alone.remedy
+    assert alone.remedy.startswith("Pass gradients")
     learning = diagnoses.gradients(1e-3, 1e-3)
     decided = sx.diagnose(LOSS, silent, LABEL, hidden=hidden, gradients=learning).findings[0]
     assert (decided.code, decided.severity) == ("silent-output", "note")
@@ -575,7 +585,9 @@ def test_remedy_names_only_options_of_the_loss():
     loss = sx.times.CrossEntropy(silent_time=20.0)
     report = sx.diagnose(loss, np.full_like(FIRST, np.nan), LABEL)
     assert "rates=" not in report.findings[0].remedy
-    assert "rates=" in sx.diagnose(LOSS, 0 * FRESH, LABEL).findings[0].remedy
+    of_bins = sx.diagnose(LOSS, 0 * FRESH, LABEL).findings[0]
+    assert "rates=" in of_bins.remedy
+    assert "surrogate" in of_bins.why + of_bins.remedy
 
 
 def test_spikes_without_a_graph_are_a_note_unless_gradients_are_passed():

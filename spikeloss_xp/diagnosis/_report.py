@@ -156,7 +156,7 @@ class Report:
         sizes = {each.name: each.rms or 0.0 for each in self.gradients}
         logs = {name: math.log10(x) for name, x in sizes.items() if 0 < x < math.inf}
         highest = max(logs.values(), default=0.0)
-        lowest = min(highest - 4, *logs.values()) if logs else -4.0
+        lowest = min([highest - 4, *logs.values()])
         bars = {name: 0.05 + 0.95 * (x - lowest) / (highest - lowest) for name, x in logs.items()}
         return [(rates.get(row[1], 0.0), bars.get(row[-1], 0.0)) for row in rows]
 
