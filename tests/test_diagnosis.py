@@ -375,6 +375,10 @@ def test_layers_are_in_order_from_input_to_output():
          "between is detached, or its surrogate gradient is 0 at all potentials", ("0.weight",)),
         ((0.0,) * 5, "0.weight, 1.weight, 2.weight and 2 more have no gradient",
          tuple(f"{i}.weight" for i in range(5))),
+        ((0.0,) * 4, "0.weight, 1.weight, 2.weight and 1 more have no gradient",
+         tuple(f"{i}.weight" for i in range(4))),
+        ((0.0,) * 3, "0.weight, 1.weight, 2.weight have no gradient",
+         tuple(f"{i}.weight" for i in range(3))),
         ((1e-20, 2e-8), "no gradient is larger than 2.0e-08", ("0.weight", "1.weight")),
         ((1e-6, 1e-3),
          "the gradient of 0.weight is 1.0e-06, and the gradient of 1.weight is 1.0e-03",
@@ -503,11 +507,15 @@ def test_bounds_on_rates_are_not_compared_with_equal_scores():
     assert "certain-and-wrong" not in codes(report)
 
 
-def test_loss_at_chance_is_no_finding_beside_a_problem():
+def test_loss_at_chance_is_a_finding_only_in_an_active_network_without_a_problem():
     loss = sx.CrossEntropy(time_axis=-1, temperature=1e3)
     exploding = diagnoses.gradients(20.0, 301.0)
     report = sx.diagnose(loss, FRESH, LABEL, hidden=WIDE, gradients=exploding)
     assert codes(report) == ["exploding-gradient", "temperature"]
+    for hidden in (None, [WIDE, 0 * WIDE]):  # without hidden layers, and with a silent one
+        healthy = diagnoses.gradients(1e-3, 1e-3, 1e-3)
+        report = sx.diagnose(loss, FRESH, LABEL, hidden=hidden, gradients=healthy)
+        assert "at-chance" not in codes(report)
 
 
 def test_samples_without_a_spike_are_counted():

@@ -44,7 +44,8 @@ SECONDS = 1200  # of a stage; an endless loop is stopped then
 LEFT_OUT = re.compile("spikeloss_xp/(cli/|__main__|_t)|backends/_(cupy|dpnp|mlx|ndonnx)")
 QUICK = "not (torch or jax or device1 or cupy or compiles)"
 FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}  # else numpy
-EVERY = ["tests", "--ignore=tests/project", "--ignore=tests/tools"]
+FIRST["diagnosis"] = QUICK  # few of its tests have a backend
+EVERY = ["tests/backends", "tests", "--ignore=tests/project", "--ignore=tests/tools"]
 FEW = ["tests/contract/test_differential.py", "tests/contract/test_mistakes.py"]  # find most
 CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
 

@@ -422,6 +422,7 @@ NO_FINDING = [
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
     case(entropy(), EXACT[:, :1], 0 * LABEL),
+    case(entropy(), FRESH, LABEL, hidden=WIDE, gradients=gradients(1e-3, 1e-3)),
     case(entropy(), FRESH[:7], 0 * LABEL[:7] + 2),
     case(entropy(), FRESH[:15], LABEL[:15] % 2 * 3),
     case(entropy(), FRESH[:7], LABEL[:7] % 2),
