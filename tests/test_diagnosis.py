@@ -158,6 +158,11 @@ def test_refused_value_is_a_finding_with_the_message_of_the_loss():
         LOSS(FRESH, LABEL + 1)
     report = sx.diagnose(LOSS, FRESH, LABEL + 1, hidden=[WIDE])
     assert [each.seen for each in report.findings] == [str(error.value)]
+    exploding = diagnoses.gradients(20.0, 301.0)
+    of_gradients = sx.diagnose(LOSS, FRESH, LABEL + 1, gradients=exploding)
+    assert codes(of_gradients) == ["refused", "exploding-gradient"]
+    of_penalty = sx.diagnose(sx.SparsityEnforcer(0.3), WIDE, lengths=[99] * 24, gradients=exploding)
+    assert codes(of_penalty) == ["refused", "exploding-gradient"]
     assert report.numbers == {"loss": None}
     assert [layer.name for layer in report.layers] == ["hidden.0"]
     assert "loss" not in report.scalars()
@@ -737,6 +742,11 @@ def test_numbers_of_classes_with_several_neurons():
     size = np.abs(sx.value_and_grad(loss)(FRESH, LABEL // 2)[1]).reshape(24, 2, -1)
     got = report.numbers["largest gradient of each class"]
     np.testing.assert_allclose(got, size.max(axis=(0, 2)), rtol=1e-6)
+    without_last = np.arange(4)[None, :, None] < 3
+    report = sx.diagnose(loss, FRESH, LABEL // 2, where=without_last)
+    assert all(report.numbers["largest gradient of each class"])
+    report = sx.diagnose(LOSS, diagnoses.HOT * (np.arange(STEPS) == 3), LABEL)
+    assert report.numbers["classes that never fire"] == 0
     report = sx.diagnose(loss, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2)
     assert report.numbers["classes that never fire"] == 1
     first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST
@@ -763,7 +773,8 @@ def test_samples_of_each_class_are_those_that_count():
 
 def test_ties_in_half_of_the_samples_are_not_one_answer():
     answers = np.where(np.arange(4)[:, None] == 1, FRESH + 1, 0)
-    spikes = np.where(np.arange(24)[:, None, None] < 12, FRESH[:, :1], answers)
+    tied = np.where(np.arange(4)[:, None] > 0, FRESH[:, :1], 0)  # class 1 is predicted here too
+    spikes = np.where(np.arange(24)[:, None, None] < 12, tied, answers)
     found = codes(sx.diagnose(LOSS, spikes, LABEL))
     assert "ties" in found
     assert "one-answer" not in found
@@ -778,6 +789,7 @@ def test_neurons_with_target_trains_are_classes():
 def test_soft_labels_have_no_accuracy():
     loss = sx.SpikeMoid(theta=0.2, time_axis=-1)
     report = sx.diagnose(loss, TRAINED, np.where(diagnoses.MULTI_HOT, 0.5, 0.0))
+    assert codes(report) == []
     assert "accuracy" not in report.numbers
 
 

@@ -45,7 +45,8 @@ def diagnose(
     loss : callable
         A loss of this library.
     spikes : array
-        The input of the loss, which is the output of the network.
+        The input of the loss, which is the output of the network. If `SparsityEnforcer` has a
+        `layer_axis`, the report shows each layer along this axis.
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     hidden : array, or sequence or mapping of arrays, optional

@@ -418,6 +418,7 @@ NO_FINDING = [
     case(entropy(num_classes=2), ONE_OF_EACH_GROUP, LABEL // 2),
     case(sx.SparsityEnforcer(2.0, numerics="lava"), [4 * WIDE, WIDE]),
     case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
+    case(times.SpikeTime(time_constant=5.0), np.where(np.arange(4) < 2, 0, FIRST), SEVERAL),
     case(times.SpikeLatency(silent_time=20.0), HALF_MASKED, LABEL, where=np.arange(24) >= 12),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
