@@ -771,6 +771,15 @@ def test_samples_of_each_class_are_those_that_count():
     assert report.numbers["samples of each class"] == [12, 12, 12, 12]
 
 
+@pytest.mark.parametrize(
+    ("levels", "shape", "found"),
+    [(16, FRESH.shape, False), (17, FRESH.shape, True), (9, (2, 4, 5), False)],
+)
+def test_values_with_few_levels_are_graded_spikes(levels, shape, found):
+    values = (np.arange(math.prod(shape)) % levels + 0.5).reshape(shape)
+    assert ("not-spikes" in codes(sx.diagnose(LOSS, values, LABEL[: shape[0]]))) == found
+
+
 def test_ties_in_half_of_the_samples_are_not_one_answer():
     answers = np.where(np.arange(4)[:, None] == 1, FRESH + 1, 0)
     tied = np.where(np.arange(4)[:, None] > 0, FRESH[:, :1], 0)  # class 1 is predicted here too
