@@ -256,7 +256,7 @@ FAULTY = {
         case(entropy(), POTENTIALS, LABEL),
         case(entropy(), np.round(POTENTIALS, 1), LABEL),
         case(entropy(), POTENTIALS[..., :2], LABEL),
-        case(entropy(), POTENTIALS[:2, :, :3], LABEL[:2]),
+        case(entropy(), POTENTIALS[:2, :, 4:6], LABEL[:2]),
         case(sx.CrossEntropy(time_axis=0), softmax(POTENTIALS_FIRST), LABEL),
         case(entropy(), np.log(softmax(POTENTIALS)), LABEL),
         case(sx.SpikeRate(0.5, 0.02, time_axis=-1), POTENTIALS, LABEL),
