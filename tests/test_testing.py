@@ -7,7 +7,12 @@ import pytest
 
 import spikeloss_xp as sx
 from spikeloss_xp.backends import available
-from spikeloss_xp.testing import PRECISION, _difference, assert_consistent
+from spikeloss_xp.testing import (
+    PRECISION,
+    _difference,
+    _first_of_each_kind,
+    assert_consistent,
+)
 
 SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
 USABLE = [name for name, info in available().items() if info.usable]
@@ -34,6 +39,14 @@ def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, backend
         (sx.SpikeTime(), 0 * spikes),
     ):
         assert_consistent(loss, spikes, target, backends=backends)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [(None, ["cuda:0", "cpu"]), ("cuda", ["cuda:0"]), ("cuda:1", ["cuda:1"]), ("xpu", [])],
+)
+def test_first_device_of_each_kind_is_compared(wanted, chosen):
+    assert _first_of_each_kind(("cuda:0", "cuda:1", "cpu"), wanted) == chosen
 
 
 def test_arrays_of_any_library_are_accepted(backend):

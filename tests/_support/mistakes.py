@@ -613,6 +613,10 @@ ARRAY_MISTAKES = [
         ValueError("sum_and_weight needs per='sample'", "got per='array'"),
     ),
     Mistake(
+        lambda x: sx.SparsityEnforcer().sum_weight_and_pullback(x.spikes),
+        ValueError("sum_weight_and_pullback needs per='sample'", "got per='array'"),
+    ),
+    Mistake(
         lambda x: sx.SparsityEnforcer(scale=(1, 2))([x.spikes]),
         ValueError("one factor for each array, 1", "got"),
     ),

@@ -204,6 +204,7 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
     [
         (lambda: sx.times.CrossEntropy(temperature=0, silent_time=1.0), ValueError, "temperature"),
         (lambda: sx.times.SpikeTime(time_constant=0), ValueError, "time_constant"),
+        (lambda: sx.times.VictorPurpura(cost=-1.0), ValueError, "cost"),
         (lambda: sx.times.CrossEntropy(temperature=1.0), TypeError, "silent_time"),
         (lambda: sx.times.CrossEntropy(silent_time=math.inf), ValueError, "silent_time.*finite"),
         (lambda: LATE(tolerance=-1.0), ValueError, "tolerance"),
