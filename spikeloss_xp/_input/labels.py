@@ -203,9 +203,7 @@ def _check_trains(
         known = concrete_or_none(target)
     if known is None:
         return
-    valid = follow_rule(np, known, kind)
-    if kind != BINARY:
-        valid &= known < math.inf
+    valid = follow_rule(np, known, kind) & (known < math.inf)
     if valid.all():
         return
     wrong, (rule, hint) = known[~valid][0], RULES[kind]

@@ -137,6 +137,10 @@ def test_mask_has_one_meaning_in_each_block(window, no_compute):
         expected = loss(spikes, label, where=known)
         for chunks in ((4, 4, 3, 2), (8, 2, 3, 2)):
             compare([loss(da.from_array(spikes, chunks=chunks), label, where=where)], [expected])
+    two_steps, where = spikes[:, :2], np.random.default_rng(2).random((8, 2)) < 0.5
+    loss = sx.CrossEntropy(time_axis=1)
+    got = loss(da.from_array(two_steps[..., 0], chunks=(4, 2, 3)), label % 3, where=where)
+    compare([got], [loss(two_steps[..., 0], label % 3, where=where)])
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
