@@ -684,6 +684,12 @@ def test_report_on_a_likelihood_has_no_numbers_about_spikes():
     assert codes(report) == []  # the masked neuron is not reported as silent
 
 
+def test_probabilities_that_are_far_too_large_are_compared_with_the_counts():
+    rare = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.0203
+    report = sx.diagnose(sx.BernoulliNLL(time_axis=-1), np.full(FRESH.shape, 5.0), rare)
+    assert report.findings[0].seen == "the mean rate is 48.9 times the mean count"  # 0.993 / 0.0203
+
+
 def test_rates_in_hertz_warn_once_and_are_a_finding():
     with pytest.warns(UserWarning, match="max_rate=10 is above 1") as warned:
         loss = sx.SparsityEnforcer(10, min_rate=10)

@@ -256,10 +256,6 @@ class Loss(Parts, ABC):
         """
         return ()
 
-    def fires(self, input: Array) -> Array:
-        """Return a mask that is True for the entries of the input that are spikes."""
-        return input != 0
-
     def value_of_equal_scores(self, classes: int) -> float | None:
         """Return the loss when all classes have the same score, or None if that loss is unknown."""
         return None

@@ -72,6 +72,13 @@ def test_errors_name_the_argument(call, error, message):
         call(np.asarray([1.0, 2.0, 3.0]), np.ones((3, 5)))
 
 
+def test_hint_at_a_single_train_is_given_for_a_single_train():
+    for shape, hint in (((5,), True), ((1, 1, 3, 5), False)):
+        with pytest.raises(ValueError, match="must have the axes") as raised:
+            rossum(np.ones(shape))
+        assert ("for a single train" in str(raised.value)) == hint
+
+
 @pytest.mark.parametrize(
     ("first", "second", "function"),
     [
