@@ -143,6 +143,17 @@ def test_mask_has_one_meaning_in_each_block(window, no_compute):
     compare([got], [loss(two_steps[..., 0], label % 3, where=where)])
 
 
+def test_labels_of_pixels_and_times_without_a_spike_axis_equal_numpy(no_compute):
+    rng = np.random.default_rng(0)
+    spikes, label = rng.random((4, 3, 2, 5)), rng.integers(3, size=(4, 2))
+    loss = sx.CrossEntropy(time_axis=-1)
+    got = [loss(da.from_array(spikes, chunks=size), label) for size in ((2, 3, 2, 5), (4, 3, 1, 5))]
+    compare(got, [loss(spikes, label)] * 2)
+    loss = sx.times.CrossEntropy(silent_time=1.0)
+    got = loss(da.from_array(spikes[..., 0, 0], chunks=(2, 3)), label[:, 0])
+    compare([got], [loss(spikes[..., 0, 0], label[:, 0])])
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))
