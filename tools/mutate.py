@@ -1,15 +1,15 @@
 """Change the library in one place at a time, and list the changes that no test notices.
 
-``python tools/mutate.py`` runs a sample and writes tests/mutants.md, where people add why others
-survive. ``--since REVISION`` draws the sample from the lines that changed after a revision of git,
-and prints which mutants survive. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
-A run goes on where one was stopped, and runs survivors without a reason again; delete build/mutants
-to begin anew.
+``python tools/mutate.py`` runs a sample and writes tests/mutants.md, where people add the reasons
+why mutants survive. ``--since REVISION`` draws the sample from the lines that changed after a
+revision of git, and prints the survivors with these reasons. ``--only spikeloss_xp/filters.py:67``
+runs all mutants of a line. A run continues where an earlier one was stopped, and runs survivors
+without a reason again. To begin anew, delete build/mutants.
 
-A mutant runs in a copy of the checkout: on NumPy (an adapter on its own library) with random calls,
-the record of mistakes and the tests of its file, then on NumPy and array-api-strict with those of
-its folder, then, unless the page has a reason for it, with all quick tests. It is found as soon as
-one of them fails.
+Each mutant is tested in a copy of the checkout, in three stages: with random calls, the record of
+mistakes and the tests of its file, on NumPy or, for an adapter, on its own library; with the tests
+of its folder, on NumPy and array-api-strict; and, unless the page gives a reason, with all quick
+tests. It is found as soon as a test fails.
 """
 
 import argparse
@@ -303,7 +303,8 @@ def main() -> None:
     if options.since:
         missed = [m for m in drawn if not known[m.key]["found"]]
         print(f"the tests find {len(drawn) - len(missed)} of {len(drawn)} mutants; others:")
-        return print(*(f"{m.file}:{m.line} {m.key}" for m in missed), sep="\n")
+        reasoned = (f"{m.file}:{m.line} {m.key}: {reasons.get(m.key, UNKNOWN)}" for m in missed)
+        return print(*reasoned, sep="\n")
     write_page(drawn, known, reasons)
 
 
