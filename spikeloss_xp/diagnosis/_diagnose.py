@@ -186,7 +186,9 @@ def _inspect_penalty(
         slices = loss._slices(x, plain=False)  # along `layer_axis`
         inputs |= {name: x} if slices is None else dict(leaves(list(slices), name))
     layers, of_layers = _inspect_layers(loss, inputs, None, **arguments)
-    observed = [] if math.isfinite(value) else [("not-finite", f"the loss is {value}")]
+    observed: list[tuple[str, ...]] = []
+    if not math.isfinite(value):
+        observed.append(("not-finite", f"the loss is {value}"))
     observed += of_layers
     largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]
     observed += loss.findings(max(float(host_values(x, "input")) for x in largest))
