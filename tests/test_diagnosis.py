@@ -759,6 +759,9 @@ def test_numbers_of_classes_with_several_neurons():
     assert all(report.numbers["largest gradient of each class"])
     report = sx.diagnose(LOSS, diagnoses.HOT * (np.arange(STEPS) == 3), LABEL)
     assert report.numbers["classes that never fire"] == 0
+    potentials = sx.CrossEntropy(time_axis=-1, readout="max")
+    report = sx.diagnose(potentials, -1 - np.abs(POTENTIALS), LABEL)
+    assert report.numbers["classes that never fire"] == 0
     report = sx.diagnose(loss, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2)
     assert report.numbers["classes that never fire"] == 1
     first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST

@@ -107,8 +107,8 @@ def _named(gradients: list[Gradient]) -> str:
 
 
 def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
-    """Yield a finding if all layers are active, but the loss is at chance level."""
+    """Yield a finding if there is no problem in any layer, but the loss is at chance level."""
     value, equal = numbers["loss"], numbers.get("loss of equal scores")
-    alive = len(layers) > 1 and all(layer.rate for layer in layers)
-    if equal and gradients and alive and math.isclose(value, equal, rel_tol=0.01):
+    known = gradients and len(layers) > 1
+    if equal and known and math.isclose(value, equal, rel_tol=0.01):
         yield "at-chance", f"the loss is {value:.3g}, and equal scores give {equal:.3g}"
