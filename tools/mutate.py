@@ -43,8 +43,8 @@ SECONDS = 1200  # of a stage; an endless loop is stopped then
 # The command; numbers of speed; types; libraries that need another environment.
 LEFT_OUT = re.compile("spikeloss_xp/(cli/|__main__|_t)|backends/_(cupy|dpnp|mlx|ndonnx)")
 QUICK = "not (torch or jax or device1 or cupy or compiles)"
-FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}  # else numpy
-FIRST["diagnosis"] = QUICK  # few of its tests have a backend
+ON_NUMPY = "not (torch or jax or device1 or cupy or compiles or strict)"
+FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}
 EVERY = ["tests/backends", "tests", "--ignore=tests/project", "--ignore=tests/tools"]
 FEW = ["tests/contract/test_differential.py", "tests/contract/test_mistakes.py"]  # find most
 CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
@@ -175,14 +175,14 @@ def sample(
 def stages(file: str) -> list[list[str]]:
     """Return the arguments of the runs of tests that a mutant of a file has to pass."""
     stem, folder = Path(file).stem, Path(file).parent.name
-    first = FIRST.get(folder) or FIRST.get(stem[:6]) or "numpy"
+    first = FIRST.get(folder) or FIRST.get(stem[:6]) or ON_NUMPY
     names = (f"tests/test_{name.strip('_')}*.py" for name in (stem, folder))
     paths = {path for name in names for path in ROOT.glob(name)}
     named = [f"tests/{path.name}" for path in sorted(paths)]
     begin, own = [*FEW, *named], [*named, *CORE]
     if (ROOT / "tests" / folder).exists():
         begin, own = [*FEW, f"tests/{folder}"], [f"tests/{folder}", *CORE[2:], "tests/transforms"]
-    more = ["-k", QUICK if first == "numpy" else first, *own]
+    more = ["-k", QUICK if first == ON_NUMPY else first, *own]
     return [["-k", first, *begin], more, EVERY]
 
 
