@@ -418,6 +418,7 @@ NO_FINDING = [
     case(entropy(num_classes=2), ONE_OF_EACH_GROUP, LABEL // 2),
     case(sx.SparsityEnforcer(2.0, numerics="lava"), [4 * WIDE, WIDE]),
     case(sx.SparsityEnforcer(2.0, numerics="lava"), 2 * WIDE),
+    case(sx.SparsityEnforcer(1.0, min_rate=1.0), WIDE),
     case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
     case(times.SpikeTime(time_constant=5.0), np.where(np.arange(4) < 2, 0, FIRST), SEVERAL),
     case(times.SpikeLatency(silent_time=20.0), HALF_MASKED, LABEL, where=np.arange(24) >= 12),

@@ -188,11 +188,12 @@ def test_scaled_events_of_all_layers_are_compared_once(backend, lengths):
 
     def evaluate(x, y, n):
         where = np.arange(3) < np.asarray(lengths)[:, None]
+        summed = dataclasses.replace(loss, reduction="sum")([x, y], lengths=n)
         sums = loss.sum_and_weight([x, y], lengths=n)
-        return loss([x, y], where=where), loss([x, y], lengths=n), sums
+        return loss([x, y], where=where), loss([x, y], lengths=n), summed, sums
 
-    masked, value, (total, number) = run(backend, evaluate, first, second, lengths)
-    assert masked == value
+    masked, value, summed, (total, number) = run(backend, evaluate, first, second, lengths)
+    assert (masked, summed) == (value, total)
     operations = (2 * first[i, :, :n].sum() / n + 0.5 * 4 for i, n in enumerate(lengths) if n)
     excess = [0.5 * (each - 1) for each in operations]
     np.testing.assert_allclose(total, sum(excess), rtol=10 * backend.rtol)
