@@ -183,6 +183,8 @@ def test_count_in_the_context_is_not_checked():
     np.testing.assert_allclose(POISSON.sum_and_weight(LOG_RATES, missing, context=2), expected)
     with pytest.raises(ValueError, match="got nan"):
         POISSON.sum_and_weight(LOG_RATES, missing, context=1)
+    with pytest.raises(ValueError, match="got -1"):  # a single wrong count
+        POISSON(LOG_RATES, np.where(np.arange(COUNTS.size).reshape(COUNTS.shape) == 3, -1, COUNTS))
     jax = pytest.importorskip("jax")
     jax.eval_shape(lambda x: POISSON.sum_and_weight(x, missing, context=2), LOG_RATES)
 
