@@ -13,6 +13,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import diagnoses
+from _support.calls import not_jax
 from _support.diagnoses import (
     EXACT,
     FIRST,
@@ -432,9 +433,8 @@ def test_potentials_of_a_hidden_layer_are_no_finding():
     assert codes(sx.diagnose(LOSS, FRESH, LABEL, hidden=POTENTIALS + 5)) == []
 
 
+@not_jax  # it compiles each operation for each shape, which takes much memory
 def test_lengths_mask_the_padding_of_hidden_layers(backend):
-    if backend.library == "jax":
-        pytest.skip("JAX compiles each operation for each shape, which takes much memory")
     lengths = np.asarray([10, 4])
     padding = np.arange(10) >= lengths[:, None, None]
     spikes = np.where(padding, np.nan, np.tile([[1.0], [0.0], [0.5]], (2, 1, 10)))
@@ -547,9 +547,8 @@ def test_one_step_is_no_finding():
     assert "not-spikes" not in codes(sx.diagnose(loss, POTENTIALS[..., :1], LABEL))
 
 
+@not_jax  # it compiles each operation for each shape, which takes much memory
 def test_inverted_mask_is_found_in_bool_spikes(backend):
-    if backend.library == "jax":
-        pytest.skip("JAX compiles each operation for each shape, which takes much memory")
     spikes = np.zeros((12, 4, 5), dtype=bool)
     spikes[..., :2] = True
     label, where = np.arange(12) % 4, np.arange(5) >= 2
@@ -748,21 +747,26 @@ def test_numbers_are_those_by_hand():
     )  # fmt: skip
 
 
-def test_numbers_of_classes_with_several_neurons():
-    loss = sx.CrossEntropy(time_axis=-1, num_classes=2, readout="latency", temperature=2)
-    report = sx.diagnose(loss, FRESH, LABEL // 2)
-    size = np.abs(sx.value_and_grad(loss)(FRESH, LABEL // 2)[1]).reshape(24, 2, -1)
+IN_PAIRS = sx.CrossEntropy(time_axis=-1, num_classes=2, readout="latency", temperature=2)
+
+
+def test_largest_gradient_of_a_class_is_that_of_any_of_its_neurons():
+    report = sx.diagnose(IN_PAIRS, FRESH, LABEL // 2)
+    size = np.abs(sx.value_and_grad(IN_PAIRS)(FRESH, LABEL // 2)[1]).reshape(24, 2, -1)
     got = report.numbers["largest gradient of each class"]
     np.testing.assert_allclose(got, size.max(axis=(0, 2)), rtol=1e-6)
     without_last = np.arange(4)[None, :, None] < 3
-    report = sx.diagnose(loss, FRESH, LABEL // 2, where=without_last)
+    report = sx.diagnose(IN_PAIRS, FRESH, LABEL // 2, where=without_last)
     assert all(report.numbers["largest gradient of each class"])
+
+
+def test_class_fires_if_any_of_its_neurons_fires_once():
     report = sx.diagnose(LOSS, diagnoses.HOT * (np.arange(STEPS) == 3), LABEL)
     assert report.numbers["classes that never fire"] == 0
     potentials = sx.CrossEntropy(time_axis=-1, readout="max")
     report = sx.diagnose(potentials, -1 - np.abs(POTENTIALS), LABEL)
     assert report.numbers["classes that never fire"] == 0
-    report = sx.diagnose(loss, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2)
+    report = sx.diagnose(IN_PAIRS, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2)
     assert report.numbers["classes that never fire"] == 1
     first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST
     loss = sx.times.CrossEntropy(silent_time=20.0, num_classes=2)
@@ -830,8 +834,9 @@ def test_report_on_pixels_is_that_with_time_last(axis):
 
 
 def test_infinite_loss_says_whether_the_input_is_finite():
-    observed = "the loss is inf", "the loss is nan, and entries of the input are NaN or infinite"
-    loss = sx.PoissonNLL(time_axis=-1)
-    cases = (sx.diagnose(loss, 1000 + diagnoses.LOG_RATES, diagnoses.COUNTS),)
-    cases += (sx.diagnose(LOSS, diagnoses.WITH_NAN, LABEL),)
-    assert tuple(report.findings[0].seen for report in cases) == observed
+    poisson = sx.PoissonNLL(time_axis=-1)
+    report = sx.diagnose(poisson, 1000 + diagnoses.LOG_RATES, diagnoses.COUNTS)
+    assert report.findings[0].seen == "the loss is inf"
+    report = sx.diagnose(LOSS, diagnoses.WITH_NAN, LABEL)
+    seen = "the loss is nan, and entries of the input are NaN or infinite"
+    assert report.findings[0].seen == seen

@@ -184,7 +184,7 @@ def _inspect_penalty(
     inputs: dict[str, Any] = {}
     for name, x in leaves(spikes, "input"):
         slices = loss._slices(x, plain=False)  # along `layer_axis`
-        inputs |= {name: x} if slices is None else dict(leaves(list(slices), name))
+        inputs.update(leaves(x if slices is None else list(slices), name))
     layers, of_layers = _inspect_layers(loss, inputs, None, **arguments)
     observed: list[tuple[str, ...]] = []
     if not math.isfinite(value):

@@ -109,6 +109,5 @@ def _named(gradients: list[Gradient]) -> str:
 def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
     """Yield a finding if there is no problem in any layer, but the loss is at chance level."""
     value, equal = numbers["loss"], numbers.get("loss of equal scores")
-    known = gradients and len(layers) > 1
-    if equal and known and math.isclose(value, equal, rel_tol=0.01):
+    if equal and gradients and len(layers) > 1 and math.isclose(value, equal, rel_tol=0.01):
         yield "at-chance", f"the loss is {value:.3g}, and equal scores give {equal:.3g}"

@@ -59,7 +59,8 @@ REPEATED = np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1)
 VOTES = drawn(0.3, (BATCH, CLASSES, STEPS, 10)).mean(axis=-1)
 IMAGES = drawn(0.2, (3, CLASSES, 2, 5, STEPS))
 WIDE = drawn(0.1, (BATCH, 50, STEPS))
-NEURON = np.arange(50)[:, None]  # 26 are silent, 20 fire at every step, and 4 at some steps
+NEURON = np.arange(50)[:, None]
+# 26 neurons are silent, 20 fire at every step, and 4 at some steps; below, 40, 5 and 5.
 STUCK = np.where(NEURON < 26, 0, np.where(NEURON < 46, 1, WIDE)).astype("float32")
 HARDLY_STUCK = np.where(NEURON < 40, 0, np.where(NEURON < 45, 1, WIDE)).astype("float32")
 LOG_RATES = random.normal(np.log(0.2), 0.5, size=FRESH.shape)
