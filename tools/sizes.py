@@ -68,13 +68,25 @@ def ways() -> dict[str, str]:
         "SpikeMax(20), NumPy": way_of(lambda: spike_max(spikes, label)),
         "SpikeTime(), NumPy, gradient": way_of(lambda: spike_time(spikes, trains)),
     }
-    if importlib.util.find_spec("torch"):
-        import torch
+    found["construction of CrossEntropy"] = way_of(lambda: sx.CrossEntropy(time_axis=0))
+    return found | ways_in_torch() if importlib.util.find_spec("torch") else found
 
-        entropy = sx.CrossEntropy(time_axis=0)
-        x, y = torch.zeros(20, 100, 10, requires_grad=True), torch.arange(100) % 10
-        found["CrossEntropy, PyTorch, backward"] = way_of(lambda: entropy(x, y).backward())
-    return found
+
+def ways_in_torch() -> dict[str, str]:
+    """Return the number of calls and files for typical calls on PyTorch tensors."""
+    import torch
+
+    entropy, penalty = sx.CrossEntropy(time_axis=0), sx.SparsityEnforcer(time_axis=0)
+    x, y = torch.zeros(20, 100, 10, requires_grad=True), torch.arange(100) % 10
+    layers, gradients = [x, torch.zeros(20, 100, 50)], [torch.ones(50, 30), torch.ones(10, 50)]
+    options = {"hidden": layers[1:], "gradients": gradients}
+    return {
+        "CrossEntropy, PyTorch, backward": way_of(lambda: entropy(x, y).backward()),
+        "SparsityEnforcer, PyTorch, two arrays": way_of(lambda: penalty(layers)),
+        "diagnose, PyTorch, one hidden layer": way_of(
+            lambda: sx.diagnose(entropy, x, y, **options)
+        ),
+    }
 
 
 def own_bases(kind: type) -> list[type]:
