@@ -33,6 +33,7 @@ class SupportsArray(Protocol):
 ArrayT = TypeVar("ArrayT", bound=SupportsArray)
 Events: TypeAlias = ArrayT | Sequence["Events[ArrayT]"] | Mapping[Any, "Events[ArrayT]"]
 ArrayLike = SupportsArray | Sequence[Any]
+OptionalArray = ArrayLike | None
 HostArray = np.ndarray[Any, np.dtype[Any]]
 IntegerArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._input.prepared import Prepared, prepare_input
-from spikeloss_xp._typing import ArrayT, ConfidenceMode
+from spikeloss_xp._typing import ArrayT, ConfidenceMode, OptionalArray
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.predictions import ClassScores, Mask, Predictor
+from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Trains, read_classes
 
 MODES = get_args(ConfidenceMode)
@@ -60,7 +60,9 @@ class Classifier(Predictor):
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
 
-    def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
+    def rate(
+        self, spikes: ArrayT, *, where: OptionalArray = None, lengths: OptionalArray = None
+    ) -> ArrayT:
         """Return the rate of each class, in spikes per time step.
 
         Parameters
@@ -87,7 +89,9 @@ class Classifier(Predictor):
         rate: ArrayT = scores.result(scores.values)
         return rate
 
-    def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
+    def confidence(
+        self, spikes: ArrayT, *, where: OptionalArray = None, lengths: OptionalArray = None
+    ) -> ArrayT:
         """Return the confidence in each class, as defined by `mode`.
 
         The result has the same shape as the rates.

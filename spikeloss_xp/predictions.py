@@ -3,27 +3,17 @@
 All classifiers are subclasses of `Predictor`, and so are all losses that read classes.
 """
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, on_device_of, or_one, rank
-from spikeloss_xp._input.labels import (
-    INDICES,
-    MULTI_HOT,
-    PROBABILITIES,
-    Labels,
-    class_target,
-    holds_numbers,
-)
-from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
+from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, both
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
+from spikeloss_xp._input.targets import CLASS_INDICES, Given, Target, kind_of
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, OptionalArray
 from spikeloss_xp.backends._axis import Axis
-
-Mask = ArrayLike | None  # the type of `where` and `lengths`
 
 
 class ClassScores(NamedTuple):
@@ -76,9 +66,8 @@ class ClassScores(NamedTuple):
 
         The time axis is removed unless `per_step` is True.
         """
-        adapter, layout, pixels = self.prepared.adapter, self.prepared.layout, self.prepared.pixels
-        x = layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
-        return x if pixels is None else pixels.images(adapter, x, with_class=with_class)
+        adapter, layout = self.prepared.adapter, self.prepared.layout
+        return layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
 
     def predicted(self) -> Array:
         """Return the predicted classes, of shape ``[batch]`` or ``[batch, time]``."""
@@ -132,7 +121,7 @@ class BinaryScores(ClassScores):
         known = adapter.concrete_or_none(binary)
         if known is not None and not known.all():
             raise ValueError(
-                f"target must be 0 or 1 for each class ({MULTI_HOT}) to be compared with "
+                "target must be 0 or 1 for each class (multi-hot labels) to be compared with "
                 "predictions; got values between 0 and 1: round them first"
             )
         broken = ~((score < math.inf) & (score > -math.inf))
@@ -165,10 +154,8 @@ class Predictor(ABC):
 
     num_classes: int | None
     ignore_index: int | None
-    targets: ClassVar[tuple[str, ...]] = (INDICES,)
-    """The accepted targets: class indices, a number for each class, or both in this order."""
-    takes_pixels: ClassVar[bool] = False
-    """Whether a target may contain a label for each pixel."""
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
+    """The kinds of targets that are accepted."""
     per_step: bool | None = False
     """Whether there may be a prediction and a label at each step."""
 
@@ -182,53 +169,27 @@ class Predictor(ABC):
 
     def _is_per_step(self, target: Any) -> bool:
         """Return whether a target has a label for each step rather than for each sample."""
-        with_classes = self.targets[0] != INDICES or holds_numbers(self.targets, target)
-        return bool(self.per_step) and rank(target) == 2 + with_classes
+        return bool(self.per_step) and rank(target) == kind_of(self.targets, target).rank + 1
 
-    def _checked_labels(
-        self, prepared: Prepared, target: Any, kinds: tuple[str, ...], per_step: bool
-    ) -> Labels:
-        """Return the labels of the samples or, if the input is read as pixels, of the pixels."""
-        if prepared.pixels is not None:
-            with_class = holds_numbers(self.targets, target)
-            target = prepared.pixels.labels(target, with_class=with_class)
-            mask = prepared.pixels.samples(prepared.adapter, prepared.mask)
-            prepared = dataclasses.replace(prepared, mask=mask)
-        return class_target(prepared, target, kinds, per_step, self.ignore_index)
-
-    def _read_scores(
-        self,
-        input: Array,
-        where: Any,
-        lengths: Any,
-        per_step: bool,
-        per_pixel: bool = False,
-        target: Any = None,
-    ) -> ClassScores:
-        """Return scores for samples, or for pixels if `per_pixel` or the target requests them."""
+    def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
+        """Return the scores of the classes, at each step if `per_step` is True."""
         _checks.flag(per_step, "per_step")
-        prepared = self._prepare_input(input, where, lengths)
-        timed = None if target is None else labels_of_pixels(self, prepared, target)
-        if _checks.flag(per_pixel, "per_pixel") or timed is not None:
-            if not self.takes_pixels:
-                raise TypeError(f"{type(self).__name__} does not take labels for pixels")
-            read_pixels(prepared, self.num_classes)
-        return self._scores(prepared, per_step if timed is None else timed)
+        return self._scores(self._prepare_input(input, where, lengths), per_step)
 
     # The overloads are needed because class indices and spikes have different dtypes.
     @overload
     def predict(
-        self, input: HostArray, *, per_step: bool = False, per_pixel: bool = False,
+        self, input: HostArray, *, per_step: bool = False,
         where: Any = None, lengths: Any = None,
     ) -> IntegerArray: ...  # fmt: skip
     @overload
     def predict(
-        self, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
+        self, input: ArrayT, *, per_step: bool = False,
         where: Any = None, lengths: Any = None,
     ) -> ArrayT: ...  # fmt: skip
     @on_device_of("input")
     def predict(
-        self, input: Array, *, per_step: bool = False, per_pixel: bool = False,
+        self, input: Array, *, per_step: bool = False,
         where: Any = None, lengths: Any = None,
     ) -> Array:  # fmt: skip
         """Return the predicted class. In a tie, the first of the tied classes is predicted.
@@ -242,9 +203,6 @@ class Predictor(ABC):
         per_step : bool, default False
             Whether a loss predicts the class at each step, from its moving window, instead of once
             for the whole duration.
-        per_pixel : bool, default False
-            Whether there is a prediction for each pixel. If so, the first space axis is the class
-            axis, and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a loss.
 
@@ -256,8 +214,7 @@ class Predictor(ABC):
 
             - ``[batch]`` by default;
             - ``[batch, time]`` if `per_step` is True and for `MovingWindow`, with the time axis at
-              the same position as in `input`;
-            - ``[batch, *pixels]`` if `per_pixel` is True.
+              the same position as in `input`.
 
             `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
             ``[batch, class]`` by default.
@@ -268,12 +225,12 @@ class Predictor(ABC):
             If an argument is invalid, just as when a loss is called, or if `per_step` is True
             without a `moving_window`.
         """
-        return self._read_scores(input, where, lengths, per_step, per_pixel).predicted()
+        return self._read_scores(input, where, lengths, per_step).predicted()
 
     @on_device_of("input")
     def scores(
-        self, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
-        where: Mask = None, lengths: Mask = None,
+        self, input: ArrayT, *, per_step: bool = False,
+        where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> ArrayT:  # fmt: skip
         """Return the scores of the classes. The class with the largest score is predicted.
 
@@ -290,9 +247,6 @@ class Predictor(ABC):
         per_step : bool, default False
             Whether to return scores at each step, from a moving window, instead of once for the
             whole duration.
-        per_pixel : bool, default False
-            Whether to return scores for each pixel. If so, the first space axis is the class axis,
-            and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a loss.
 
@@ -304,8 +258,7 @@ class Predictor(ABC):
 
             - ``[batch, class]`` by default;
             - ``[batch, class, time]`` if `per_step` is True, with the time axis at the same
-              position as in `input`;
-            - ``[batch, class, *pixels]`` if `per_pixel` is True.
+              position as in `input`.
 
         Raises
         ------
@@ -321,14 +274,15 @@ class Predictor(ABC):
         >>> sx.CrossEntropy(time_axis=-1, temperature=2.0).scores(spikes)
         array([[1.5, 0.5]])
         """
-        found = self._read_scores(input, where, lengths, per_step, per_pixel)
+        found = self._read_scores(input, where, lengths, per_step)
         result: ArrayT = 1 * found.result(found.of_classes())  # never a view of the spikes
         return result
 
     @on_device_of("input")
     def confusion(
-        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
-    ) -> ArrayT:
+        self, input: ArrayT, target: ArrayLike, *,
+        where: OptionalArray = None, lengths: OptionalArray = None,
+    ) -> ArrayT:  # fmt: skip
         """Return the confusion matrix, which counts each pair of a label and a predicted class.
 
         The matrices of several batches can be summed. The accuracy and other metrics can then be
@@ -370,19 +324,20 @@ class Predictor(ABC):
             instead.
         """
         per_step = self._is_per_step(target)
-        scores = self._read_scores(input, where, lengths, per_step, target=target)
-        kinds = self.targets if PROBABILITIES in self.targets else self.targets[:1]
-        labels = self._checked_labels(scores.prepared, target, kinds, scores.per_step)
+        scores = self._read_scores(input, where, lengths, per_step)
+        kinds = tuple(kind for kind in self.targets if kind.names_classes)
         prepared = scores.prepared
-        counts: ArrayT = scores.confusion(labels)
+        given = Given(prepared, target, kinds, per_step, self.ignore_index)
+        counts: ArrayT = scores.confusion(kind_of(kinds, target).read(given))
         if prepared.valid_or_nan is not None:
             counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
         return counts
 
     @on_device_of("input")
     def accuracy(
-        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
-    ) -> ArrayT:
+        self, input: ArrayT, target: ArrayLike, *,
+        where: OptionalArray = None, lengths: OptionalArray = None,
+    ) -> ArrayT:  # fmt: skip
         """Return the fraction of labels that are predicted correctly.
 
         The arguments and errors are the same as for `confusion`. To evaluate several batches, sum

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from spikeloss_xp._arrays import Adapter, or_one
 from spikeloss_xp._checks import lowest_below
-from spikeloss_xp._input.pixels import Pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
@@ -49,7 +48,7 @@ class Trains(NamedTuple):
     def of(cls, prepared: Prepared, values: Array, mask: Array | None) -> "Trains":
         """Return the trains of a prepared input, or of a chunk of the input."""
         adapter = prepared.adapter
-        layout = prepared.layout if prepared.pixels is None else prepared.pixels.source
+        layout = prepared.layout
         time, classes = adapter.axes[layout.time], adapter.axes[layout.class_axis]
         return cls(values, mask, time, classes, adapter, adapter.xp)
 
@@ -326,32 +325,6 @@ def softmax_sum(trains: Trains) -> ReadResult:
         return p * (cotangent - classes.sum(p * cotangent))
 
     return trains.reading(time.sum(p)), pullback
-
-
-# Pixels --------------------------------------------------------------------------------------
-
-
-def trains_of_pixels(pixels: Pixels, trains: Trains) -> Trains:
-    """Return the trains as a batch in which each pixel is a sample, with time as the last axis."""
-    adapter = trains.adapter
-    values, mask = (pixels.samples(adapter, x) for x in (trains.values, trains.mask))
-    return Trains(values, mask, adapter.axes[2], adapter.axes[1], adapter, adapter.xp)
-
-
-def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
-    """Return the readings of neurons as a batch in which each pixel is a sample."""
-    adapter = reading.adapter
-
-    def arranged(x: Any) -> Any:  # without a mask, the unit is the same for all readings
-        is_number = reading.mask is None or isinstance(x, int | float)
-        return x if is_number else pixels.samples(adapter, x)
-
-    u, counts, mask = (
-        pixels.samples(adapter, x) for x in (reading.u, reading.counts, reading.mask)
-    )
-    per_unit, saturated = arranged(reading.per_unit), arranged(reading.saturated)
-    classes, duration = adapter.axes[1], arranged(reading.duration)
-    return Reading(u, classes, adapter, adapter.xp, per_unit, saturated, counts, duration, mask)
 
 
 # First spikes --------------------------------------------------------------------------------

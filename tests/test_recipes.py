@@ -111,11 +111,12 @@ def test_dense_labels_equal_cross_entropy_of_maps():
     label[:, 1] = 255
     assert_match(
         lambda x: F.cross_entropy(x.sum(0), label, ignore_index=255),
-        lambda x: page.by_pixel(x, label),
+        lambda x: page.by_pixel(*page.as_samples(x, label)),
         output,
     )
     predicted = output.sum(0).argmax(1)
-    assert torch.equal(page.by_pixel.predict(output, per_pixel=True), predicted)
+    samples, _ = page.as_samples(output, label)
+    assert torch.equal(page.by_pixel.predict(samples).reshape(predicted.shape), predicted)
     shares = []
     for i in range(3):
         true, found = label == i, (predicted == i) & (label != 255)

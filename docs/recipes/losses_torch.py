@@ -91,9 +91,14 @@ def weighted(potentials):
 by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
+def as_samples(x, label):
+    """Return [time, batch, class, y, x] and [batch, y, x] with pixels as samples."""
+    return x.movedim(2, -1).flatten(1, -2), label.flatten()
+
+
 def intersection_over_union(output, label):
     """Return the mean intersection over union of [time, batch, class, y, x]."""
-    confusion = by_pixel.confusion(output, label)
+    confusion = by_pixel.confusion(*as_samples(output, label))
     both = confusion.diagonal()
     return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()
 

@@ -142,9 +142,7 @@ class Layout(NamedTuple):
             return tuple(range(len(shape)))
         if len(shape) == 1:  # the batch axis takes precedence over a time axis of the same length
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
-        if shape in (self.with_time(self.batch), self.with_time(1)):
-            return tuple(sorted((self.batch_axis, self.time_axis)))
-        return (self.batch_axis, *self.space_axes()[1:])  # a per-pixel mask
+        return tuple(sorted((self.batch_axis, self.time_axis)))
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
         """Return a mask with all axes of the input; added axes have length 1."""
@@ -156,14 +154,11 @@ class Layout(NamedTuple):
         """Return a mask with one value per sample, per sample and step, or per entry.
 
         The number of axes alone determines what such a mask refers to. A block of the mask is
-        therefore unambiguous even if it happens to have as many samples as steps. If there are
-        pixels, a mask with a time axis is expanded to the shape of the input, because a block may
-        have as many steps as pixels.
+        therefore unambiguous even if it happens to have as many samples as steps.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1
-        has_pixels = len(self.space_axes()) > 1
-        if any(x.shape[axis] > 1 for axis in self.space_axes()) or (timed and has_pixels):
+        if any(x.shape[axis] > 1 for axis in self.space_axes()):
             return adapter.xp.broadcast_to(x, self.shape)
         shape = list(x.shape)
         shape[self.batch_axis] = self.batch

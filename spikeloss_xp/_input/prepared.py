@@ -34,9 +34,7 @@ class Prepared:
         True for unmasked entries, with the axes of `values`. An axis along which the mask is
         constant may have length 1. None if nothing is masked.
     layout : Layout
-        The layout of readings, labels and terms. It is the layout of the input or, if `pixels` is
-        set, of a batch in which each pixel is a sample. None if the input may have any shape and
-        keeps its axes.
+        The layout of the input. None if the input may have any shape and keeps its axes.
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
@@ -47,8 +45,6 @@ class Prepared:
         axes except time have length 1. None if all steps contribute terms.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
-    pixels : Pixels or None
-        The conversion to a batch in which each pixel is a sample. None if pixels are not samples.
     """
 
     adapter: Adapter
@@ -59,7 +55,6 @@ class Prepared:
     valid_or_nan: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
-    pixels: Any = None
 
     def gradient(self, cotangent: Array) -> Array:
         """Return the input gradient that corresponds to a gradient with respect to `values`.
@@ -67,7 +62,7 @@ class Prepared:
         The result has the dtype of the input, or the dtype of `values` if the input is bool or
         integer.
         """
-        adapter, layout = self.adapter, self.layout if self.pixels is None else self.pixels.source
+        adapter, layout = self.adapter, self.layout
         if layout is not None and self.mask is not None:
             cotangent = fill_masked(adapter, cotangent, self.mask)
         if layout is not None and len(layout.shape) != 3:
@@ -213,13 +208,12 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
     mask = asarray_like(adapter, values, where, name)
     if not adapter.xp.isdtype(mask.dtype, "bool"):
         raise TypeError(f"{name} must be bool, with True for each entry to keep; got {mask.dtype}")
-    per_pixel, per_step = (layout.batch, *layout.space()[1:]), layout.with_time(layout.batch)
+    per_step = layout.with_time(layout.batch)
     expected = {
         "[batch]": (layout.batch,),
         "[time], for all samples": (layout.steps,),
         "[batch, time], in the order of input": per_step,
         "[1, time], in the order of input": layout.with_time(1),
-        "[batch, *space] without the class axis": per_pixel,
         "the shape of input, where any axis may have length 1": layout.shape,
     }
     broadcasts = mask.ndim == len(layout.shape) and all(
@@ -227,15 +221,9 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
     )
     if not broadcasts:
         check_shape(mask, name, "bools", expected)
-    has_pixels = len(layout.space()) > 1
-    if has_pixels and layout.steps > 1 and tuple(mask.shape) == per_pixel == per_step:
-        raise ValueError(
-            f"{name} of shape {per_step} could be [batch, time] or [batch, pixel]: pass a mask "
-            f"with the shape of input, {layout.shape}"
-        )
     mask = layout.broadcastable(adapter, mask)
-    if has_pixels and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
-        space = layout.space_axes()  # a per-pixel mask has no class axis
+    space = layout.space_axes()
+    if len(space) > 1 and any(mask.shape[axis] > 1 for axis in space):
         full = [n if i in space else mask.shape[i] for i, n in enumerate(layout.shape)]
         mask = adapter.xp.broadcast_to(mask, tuple(full))
     return mask

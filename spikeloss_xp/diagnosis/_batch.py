@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp._arrays import floating, read_values
-from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
+from spikeloss_xp._input.targets import MultiHot
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis._layers import (
     ENOUGH,
@@ -16,7 +16,7 @@ from spikeloss_xp.diagnosis._layers import (
     odd_values,
 )
 from spikeloss_xp.diagnosis._report import Observations, silent_layer
-from spikeloss_xp.losses.parts import divisor_of
+from spikeloss_xp.losses.base import divisor_of
 
 SOME, MOST = 0.5, 0.9
 
@@ -38,8 +38,8 @@ class Batch:
         The largest difference between the scores of two classes in a sample.
     prepared, labels
         The input and the target, in the form in which the loss compares them.
-    layout, source : Layout
-        The layout of the readings, and of the input. They differ if each pixel is a sample.
+    layout : Layout
+        The layout of the input.
     hot : array or None
         True for each class that is a label of the sample at any step, ``[sample, class]``. None if
         the target has no classes.
@@ -50,7 +50,6 @@ class Batch:
         prepared, labels = loss._prepare(x, target, masks)
         self.labels = labels
         self.prepared, self.layout, self.adapter = prepared, prepared.layout, prepared.adapter
-        self.source = self.layout if prepared.pixels is None else prepared.pixels.source
         total, weight, pullback = loss._sum(prepared, labels, True, True)
         divisor = divisor_of(self.adapter, weight)
         self.value = float(self._on_host(total / divisor))
@@ -66,7 +65,7 @@ class Batch:
         elif loss.reads_rates:
             self.fires = np.zeros((self.layout.batch, prepared.num_classes), dtype=bool)
         else:
-            counts = count_spikes(self.adapter, prepared.values, self.source, "input")
+            counts = count_spikes(self.adapter, prepared.values, self.layout, "input")
             spikes, total = map(self._trains, counts)
             self.output = layer_of("output", self.adapter, spikes, total, self.entries)
             self.fires = (self._by_class(counts[0]) > 0).any(axis=-1)
@@ -87,7 +86,7 @@ class Batch:
         right = np.trace(matrix, axis1=-2, axis2=-1).sum()
         self.confusion = matrix.tolist()
         self.accuracy = float(right / matrix.sum())  # NaN if no label counts
-        if loss.targets[0] != MULTI_HOT:
+        if not isinstance(loss.targets[0], MultiHot):
             scores = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
             largest = scores.max(axis=1, keepdims=True)
             best = (scores == largest).sum(axis=1)
@@ -103,8 +102,6 @@ class Batch:
 
     def _trains(self, x: Array) -> Array:
         """Rearrange an array from the axes of the prepared input to ``[sample, neuron, step]``."""
-        if self.prepared.pixels is not None:
-            return self.prepared.pixels.samples(self.adapter, x)
         return self.adapter.moveaxis(x, self.layout.time, -1)
 
     def _by_class(self, x: Array) -> Any:
@@ -114,9 +111,9 @@ class Batch:
 
     def _largest(self, gradient: Array) -> Array:
         """Return the largest magnitude of the gradient of each train."""
-        xp, axis = self.adapter.xp, self.source.time
-        if self.source.has_time:
-            gradient = self.source.collapsed(self.adapter, gradient)
+        xp, axis = self.adapter.xp, self.layout.time
+        if self.layout.has_time:
+            gradient = self.layout.collapsed(self.adapter, gradient)
         gradient = xp.reshape(gradient, self.prepared.values.shape)
         # Two reductions need no array of magnitudes, which would be as large as the gradient.
         largest, least = (f(gradient, axis=axis, keepdims=True) for f in (xp.max, xp.min))
@@ -128,11 +125,12 @@ class Batch:
         if prepared.mask is None:
             return self.layout.steps
         ones = xp.astype(prepared.mask, prepared.values.dtype)
-        return self._on_host(self._trains(xp.sum(ones, axis=self.source.time, keepdims=True)))
+        return self._on_host(self._trains(xp.sum(ones, axis=self.layout.time, keepdims=True)))
 
     def _hot(self, labels: Any) -> Any:
         """Return the attribute `hot`, or None for a target without classes."""
         time, kinds, classes = self.layout.time, self.loss.targets, self.prepared.num_classes
+        multi_hot = isinstance(kinds[0], MultiHot)
         if labels.indices is not None:
             index = np.moveaxis(self._on_host(labels.indices), time, -1)[:, 0]
             hot = np.zeros((self.layout.batch, classes), dtype=bool)
@@ -140,9 +138,9 @@ class Batch:
             if labels.ignored is not None:
                 known = known & ~np.moveaxis(self._on_host(labels.ignored), time, -1)[:, 0]
             hot[np.nonzero(known)[0], index[known]] = True
-        elif MULTI_HOT in kinds or PROBABILITIES in kinds:
+        elif kinds[-1].names_classes:
             q = np.moveaxis(self._on_host(labels.numbers), time, -1)
-            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # accuracy needs hard labels
+            if multi_hot and not np.isin(q, (0, 1)).all():  # accuracy needs hard labels
                 return None
             hot = ((q == q.max(axis=1, keepdims=True)) & (q > 0)).any(axis=-1)
         else:
@@ -234,7 +232,7 @@ class Batch:
     def odd_values(self) -> str:
         """Describe the values that are not spike counts, or return "" if they have few levels."""
         x, mask = self.prepared.values, self.prepared.mask
-        return odd_values(self.adapter, x, mask, self.source.batch_axis)
+        return odd_values(self.adapter, x, mask, self.layout.batch_axis)
 
     def _of_masks(self) -> Observations:
         steps, lengths = self.layout.steps, self.masks.get("lengths")
@@ -254,7 +252,7 @@ class Batch:
         silent = share(~(self.fires & hot).any(axis=1), labelled)
         if self.fires.any() and silent >= MOST:
             yield "silent-labels", f"the labelled class is silent in {silent:.0%} of the samples"
-        if self.loss.targets[0] == MULTI_HOT:
+        if isinstance(self.loss.targets[0], MultiHot):
             return
         number, classes = int(labelled.sum()), len(occurs)
         absent = np.flatnonzero(~occurs)

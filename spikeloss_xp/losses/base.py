@@ -17,21 +17,14 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import adapter_of, find_adapter
+from spikeloss_xp._arrays import Adapter, find_adapter
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared, both, fill_masked
-from spikeloss_xp._typing import (
-    Array,
-    ArrayLike,
-    ArrayT,
-    Pullback,
-    Reduction,
-    ValueAndPullback,
-)
-from spikeloss_xp.losses.parts import Parts, Split, divisor_of, split_call
+from spikeloss_xp._input.targets import Given, Target, kind_of
+from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadResult
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
@@ -52,6 +45,7 @@ OTHER_NAMES = {
     "tau": "the time constant of SpikeTime is time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... for the axis of time",
+    "layer_axis": "pass stacked layers as a list, such as loss(list(x)) for layers along axis 0",
 }
 CALL_NAMES = {
     "mask": "use where=..., which is True for entries to keep",
@@ -76,7 +70,7 @@ def unknown_argument(loss: "Loss", accepted: Iterable[str], unknown: Iterable[st
     return TypeError(message)
 
 
-class Loss(Parts, ABC):
+class Loss(ABC):
     """Base class for all losses. A loss is a function of spike trains and a target.
 
     Pass hyper-parameters to the constructor, and arrays to the call. Losses are immutable, hashable
@@ -91,16 +85,16 @@ class Loss(Parts, ABC):
     """Whether the classes of a sample share one term."""
     per_step: bool | None = False
     """Whether the terms have a time axis; None if they have the shape of the input."""
-    targets: ClassVar[tuple[str, ...]] = ()
-    """The kinds of class targets that the loss accepts; empty if its targets are not classes."""
+    targets: ClassVar[tuple[Target, ...]] = ()
+    """The kinds of targets that the loss accepts; empty if it has no target."""
+    ignore_index: int | None = None
+    """The class index of labels to ignore."""
     reads_times: ClassVar[bool] = False
     """Whether the input holds spike times instead of binned spikes."""
     reads_rates: ClassVar[bool] = False
     """Whether the input holds predicted rates or logits instead of spikes."""
     expects_spikes: bool = False
     """Whether the input should be spikes. If False, membrane potentials are allowed too."""
-    _compares_numbers: bool = False
-    """Whether class indices must be one-hot encoded for the criterion."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Raise an error if an option has a name from another library, and suggest our name."""
@@ -135,100 +129,14 @@ class Loss(Parts, ABC):
             # Raises the original error again, even if a property raised it.
             return object.__getattribute__(self, name)
 
-    def __call__(
-        self,
-        input: ArrayT,
-        target: ArrayLike,
-        *,
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
-        weight: ArrayLike | None = None,
-        **unknown: Never,
-    ) -> ArrayT:
-        """Return the loss, as an array from the same library and on the same device as `input`.
+    @property
+    def memory(self) -> int | None:
+        """The number of earlier steps that a term reads, or None if terms read whole trains.
 
-        Parameters
-        ----------
-        input : array
-            Spikes of shape ``[batch, *space, time]``, with the time axis at `time_axis`.
-        target : array or sequence
-            The target. The docstring of each class describes the form of its targets.
-        where : array or sequence of bool, optional
-            The mask, which is True for entries to keep. Masked entries are treated as silence and
-            have gradient 0. Masked terms are 0 and are excluded from a mean. The mask may have one
-            of the following shapes:
-
-            - ``[batch]``, with one value for each sample;
-            - ``[time]``, with one value for each step, if the numbers of samples and steps differ;
-            - batch and time, in the order of `input`; the batch axis may have length 1;
-            - the shape of `input`, in which any axis may have length 1. For example, a mask of
-              shape ``[1, 1, neuron]`` leaves out whole neurons;
-            - ``[batch, *pixels]``, if each pixel has a label.
-        lengths : array or sequence of int, optional
-            The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
-            steps of `input`. Later steps are masked.
-        weight : array or sequence of float, optional
-            Class weights of shape ``[class]``, finite and at least 0. Each term is multiplied by
-            the weight of its label, and a mean divides by the sum of these weights instead of the
-            number of terms. If the target holds a number for each class, or a train for each
-            neuron, each term is multiplied by the weight of its own class or neuron instead;
-            `CrossEntropy` describes the weights of class probabilities.
-
-        Returns
-        -------
-        array
-            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, an array
-            of the terms, in which masked terms are 0.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument has the wrong shape or dtype, comes from another library or is out of
-            range. Values are checked only if they can be read cheaply. On a GPU and in traced
-            functions, an invalid label or length makes the terms of its sample NaN instead.
+        To return the same terms for a segment as for the whole train, `sum_and_weight` needs this
+        many earlier steps as context.
         """
-        if unknown:
-            raise unknown_argument(self, OPTIONS, unknown)
-        options: dict[str, Any] = {"target": target, "where": where}
-        options |= {"lengths": lengths, "weight": weight}
-        value: ArrayT = adapter_of(input).evaluate(self, input, options)
-        return value
-
-    def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
-        """Return the loss. This is the same as calling the object."""
-        return self(input, target, **options)
-
-    def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
-        """Return the loss, computed with operations that the library can differentiate.
-
-        Calling the loss returns the same value, but may register the closed-form gradient with the
-        library instead of recording each operation. The arguments are the same in both cases.
-        """
-        value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
-        return value
-
-    def value_and_pullback(
-        self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None
-    ) -> tuple[ArrayT, Pullback]:
-        """Return the loss and its pullback to `input`, computed in closed form.
-
-        Parameters
-        ----------
-        input : array
-            Spikes, as when calling the loss.
-        target : array or sequence
-            The target, as when calling the loss.
-        **options
-            The other arguments of the loss: `where`, `lengths` and `weight`.
-
-        Returns
-        -------
-        tuple
-            The value and the pullback. The pullback is a function that takes a cotangent, which has
-            the shape of the value, and returns the gradient with respect to `input`. Call it at
-            most once, and before you modify any of the arrays that you passed.
-        """
-        return self._compute(input, target, options, with_pullback=True)
+        return None
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays among the hyper-parameters, or None if they cannot be determined.
@@ -287,10 +195,6 @@ class Loss(Parts, ABC):
         """Check the input and return it with its mask. The first `context` steps have no terms."""
 
     @abstractmethod
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        """Check the target and return it as labels."""
-
-    @abstractmethod
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
@@ -318,6 +222,11 @@ class Loss(Parts, ABC):
         if weight is not None:
             labels = labels._replace(class_weight=class_weights(prepared, weight))
         return prepared, labels
+
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+        """Check the target and return it as labels."""
+        given = Given(prepared, target, self.targets, self.per_step, self.ignore_index)
+        return kind_of(self.targets, target).read(given)
 
     # Step 2: read, compare and sum ----------------------------------------------------------------
 
@@ -363,7 +272,7 @@ class Loss(Parts, ABC):
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
         axes = self._chunk_axes(prepared)
-        if axes is None or prepared.pixels is not None:  # labels of pixels have different axes
+        if axes is None:
             (total, weight), to_values = sums(*arrays)
         else:
             batch = prepared.layout.batch_axis
@@ -383,8 +292,7 @@ class Loss(Parts, ABC):
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
             mask = both(mask, prepared.after_context)
-        if self._compares_numbers:
-            labels = labels.as_numbers(reading)
+        labels = labels.compared(reading)
         if mask is None and labels.are_plain(compete):  # there is nothing to mask or weight
             terms, to_reading = self.criterion(reading, labels)
             self._check_terms(terms, reading)
@@ -466,39 +374,68 @@ class Loss(Parts, ABC):
     ) -> Array | int:
         """Return the number of samples with an unmasked term."""
         xp, batch = prepared.adapter.xp, prepared.layout.batch_axis
-        pixels = 1 if prepared.pixels is None else prepared.pixels.number
         if mask is None:
-            return int(terms.shape[batch]) // pixels
+            return int(terms.shape[batch])
         others = tuple(axis for axis in range(mask.ndim) if axis != batch)
         counted = xp.any(mask, axis=others)
-        if pixels > 1:
-            counted = xp.any(xp.reshape(counted, (-1, pixels)), axis=1)
         return xp.sum(xp.astype(counted, terms.dtype))
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
         """Return the terms in the shape for ``reduction="none"``, and their pullback."""
-        adapter, layout, pixels = prepared.adapter, prepared.layout, prepared.pixels
+        adapter, layout = prepared.adapter, prepared.layout
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
             return layout.restored(adapter, terms), collapse
-        with_class, reshape = not self.classes_compete, adapter.xp.reshape
-        kept = {"with_class": with_class, "with_time": bool(self.per_step)}
+        kept = {"with_class": not self.classes_compete, "with_time": bool(self.per_step)}
         result = layout.squeezed(adapter, terms, **kept)
-        if pixels is None:
-            return result, lambda cotangent: reshape(cotangent, terms.shape)
-        return pixels.images(adapter, result, with_class=with_class), lambda cotangent: reshape(
-            pixels.labels(cotangent, with_class=with_class), terms.shape
-        )
+        return result, lambda cotangent: adapter.xp.reshape(cotangent, terms.shape)
 
-    def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
-        """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
+    def _sum_of_part(
+        self,
+        input: Array,
+        target: Any,
+        context: int,
+        options: dict[str, Any],
+        *,
+        with_pullback: bool,
+    ) -> tuple[Array, Array, Pullback]:
+        """Return the sum and weight of a part and, if `with_pullback` is True, the pullback."""
+        self._check_context(context)
+        prepared, labels = self._prepare(input, target, options, context)
+        total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
+        if isinstance(weight, int):
+            # `scalar` may return a cached array, so return a copy that the caller may modify.
+            weight = prepared.adapter.scalar(total, float(weight)) + 0.0
+        return total, weight, pullback
 
-        The call is checked before it is split. A loss that overrides `value` or
-        `value_and_pullback` is not split, because it may not be a quotient of sums. Nor is a loss
-        that holds arrays, because the arrays may not be available where the blocks are evaluated.
-        """
-        kind = type(self)
-        own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback
-        if not own or self.reduction == "none" or self.captured_arrays() != ():
-            return None
-        return split_call(self, input, arguments)
+    def _check_context(self, context: int) -> None:
+        """Raise an error if the terms are not summed or the loss cannot use the given context."""
+        if self.reduction == "none":
+            raise ValueError(
+                "reduction='none' has no sum and no weight: use 'sum', 'mean' or 'batchmean'"
+            )
+        if _checks.integer(context, "context") == 0:
+            return
+        if context < 0:
+            raise ValueError(f"context must be at least 0; got {context}")
+        if self.memory is None:
+            raise ValueError(
+                "context needs a loss with a term at each step and a known memory; the memory of "
+                f"this {type(self).__name__} is None: set a moving_window, or pass whole trains "
+                "without a context"
+            )
+        if self.reduction == "batchmean":
+            raise ValueError(
+                "context needs reduction='sum' or 'mean'; got 'batchmean', which divides by the "
+                "number of samples: each segment would count the same samples again"
+            )
+
+
+def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
+    """Return the divisor of a sum: its weight, or infinity if the weight is 0.
+
+    Dividing by infinity makes the loss 0 even if the sum is not 0, as with label smoothing.
+    """
+    if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
+        return weight
+    return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels
-from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
+from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.targets import CLASS_INDICES, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Reduction
-from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import (
     OVER_ALL_TIME,
@@ -20,15 +20,13 @@ from spikeloss_xp.readouts import (
     own_reading,
     read_classes,
     read_groups,
-    reading_of_pixels,
-    trains_of_pixels,
 )
 
 NUMERICS = get_args(Numerics)
 COUNTED = (*WINDOWED, "latency")  # readouts meant for spikes, not for membrane potentials
 
 
-class ReadsClasses(Loss, Predictor):
+class ReadsClasses(TargetLoss, Predictor):
     """Base class for losses that read classes. It declares no option fields.
 
     Published losses declare their options themselves, in the published order. All other losses
@@ -39,8 +37,7 @@ class ReadsClasses(Loss, Predictor):
     moving_window: int | None
     num_classes: int | None
     ignore_index: int | None
-    targets: ClassVar[tuple[str, ...]] = (INDICES,)
-    takes_pixels: ClassVar[bool] = True
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *OVER_ALL_TIME)
     """The readouts that the loss accepts."""
     _summed: ClassVar[tuple[str, ...]] = ()
@@ -110,12 +107,9 @@ class ReadsClasses(Loss, Predictor):
         return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        may_be_pixels = len(prepared.layout.shape) > 3
-        if may_be_pixels and labels_of_pixels(self, prepared, target) is not None:
-            read_pixels(prepared, self.num_classes)
         if self._by_class:
             self._check_classes(prepared)
-        return self._checked_labels(prepared, target, self.targets, self.per_step)
+        return super()._labels(prepared, target)
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         chunked = self.moving_window is not None or self.readout == "latency"
@@ -129,30 +123,15 @@ class ReadsClasses(Loss, Predictor):
         labels: Any,
         over_all_time: bool = False,
     ) -> ReadResult:
-        trains, pixels = Trains.of(prepared, values, mask), prepared.pixels
+        trains = Trains.of(prepared, values, mask)
         window = None if over_all_time else self.moving_window
-        if pixels is None:
-            return self._read_trains(trains, window)
-        # Unless the readout combines several neurons, apply the readout before rearranging the
-        # axes, because the readings are smaller than the spikes.
-        adapter = prepared.adapter
-        several = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
-        if several or self._own_readout:
-            of_pixels, to_pixels = self._read_trains(trains_of_pixels(pixels, trains), window)
-            return of_pixels, lambda cotangent: pixels.of_samples(adapter, to_pixels(cotangent))
-        reading, to_values = self._read_trains(trains, window)
-        of_pixels = reading_of_pixels(pixels, reading)
-        return of_pixels, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
-
-    def _read_trains(self, trains: Trains, window: int | None) -> ReadResult:
-        """Return the reading of each class."""
         if self._own_readout:
             return read_groups(trains, self.num_classes, partial(own_reading, self))
         return read_classes(trains, self.readout, window, self.num_classes, self._summed)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         name = type(self).__name__
-        if self.targets[0] not in (INDICES, MULTI_HOT):
+        if not self.targets[0].names_classes:
             raise TypeError(f"{name} predicts no classes, because its targets are numbers")
         if per_step and not self.per_step:
             raise ValueError(
@@ -214,9 +193,9 @@ class ClassLoss(ReadsClasses):
         A class attribute that states whether the classes of a sample share one term, as in a
         softmax. If True, the terms have a class axis of length 1, and ``reading.class_mask`` is
         False for masked classes, or None if no class is masked. The default is False.
-    targets : tuple of str
-        A class attribute that lists the kinds of targets that the loss accepts. By default, only
-        class indices are accepted.
+    targets : tuple of Target
+        A class attribute that lists the kinds of targets that the loss accepts, which are defined
+        in ``spikeloss_xp._input.targets``. By default, only class indices are accepted.
     """
 
     _: KW_ONLY

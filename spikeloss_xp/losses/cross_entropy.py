@@ -8,10 +8,15 @@ from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import or_one
-from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, ClassIndices, Target
 from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import WINDOWED, Reading
+
+# The kinds of targets, without and with label smoothing.
+SHARP = CLASS_INDICES, PROBABILITIES
+SMOOTHED = ClassIndices(one_hot=True), PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,11 @@ class CrossEntropy(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. Unless each
-    pixel has a label, the space axes are flattened into one class axis. `target` holds class
-    indices or class probabilities. Class indices are integers of shape ``[batch]`` or, with a
-    window, also ``[batch, time]``. Class probabilities :math:`q` are floats of shape
-    ``[batch, class]`` or, with a window, also ``[batch, class, time]``. They must be finite and at
-    least 0, but need not sum to 1.
+    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. The space axes
+    are flattened into one class axis. `target` holds class indices or class probabilities. Class
+    indices are integers of shape ``[batch]`` or, with a window, also ``[batch, time]``. Class
+    probabilities :math:`q` are floats of shape ``[batch, class]`` or, with a window, also
+    ``[batch, class, time]``. They must be finite and at least 0, but need not sum to 1.
 
     The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
     softmax, and a mean divides by the sum of all :math:`q`. A one-hot row is therefore equivalent
@@ -157,7 +161,6 @@ class CrossEntropy(ClassLoss):
     rate_weight: float = 3.0
 
     classes_compete: ClassVar[bool] = True
-    targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
     readouts: ClassVar[tuple[str, ...]] = get_args(EntropyReadout)
     _summed: ClassVar[tuple[str, ...]] = ("count", "sqrt_count")
 
@@ -177,8 +180,9 @@ class CrossEntropy(ClassLoss):
             )
 
     @property
-    def _compares_numbers(self) -> bool:  # type: ignore[override]
-        return self.label_smoothing > 0
+    def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
+        """Class indices or class probabilities. Smoothed indices are compared as numbers."""
+        return SMOOTHED if self.label_smoothing else SHARP
 
     @property
     def _divisor(self) -> float:

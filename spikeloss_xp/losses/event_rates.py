@@ -6,29 +6,20 @@ from typing import Any
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, or_one
-from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.readouts import Reading, ReadResult
 
 
-class Others(Labels):
-    """Labels that hold the events and entries of the rest of the batch in `numbers`."""
-
-    __slots__ = ()
-
-    def filled(self, reading: Any, mask: Array) -> Labels:
-        """Return the labels unchanged, because the mask does not apply to their numbers."""
-        return self
-
-
-def leaves(input: Any, name: str = "input") -> list[Any]:
+def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
     """Return the arrays in nested sequences and mappings, in the order of sorted keys."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     # JAX sorts the keys of a mapping too, before a compiled function receives it.
     keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
-    arrays = [array for key in keys for array in leaves(input[key], f"{name}[{key!r}]")]
+    arrays = [
+        array for key in keys for array in arrays_by_sorted_key(input[key], f"{name}[{key!r}]")
+    ]
     if not arrays:
         raise ValueError(f"{name} must hold at least one array; got none")
     return arrays
@@ -36,7 +27,7 @@ def leaves(input: Any, name: str = "input") -> list[Any]:
 
 def arrays_of_one_library(input: Any) -> list[Any]:
     """Return the arrays in nested sequences and mappings, or raise if their libraries differ."""
-    arrays = leaves(input)
+    arrays = arrays_by_sorted_key(input)
     libraries = sorted({adapter_of(x).library for x in arrays})
     if len(libraries) > 1:
         raise TypeError(f"input must hold arrays of one library; got {' and '.join(libraries)}")

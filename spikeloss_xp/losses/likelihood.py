@@ -18,20 +18,22 @@ from spikeloss_xp._arrays import (
     read_values,
 )
 from spikeloss_xp._checks import lowest_below
-from spikeloss_xp._input.labels import (
-    BINARY,
-    COUNTS,
-    WHOLE_COUNTS,
-    Labels,
-    class_weights,
-    follow_rule,
-)
+from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared, fill_masked
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Link, ScorePer, ValueAndPullback
+from spikeloss_xp._input.target_trains import BinaryTrains, CountTrains, WholeCountTrains
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    Link,
+    OptionalArray,
+    ScorePer,
+    ValueAndPullback,
+)
 from spikeloss_xp.losses.trains import TrainLoss
 from spikeloss_xp.readouts import Reading
 
-Given = ArrayLike | None  # the type of an optional array
+COUNTS, WHOLE_COUNTS = (CountTrains(),), (WholeCountTrains(),)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Likelihood(TrainLoss):
     constant mean count for each neuron.
     """
 
+    targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
     reads_rates: ClassVar[bool] = True
     largest_mean: ClassVar[float] = math.inf  # the largest mean of a null model
@@ -90,13 +93,13 @@ class Likelihood(TrainLoss):
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
-        valid = follow_rule(adapter.xp, target, self.kind_of_target)
+        valid = self.targets[0].holds(adapter.xp, target)
         return adapter.xp.where(valid, target, math.nan)
 
     @on_device_of("input")
     def bits_per_spike(
-        self, input: ArrayT, target: ArrayLike, *, null: Given = None, per: ScorePer = "all",
-        where: Given = None, lengths: Given = None,
+        self, input: ArrayT, target: ArrayLike, *, null: OptionalArray = None,
+        per: ScorePer = "all", where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> ArrayT:  # fmt: skip
         r"""Return the gain over a null model, in bits per recorded spike.
 
@@ -150,14 +153,14 @@ class Likelihood(TrainLoss):
         0.25
         """
         masks = {"where": where, "lengths": lengths}
-        gain, spikes, _ = self._scored(input, target, null, per, masks, exact=False)
+        gain, spikes, _ = self._scored(input, target, null, per, masks, with_saturated=False)
         score: ArrayT = _quotient(gain, spikes * math.log(2), spikes)
         return score
 
     @on_device_of("input")
     def deviance_explained(
-        self, input: ArrayT, target: ArrayLike, *, null: Given = None, per: ScorePer = "all",
-        where: Given = None, lengths: Given = None,
+        self, input: ArrayT, target: ArrayLike, *, null: OptionalArray = None,
+        per: ScorePer = "all", where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> ArrayT:  # fmt: skip
         r"""Return the fraction of the null deviance that the model explains.
 
@@ -206,14 +209,14 @@ class Likelihood(TrainLoss):
         0.5
         """
         masks = {"where": where, "lengths": lengths}
-        gain, spikes, possible = self._scored(input, target, null, per, masks, exact=True)
+        gain, spikes, possible = self._scored(input, target, null, per, masks, with_saturated=True)
         score: ArrayT = _quotient(gain, possible, spikes)
         return score
 
     @on_device_of("input")
     def gain_and_spikes(
         self, input: ArrayT, target: ArrayLike, *, null: ArrayLike, per: ScorePer = "all",
-        where: Given = None, lengths: Given = None,
+        where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> tuple[ArrayT, ArrayT]:  # fmt: skip
         """Return the gain over the null model, in nats, and the number of recorded spikes.
 
@@ -259,14 +262,20 @@ class Likelihood(TrainLoss):
                 "compared with the same null model; got None"
             )
         masks = {"where": where, "lengths": lengths}
-        return self._scored(input, target, null, per, masks, exact=False)[:2]
+        return self._scored(input, target, null, per, masks, with_saturated=False)[:2]
 
     def _scored(
-        self, input: Array, target: Any, null: Any, per: str, masks: dict[str, Any], exact: bool
+        self,
+        input: Array,
+        target: Any,
+        null: Any,
+        per: str,
+        masks: dict[str, Any],
+        with_saturated: bool,
     ) -> tuple[Array, Array, Any]:
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
-        The last gain is half of the null deviance. It is None unless `exact` is True.
+        The last gain is half of the null deviance. It is None unless `with_saturated` is True.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
@@ -284,8 +293,10 @@ class Likelihood(TrainLoss):
 
         mean = _means(prepared, counts) if null is None else self._given_means(prepared, null)
         of_null = terms(self._input_for(adapter, mean))
-        of_exact = summed(of_null - terms(self._input_for(adapter, counts))) if exact else None
-        return summed(of_null - terms(prepared.values)), summed(counts), of_exact
+        of_saturated = (
+            summed(of_null - terms(self._input_for(adapter, counts))) if with_saturated else None
+        )
+        return summed(of_null - terms(prepared.values)), summed(counts), of_saturated
 
     def _given_means(self, prepared: Prepared, null: Any) -> Array:
         """Return the means of the null model with the axes of the readings, or raise."""
@@ -358,7 +369,7 @@ class PoissonNLL(Likelihood):
         _checks.check_fields(self, log_rates=_checks.flag, constant=_checks.flag)
 
     @property
-    def kind_of_target(self) -> str:
+    def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
         """Spike counts, which must be whole numbers if `constant` is True."""
         return WHOLE_COUNTS if self.constant else COUNTS
 
@@ -434,6 +445,7 @@ class BernoulliNLL(Likelihood):
     0.347
     """
 
+    targets: ClassVar[tuple[CountTrains, ...]] = (BinaryTrains(),)
     largest_mean: ClassVar[float] = 1.0
 
     _: KW_ONLY
@@ -442,11 +454,6 @@ class BernoulliNLL(Likelihood):
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_fields(self, link=_checks.one_of(("logit", "hazard")))
-
-    @property
-    def kind_of_target(self) -> str:
-        """Binary spikes."""
-        return BINARY
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the negative logarithm of the probability of each spike, or of its absence."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.targets import Numbers, Target
 from spikeloss_xp._typing import ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import Reading
@@ -64,7 +65,7 @@ class SquaredError(ClassLoss):
     """
 
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
-    targets: ClassVar[tuple[str, ...]] = ("target readings",)
+    targets: ClassVar[tuple[Target, ...]] = (Numbers(),)
 
     expects_spikes: ClassVar[bool] = False  # type: ignore[misc]
 

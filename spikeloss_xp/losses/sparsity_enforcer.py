@@ -28,17 +28,15 @@ from spikeloss_xp._typing import (
     Total,
     ValueAndPullback,
 )
-from spikeloss_xp.losses.base import Loss, unknown_argument
+from spikeloss_xp.losses.base import Loss, divisor_of, unknown_argument
 from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
-    Others,
     arrays_of_one_library,
     mean_magnitude,
     reading_of,
     sum_magnitude,
     sums_elsewhere,
 )
-from spikeloss_xp.losses.parts import divisor_of
 from spikeloss_xp.readouts import Reading, ReadResult
 
 
@@ -84,9 +82,6 @@ class SparsityEnforcer(Loss):
         neurons are scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"``
         support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
         The gradient has no closed form, so it needs a library with automatic differentiation.
-    layer_axis : int, optional
-        An axis of `input` along which layers are stacked: each slice along it is treated as a
-        separate array. By default, there is no such axis.
     numerics : {"stable", "lava"}, default "stable"
         The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"``, it is 1, as for
         a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 for the excess over `max_rate`,
@@ -140,7 +135,6 @@ class SparsityEnforcer(Loss):
     per: Per = "array"
     reduction: Total = "mean"
     scale: Sequence[float] | None = None
-    layer_axis: int | None = None
     numerics: Numerics = "stable"
     time_axis: int = -1
 
@@ -153,7 +147,6 @@ class SparsityEnforcer(Loss):
             power=_checks.one_or_two,
             reduction=_checks.one_of(get_args(Total)),
             scale=_checks.optional(_checks.one_or_more(_checks.not_negative)),
-            layer_axis=_checks.optional(_checks.integer),
             numerics=_checks.one_of(NUMERICS),
             time_axis=_checks.integer,
         )
@@ -179,7 +172,7 @@ class SparsityEnforcer(Loss):
             )
 
     @on_device_of("input")
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         input: Events[ArrayT],
         *,
@@ -238,24 +231,23 @@ class SparsityEnforcer(Loss):
             value = self._value_of_scaled(input, where=where, lengths=lengths)
         return value
 
-    def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:  # type: ignore[override]
+    def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
         """Return the loss. This is the same as calling the object."""
         return self(input, **options)
 
-    def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
+    def value(self, input: ArrayT, **options: Any) -> ArrayT:
         """Return the term for one array, using operations that the library can differentiate."""
         if self.scale is not None:
             found: ArrayT = self._value_of_scaled(input, **options)
             return found
-        return self._of_layers(input, with_pullback=False, **options)[0]
+        return self._term(input, with_pullback=False, **options)[0]
 
-    def value_and_pullback(  # type: ignore[override]
-        self, input: ArrayT, **options: Any
-    ) -> tuple[ArrayT, Pullback]:
+    def value_and_pullback(self, input: ArrayT, **options: Any) -> tuple[ArrayT, Pullback]:
         """Return the term for one array and its pullback to `input`, computed in closed form."""
-        return self._of_layers(input, with_pullback=True, **options)
+        self._check_no_scale()
+        return self._term(input, with_pullback=True, **options)
 
-    def _of_layers(
+    def _term(
         self,
         input: ArrayT,
         *,
@@ -264,42 +256,12 @@ class SparsityEnforcer(Loss):
         lengths: Any = None,
         others: Any = None,
     ) -> tuple[ArrayT, Pullback]:
-        """Return the term for one array, or the sum of the terms of the layers in it."""
-        if with_pullback:
-            self._check_no_scale()
-        if others is not None and self.layer_axis is not None:
-            raise ValueError(
-                "others needs a single layer: call the loss once for each layer, without a "
-                "layer_axis, and add up the values"
-            )
+        """Return the term for one array and its pullback."""
         masks = {"where": where, "lengths": lengths}
-        slices = self._slices(input, plain=where is None and lengths is None)
-        if slices is None:
-            return self._compute(input, others, masks, with_pullback=with_pullback)
-        pairs = [self._compute(x, None, masks, with_pullback=with_pullback) for x in slices]
-        values, pullbacks = zip(*pairs, strict=True)
-        xp, axis = adapter_of(input).xp, self.layer_axis
-
-        def pullback(cotangent: Array) -> Array:
-            return xp.stack([to_slice(cotangent) for to_slice in pullbacks], axis=axis)
-
-        return functools.reduce(operator.add, values), pullback
-
-    def _slices(self, x: Array, *, plain: bool) -> Sequence[Array] | None:
-        """Return the layers of an array, or None if `_read` handles the array as a whole."""
-        axis = self.layer_axis
-        if axis is None or (plain and self.per == "array" and self.scale is None):
-            return None
-        return adapter_of(x).unstack(x, self._checked_layer_axis(x))
-
-    def _checked_layer_axis(self, x: Array) -> int:
-        axis, rank = self.layer_axis or 0, len(x.shape)
-        if not -rank <= axis < rank:
-            raise ValueError(f"layer_axis={axis} is not an axis of input of shape {tuple(x.shape)}")
-        return axis % rank
+        return self._compute(input, others, masks, with_pullback=with_pullback)
 
     @on_device_of("input")
-    def sum_and_weight(  # type: ignore[override]
+    def sum_and_weight(
         self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms of all samples, and the divisor for their mean.
@@ -323,8 +285,8 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError
-            If `per` is ``"array"`` or ``"neuron"``, because rates are then means over the batch
-            (see `events_and_entries`); or if there is a `layer_axis`.
+            If `per` is ``"array"`` or ``"neuron"``, because rates are then means over the batch:
+            see `events_and_entries`.
         """
         self._check_samples("sum_and_weight")
         masks = {"where": where, "lengths": lengths}
@@ -334,7 +296,7 @@ class SparsityEnforcer(Loss):
         return total, 0 * total + number
 
     @on_device_of("input")
-    def sum_weight_and_pullback(  # type: ignore[override]
+    def sum_weight_and_pullback(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT, Pullback]:
         """Return the results of `sum_and_weight` for one array, and the pullback of the sum."""
@@ -382,7 +344,6 @@ class SparsityEnforcer(Loss):
         >>> float(value), float(whole), bool((gradient == whole_gradient[:1]).all())
         (0.0625, 0.0625, True)
         """
-        self._check_one_layer("events_and_entries")
         if self.scale is not None:
             raise ValueError(
                 "events_and_entries needs a loss without a scale, and takes a single array; got "
@@ -408,13 +369,6 @@ class SparsityEnforcer(Loss):
                 f"{method} needs per='sample' or 'sample_neuron'; got per={self.per!r}: use "
                 "events_and_entries"
             )
-        self._check_one_layer(method)
-
-    def _check_one_layer(self, method: str) -> None:
-        if self.layer_axis is not None:
-            raise ValueError(
-                f"{method} takes a single layer: call it once for each layer, without a layer_axis"
-            )
 
     # Methods of the steps that all losses share ---------------------------------------------------
 
@@ -433,7 +387,7 @@ class SparsityEnforcer(Loss):
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         if target is None:
             return Labels()
-        return Others(None, sums_elsewhere(prepared, target, self.per))
+        return Labels(None, sums_elsewhere(prepared, target, self.per))
 
     def _chunk_axes(self, prepared: Prepared) -> None:
         return None
@@ -444,8 +398,6 @@ class SparsityEnforcer(Loss):
         if self.per != "array":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
             axes -= {kept[name] for name in self.per.split("_")}
-        elif layout is None and self.layer_axis is not None:  # one rate for each layer
-            axes.remove(self._checked_layer_axis(prepared.values))
         return tuple(sorted(axes))
 
     def _read(
@@ -492,8 +444,7 @@ class SparsityEnforcer(Loss):
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events, and the number of these terms."""
-        inputs = arrays_of_one_library(input)
-        arrays = [layer for x in inputs for layer in self._slices(x, plain=False) or [x]]
+        arrays = arrays_of_one_library(input)
         factors = self.scale or ()
         if len(arrays) != len(factors):
             raise ValueError(

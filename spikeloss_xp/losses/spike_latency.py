@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._input.labels import INDICES, Labels
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
 from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import Reading
+
+TARGET_TIMES = Numbers("target times", "finite and at least 0", 0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class SpikeLatency(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
+    `input` has shape ``[batch, *space, time]``. The space axes are
     flattened into one class axis. `target` holds either class indices, which are integers of shape
     ``[batch]``, or a target time for each class. Target times are floats of shape
     ``[batch, class]`` that are finite and at least 0. Invalid class indices and target times raise
@@ -84,7 +87,7 @@ class SpikeLatency(ClassLoss):
 
     moving_window: ClassVar[None] = None  # type: ignore[misc]
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
-    targets: ClassVar[tuple[str, ...]] = (INDICES, "target times")
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, TARGET_TIMES)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -59,7 +59,7 @@ class SpikeMax(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
+    `input` has shape ``[batch, *space, time]``. The space axes are
     flattened into one class axis. `target` holds class indices, which are integers of shape
     ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
     values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN

@@ -5,7 +5,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._input.labels import MULTI_HOT, Labels
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.targets import MULTI_HOT, Target
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
 from spikeloss_xp.predictions import BinaryScores, ClassScores
@@ -93,7 +94,7 @@ class SpikeMoid(ReadsClasses):
     time_axis: int = -1
 
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
-    targets: ClassVar[tuple[str, ...]] = (MULTI_HOT,)
+    targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
     _scores_of: ClassVar[type[ClassScores]] = BinaryScores
     _by_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 

@@ -3,31 +3,25 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp._input.labels import TRAINS, Labels, target_trains
 from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.target_trains import AnyTrains
+from spikeloss_xp._input.targets import Target
 from spikeloss_xp._typing import Array, Reduction
-from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.readouts import ReadResult, Trains, own_reading
 
 
-class ReadsTrains(Loss):
+class ReadsTrains(TargetLoss):
     """Base class for spike-train losses. It declares no option fields."""
 
     per_step = None
+    targets: ClassVar[tuple[Target, ...]] = (AnyTrains(),)
     smallest_rank: ClassVar[int] = 2
     """The smallest number of axes of an input. If it is 2, the neuron axis may be left out."""
-
-    @property
-    def kind_of_target(self) -> str:
-        """The kind of target, which determines the numbers that a target may hold."""
-        return TRAINS
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         rank = self.smallest_rank
         return prepare_input(input, where, lengths, self.time_axis, rank, context=context)
-
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        return target_trains(prepared, target, self.kind_of_target)
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         layout = prepared.layout

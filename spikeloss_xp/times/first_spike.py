@@ -11,17 +11,18 @@ import numpy as np
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import concrete_or_none, or_one
-from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
+from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_times
+from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.cross_entropy import compare_logits, unfit_temperature
+from spikeloss_xp.losses.cross_entropy import SHARP, SMOOTHED, compare_logits, unfit_temperature
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
+from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Reading, ReadResult
 
 
-class TimesLoss(Loss):
+class TimesLoss(TargetLoss):
     """Base class for losses on spike times."""
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
@@ -51,7 +52,7 @@ class FirstSpike(TimesLoss, Predictor):
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         self._warn_if_silent(prepared)
-        return self._checked_labels(prepared, target, self.targets, per_step=False)
+        return super()._labels(prepared, target)
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         return (prepared.layout.batch_axis,)
@@ -189,7 +190,6 @@ class CrossEntropy(FirstSpike):
     ignore_index: int = -100
     silent_time: float
 
-    targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
     classes_compete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -202,8 +202,9 @@ class CrossEntropy(FirstSpike):
         )
 
     @property
-    def _compares_numbers(self) -> bool:  # type: ignore[override]
-        return self.label_smoothing > 0
+    def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
+        """Class indices or class probabilities. Smoothed indices are compared as numbers."""
+        return SMOOTHED if self.label_smoothing else SHARP
 
     def value_of_equal_scores(self, classes: int) -> float:
         """Return the logarithm of the number of classes."""
@@ -291,7 +292,7 @@ class SpikeLatency(FirstSpike):
     ignore_index: int = -100
     silent_time: float
 
-    targets: ClassVar[tuple[str, ...]] = (INDICES, "spike times")
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, Numbers("spike times"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,12 +3,13 @@
 import math
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating, sign
 from spikeloss_xp._input.labels import Labels, TargetTrains
 from spikeloss_xp._input.prepared import Prepared, check_not_trains, prepare_times
+from spikeloss_xp._input.targets import Given, Target
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
@@ -24,18 +25,16 @@ from spikeloss_xp.readouts import Reading, ReadResult
 from spikeloss_xp.times.first_spike import TimesLoss
 
 
-class PairedLoss(TimesLoss):
-    """Base class for losses that measure the distance between each train and its target."""
+class TrainsOfTimes(Target):
+    """The target times of each neuron."""
 
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        return prepare_times(input, where, lengths, None)
+    name = "spike times"
+    rank = 3
 
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        return ()
-
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        adapter, values = prepared.adapter, prepared.values
-        trains = asarray_like(adapter, values, target, "target")
+    def read(self, given: Given) -> Labels:
+        """Return the target times ``[batch, class, spike]`` in the dtype of the input."""
+        adapter, values = given.prepared.adapter, given.prepared.values
+        trains = asarray_like(adapter, values, given.target, "target")
         shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
         if shape[:2] != pairs or len(shape) > 3 or 0 in shape:
             raise ValueError(
@@ -45,10 +44,22 @@ class PairedLoss(TimesLoss):
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
         check_not_trains(adapter, trains, "target")
-        _checks.check_overflow(adapter.xp, values.dtype, concrete_or_none(target), "target")
+        _checks.check_overflow(adapter.xp, values.dtype, concrete_or_none(given.target), "target")
         trains = adapter.xp.reshape(trains, (*pairs, -1))
         trains = floating(adapter, trains, "target")
         return TargetTrains(None, adapter.xp.astype(trains, values.dtype, copy=False))
+
+
+class PairedLoss(TimesLoss):
+    """Base class for losses that measure the distance between each train and its target."""
+
+    targets: ClassVar[tuple[Target, ...]] = (TrainsOfTimes(),)
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        return prepare_times(input, where, lengths, None)
+
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        return ()
 
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels

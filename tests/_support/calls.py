@@ -108,8 +108,8 @@ def has_scale(loss: Any) -> bool:
 
 
 def in_layers(loss: Any, spikes: Any) -> Any:
-    """Return the spikes; for a `scale` without a `layer_axis`, split by neurons in nested lists."""
-    if not has_scale(loss) or loss.layer_axis is not None:
+    """Return the spikes; for a `scale`, split by neurons in nested lists."""
+    if not has_scale(loss):
         return spikes
     axis, number = (1 if loss.time_axis == -1 else 2), len(loss.scale)
     cuts = [i * spikes.shape[axis] // number for i in range(number + 1)]
@@ -276,9 +276,6 @@ def with_layout(call: Call, space: tuple[int, ...], axis: int) -> Call:
     names = ("spikes", "where", *(("target", "cotangent") if trains else ()))
     of_input = {name: x for name in names if np.shape(x := getattr(call, name)) == shape}
     split = {name: x.reshape(shape[0], *space, shape[-1]) for name, x in of_input.items()}
-    if np.shape(call.where) == (shape[0], *space[1:]) == (shape[0], shape[-1]):  # or of pixels
-        steps = call.where.reshape(shape[0], *(1 for _ in space), shape[-1])
-        split["where"] = np.broadcast_to(steps, (shape[0], *space, shape[-1]))
     return moved(call.replace(**split), axis)
 
 

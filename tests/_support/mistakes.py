@@ -715,7 +715,7 @@ VALUE_MISTAKES = [
         [poisson(), poisson(constant=True), bernoulli()],
         [-0.5, inf],
         call=lambda x, loss, value: loss(x.spikes, x.asarray(np.where(SPIKES > 0.9, value, 1))),
-        error=lambda loss, value: ValueError(f"target must hold {loss.kind_of_target}, ", value),
+        error=lambda loss, value: ValueError(f"target must hold {loss.targets[0].name}, ", value),
     ),
     *each(
         [poisson(), poisson(constant=True), bernoulli()],

@@ -260,21 +260,14 @@ def _masked(random: np.random.Generator, call: Call, kind: str) -> Call:
 
 
 def _layered(random: np.random.Generator, call: Call) -> Call:
-    """Return the call with its neurons in layers: along an axis, or in a list for a `scale`."""
+    """Return the call with a `scale` for each of the layers into which its neurons are split."""
     call = moved(call, pick(random, 0, 1, -1))
-    spikes, axis = call.spikes, 1 if call.loss.time_axis == -1 else 2
-    neurons, options = spikes.shape[axis], {}
-    number = pick(random, *(n for n in (1, 2, 2, 3, 3) if neurons % n == 0))
-    if not call.loss.per.endswith("neuron") and random.random() < 0.5:
-        listed = neurons > 1 and random.random() < 0.5
-        number = pick(random, 2, min(neurons, 3)) if listed else number
-        options["scale"] = random.choice([0.0, 0.125, 0.5, 2.0], size=number).tolist()
-        if listed:
-            return call.replace(loss=dataclasses.replace(call.loss, **options))
-    shape = (*spikes.shape[:axis], number, neurons // number, *spikes.shape[axis + 1 :])
-    options["layer_axis"] = pick(random, *range(-4, 4))
-    spikes = np.moveaxis(spikes.reshape(shape), axis, options["layer_axis"])
-    return call.replace(spikes=spikes, loss=dataclasses.replace(call.loss, **options))
+    neurons = call.spikes.shape[1 if call.loss.time_axis == -1 else 2]
+    if call.loss.per.endswith("neuron"):
+        return call
+    number = pick(random, *range(1, min(neurons, 3) + 1))
+    scale = random.choice([0.0, 0.125, 0.5, 2.0], size=number).tolist()
+    return call.replace(loss=dataclasses.replace(call.loss, scale=scale))
 
 
 def in_other_memory(random: np.random.Generator, x: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ import numpy as np
 EPSILON = 1e-6  # added to the sum of the rates in SpikeMax
 DEFAULT_OPTIONS = {  # for losses that lack the option
     "time_axis": -1,
-    "layer_axis": None,
     "moving_window": None,
     "readout": "rate",
     "num_classes": None,
@@ -432,7 +431,7 @@ def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> f
 
 def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[list[float]]:
     """Return the rates in each layer; with a scale, the scaled events per step in all of them."""
-    layers = layers_of(o, x)
+    layers = layers_of(x)
     rates = [mean_magnitudes(o, layer, where, lengths) for layer in layers]
     if o.scale is None:
         return rates
@@ -442,12 +441,11 @@ def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[li
     return [[math.fsum(f * m for f, m in zip(factors, group, strict=True)) for group in groups]]
 
 
-def layers_of(o: SimpleNamespace, x: Any) -> list[np.ndarray]:
-    """Return the arrays in nested lists, each in slices along the layer axis, if there is one."""
+def layers_of(x: Any) -> list[np.ndarray]:
+    """Return the arrays in nested lists."""
     if isinstance(x, list):
-        return [layer for part in x for layer in layers_of(o, part)]
-    x = np.asarray(x, dtype=np.float64)
-    return [x] if o.layer_axis is None else list(np.moveaxis(x, o.layer_axis, 0))
+        return [layer for part in x for layer in layers_of(part)]
+    return [np.asarray(x, dtype=np.float64)]
 
 
 def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:

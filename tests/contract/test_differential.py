@@ -175,7 +175,7 @@ def check_masked_entries(call: Call, value: np.ndarray, gradient: np.ndarray) ->
     if isinstance(loss, ON_TIMES):  # in which a mask is of samples, and the last axis of spikes
         return
     axis = loss.time_axis
-    for layer in reference.layers_of(reference.options(loss), gradient):
+    for layer in reference.layers_of(gradient):
         mask = reference.full_mask(layer.shape, axis, call.where, call.lengths)
         assert not reference.to_batch_class_time(layer, axis)[~mask].any()
     if value.ndim:

@@ -56,32 +56,11 @@ def test_arrays_may_be_nested_and_keys_are_sorted():
     assert loss({"a": [x]}, others=others) == loss(x, others=others)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("per", ["array", "neuron", "sample"])
-def test_layers_along_an_axis_are_arrays_of_their_own(backend, per, reduction):
-    layers, burn_in = np.stack([SATURATED, 0.5 * SATURATED], axis=1), np.arange(4) > 0
-    loss = sx.SparsityEnforcer(0.25, 3.0, per=per, reduction=reduction, layer_axis=1)
-    alone = dataclasses.replace(loss, layer_axis=None)
-    lengths = np.arange(len(SATURATED)) % 4 + 1
-    for masks in ({}, {"where": burn_in}, {"lengths": lengths}):
-        value, gradient = run(backend, sx.value_and_grad(loss), layers, **masks)
-        parts = [run(backend, sx.value_and_grad(alone), layers[:, i], **masks) for i in range(2)]
-        close(value, sum(part[0] for part in parts), backend.rtol)
-        close(gradient, np.stack([part[1] for part in parts], axis=1), backend.rtol)
-    assert loss(list(layers)) == loss(layers[0]) + loss(layers[1])  # each has two layers
-
-
-def test_layer_axis_of_a_single_layer_stays_in_the_gradient():
-    loss = sx.SparsityEnforcer(0.25, per="neuron", layer_axis=0)
-    _, gradient = sx.value_and_grad(loss)(SATURATED[None])
-    assert gradient.shape == (1, *SATURATED.shape)
-    with pytest.raises(ValueError, match="layer_axis=4 is not an axis of input"):
-        dataclasses.replace(loss, layer_axis=4)(SATURATED[None])
-    with pytest.raises(ValueError, match="others needs a single layer"):
-        loss(SATURATED[None], others=([0.0] * 3, [8.0] * 3))
-    for method in (loss.events_and_entries, dataclasses.replace(loss, per="sample").sum_and_weight):
-        with pytest.raises(ValueError, match="takes a single layer: call it once for each layer"):
-            method(SATURATED[None])
+def test_layer_axis_names_the_list_to_pass():
+    with pytest.raises(TypeError, match=r"no option layer_axis: pass stacked layers as a list"):
+        sx.SparsityEnforcer(0.25, layer_axis=0)
+    layers, loss = np.stack([SATURATED, 0.5 * SATURATED]), sx.SparsityEnforcer(0.25)
+    assert loss(list(layers)) == loss(layers[0]) + loss(layers[1]) > 0
 
 
 def test_mean_of_a_silent_array_has_its_slope(backend):
@@ -91,11 +70,6 @@ def test_mean_of_a_silent_array_has_its_slope(backend):
         value, gradient = run(backend, sx.value_and_grad(loss), np.zeros((3, 4)))
         assert value == 0
         close(gradient, np.full((3, 4), slope), backend.rtol)
-
-
-def test_scaled_layers_along_an_axis_have_a_scale_each():
-    layers, scaled = np.stack([SATURATED, 2 * SATURATED]), sx.SparsityEnforcer(0.5, scale=(1, 3))
-    assert dataclasses.replace(scaled, layer_axis=-4)(layers) == scaled(list(layers)) > 0
 
 
 def test_a_plain_line_has_the_gradient_of_a_mean(backend):
@@ -213,11 +187,6 @@ def test_scale_reaches_silent_neurons(backend):
     value, gradient = run(backend, alone, np.zeros((2, 2, 4)))
     np.testing.assert_allclose(value, 1, rtol=1e-6)
     np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)
-    in_one_array = sx.value_and_grad(dataclasses.replace(loss, layer_axis=0))
-    value, gradient = run(backend, in_one_array, np.zeros((2, 2, 2, 4)))
-    np.testing.assert_allclose(value, 1, rtol=1e-6)
-    np.testing.assert_allclose(gradient[0], -2 * 3 / 8, rtol=1e-6)
-    np.testing.assert_allclose(gradient[1], -2 / 8, rtol=1e-6)
 
 
 def test_arrays_of_two_libraries_raise():

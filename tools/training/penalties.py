@@ -13,9 +13,9 @@ import spikeloss_xp as sx
 
 SEEDS, EPOCHS, BATCH, RATE = 3, 15, 100, 0.002
 PENALTIES = {
-    "none": lambda hidden: 0.0,
-    "SparsityEnforcer(0.05, 100)": sx.SparsityEnforcer(0.05, 100, layer_axis=1),
-    'the same, numerics="lava"': sx.SparsityEnforcer(0.05, 100, layer_axis=1, numerics="lava"),
+    "none": lambda layers: 0.0,
+    "SparsityEnforcer(0.05, 100)": sx.SparsityEnforcer(0.05, 100),
+    'the same, numerics="lava"': sx.SparsityEnforcer(0.05, 100, numerics="lava"),
 }
 
 
@@ -41,7 +41,7 @@ def main() -> None:
                 hidden, output = layers(spikes[:, chosen])
                 value = SEEDS * loss(output.flatten(1, 2), label[chosen].flatten())
                 optimiser.zero_grad()
-                (value + penalty(hidden)).backward()
+                (value + penalty(hidden.unbind(1))).backward()  # a term for each network
                 optimiser.step()
         with torch.no_grad():
             hidden, output = layers(test[:, None].expand(-1, SEEDS, -1, -1))

@@ -1,0 +1,366 @@
+"""The kinds of targets. Each kind checks a target and converts it to labels.
+
+A loss lists the kinds that it accepts in its attribute `targets`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spikeloss_xp._arrays import (
+    adapter_of,
+    asarray_like,
+    concrete_or_none,
+    find_adapter,
+    host,
+    rank,
+)
+from spikeloss_xp._checks import check_overflow, check_range, check_shape
+from spikeloss_xp._input.labels import ClassNumbers, Labels, OneHotIndices
+from spikeloss_xp._input.prepared import Prepared, both
+from spikeloss_xp._typing import Array
+
+
+class Given(NamedTuple):
+    """A target as it was passed, with the input and the options of the loss.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        The input.
+    target : array or sequence
+        The target.
+    kinds : tuple of Target
+        The kinds of targets that the loss accepts.
+    per_step : bool or None
+        Whether the target may have a time axis.
+    ignore_index : int or None
+        The class index of labels to ignore.
+    """
+
+    prepared: Prepared
+    target: Any
+    kinds: "tuple[Target, ...]"
+    per_step: bool | None = None
+    ignore_index: int | None = None
+
+    def all_count(self) -> bool:
+        """Return whether all entries of the target contribute to a term."""
+        return self.prepared.mask is None and self.prepared.after_context is None
+
+
+class Target(ABC):
+    """A kind of target.
+
+    Attributes
+    ----------
+    name : str
+        The name of the kind in error messages.
+    names_classes : bool
+        Whether the target can be compared with predicted classes.
+    rank : int
+        The number of axes of a target without a time axis.
+    """
+
+    name: str
+    names_classes = False
+    rank = 2
+
+    @abstractmethod
+    def read(self, given: Given) -> Labels:
+        """Return a target as labels, or raise an error if it is not of this kind."""
+
+
+def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
+    """Return the kind of a target. Floats with a class axis are of the second kind, if any."""
+    if len(kinds) == 1 or rank(target) < 2:
+        return kinds[0]
+    adapter = find_adapter(target)
+    if adapter is None:
+        floats = host(target, "target").dtype.kind == "f"
+    else:
+        floats = adapter.xp.isdtype(target.dtype, "real floating")
+    return kinds[1] if floats else kinds[0]
+
+
+class ClassTarget(Target):
+    """A target with an index for each sample, or a number for each class."""
+
+    axes = "[batch, class]"
+
+    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+        """Return the shape of a target without a time axis."""
+        return (prepared.layout.batch, prepared.num_classes)
+
+    @abstractmethod
+    def check_dtype(self, given: Given, label: Array) -> None:
+        """Raise a `TypeError` if the converted target has the wrong dtype."""
+
+    def check(self, given: Given, label: Array) -> None:
+        """Raise an error if the converted target has the wrong dtype or shape."""
+        self.check_dtype(given, label)
+        expected = {self.axes: self.shape(given.prepared)}
+        if given.per_step:
+            expected["one at each step"] = given.prepared.layout.with_time(*expected[self.axes])
+        check_shape(label, "target", self.name, expected, partial(self._hint, given, expected))
+
+    def _hint(
+        self, given: Given, expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]
+    ) -> str:
+        """Return a hint about the likely mistake in a target of this shape, or ""."""
+        layout, once = given.prepared.layout, expected[self.axes]
+        for whole in expected.values() if layout.batch == 1 else ():
+            axis = 1 if layout.time == 0 and len(whole) > len(once) else 0
+            if shape == (*whole[:axis], *whole[axis + 1 :]):
+                return f" (it lacks the batch axis: pass target[{':, ' * axis}None])"
+        if not given.per_step and shape == layout.with_time(*once):
+            return " (labels for each step need a moving_window)"
+        hints = self.hints(given, shape)
+        return f" ({'; '.join(hints)})" if hints else hint_at_order(expected, shape)
+
+    def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
+        """Return hints about the likely mistakes in a target of the wrong shape."""
+        axis = given.prepared.layout.time_axis_for(shape, with_class=self.rank == 2)
+        if axis is None:
+            return []
+        return [f"it would fit if time were axis {axis} of input: see time_axis"]
+
+
+class ClassIndices(ClassTarget):
+    """A class index for each sample or step.
+
+    Parameters
+    ----------
+    one_hot : bool, default False
+        Whether the criterion compares the indices as one-hot numbers.
+    """
+
+    name, axes = "class indices", "[batch]"
+    names_classes = True
+    rank = 1
+
+    def __init__(self, *, one_hot: bool = False) -> None:
+        self._labels: type[Labels] = OneHotIndices if one_hot else Labels
+
+    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+        """Return the shape of class indices without a time axis."""
+        return (prepared.layout.batch,)
+
+    def read(self, given: Given) -> Labels:
+        """Return class indices as labels.
+
+        Indices that may be ignored or could not be checked are reduced modulo the number of
+        classes, so that every term is finite.
+        """
+        prepared, ignore_index = given.prepared, given.ignore_index
+        adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
+        label = asarray_like(adapter, prepared.values, given.target, "target")
+        usual = label.dtype in (xp.int64, xp.int32)
+        if not usual or tuple(label.shape) != (prepared.layout.batch,):
+            self.check(given, label)
+        checked = all_classes = given.all_count() and adapter.are_within(label, 0, classes)
+        if not checked:
+            known = _values_that_count(given, with_class=False)
+            checked = known is not None and given.all_count()
+            all_classes = check_range(known, classes - 1, "target", ignore_index)
+            if not all_classes:
+                label = _narrowed(prepared, label, given.target)
+
+        label = prepared.layout.expanded(adapter, label, with_class=False)
+        if not usual:  # `ignore_index` may not fit in a narrow dtype
+            label = xp.astype(label, adapter.arange(1, label).dtype)
+        ignored, valid = None, None
+        if ignore_index is not None and (not all_classes or 0 <= ignore_index < classes):
+            ignored = label == ignore_index
+        if not checked or ignored is not None:
+            index, label = label, label % classes
+            valid = None if checked else label == index
+            if valid is not None and ignored is not None:
+                valid = valid | ignored
+        return self._labels(label, None, valid, ignored)
+
+    def check_dtype(self, given: Given, label: Array) -> None:
+        """Raise a `TypeError` unless the converted target holds integers."""
+        layout, shape = given.prepared.layout, tuple(label.shape)
+        integral = given.prepared.adapter.xp.isdtype(label.dtype, "integral")
+        once = (layout.batch, given.prepared.num_classes)
+        for_each = shape in (once, layout.with_time(*once))
+        several = for_each and len(given.kinds) > 1 and shape != layout.with_time(layout.batch)
+        if integral and (label.ndim == 1 or not several):
+            return
+        rule = "one class index for each sample" if several else "integers (class indices)"
+        remedy = f" ({_floats_for(given.kinds)})" if for_each else ""
+        raise TypeError(f"target must hold {rule}; got {label.dtype} of shape {shape}{remedy}")
+
+    def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
+        """Return hints about labels for pixels, a class axis or another time axis."""
+        layout, hints = given.prepared.layout, []
+        space = layout.space()
+        if len(space) > 1 and shape == (layout.batch, *space[1:]):
+            samples = layout.batch * math.prod(space[1:])
+            hints.append(
+                f"if each pixel has a label, move the pixels into the batch: {samples} samples "
+                f"with {space[0]} classes, and {samples} labels"
+            )
+        for_each = shape == (layout.batch, given.prepared.num_classes)
+        if for_each:
+            hints.append(_floats_for(given.kinds))
+        if for_each and not given.per_step:
+            return hints
+        return hints + super().hints(given, shape)
+
+
+@dataclass(frozen=True)
+class Numbers(ClassTarget):
+    """A number for each class, at least `lowest` and at most `highest`."""
+
+    name: str = "target readings"
+    rule: str = "finite"
+    lowest: float = -math.inf
+    highest: float = math.inf
+
+    def read(self, given: Given) -> Labels:
+        """Return numbers as labels.
+
+        A number outside the range raises a `ValueError` if it can be read cheaply. Otherwise, it
+        becomes NaN.
+        """
+        prepared = given.prepared
+        adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values
+        label = asarray_like(adapter, values, given.target, "target")
+        self.check(given, label)
+        stop = math.nextafter(self.highest, math.inf)
+        may_fit = given.all_count() and label.dtype == values.dtype
+        # Negative numbers are checked below, because the check must find minus infinity.
+        if not (may_fit and adapter.are_within(label, max(self.lowest, 0), stop)):
+            known = _values_that_count(given, with_class=True)
+            if known is not None:
+                self._check_values(known)
+                check_overflow(xp, values.dtype, concrete_or_none(given.target), "target")
+            unchecked = known is None and not xp.isdtype(label.dtype, "bool")
+            label = xp.astype(label, values.dtype, copy=False)
+            if unchecked:
+                fits = xp.isfinite(label) & (label >= self.lowest) & (label <= self.highest)
+                label = xp.where(fits, label, math.nan)
+        return ClassNumbers(None, prepared.layout.expanded(adapter, label, with_class=True))
+
+    def _check_values(self, known: np.ndarray) -> None:
+        """Raise an error if a number is outside the range, as NaN and infinity always are."""
+        if known.dtype.kind == "b" or not known.size:
+            return
+        low, high = known.min(), known.max()
+        inside = self.lowest <= low and high <= self.highest
+        if not (inside and -math.inf < low and high < math.inf):
+            raise ValueError(
+                f"target must hold {self.name}, {self.rule}; got values from {low} to {high}"
+            )
+
+    def check_dtype(self, given: Given, label: Array) -> None:
+        """Raise a `TypeError` unless the converted target holds floats."""
+        if not given.prepared.adapter.xp.isdtype(label.dtype, "real floating"):
+            raise TypeError(
+                f"target must hold {self.name} with a real floating-point dtype; got {label.dtype} "
+                f"of shape {tuple(label.shape)}"
+            )
+
+    def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
+        """Return hints about a missing class axis, several space axes or another time axis."""
+        layout, once = given.prepared.layout, self.shape(given.prepared)
+        if not shape:
+            return [f"to use one number for all classes, pass an array like numpy.full({once}, x)"]
+        if shape in ((layout.batch,), layout.with_time(layout.batch)):
+            return ["it lacks the class axis"]
+        flatten = f"flatten the space axes of the target: {once}"
+        return [flatten] * (len(layout.space()) > 1) + super().hints(given, shape)
+
+
+class Probabilities(Numbers):
+    """A probability, or another weight of at least 0, for each class."""
+
+    names_classes = True
+
+
+class MultiHot(Numbers):
+    """A bool, or a float between 0 and 1, for each class."""
+
+    names_classes = True
+
+    def check_dtype(self, given: Given, label: Array) -> None:
+        """Raise a `TypeError` unless the converted target holds bools or floats."""
+        if given.prepared.adapter.xp.isdtype(label.dtype, ("bool", "real floating")):
+            return
+        once, shape = self.shape(given.prepared), tuple(label.shape)
+        remedy = "if it is multi-hot, target != 0 converts it to bool"
+        if shape not in (once, given.prepared.layout.with_time(*once)):
+            compared = f"target[:, None] == arange({once[1]}){'[:, None]' * (label.ndim - 1)}"
+            if once[1] == 1:  # the index is 0 or 1
+                compared = "target[:, None] != 0"
+            remedy = f"if these are class indices, {compared} is multi-hot"
+        raise TypeError(
+            f"target must hold {self.name} with a bool or real floating-point dtype; got "
+            f"{label.dtype} of shape {shape} ({remedy})"
+        )
+
+
+def _floats_for(kinds: tuple[Target, ...]) -> str:
+    """Return a hint on how to pass a target that has a class axis."""
+    if len(kinds) > 1:
+        return f"{kinds[1].name} must be floats"
+    return "only CrossEntropy, when called, takes class probabilities, which must be floats"
+
+
+def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
+    """Return the values of a target that contribute to a term, or None if they are not readable.
+
+    Only these values are checked, because masked values may be arbitrary.
+    """
+    prepared, found = given.prepared, find_adapter(given.target)
+    if found is not None and found.xp is prepared.adapter.xp:
+        known = prepared.adapter.concrete_or_none(given.target)  # adapts to the kind of call
+    else:
+        known = concrete_or_none(given.target)
+    if known is None or given.all_count():
+        return known
+    mask: Any = concrete_or_none(both(prepared.mask, prepared.after_context))
+    if mask is None:
+        return None
+    layout, classes = prepared.layout, prepared.num_classes
+    axis = layout.class_axis
+    if mask.shape[axis] not in (1, classes):  # each class is a group of neurons
+        members = (*mask.shape[:axis], classes, -1, *mask.shape[axis + 1 :])
+        mask = mask.reshape(members).any(axis=axis + 1)
+    known = layout.expanded(adapter_of(known), known, with_class=with_class)
+    absent = tuple(i for i, length in enumerate(known.shape) if length == 1)
+    counted = np.broadcast_to(mask.any(axis=absent, keepdims=True), known.shape)
+    chosen: np.ndarray = known[counted]
+    return chosen
+
+
+def _narrowed(prepared: Prepared, label: Array, target: Any) -> Array:
+    """Return `label` with an invalid index wherever the value of `target` has wrapped around.
+
+    In a library without 64-bit integers, the label 2**32 would otherwise become class 0.
+    """
+    if find_adapter(target) is find_adapter(label):
+        return label
+    wide, limits = np.asarray(target), prepared.adapter.xp.iinfo(label.dtype)
+    if np.iinfo(wide.dtype).max <= limits.max:
+        return label
+    fits = (wide >= limits.min) & (wide <= limits.max)
+    narrow = np.where(fits, wide, limits.max)  # no input has this many classes
+    return prepared.adapter.from_host_like(narrow, label)
+
+
+def hint_at_order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
+    """Return a hint if the axes of a shape are in the wrong order, or else ""."""
+    permuted = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
+    return " (its axes are in a different order)" if permuted else ""
+
+
+CLASS_INDICES = ClassIndices()
+PROBABILITIES = Probabilities("class probabilities", "finite and at least 0", 0)
+MULTI_HOT = MultiHot("multi-hot labels", "between 0 and 1", 0, 1)

@@ -1,0 +1,226 @@
+"""Base class for losses that compare spikes with a target. It defines the calls of a loss."""
+
+from typing import Any, Never
+
+from spikeloss_xp._arrays import adapter_of, on_device_of
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
+from spikeloss_xp.losses.base import OPTIONS, Loss, unknown_argument
+from spikeloss_xp.losses.split import Split, split_call
+
+
+class TargetLoss(Loss):
+    """Base class for losses that compare spikes with a target."""
+
+    def __call__(
+        self,
+        input: ArrayT,
+        target: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+        **unknown: Never,
+    ) -> ArrayT:
+        """Return the loss, as an array from the same library and on the same device as `input`.
+
+        Parameters
+        ----------
+        input : array
+            Spikes of shape ``[batch, *space, time]``, with the time axis at `time_axis`.
+        target : array or sequence
+            The target. The docstring of each class describes the form of its targets.
+        where : array or sequence of bool, optional
+            The mask, which is True for entries to keep. Masked entries are treated as silence and
+            have gradient 0. Masked terms are 0 and are excluded from a mean. The mask may have one
+            of the following shapes:
+
+            - ``[batch]``, with one value for each sample;
+            - ``[time]``, with one value for each step, if the numbers of samples and steps differ;
+            - batch and time, in the order of `input`; the batch axis may have length 1;
+            - the shape of `input`, in which any axis may have length 1. For example, a mask of
+              shape ``[1, 1, neuron]`` leaves out whole neurons.
+        lengths : array or sequence of int, optional
+            The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
+            steps of `input`. Later steps are masked.
+        weight : array or sequence of float, optional
+            Class weights of shape ``[class]``, finite and at least 0. Each term is multiplied by
+            the weight of its label, and a mean divides by the sum of these weights instead of the
+            number of terms. If the target holds a number for each class, or a train for each
+            neuron, each term is multiplied by the weight of its own class or neuron instead;
+            `CrossEntropy` describes the weights of class probabilities.
+
+        Returns
+        -------
+        array
+            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, an array
+            of the terms, in which masked terms are 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape or dtype, comes from another library or is out of
+            range. Values are checked only if they can be read cheaply. On a GPU and in traced
+            functions, an invalid label or length makes the terms of its sample NaN instead.
+        """
+        if unknown:
+            raise unknown_argument(self, OPTIONS, unknown)
+        options: dict[str, Any] = {"target": target, "where": where}
+        options |= {"lengths": lengths, "weight": weight}
+        value: ArrayT = adapter_of(input).evaluate(self, input, options)
+        return value
+
+    def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
+        """Return the loss. This is the same as calling the object."""
+        return self(input, target, **options)
+
+    def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
+        """Return the loss, computed with operations that the library can differentiate.
+
+        Calling the loss returns the same value, but may register the closed-form gradient with the
+        library instead of recording each operation. The arguments are the same in both cases.
+        """
+        value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
+        return value
+
+    def value_and_pullback(
+        self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None
+    ) -> tuple[ArrayT, Pullback]:
+        """Return the loss and its pullback to `input`, computed in closed form.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, as when calling the loss.
+        target : array or sequence
+            The target, as when calling the loss.
+        **options
+            The other arguments of the loss: `where`, `lengths` and `weight`.
+
+        Returns
+        -------
+        tuple
+            The value and the pullback. The pullback is a function that takes a cotangent, which has
+            the shape of the value, and returns the gradient with respect to `input`. Call it at
+            most once, and before you modify any of the arrays that you passed.
+        """
+        return self._compute(input, target, options, with_pullback=True)
+
+    @on_device_of("input")
+    def sum_and_weight(
+        self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
+    ) -> tuple[ArrayT, ArrayT]:
+        """Return the sum of the terms, and the weight by which the reduction divides the sum.
+
+        Both results can be summed over any split of the batch into micro-batches, processes or
+        devices. With ``reduction="sum"``, the total sum is the loss for the whole batch. For a
+        mean, divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
+        `context`, both results can also be summed over segments of time.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, as when calling the loss.
+        target : array or sequence
+            The target, as when calling the loss.
+        context : int, default 0
+            The number of steps at the start of `input` that belong to earlier segments. These steps
+            are read and masked as usual, but they have no terms and no weight, and their labels are
+            not checked. A segment needs `memory` steps of context, or all earlier steps if there
+            are fewer.
+        **options
+            The other arguments of the loss: `where`, `lengths` and `weight`.
+
+        Returns
+        -------
+        tuple of array
+            Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
+            "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
+            sum of their weights. For "batchmean", it is the number of samples with an unmasked
+            term.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the reduction is "none"; if a context is given, but the terms read whole trains or
+            the reduction is "batchmean"; or for the same reasons as when the loss is called.
+
+        Examples
+        --------
+        Compute the mean over the whole batch from the sums and weights of two micro-batches:
+
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
+        >>> sums = [loss.sum_and_weight(spikes[part], label[part])
+        ...         for part in (slice(0, 1), slice(1, 4))]
+        >>> total, weight = map(sum, zip(*sums))
+        >>> float(total / weight), float(loss(spikes, label))
+        (0.0625, 0.0625)
+        """
+        return self._sum_of_part(input, target, context, options, with_pullback=False)[:2]
+
+    @on_device_of("input")
+    def sum_weight_and_pullback(
+        self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
+    ) -> tuple[ArrayT, ArrayT, Pullback]:
+        """Return the sum of the terms, their weight, and the closed-form pullback of the sum.
+
+        Use this method with libraries that have no automatic differentiation.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, as when calling the loss.
+        target : array or sequence
+            The target, as when calling the loss.
+        context : int, default 0
+            The number of steps of context, as in `sum_and_weight`. The gradient includes these
+            steps.
+        **options
+            The other arguments of the loss: `where`, `lengths` and `weight`.
+
+        Returns
+        -------
+        tuple
+            The sum and the weight that `sum_and_weight` returns, and the pullback of the sum. The
+            pullback is a function that takes a scalar array, the derivative of the loss with
+            respect to the sum, and returns the gradient with respect to `input`. Call it at most
+            once.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For the same reasons as `sum_and_weight`.
+
+        Examples
+        --------
+        Compute the gradient of a mean over two micro-batches:
+
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
+        >>> first = loss.sum_weight_and_pullback(spikes[:1], label[:1])
+        >>> rest = loss.sum_weight_and_pullback(spikes[1:], label[1:])
+        >>> weight = first[1] + rest[1]
+        >>> pullbacks = first[2], rest[2]
+        >>> gradient = np.concatenate([pullback(1 / weight) for pullback in pullbacks])
+        >>> bool(np.all(gradient == sx.value_and_grad(loss)(spikes, label)[1]))
+        True
+        """
+        return self._sum_of_part(input, target, context, options, with_pullback=True)
+
+    def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
+        """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
+
+        The call is checked before it is split. A loss that overrides `value` or
+        `value_and_pullback` is not split, because it may not be a quotient of sums. Nor is a loss
+        that holds arrays, because the arrays may not be available where the blocks are evaluated.
+        """
+        kind = type(self)
+        own = kind.value is TargetLoss.value
+        own = own and kind.value_and_pullback is TargetLoss.value_and_pullback
+        if not own or self.reduction == "none" or self.captured_arrays() != ():
+            return None
+        return split_call(self, input, arguments)
