@@ -114,7 +114,7 @@ def in_layers(loss: Any, spikes: Any) -> Any:
     axis, number = (1 if loss.time_axis == -1 else 2), len(loss.scale)
     cuts = [i * spikes.shape[axis] // number for i in range(number + 1)]
     parts = [spikes[(slice(None),) * axis + (slice(*cut),)] for cut in itertools.pairwise(cuts)]
-    return [parts[0], parts[1:]]
+    return [parts[0], parts[1:]] if number > 1 else parts[0]
 
 
 @functools.cache
