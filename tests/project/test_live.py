@@ -117,7 +117,7 @@ addEventListener("load", async () => {
 def states(tmp_path_factory):
     """Return what the page shows after each action, with each loss and width."""
     if not BROWSER:
-        pytest.skip("needs Chromium: CONTRIBUTING.md says how to install it")
+        pytest.skip("needs Chromium: docs/contributing/testing.md says how to install it")
     folder = tmp_path_factory.mktemp("live")
     page = (DOCS / "live.html").read_text(encoding="utf-8").replace("_static/", f"{DOCS}/_static/")
     script = ACTIONS.replace("WIDTHS", str(list(WIDTHS)))
