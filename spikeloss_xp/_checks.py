@@ -5,6 +5,7 @@ Error messages name the argument, the rule and the value that arrived.
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -38,6 +39,8 @@ def has_unit(x: Any) -> bool:
 
 def real(value: Any, argument: str) -> float:
     """Convert a real number to a Python float, or raise an error."""
+    if type(value) is float:
+        return value
     try:
         learned = getattr(value, "requires_grad", False)
         if isinstance(value, str | bytes | bool) or learned or has_unit(value):
@@ -98,6 +101,8 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
 
 def integer(value: Any, argument: str) -> int:
     """Convert an integer to a Python int, or raise an error."""
+    if type(value) is int:
+        return value
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -106,34 +111,42 @@ def integer(value: Any, argument: str) -> int:
         raise TypeError(f"{argument} must be an integer; got {value!r}") from None
 
 
-def _bounded(
-    check: Callable[[Any, str], Number], holds: Callable[[Number], bool], rule: str
+def _within(
+    convert: Callable[[Any, str], Number], *rules: tuple[float, float, str]
 ) -> Callable[[Any, str], Number]:
-    """Return `check` with the additional condition `holds`, which `rule` describes in words."""
+    """Return a check that converts a number and raises an error if it breaks one of the rules.
+
+    Each rule gives the smallest and the largest number that it allows, and says so in words.
+    """
+    lowest, highest = max(low for low, _, _ in rules), min(high for _, high, _ in rules)
 
     def checked(value: Any, argument: str) -> Number:
-        result = check(value, argument)
-        if not holds(result):
-            raise ValueError(f"{argument} must {rule}; got {value!r}")
-        return result
+        result = convert(value, argument)
+        if lowest <= result <= highest:
+            return result
+        words = next(words for low, high, words in rules if not low <= result <= high)
+        raise ValueError(f"{argument} must {words}; got {value!r}")
 
     return checked
 
 
-finite = _bounded(real, math.isfinite, "be finite")
-number = _bounded(finite, lambda x: abs(x) <= LARGEST, f"be at most {LARGEST:g} in magnitude")
-positive = _bounded(number, lambda x: x > 0, "be above 0")
-not_negative = _bounded(number, lambda x: x >= 0, "be at least 0")
-fraction = _bounded(number, lambda x: 0 <= x < 1, "be at least 0 and below 1")
-share = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1")
-rate = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1, in spikes per time step")
+FINITE = -sys.float_info.max, sys.float_info.max, "be finite"
+NUMBER = FINITE, (-LARGEST, LARGEST, f"be at most {LARGEST:g} in magnitude")
+ABOVE_0 = math.nextafter(0, 1), math.inf, "be above 0"
+number = _within(real, *NUMBER)
+positive = _within(real, *NUMBER, ABOVE_0)
+not_negative = _within(real, *NUMBER, (0, math.inf, "be at least 0"))
+fraction = _within(real, *NUMBER, (0, math.nextafter(1, 0), "be at least 0 and below 1"))
+share = _within(real, *NUMBER, (0, 1, "be between 0 and 1"))
+rate = _within(real, *NUMBER, (0, 1, "be between 0 and 1, in spikes per time step"))
 # A scale is a divisor, so it must be large enough for the quotient to fit in float32.
-scale = _bounded(positive, lambda x: x >= SMALLEST_SCALE, f"be at least {SMALLEST_SCALE:g}")
+AT_LEAST_SMALLEST = SMALLEST_SCALE, math.inf, f"be at least {SMALLEST_SCALE:g}"
+scale = _within(real, *NUMBER, ABOVE_0, AT_LEAST_SMALLEST)
 # Labels must fit in 32 bits, because some libraries have no wider integers.
-label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit in 32 bits, like a label")
-at_least_one = _bounded(integer, lambda x: x >= 1, "be at least 1")
-count = _bounded(at_least_one, lambda x: x <= LONGEST, f"be at most {LONGEST}")
-one_or_two = _bounded(integer, lambda x: x in (1, 2), "be 1 or 2")
+label = _within(integer, (-LONGEST - 1, LONGEST, "fit in 32 bits, like a label"))
+AT_MOST_LONGEST = -math.inf, LONGEST, f"be at most {LONGEST}"
+count = _within(integer, (1, math.inf, "be at least 1"), AT_MOST_LONGEST)
+one_or_two = _within(integer, (1, 2, "be 1 or 2"))
 
 
 def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:

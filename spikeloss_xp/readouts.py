@@ -127,7 +127,6 @@ class Reading(NamedTuple):
 
 
 ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
-Readout: TypeAlias = Callable[[Trains], ReadResult]
 
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
@@ -203,26 +202,28 @@ def last(trains: Trains) -> ReadResult:
 
 def read_classes(
     trains: Trains,
-    readout: str,
+    name: str,
     window: int | None = None,
     classes: int | None = None,
-    summed: tuple[str, ...] = (),
+    *,
+    summed: bool = False,
 ) -> ReadResult:
-    """Apply the readout named `readout` to each class.
+    """Apply the readout with this name to each class.
 
-    A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. The
-    readouts in `summed` read the sum over the neurons in a group, and the other readouts read the
-    mean.
+    A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
+    `summed` is True, extensive readouts read the sum over the neurons in a group. Other readouts
+    read the mean.
     """
-    if classes is None and readout in WINDOWED:
-        each: ReadResult = WINDOWED[readout](trains, window)
+    readout = READOUTS[name]
+    if classes is None and readout.windowed:
+        each: ReadResult = readout.read(trains, window)
         return each
-    if readout == "latency":
-        spikes, to_input = probabilities(trains.adapter, trains.values)
-        reading, to_spikes = read_groups(trains._replace(values=spikes), classes, latency)
+    read = partial(readout.read, window=window) if readout.windowed else readout.read
+    options = {"proportional": readout.proportional, "summed": summed and readout.extensive}
+    if readout.convert is not None:
+        spikes, to_input = readout.convert(trains.adapter, trains.values)
+        reading, to_spikes = read_groups(trains._replace(values=spikes), classes, read, **options)
         return reading, lambda cotangent: to_input(to_spikes(cotangent))
-    read = partial(WINDOWED[readout], window=window) if readout in WINDOWED else WHOLE[readout]
-    options = {"proportional": readout != "softmax_sum", "summed": readout in summed}
     reading, pullback = read_groups(trains, classes, read, **options)
     if classes is not None:
         size = trains.classes.length(trains.values) // classes
@@ -251,7 +252,7 @@ def own_reading(loss: Any, trains: Trains) -> ReadResult:
 def read_groups(
     trains: Trains,
     classes: int | None,
-    read: Readout,
+    read: Callable[[Trains], ReadResult],
     *,
     proportional: bool = False,
     summed: bool = False,
@@ -391,7 +392,46 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     return limited, lambda cotangent: xp.where(inside, cotangent, 0.0)
 
 
-# Readouts that support a window. For "sqrt_count", the criterion takes the square root.
-WINDOWED: dict[str, Any] = {"rate": rate, "count": count, "sqrt_count": count}
-OVER_ALL_TIME: dict[str, Any] = {"max": highest, "last": last}
-WHOLE: dict[str, Any] = {**OVER_ALL_TIME, "softmax_sum": softmax_sum}
+class Readout(NamedTuple):
+    """A quantity that a loss can read from each class.
+
+    Attributes
+    ----------
+    name : str
+        The value of the option `readout`.
+    read : callable
+        The function that reads trains. It takes the option `window` if `windowed` is True.
+    windowed : bool
+        Whether the readout supports a moving window, with a reading at each step.
+    of_spikes : bool
+        Whether the readout is meant for spikes only, and not for membrane potentials.
+    proportional : bool
+        Whether the readings are proportional to the trains.
+    extensive : bool
+        Whether `CrossEntropy` reads the sum over the neurons of a class instead of their mean.
+    convert : callable or None
+        A function that is applied to the spikes of each neuron before they are read.
+    """
+
+    name: str
+    read: Any
+    windowed: bool = False
+    of_spikes: bool = False
+    proportional: bool = True
+    extensive: bool = False
+    convert: Any = None
+
+
+READOUTS = {
+    each.name: each
+    for each in (
+        Readout("count", count, windowed=True, of_spikes=True, extensive=True),
+        # The criterion takes the square root.
+        Readout("sqrt_count", count, windowed=True, of_spikes=True, extensive=True),
+        Readout("rate", rate, windowed=True, of_spikes=True),
+        Readout("max", highest),
+        Readout("last", last),
+        Readout("latency", latency, of_spikes=True, proportional=False, convert=probabilities),
+        Readout("softmax_sum", softmax_sum, proportional=False),
+    )
+}

@@ -8,12 +8,11 @@ from spikeloss_xp import _checks
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, Target
-from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Reduction
+from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Readout, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import (
-    OVER_ALL_TIME,
-    WINDOWED,
+    READOUTS,
     Reading,
     ReadResult,
     Trains,
@@ -23,7 +22,6 @@ from spikeloss_xp.readouts import (
 )
 
 NUMERICS = get_args(Numerics)
-COUNTED = (*WINDOWED, "latency")  # readouts meant for spikes, not for membrane potentials
 
 
 class ReadsClasses(TargetLoss, Predictor):
@@ -38,10 +36,10 @@ class ReadsClasses(TargetLoss, Predictor):
     num_classes: int | None
     ignore_index: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
-    readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *OVER_ALL_TIME)
+    readouts: ClassVar[tuple[str, ...]] = get_args(Readout)
     """The readouts that the loss accepts."""
-    _summed: ClassVar[tuple[str, ...]] = ()
-    """The readouts that sum the neurons of a class; other readouts average them."""
+    sums_neurons: ClassVar[bool] = False
+    """Whether extensive readouts sum the neurons of a class instead of averaging them."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
@@ -59,7 +57,7 @@ class ReadsClasses(TargetLoss, Predictor):
         super().__post_init__()
         if "readout" in vars(self):  # `readout` is a field here
             _checks.check_fields(self, readout=self._check_readout)
-        if self.moving_window is None or self.readout in WINDOWED or self._own_readout:
+        if self.moving_window is None or self._own_readout or READOUTS[self.readout].windowed:
             return
         raise ValueError(
             f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
@@ -70,7 +68,7 @@ class ReadsClasses(TargetLoss, Predictor):
         try:
             return _checks.one_of(self.readouts)(value, argument)
         except ValueError as error:
-            if value not in get_args(EntropyReadout):
+            if value not in list(READOUTS):
                 raise
             raise ValueError(f"{error}: use CrossEntropy, which has this readout") from None
 
@@ -87,7 +85,7 @@ class ReadsClasses(TargetLoss, Predictor):
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
         """Whether the input should be spikes. If False, membrane potentials are allowed too."""
-        return self.readout in COUNTED and self.moving_window != 1
+        return READOUTS[self.readout].of_spikes and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
@@ -127,7 +125,8 @@ class ReadsClasses(TargetLoss, Predictor):
         window = None if over_all_time else self.moving_window
         if self._own_readout:
             return read_groups(trains, self.num_classes, partial(own_reading, self))
-        return read_classes(trains, self.readout, window, self.num_classes, self._summed)
+        options = {"summed": self.sums_neurons}
+        return read_classes(trains, self.readout, window, self.num_classes, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         name = type(self).__name__

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import or_one
@@ -12,7 +12,7 @@ from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, ClassIndices, Target
 from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
-from spikeloss_xp.readouts import WINDOWED, Reading
+from spikeloss_xp.readouts import READOUTS, Reading
 
 # The kinds of targets, without and with label smoothing.
 SHARP = CLASS_INDICES, PROBABILITIES
@@ -161,8 +161,8 @@ class CrossEntropy(ClassLoss):
     rate_weight: float = 3.0
 
     classes_compete: ClassVar[bool] = True
-    readouts: ClassVar[tuple[str, ...]] = get_args(EntropyReadout)
-    _summed: ClassVar[tuple[str, ...]] = ("count", "sqrt_count")
+    readouts: ClassVar[tuple[str, ...]] = tuple(READOUTS)
+    sums_neurons: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,10 +173,11 @@ class CrossEntropy(ClassLoss):
             rates=_checks.optional(_checks.bounds),
             rate_weight=_checks.not_negative,
         )
-        if self.rates is not None and self.readout not in WINDOWED:
+        if self.rates is not None and not READOUTS[self.readout].windowed:
+            windowed = ", ".join(name for name, each in READOUTS.items() if each.windowed)
             raise ValueError(
-                "rates are bounds on firing rates, so readout must be one of "
-                f"{', '.join(WINDOWED)}; got readout={self.readout!r}"
+                f"rates are bounds on firing rates, so readout must be one of {windowed}; got "
+                f"readout={self.readout!r}"
             )
 
     @property

@@ -4,13 +4,13 @@ import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
-from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.targets import MULTI_HOT, Target
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
 from spikeloss_xp.predictions import BinaryScores, ClassScores
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import READOUTS, Reading
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class SpikeMoid(ReadsClasses):
             numerics=_checks.one_of(NUMERICS),
         )
         if self.theta is None:
-            if self.readout in readouts.WINDOWED:
+            if READOUTS[self.readout].windowed:
                 warnings.warn(
                     "SpikeMoid was created without theta, which is 0 by default. Rates are never "
                     "below 0, so even silent classes have a probability of 1/2, and networks "

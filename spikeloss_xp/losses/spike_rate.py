@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import READOUTS, Reading
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class SpikeRate(ReadsClasses):
     def __post_init__(self) -> None:
         super().__post_init__()
         # With "max", "last" or a one-step window, the inputs may be membrane potentials.
-        potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
+        potentials = not READOUTS[self.readout].windowed or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
