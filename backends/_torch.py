@@ -207,10 +207,12 @@ class _ClosedForm(torch.autograd.Function):
     ) -> torch.Tensor:
         value: torch.Tensor
         value, ctx.pullback = loss.value_and_pullback(x, **options)
+        ctx.loss, ctx.options = loss, dict(options)
         # Host arrays are copied, because the caller may change them before they are read again.
         # Tensors are not copied, because autograd detects such a change.
-        held = {k: np.array(v) if isinstance(v, HOST) else v for k, v in options.items()}
-        ctx.loss, ctx.options = loss, held
+        for name, given in options.items():
+            if isinstance(given, HOST):
+                ctx.options[name] = np.array(given)
         ctx.save_for_backward(x, *others)  # so that autograd detects in-place changes
         return value
 

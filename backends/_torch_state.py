@@ -15,9 +15,12 @@ def is_transforming() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def is_eager() -> bool:
-    """Return whether operations run eagerly: no compiler, transform, tracer or mode is active."""
-    return not (
+def is_plain(x: torch.Tensor) -> bool:
+    """Return whether operations run eagerly and `x` is a plain tensor or a parameter.
+
+    Operations run eagerly if no compiler, transform, tracer or mode is active.
+    """
+    return type(x) in PLAIN and not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
@@ -25,14 +28,9 @@ def is_eager() -> bool:
     )
 
 
-def is_plain(x: torch.Tensor) -> bool:
-    """Return whether operations run eagerly and `x` is a plain tensor or a parameter."""
-    return type(x) in PLAIN and is_eager()
-
-
 def is_alone(x: torch.Tensor) -> bool:
     """Return whether `is_plain(x)` is True and no forward-mode differentiation is active."""
-    return type(x) in PLAIN and torch.autograd.forward_ad._current_level < 0 and is_eager()
+    return torch.autograd.forward_ad._current_level < 0 and is_plain(x)
 
 
 def has_forward_mode() -> bool:

@@ -78,11 +78,12 @@ def ways_in_torch() -> dict[str, str]:
 
     entropy, penalty = sx.CrossEntropy(time_axis=0), sx.SparsityEnforcer(time_axis=0)
     x, y = torch.zeros(20, 100, 10, requires_grad=True), torch.arange(100) % 10
-    layers, gradients = [x, torch.zeros(20, 100, 50)], [torch.ones(50, 30), torch.ones(10, 50)]
+    layers = [x, torch.zeros(20, 100, 50, requires_grad=True)]
+    gradients = [torch.ones(50, 30), torch.ones(10, 50)]
     options = {"hidden": layers[1:], "gradients": gradients}
     return {
         "CrossEntropy, PyTorch, backward": way_of(lambda: entropy(x, y).backward()),
-        "SparsityEnforcer, PyTorch, two arrays": way_of(lambda: penalty(layers)),
+        "SparsityEnforcer, PyTorch, backward": way_of(lambda: penalty(layers).backward()),
         "diagnose, PyTorch, one hidden layer": way_of(
             lambda: sx.diagnose(entropy, x, y, **options)
         ),

@@ -162,10 +162,11 @@ class ClassIndices(ClassTarget):
         usual = label.dtype in (xp.int64, xp.int32)
         if not usual or tuple(label.shape) != (prepared.layout.batch,):
             self.check(given, label)
-        checked = all_classes = given.all_count() and adapter.are_within(label, 0, classes)
+        all_count = prepared.mask is None and prepared.after_context is None
+        checked = all_classes = all_count and adapter.are_within(label, 0, classes)
         if not checked:
             known = _values_that_count(given, with_class=False)
-            checked = known is not None and given.all_count()
+            checked = known is not None and all_count
             all_classes = check_range(known, classes - 1, "target", ignore_index)
             if not all_classes:
                 label = _narrowed(prepared, label, given.target)

@@ -16,7 +16,7 @@ Subclasses may override public methods and class attributes.
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
@@ -30,8 +30,8 @@ from spikeloss_xp.readouts import Reading, ReadResult
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
-PLAIN_VALUES = (int, float, str, bool, type(None))
-PLAIN_TYPES = frozenset(PLAIN_VALUES)
+HASHABLE = (int, float, str, bool, type(None))
+HASHABLE_TYPES = frozenset(HASHABLE)
 SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options shared by several losses
     "moving_window": _checks.optional_count,
     "num_classes": _checks.optional_count,
@@ -58,9 +58,9 @@ CALL_NAMES = {
 }
 
 
-def unknown_argument(loss: "Loss", accepted: Iterable[str], unknown: Iterable[str]) -> TypeError:
+def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
     """Return the error for arguments that a loss does not accept, with the names to use instead."""
-    kind = type(loss).__name__
+    kind, unknown = type(loss).__name__, [name for name in given if name not in accepted]
     message = f"a call to {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
     for name in unknown:
         if name in vars(loss):
@@ -146,12 +146,12 @@ class Loss(ABC):
         """
         held: list[Any] = []
         values = vars(self).values()
-        for value in () if PLAIN_TYPES.issuperset(map(type, values)) else values:
-            if isinstance(value, PLAIN_VALUES):
+        for value in () if HASHABLE_TYPES.issuperset(map(type, values)) else values:
+            if isinstance(value, HASHABLE):
                 continue
             if find_adapter(value) is not None:
                 held.append(value)
-            elif not (isinstance(value, tuple) and all(isinstance(v, PLAIN_VALUES) for v in value)):
+            elif not (isinstance(value, tuple) and all(isinstance(v, HASHABLE) for v in value)):
                 return None
         return tuple(held)
 
@@ -214,8 +214,9 @@ class Loss(ABC):
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[Prepared, Labels]:
         """Return the prepared input and the labels. The first `context` steps have no terms."""
-        if unknown := [name for name in options if name not in OPTIONS]:
-            raise unknown_argument(self, OPTIONS, unknown)
+        for name in options:
+            if name not in OPTIONS:
+                raise unknown_argument(self, OPTIONS, options)
         where, lengths, weight = map(options.get, OPTIONS)
         prepared = self._prepare_input(input, where, lengths, context)
         labels = self._labels(prepared, target)
@@ -225,8 +226,9 @@ class Loss(ABC):
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         """Check the target and return it as labels."""
-        given = Given(prepared, target, self.targets, self.per_step, self.ignore_index)
-        return kind_of(self.targets, target).read(given)
+        kinds = self.targets
+        given = Given(prepared, target, kinds, self.per_step, self.ignore_index)
+        return kind_of(kinds, target).read(given)
 
     # Step 2: read, compare and sum ----------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Readout, Reduction
@@ -102,12 +101,10 @@ class ReadsClasses(TargetLoss, Predictor):
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         options: Any = {"num_classes": self.num_classes, "context": context}
-        return prepare_input(input, where, lengths, self.time_axis, **options)
-
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        if self._by_class:
-            self._check_classes(prepared)
-        return super()._labels(prepared, target)
+        prepared = prepare_input(input, where, lengths, self.time_axis, **options)
+        for name in self._by_class:
+            self._check_classes(prepared, name)
+        return prepared
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         chunked = self.moving_window is not None or self.readout == "latency"
@@ -142,19 +139,17 @@ class ReadsClasses(TargetLoss, Predictor):
                 f"per_step must be True, because {name} overrides read, and its readings are for "
                 "single steps; got False"
             )
-        self._check_classes(prepared)
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
-    def _check_classes(self, prepared: Prepared) -> None:
+    def _check_classes(self, prepared: Prepared, name: str) -> None:
         """Raise an error if a hyper-parameter with one number per class has the wrong length."""
-        for name in self._by_class:
-            values = getattr(self, name)
-            if isinstance(values, tuple) and len(values) != prepared.num_classes:
-                raise ValueError(
-                    f"{name} must be one number, or {prepared.num_classes} numbers, one for each "
-                    f"class; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
-                )
+        values = getattr(self, name)
+        if isinstance(values, tuple) and len(values) != prepared.num_classes:
+            raise ValueError(
+                f"{name} must be one number, or {prepared.num_classes} numbers, one for each "
+                f"class; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
+            )
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,14 @@ def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
     return arrays
 
 
-def arrays_of_one_library(input: Any) -> list[Any]:
-    """Return the arrays in nested sequences and mappings, or raise if their libraries differ."""
+def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
+    """Return the arrays in nested sequences and mappings, and the adapter that they share."""
     arrays = arrays_by_sorted_key(input)
-    libraries = sorted({adapter_of(x).library for x in arrays})
-    if len(libraries) > 1:
+    adapter, *others = dict.fromkeys(map(adapter_of, arrays))
+    if others:
+        libraries = sorted(each.library for each in (adapter, *others))
         raise TypeError(f"input must hold arrays of one library; got {' and '.join(libraries)}")
-    return arrays
+    return adapter, arrays
 
 
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
@@ -74,9 +75,7 @@ def sum_magnitude(
 
     def times_sign(y: Array) -> Array:
         if plain:
-            for axis in axes:
-                y = adapter.spread(axis, y, x.shape[axis])
-            return y
+            return xp.broadcast_to(y, x.shape)
         other = y
         if at_silence is not True:
             slope = 0.0 if at_silence is False else spread(xp.astype(at_silence, x.dtype))
@@ -84,10 +83,11 @@ def sum_magnitude(
         return xp.where(x < 0, -y, other)
 
     plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is negative
-    absent = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
-    entries: Any = math.prod([x.shape[axis] for axis in absent])
-    if mask is not None:
-        entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
+    if mask is None:
+        entries: Any = math.prod(map(x.shape.__getitem__, axes))
+    else:
+        repeated = math.prod([x.shape[i] for i in axes if mask.shape[i] != x.shape[i]])
+        entries = _total(adapter, xp.astype(mask, x.dtype), axes) * repeated
     size = x
     if not plain:  # a library may define a different derivative of `abs` at 0
         size = abs(x) if adapter.in_place(x) else times_sign(x)
@@ -122,12 +122,8 @@ def mean_magnitude(
         events, entries = events + others[0], others[1] + entries
     known = mask is None and others is None  # otherwise, the number of entries may be 0
     number = entries if known else or_one(adapter, entries)
-    reading = reading_of(adapter, events / number, None if known else entries > 0)
+    rate, unmasked = events / number, None
+    if not known:
+        unmasked = adapter.xp.broadcast_to(entries > 0, rate.shape)
+    reading = Reading(rate, adapter.axes[0], adapter, adapter.xp, mask=unmasked)
     return reading, lambda cotangent: to_x(cotangent / number)
-
-
-def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
-    """Return rates as a reading. The mask is broadcast to the shape of the rates."""
-    if mask is not None:
-        mask = adapter.xp.broadcast_to(mask, rate.shape)
-    return Reading(rate, adapter.axes[0], adapter, adapter.xp, mask=mask)

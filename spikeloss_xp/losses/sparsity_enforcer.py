@@ -12,7 +12,6 @@ from spikeloss_xp._arrays import (
     adapter_of,
     floating,
     on_device_of,
-    or_one,
 )
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
@@ -33,7 +32,6 @@ from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
     arrays_of_one_library,
     mean_magnitude,
-    reading_of,
     sum_magnitude,
     sums_elsewhere,
 )
@@ -215,7 +213,7 @@ class SparsityEnforcer(Loss):
         """
         if unknown:
             raise unknown_argument(self, ("where", "lengths", "others"), unknown)
-        arrays = arrays_of_one_library(input)
+        adapter, arrays = arrays_of_one_library(input)
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
                 raise ValueError(
@@ -225,7 +223,7 @@ class SparsityEnforcer(Loss):
             value: ArrayT = self.value(arrays[0], where=where, lengths=lengths, others=others)
         elif self.scale is None:
             masks = {"where": where, "lengths": lengths}
-            terms = [adapter_of(x).evaluate(self, x, masks) for x in arrays]
+            terms = [adapter.evaluate(self, x, masks) for x in arrays]
             value = functools.reduce(operator.add, terms)
         else:
             value = self._value_of_scaled(input, where=where, lengths=lengths)
@@ -238,27 +236,18 @@ class SparsityEnforcer(Loss):
     def value(self, input: ArrayT, **options: Any) -> ArrayT:
         """Return the term for one array, using operations that the library can differentiate."""
         if self.scale is not None:
-            found: ArrayT = self._value_of_scaled(input, **options)
-            return found
-        return self._term(input, with_pullback=False, **options)[0]
+            value: ArrayT = self._value_of_scaled(input, **options)
+        else:
+            value = self._compute(input, options.pop("others", None), options, with_pullback=False)[
+                0
+            ]
+        return value
 
     def value_and_pullback(self, input: ArrayT, **options: Any) -> tuple[ArrayT, Pullback]:
         """Return the term for one array and its pullback to `input`, computed in closed form."""
-        self._check_no_scale()
-        return self._term(input, with_pullback=True, **options)
-
-    def _term(
-        self,
-        input: ArrayT,
-        *,
-        with_pullback: bool,
-        where: Any = None,
-        lengths: Any = None,
-        others: Any = None,
-    ) -> tuple[ArrayT, Pullback]:
-        """Return the term for one array and its pullback."""
-        masks = {"where": where, "lengths": lengths}
-        return self._compute(input, others, masks, with_pullback=with_pullback)
+        if self.scale is not None:
+            raise self._without_closed_form()
+        return self._compute(input, options.pop("others", None), options, with_pullback=True)
 
     @on_device_of("input")
     def sum_and_weight(
@@ -301,7 +290,8 @@ class SparsityEnforcer(Loss):
     ) -> tuple[ArrayT, ArrayT, Pullback]:
         """Return the results of `sum_and_weight` for one array, and the pullback of the sum."""
         self._check_samples("sum_weight_and_pullback")
-        self._check_no_scale()
+        if self.scale is not None:
+            raise self._without_closed_form()
         masks = {"where": where, "lengths": lengths}
         return self._sum_of_part(input, None, 0, masks, with_pullback=True)
 
@@ -356,12 +346,11 @@ class SparsityEnforcer(Loss):
         # If there is no mask, or all neurons share one, each neuron has the same number of entries.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
-    def _check_no_scale(self) -> None:
-        if self.scale is not None:
-            raise TypeError(
-                "a loss with a scale has no closed form: call it, and differentiate the call with "
-                f"a library that has automatic differentiation; got scale={self.scale}"
-            )
+    def _without_closed_form(self) -> TypeError:
+        return TypeError(
+            "a loss with a scale has no closed form: call it, and differentiate the call with a "
+            f"library that has automatic differentiation; got scale={self.scale}"
+        )
 
     def _check_samples(self, method: str) -> None:
         if not self.per.startswith("sample"):
@@ -374,7 +363,6 @@ class SparsityEnforcer(Loss):
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         adapter = adapter_of(input).of_call(input)
-        adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and None in input.shape:  # entries are counted at run time
@@ -444,7 +432,7 @@ class SparsityEnforcer(Loss):
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events, and the number of these terms."""
-        arrays = arrays_of_one_library(input)
+        _, arrays = arrays_of_one_library(input)
         factors = self.scale or ()
         if len(arrays) != len(factors):
             raise ValueError(
@@ -458,13 +446,11 @@ class SparsityEnforcer(Loss):
                 "arrays with a scale must have the same number of samples; got "
                 f"{' and '.join(map(str, samples))}"
             )
-        rates: list[Any] = []
+        rate: Any = 0.0
         for prepared, factor in zip(all_prepared, factors, strict=True):
             adapter, axes = prepared.adapter, self._averaged_axes(prepared)
-            events, entries, _ = sum_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
-            steps = entries / prepared.layout.neurons  # summed over all samples
-            counted = None if isinstance(entries, int) else entries > 0
-            rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
-        reading = reading_of(adapter, functools.reduce(operator.add, rates), counted)
+            reading, _ = mean_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
+            rate = rate + factor * prepared.layout.neurons * reading.u
+        reading = reading._replace(u=rate)  # all arrays have the same mask
         terms, mask, weight, _ = self._compare(prepared, reading, Labels())
         return adapter.sum_all(terms), self._weight(prepared, terms, mask, weight)
