@@ -1,7 +1,8 @@
 """The random calls of the quick run draw every option of every loss, and the reference knows it."""
 
 import dataclasses
-from typing import Any
+import re
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import spikeloss_xp as sx
 from _support import reference
 from _support.calls import Call, in_layers
 from _support.random_calls import random_call
+from spikeloss_xp._typing import EntropyReadout
+from spikeloss_xp.readouts import READOUTS
 
 PUBLIC = {
     **{name: getattr(sx, name) for name in sx.__all__},
@@ -70,3 +73,12 @@ def test_every_option_is_drawn_and_known_to_the_reference():
                 unknown.append(f"{name}.{field.name}")
     assert not never_drawn, "draw other values than the default in random_calls.py"
     assert not unknown, "reference.py returns the same value with the default"
+
+
+def test_readouts_are_those_of_the_types_and_of_the_docstring():
+    described = sx.CrossEntropy.__doc__.partition("readout : ")[2].partition("moving_window : ")[0]
+    bullets = re.findall(r"- (``.*?``): ", described)
+    assert get_args(EntropyReadout) == tuple(READOUTS)
+    assert sorted(re.findall(r'"(\w+)"', " ".join(bullets))) == sorted(READOUTS)
+    for loss in LOSSES.values():
+        assert set(getattr(loss, "readouts", ())) <= set(READOUTS)
