@@ -41,7 +41,7 @@ SEED = 3
 UNKNOWN = "gap: not known"
 SECONDS = 1200  # of a stage; an endless loop is stopped then
 # The command; numbers of speed; types; libraries that need another environment.
-LEFT_OUT = re.compile("spikeloss_xp/(cli/|__main__|_t)|backends/_(cupy|dpnp|mlx|ndonnx)")
+LEFT_OUT = re.compile("spikeloss_xp/(cli|__main__|_t)|backends/_(cupy|dpnp|mlx|ndonnx)")
 SLOW = "torch or jax or device1 or cupy or compiles"
 QUICK, ON_NUMPY = f"not ({SLOW})", f"not ({SLOW} or strict)"
 FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}

@@ -37,6 +37,11 @@ from spikeloss_xp.losses.event_rates import (
 )
 from spikeloss_xp.readouts import Reading, ReadResult
 
+OTHERS_NEED = (
+    "others needs a single array, and a loss without a scale: call the loss once for each array, "
+    "and add up the values"
+)
+
 
 @dataclass(frozen=True)
 class SparsityEnforcer(Loss):
@@ -215,11 +220,8 @@ class SparsityEnforcer(Loss):
             raise unknown_argument(self, ("where", "lengths", "others"), unknown)
         adapter, arrays = arrays_of_one_library(input)
         if others is not None:
-            if len(arrays) > 1 or self.scale is not None:
-                raise ValueError(
-                    "others needs a single array, and a loss without a scale: call the loss once "
-                    "for each array, and add up the values"
-                )
+            if len(arrays) > 1:
+                raise ValueError(OTHERS_NEED)
             value: ArrayT = self.value(arrays[0], where=where, lengths=lengths, others=others)
         elif self.scale is None:
             masks = {"where": where, "lengths": lengths}
@@ -233,21 +235,27 @@ class SparsityEnforcer(Loss):
         """Return the loss. This is the same as calling the object."""
         return self(input, **options)
 
-    def value(self, input: ArrayT, **options: Any) -> ArrayT:
+    def value(
+        self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
+    ) -> ArrayT:
         """Return the term for one array, using operations that the library can differentiate."""
-        if self.scale is not None:
-            value: ArrayT = self._value_of_scaled(input, **options)
+        masks = {"where": where, "lengths": lengths}
+        if self.scale is None:
+            value: ArrayT = self._compute(input, others, masks, with_pullback=False)[0]
+        elif others is None:
+            value = self._value_of_scaled(input, **masks)
         else:
-            value = self._compute(input, options.pop("others", None), options, with_pullback=False)[
-                0
-            ]
+            raise ValueError(OTHERS_NEED)
         return value
 
-    def value_and_pullback(self, input: ArrayT, **options: Any) -> tuple[ArrayT, Pullback]:
+    def value_and_pullback(
+        self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
+    ) -> tuple[ArrayT, Pullback]:
         """Return the term for one array and its pullback to `input`, computed in closed form."""
         if self.scale is not None:
             raise self._without_closed_form()
-        return self._compute(input, options.pop("others", None), options, with_pullback=True)
+        masks = {"where": where, "lengths": lengths}
+        return self._compute(input, others, masks, with_pullback=True)
 
     @on_device_of("input")
     def sum_and_weight(

@@ -1,0 +1,328 @@
+"""The command ``spikeloss-xp compare``: its output, the file that it reads, and its errors."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp import cli
+from spikeloss_xp.backends import BackendInfo, available
+from spikeloss_xp.backends._available import INSTALLED_BY
+
+ROOT = Path(__file__).parents[1]
+USABLE = [name for name, info in available().items() if info.usable]
+SPIKES = (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
+LABEL = np.asarray([0, 2, 1, 0])
+
+
+class Command:
+    """The command in this process; call it with a command line."""
+
+    def __init__(self, capsys: Any) -> None:
+        self._capsys = capsys
+
+    def __call__(self, line: str) -> tuple[int, str, str]:
+        """Run the command and return exit status, standard output and standard error."""
+        return cli.main(line.split()), *self._capsys.readouterr()
+
+    def error(self, line: str) -> str:
+        """Run the command, which must fail, and return its error, which must be one line."""
+        status, out, err = self(line)
+        assert (status, out) == (2, "")
+        assert re.fullmatch(r"spikeloss-xp: error: .*\n", err), err
+        return err
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path) -> Command:
+    """Return the command, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Command(capsys)
+
+
+def test_row_equals_library_results(command):
+    _, out, _ = command("compare --loss SpikeTime --device cpu --json")
+    rows = json.loads(out)["rows"]
+    assert [row["backend"] for row in rows] == [name for name in USABLE if name != "cupy"]
+    with np.load(Path(sx.__file__).parent / "data" / "grasshopper.npz") as arrays:
+        spikes, trains = arrays["input"].astype(np.float32), arrays["target"]
+    row = rows[USABLE.index("numpy")]
+    assert row["value"] == pytest.approx(float(sx.SpikeTime()(spikes, trains)))
+    assert 0 < row["gradient_difference"] < 1e-6  # float32 rounds
+
+
+def test_all_losses_agree_on_the_recording_that_is_shipped(command):
+    status, out, err = command("compare --backend numpy")
+    assert (status, err) == (0, "")
+    assert all(f"\n{name} " in out for name in cli.LOSSES)
+    assert "\n7 of 7 rows agree with NumPy in float64" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_bfloat16_agrees_or_is_reported_as_missing(command):
+    status, out, err = command("compare --dtype bfloat16 --loss SpikeTime")
+    assert "numpy: it has no bfloat16" in out + err
+    assert status == (0 if {"torch", "jax"} & set(USABLE) else 2)
+
+
+def without_measures(text):
+    """Remove versions, errors and missing libraries, which differ between machines."""
+    text = re.sub(r"(numpy|torch|jax) \d[\w.+]*", r"\1 VERSION", text)
+    text = re.sub(r"\d\.\de-\d\d", "ERROR", text)
+    return re.sub(r"Not used: .*\n", "", text).strip()
+
+
+def test_output_is_the_documented_one(command):
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    page = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
+    line = "compare --loss SpikeTime"
+    assert f"\nspikeloss-xp {line}\n" in page
+    status, out, _ = command(f"{line} --backend numpy --backend torch --backend jax")
+    assert status == 0
+    shown = re.search(r"^```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    assert without_measures(shown[1]) == without_measures(out)
+
+
+def test_backend_that_disagrees_or_fails_is_marked(command, monkeypatch):
+    reference = cli.reference
+
+    def perturbed_reference(*arguments):
+        value, gradient = reference(*arguments)
+        gradient[0, 1, 7] += 1.0
+        return value, gradient
+
+    monkeypatch.setattr(cli, "reference", perturbed_reference)
+    status, out, _ = command("compare --loss SpikeRate --backend numpy")
+    assert status == 1
+    assert re.search(r" DISAGREES\n    the gradient is .* at \[0, 1, 7\] instead", out)
+    assert "0 of 1 rows agree" in out
+    status, out, _ = command("compare --loss SpikeRate --backend numpy --json")
+    assert (status, json.loads(out)["agree"]) == (1, False)
+
+    monkeypatch.setattr(cli, "compare", Mock(side_effect=MemoryError("no room")))
+    status, out, _ = command("compare --loss SparsityEnforcer --backend numpy")
+    assert status == 1
+    assert " FAILED\n    MemoryError: no room\n" in out
+    _, out, _ = command("compare --loss SparsityEnforcer --backend numpy --json")
+    assert json.loads(out)["rows"][0]["value"] is None
+
+
+def test_overflow_disagrees_without_a_warning(command):
+    np.savez("own.npz", input=np.full((4, 3, 40), 1e38), label=[0, 2, 1, 0])
+    status, out, err = command("compare own.npz --backend numpy")
+    assert (status, err) == (1, "")
+    assert " DISAGREES\n    the value is inf" in out
+    _, out, _ = command("compare own.npz --backend numpy --json")
+    strict = json.loads(out, parse_constant=pytest.fail)  # JSON has no infinity
+    assert strict["rows"][0]["value"] is None
+
+
+def test_unusable_library_is_reported_in_words(command, monkeypatch):
+    missing = f"not installed (install the {INSTALLED_BY['cupy']})"
+    for problem, words in (
+        ("ModuleNotFoundError: No module named 'cupy'", missing),
+        ("ModuleNotFoundError: No module named 'own'", "not installed"),
+        ("ImportError: libcuda.so.1: cannot open", "ImportError: libcuda.so.1: cannot open"),
+    ):
+        info = BackendInfo("own" if "own" in problem else "cupy", problem=problem)
+        monkeypatch.setattr("spikeloss_xp.testing.describe", lambda name, info=info: info)
+        message = f"spikeloss-xp: error: cannot use cupy: {words}\n"
+        assert command.error("compare --backend cupy") == message
+
+
+def test_missing_device_is_reported(command):
+    message = "cannot use numpy: it has no device 'xpu'; its devices: cpu"
+    assert message in command.error("compare --backend numpy --device xpu")
+
+
+def test_extras_of_missing_libraries_exist():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = pyproject["project"]["optional-dependencies"]
+    for library, words in INSTALLED_BY.items():
+        kind, _, names = words.partition(" ")
+        for name in names.split(" or ") if kind == "extra" else ():
+            assert any(requirement.startswith(library) for requirement in extras[name])
+
+
+def save(**arrays):
+    """Write an .npz file with spikes and a label, which `arrays` replace; None leaves one out."""
+    arrays = {"input": SPIKES, "label": LABEL, **arrays}
+    np.savez("own.npz", **{name: array for name, array in arrays.items() if array is not None})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bool", "uint8", ">f4"])
+def test_real_dtypes_are_read(command, dtype):
+    spikes, label = np.asfortranarray(SPIKES.astype(dtype)), LABEL.astype(">i2")
+    np.savez_compressed("own.npz", input=spikes, label=label, more=label)
+    arrays = cli._read("own.npz")
+    np.testing.assert_equal(arrays, {"input": SPIKES, "label": LABEL})
+    assert all(array.dtype.isnative for array in arrays.values())  # as PyTorch needs it
+    assert command("compare own.npz")[0] == 0
+
+
+RATES = {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"}
+TARGETS = {
+    "trains": SPIKES[::-1],
+    "signal": SPIKES - 0.5,
+    "classes": LABEL.astype(np.int32),
+    "per step": np.ones((4, 40), np.int64),
+    "hot": np.eye(3)[[0, 1, 2, 2]],
+    "hot per step": SPIKES > 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("targets", "evaluated"),
+    [
+        ({"target": "trains"}, {"SpikeTime", "PoissonNLL", "SparsityEnforcer"}),
+        ({"target": "signal"}, {"SpikeTime", "SparsityEnforcer"}),
+        ({"target": "classes"}, RATES),
+        ({"label": "hot"}, {"SpikeMoid", "SparsityEnforcer"}),
+        ({"target": "trains", "label": "classes"}, {"SpikeTime", "PoissonNLL", *RATES}),
+        ({"label": "per step"}, RATES),
+        ({"label": "hot per step"}, {"SpikeMoid", "SparsityEnforcer"}),
+        ({"target": "hot", "label": "classes"}, RATES),
+    ],
+)
+def test_targets_in_file_select_the_losses(command, targets, evaluated):
+    np.savez("own.npz", input=SPIKES, **{key: TARGETS[kind] for key, kind in targets.items()})
+    status, out, err = command("compare own.npz --backend numpy --json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert {row["loss"] for row in result["rows"]} == evaluated
+    assert result["shape"] == [4, 3, 40]
+    left_out = cli.LOSSES.keys() - evaluated
+    assert result["left_out"] == dict.fromkeys(left_out, "the file has no target for this loss")
+
+
+def test_multi_hot_labels_of_class_indices_are_one_hot(command):
+    for label in (LABEL, np.tile(LABEL, (10, 1)).T.repeat(4, axis=1)):
+        save(label=label)
+        _, of_indices, _ = command("compare own.npz --backend numpy --loss SpikeMoid --json")
+        save(label=np.moveaxis(np.eye(3, dtype=bool)[label], -1, 1))
+        assert of_indices == command("compare own.npz --backend numpy --loss SpikeMoid --json")[1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"input": None}, "must contain an array `input`, and `target` or `label`"),
+        ({"label": None}, "it contains ['input']"),
+        ({"input": None, "label": None}, "it contains []"),
+        ({"label": LABEL[:3]}, "class indices of shape (4,) ([batch])"),
+        ({"label": np.ones((4, 40, 3), int)}, "got (4, 40, 3)"),
+        ({"label": np.ones(4)}, "multi-hot labels of shape (4, 3) ([batch, class])"),
+        ({"label": None, "target": np.swapaxes(SPIKES, 1, 2)}, "(4, 3, 40) (the shape of input)"),
+        ({"label": LABEL + 3}, "`label` must contain classes from 0 to 2"),
+        ({"label": LABEL - 1}, "`label` must contain classes from 0 to 2"),
+        ({"label": None, "target": np.where(SPIKES, np.nan, 0)}, "`target` must contain finite"),
+        ({"input": SPIKES[0]}, "`input` must have the axes [batch, *space, time]; got (3, 40)"),
+        ({"input": SPIKES[..., :0]}, "got shape (4, 3, 0)"),
+        ({"input": np.where(SPIKES, np.nan, SPIKES)}, "`input` must contain finite numbers"),
+        ({"input": np.full((4, 3, 40), 1e300)}, "finite numbers that float32 can represent"),
+        ({"input": SPIKES * 1j}, "`input` must hold numbers; got ndarray of complex64"),
+        ({"input": SPIKES.astype(str)}, "`input` must hold numbers; got ndarray of <U32"),
+        ({"input": -SPIKES}, "SpikeMax rejects these arrays: input must not have negative"),
+    ],
+)
+def test_wrong_array_fails(command, arrays, message):
+    save(**arrays)
+    assert message in command.error("compare own.npz --backend numpy")
+
+
+def test_file_without_a_target_for_the_selected_losses_fails(command):
+    save(label=None, target=SPIKES)
+    message = "the file has no target for SpikeMax or SpikeRate"
+    assert message in command.error("compare own.npz --loss SpikeMax --loss SpikeRate")
+
+
+def bytes_of(write, *arrays, **named):
+    """Return what a function of NumPy writes to a file."""
+    stream = io.BytesIO()
+    write(stream, *arrays, **named)
+    return stream.getvalue()
+
+
+VALID = bytes_of(np.savez, input=SPIKES, label=LABEL)
+NOT_NPZ = "File is not a zip file"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", NOT_NPZ, id="empty"),
+        pytest.param(b"0 1 0\n", NOT_NPZ, id="text"),
+        pytest.param(bytes_of(np.save, SPIKES), NOT_NPZ, id="npy"),
+        pytest.param(VALID[:-50], NOT_NPZ, id="cut off"),
+        pytest.param(
+            VALID.replace(SPIKES.tobytes(), (1 - SPIKES).tobytes()), "Bad CRC-32", id="changed"
+        ),
+    ],
+)
+def test_malformed_file_fails(command, content, message):
+    Path("own.npz").write_bytes(content)
+    error = command.error("compare own.npz")
+    assert f"cannot read own.npz as a file from numpy.savez: {message}" in error
+
+
+def test_zip_file_of_texts_fails(command):
+    with zipfile.ZipFile("own.npz", "w") as archive:
+        archive.writestr("input", "0 1 0")
+        archive.writestr("label", "0")
+    assert "`input` must hold numbers; got bytes" in command.error("compare own.npz")
+
+
+def test_missing_file_or_folder_fails(command):
+    assert "No such file or directory: 'nowhere.npz'" in command.error("compare nowhere.npz")
+    Path("folder.npz").mkdir()
+    assert "cannot read folder.npz" in command.error("compare folder.npz")
+
+
+class Malicious:
+    """An object that creates a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path("unpickled").touch, ()
+
+
+def test_nothing_is_unpickled(command):
+    objects = np.asarray([Malicious()], dtype=object)
+    save(input=objects)
+    assert "Object arrays cannot be loaded" in command.error("compare own.npz")
+    save(more=objects)  # an array that the command does not need
+    assert command("compare own.npz --backend numpy")[0] == 0
+    assert not Path("unpickled").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--version"]])
+def test_help_and_version_are_printed(arguments, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(arguments)
+    assert "spikeloss-xp" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line", ["", "x", "compare --loss Spike", "compare --dtype int8", "compare --no-such-option"]
+)
+def test_wrong_argument_prints_usage(capsys, line):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(line.split())
+    assert capsys.readouterr().err.startswith("usage: spikeloss-xp")
+
+
+def test_command_runs_as_script_and_as_module():
+    script = Path(sys.executable).with_name("spikeloss-xp")
+    for program in ([script], [sys.executable, "-m", "spikeloss_xp"]):
+        printed = subprocess.check_output([*program, "--version"], text=True)
+        assert printed == f"spikeloss-xp {sx.__version__}\n"
