@@ -75,7 +75,9 @@ def sum_magnitude(
 
     def times_sign(y: Array) -> Array:
         if plain:
-            return xp.broadcast_to(y, x.shape)
+            for axis in axes:
+                y = adapter.spread(axis, y, x.shape[axis])
+            return y
         other = y
         if at_silence is not True:
             slope = 0.0 if at_silence is False else spread(xp.astype(at_silence, x.dtype))
