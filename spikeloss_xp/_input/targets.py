@@ -24,6 +24,8 @@ from spikeloss_xp._input.labels import ClassNumbers, Labels, OneHotIndices
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array
 
+__all__ = ["CLASS_INDICES", "MULTI_HOT", "PROBABILITIES", "ClassTarget", "Numbers", "Target"]
+
 
 class Given(NamedTuple):
     """A target as it was passed, with the input and the options of the loss.

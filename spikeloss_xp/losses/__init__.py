@@ -1,5 +1,6 @@
 """The losses and their base classes."""
 
+from spikeloss_xp._input import targets
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.losses.cross_entropy import CrossEntropy
@@ -29,4 +30,5 @@ __all__ = [
     "SpikeTime",
     "SquaredError",
     "TrainLoss",
+    "targets",
 ]

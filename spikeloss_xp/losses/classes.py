@@ -188,8 +188,8 @@ class ClassLoss(ReadsClasses):
         softmax. If True, the terms have a class axis of length 1, and ``reading.class_mask`` is
         False for masked classes, or None if no class is masked. The default is False.
     targets : tuple of Target
-        A class attribute that lists the kinds of targets that the loss accepts, which are defined
-        in ``spikeloss_xp._input.targets``. By default, only class indices are accepted.
+        A class attribute that lists the kinds of targets that the loss accepts, such as
+        ``losses.targets.PROBABILITIES``. By default, only class indices are accepted.
     """
 
     _: KW_ONLY
