@@ -171,6 +171,8 @@ class Predictor(ABC):
     """Whether a target may contain a label for each pixel."""
     per_step: bool | None = False
     """Whether there may be a prediction and a label at each step."""
+    _scores_of: ClassVar[type[ClassScores]] = ClassScores
+    """The type that turns scores into predictions."""
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:

@@ -464,19 +464,14 @@ def test_penalty_of_rates_without_a_time_axis():
         assert (layer.rate, layer.silent) == (pytest.approx(1 / 3), silent)
 
 
+def test_penalty_of_a_rate_without_axes_raises():
+    with pytest.raises(ValueError, match=r"input must have at least one axis; got a single number"):
+        sx.diagnose(sx.SparsityEnforcer(0.3), np.asarray(0.5))
+
+
 def test_single_step_of_a_penalty_is_counted():
     report = sx.diagnose(sx.SparsityEnforcer(0.3), np.ones((1, 2, 4)), lengths=[1])
     assert report.layers[0].rate == 1
-
-
-def test_layers_along_an_axis_are_layers_of_their_own():
-    loss = sx.SparsityEnforcer(0.3, layer_axis=0)
-    stack = np.stack([FRESH, 0 * FRESH])
-    for options in ({"lengths": LENGTHS}, {"where": LABEL < 3}):
-        report = sx.diagnose(loss, stack, **options)
-        expected = sx.diagnose(sx.SparsityEnforcer(0.3), [FRESH, 0 * FRESH], **options)
-        assert report.layers == expected.layers
-        assert [(x.code, x.names) for x in report.findings] == [("silent-hidden", ("input.1",))]
 
 
 def test_hidden_layer_with_other_samples_raises():
@@ -824,13 +819,6 @@ def test_soft_labels_have_no_accuracy():
 def test_labels_without_a_gradient_are_counted():
     report = sx.diagnose(LOSS, FRESH, LABEL, weight=[0, 1, 1, 1])
     assert report.numbers["fraction of labels without a gradient"] == 0.25
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_report_on_pixels_is_that_with_time_last(axis):
-    images, labels = np.moveaxis(diagnoses.IMAGES, -1, axis), diagnoses.LABEL_OF_PIXELS
-    report = sx.diagnose(sx.CrossEntropy(time_axis=axis), images, labels)
-    assert report == sx.diagnose(LOSS, diagnoses.IMAGES, labels)
 
 
 def test_infinite_loss_says_whether_the_input_is_finite():

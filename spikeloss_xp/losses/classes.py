@@ -47,8 +47,6 @@ class ReadsClasses(Loss, Predictor):
     """The readouts that sum the neurons of a class; other readouts average them."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
-    _scores_of: ClassVar[type[ClassScores]] = ClassScores
-    """The type that turns scores into predictions."""
     _own_readout: ClassVar[bool]
     """Whether a subclass overrides `read`."""
 
