@@ -7,37 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import losses
-from spikeloss_xp._arrays import (
-    Adapter,
-    adapter_of,
-    concrete_or_none,
-    find_adapter,
-    floating,
-    host_values,
-    rank,
-    read_values,
-)
+from spikeloss_xp import _arrays, losses
+from spikeloss_xp._arrays import Adapter, floating, host_values, read_values
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.diagnosis import _layers
-from spikeloss_xp.diagnosis._layers import (
-    ENOUGH,
-    activity,
-    eager,
-    layer_of,
-    named_leaves,
-    odd_values,
-    silent_layer,
-    unmasked,
-)
-from spikeloss_xp.diagnosis._report import Finding, Observations, Report, finding_of, texts
+from spikeloss_xp.diagnosis._report import Finding, Layer, Observations, Report, finding_of, texts
 from spikeloss_xp.losses.parts import divisor_of
 from spikeloss_xp.readouts import Reading
 
 SOME, MOST = 0.5, 0.9
-OF_LAYER = ("spikes", "total", "sample", "entries", "kept")  # the arrays for `layer_of`
 # Findings about layers are sorted by layer, from input to output. Among other findings, all of them
 # have the rank of the first one, which also comes first in the texts.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
@@ -102,8 +82,8 @@ def diagnose(
     penalty = isinstance(loss, losses.SparsityEnforcer)
     if penalty and target is not None:
         raise TypeError("SparsityEnforcer takes no target, but got one: omit the target")
-    inputs = dict(named_leaves(spikes, "input")) if penalty else {"input": spikes}
-    adapter = adapter_of(next(iter(inputs.values()), None))
+    inputs = dict(_layers.named_leaves(spikes, "input")) if penalty else {"input": spikes}
+    adapter = _arrays.adapter_of(next(iter(inputs.values()), None))
     observed: list[tuple[str, ...]] = []
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
         seen = "the spikes are detached, so the loss has no gradient with respect to the weights"
@@ -113,8 +93,7 @@ def diagnose(
         weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
         arguments = {key: _argument(adapter, x, key) for key, x in given.items() if x is not None}
         call = _evaluate(adapter, loss, spikes, arguments)
-        trains = _hidden_trains(loss, hidden)
-        pending = _pending_layers(loss, call, trains, inputs, arguments)
+        pending = _pending_layers(loss, call, hidden, inputs, arguments)
         results = _layers.finished([*weights, call, *pending])
         observed += call.findings()
     sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
@@ -129,7 +108,7 @@ def diagnose(
         observed += _layers.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
     findings = [finding_of(each, loss, all_learn=all_learn) for each in observed]
-    names = [*trains, *inputs, "output"]
+    names = [*(each.name for each in pending), "output"]
     findings.sort(key=lambda each: _sort_key(each, names))
     return Report(numbers, tuple(layers), sizes, tuple(findings))
 
@@ -141,27 +120,15 @@ def _sort_key(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
     return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
 
 
-def _hidden_trains(loss: Any, hidden: Any) -> dict[str, Any]:
-    """Return the arrays of the hidden layers, keyed by name."""
-    trains = {name: x for name, x in named_leaves(hidden, "hidden") if x is not None}
-    for name, x in trains.items():
-        if not loss.reads_times and getattr(x, "ndim", 3) < 3:
-            raise ValueError(
-                f"{name} must have a batch, a neuron and a time axis, like the input; got shape "
-                f"{tuple(x.shape)}: if the list holds the time steps of a layer, stack them into "
-                "one array"
-            )
-    return trains
-
-
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     """Return an argument of the loss unchanged if it is large or on the host, else a NumPy array.
 
     The loss checks only values on the host.
     """
-    own = find_adapter(x) is adapter and not adapter.is_lazy
-    if own and (rank(x) > 2 or adapter.concrete_or_none(x) is not None):
-        return adapter.stop_gradient(x)
+    if _arrays.find_adapter(x) is adapter:
+        on_host = adapter.concrete_or_none(x) is not None
+        if on_host or (_arrays.rank(x) > 2 and not adapter.is_lazy):
+            return adapter.stop_gradient(x)
     return host_values(x, name)
 
 
@@ -170,7 +137,7 @@ def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any
     kind: Any = Penalty
     x = spikes
     if not isinstance(loss, losses.SparsityEnforcer):
-        kind, (_, x) = Batch, eager(spikes, "input")
+        kind, (_, x) = Batch, _layers.eager(spikes, "input")
     if loss.reads_times:
         x = host_values(x, "input")
         arguments = {name: host_values(each, name) for name, each in arguments.items()}
@@ -182,26 +149,26 @@ def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any
 
 
 def _pending_layers(
-    loss: Any, call: Any, trains: dict[str, Any], inputs: dict[str, Any], arguments: dict[str, Any]
-) -> list[Any]:
+    loss: Any, call: Any, hidden: Any, inputs: dict[str, Any], arguments: dict[str, Any]
+) -> list[_layers.Pending]:
     """Return the statistics of the hidden layers, and of the layers that a penalty is about."""
+    trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
     if loss.reads_times:
         return [_layers.hidden_times(name, x, call.adapter) for name, x in trains.items()]
-    penalty = isinstance(loss, losses.SparsityEnforcer)
+    penalty, refused = isinstance(loss, losses.SparsityEnforcer), isinstance(call, Refusal)
     output = None if penalty else Layout.of(tuple(inputs["input"].shape), loss.time_axis)
-    # If a value was refused, the lengths may be wrong.
-    lengths = None if isinstance(call, Refusal) else arguments.get("lengths")
-    layer = partial(_layers.hidden_layer, time_axis=loss.time_axis)
+    lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
+    layer = partial(_layers.layer, time_axis=loss.time_axis)
     found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
-    if isinstance(call, Penalty):
-        found += [layer(name, x, **arguments) for name, x in inputs.items()]
+    if penalty and not refused:
+        found += [layer(name, x, single_step=True, **arguments) for name, x in inputs.items()]
     return found
 
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
     """Raise the error of the loss unless the shapes and types of all arguments are right."""
     silent = 2 * loss.reads_times  # losses on spike times reject times of 0 as binned spikes
-    leaves = named_leaves(x, "input")
+    leaves = _layers.named_leaves(x, "input")
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}
     if "target" in plain and plain["target"].dtype.kind == "f":
@@ -223,7 +190,7 @@ class Batch:
     value, divisor : float
         The loss, which is a mean for any reduction, and the number of its terms.
     entries : int or array
-        The number of unmasked steps of each train, as an int if nothing is masked.
+        The number of _layers.unmasked steps of each train, as an int if nothing is masked.
     masked : float
         The fraction of entries that are masked.
     output : Layer or None
@@ -248,8 +215,7 @@ class Batch:
         object.__setattr__(self.loss, "reduction", "mean")  # without checking all options again
         self.prepared, self.labels = self.loss._prepare(x, target, masks)
         self.layout, self.adapter = self.prepared.layout, self.prepared.adapter
-        self.multi_hot, probable = (kind in loss.targets for kind in (MULTI_HOT, PROBABILITIES))
-        self.has_classes = self.labels.indices is not None or self.multi_hot or probable
+        self.multi_hot, self.probable = (x in loss.targets for x in (MULTI_HOT, PROBABILITIES))
         self.arrays = self._evaluate()
 
     # On the device --------------------------------------------------------------------------------
@@ -264,13 +230,15 @@ class Batch:
         one = adapter.scalar(total, 1.0)
         divisor = one * (weight if isinstance(weight, int) else divisor_of(adapter, weight))
         arrays = {"value": total / divisor, "divisor": divisor}
-        if self.has_classes:
-            arrays |= self._compare(reading)
-        counts = self._counts(reading)
+        arrays |= self._compare(reading)
+        counts = None if getattr(loss, "_own_readout", True) else reading.counts
+        trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
+        if counts is not None and [*counts.shape] != trains:
+            counts = None  # the loss has not counted the spikes of whole trains
         if loss.reads_times or loss.reads_rates:
-            arrays |= unmasked(adapter, layout, mask, values)
+            arrays |= _layers.unmasked(adapter, layout, mask, values)
         else:
-            arrays |= activity(adapter, layout, values, mask, total=counts)
+            arrays |= _layers.activity(adapter, layout, values, mask, total=counts)
         gradient = prepared.gradient(to_values(to_reading(one / divisor)))
         if layout.has_time:
             gradient = layout.collapsed(adapter, gradient)
@@ -281,35 +249,30 @@ class Batch:
         largest, least = (f(gradient, axis=layout.time, keepdims=True) for f in (xp.max, xp.min))
         return arrays | {"size": xp.maximum(largest, -least)}
 
-    def _counts(self, reading: Reading) -> Array | None:
-        """Return the sum of each train if the loss has computed it, else None."""
-        counts, layout = reading.counts, self.layout
-        if counts is None or getattr(self.loss, "_own_readout", True):
-            return None
-        trains = counts.shape[layout.time], counts.shape[layout.class_axis]
-        return counts if trains == (1, layout.neurons) else None
-
     def _compare(self, reading: Reading) -> dict[str, Array]:
-        """Return the labels, the confusion matrix, and comparisons of the scores."""
+        """Return the labels, the confusion matrix, and comparisons of the scores of classes."""
         loss, labels, xp, classes = self.loss, self.labels, self.adapter.xp, reading.classes
-        arrays, dtype, time = {}, reading.u.dtype, self.layout.time
-        given = q = labels.numbers if labels.indices is None else labels.indices
-        if labels.indices is None:
+        time, dtype, q = self.layout.time, reading.u.dtype, labels.numbers
+        if labels.indices is not None:
+            hot = labels.one_hot(reading)
+        elif self.multi_hot or self.probable:
             hot = (q == classes.max(q)) & (q > 0)
         else:
-            hot = labels.one_hot(reading)
-            hot = hot if labels.ignored is None else hot & ~labels.ignored
+            return {}
+        if labels.ignored is not None:
+            hot = hot & ~labels.ignored
+        arrays = {"hot": xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)}
         if self.multi_hot:
             hard = xp.all((q == 0) | (q == 1))  # or there is no accuracy
             if (known := self.adapter.concrete_or_none(hard)) is not None and not known:
                 return {}
             arrays["hard"] = xp.astype(hard, dtype)
+        given = q if labels.indices is None else labels.indices
         per_step = bool(loss.per_step) and given.shape[time] > 1
         if per_step == bool(loss.per_step):
             found = loss._scores_of(self.prepared, loss.score(reading), reading.mask, per_step)
         else:  # the loss reads each step, but there is one label for all steps
             found = loss._scores(self.prepared, per_step)
-        arrays["hot"] = xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)
         arrays["confusion"] = found.confusion(labels)
         if not self.multi_hot:
             scores = found.of_classes()
@@ -331,18 +294,19 @@ class Batch:
         )
         self.masked = 1 - float(np.mean(self.entries, dtype=float)) / steps
         self.size = self._by_class(found["size"]).max(axis=-1)
-        self.output, self.of_output = None, []
+        self.output: Layer | None = None
+        self.of_output: list[tuple[str, ...]] = []
         if loss.reads_times:
             fires = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
         elif loss.reads_rates:
             fires = found["size"] < 0
         else:
             fires = found["spikes"] > 0
-            given = {key: found[key] for key in OF_LAYER if key in found}
-            self.output, self.of_output = layer_of("output", layout, **given)
-            self.odd_values = partial(odd_values, found["sample"], found.get("kept"))
+            self.output, self.of_output = _layers.layer_of("output", layout, **found)
+            self.odd_values = partial(_layers.odd_values, found["sample"], found.get("kept"))
         self.fires = self._by_class(fires).any(axis=-1)
-        self.hot, self.confusion, self.range = None, np.zeros((1, 1)), float(found.get("range", 0))
+        self.hot: Any = None
+        self.confusion, self.range = np.zeros((1, 1)), float(found.get("range", 0))
         self.accuracy, self.ties = math.nan, 0.0
         if "hot" in found and found.get("hard", True):
             self._count(**found)
@@ -368,36 +332,37 @@ class Batch:
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers of the batch, keyed by name."""
-        classes, shape = self.prepared.num_classes, self.layout.shape
+        classes, shape, hot = self.prepared.num_classes, self.layout.shape, self.hot
         time = "time" if self.layout.has_time else "spike"
         axes = {self.layout.batch_axis: "batch", self.layout.time_axis: time}
         names = ", ".join(axes.get(i, "class") for i in range(len(shape)))
-        found: dict[str, Any] = {"loss": self.value}
-        if self.equal is not None:
-            found["loss of equal scores"] = self.equal
-        if self.hot is not None:
-            found |= {"accuracy": self.accuracy, "fraction of ties": self.ties}
-        found |= {
+        never = None if self.loss.reads_rates else int((~self.fires.any(axis=0)).sum())
+        found: dict[str, Any] = {
+            "loss": self.value,
+            "loss of equal scores": self.equal,
+            "accuracy": None if hot is None else self.accuracy,
+            "fraction of ties": None if hot is None else self.ties,
             "input, as it is read": f"[{names}] = {shape}",
             "classes, neurons of a class": (classes, self.layout.neurons // classes),
             "fraction that is masked": self.masked,
+            "classes that never fire": never,
+            "largest gradient of each class": self.size.max(axis=0).tolist(),
         }
-        if not self.loss.reads_rates:
-            found["classes that never fire"] = int((~self.fires.any(axis=0)).sum())
-        found["largest gradient of each class"] = self.size.max(axis=0).tolist()
-        if self.hot is not None:
+        if hot is not None:
             found |= {
-                "samples of each class": self.hot.sum(axis=0).tolist(),
+                "samples of each class": hot.sum(axis=0).tolist(),
                 "confusion, labels by predictions": _as_lists(self.confusion),
-                "fraction of labels without a gradient": share(self.size == 0, self.hot),
+                "fraction of labels without a gradient": share(self.size == 0, hot),
             }
-        return found
+        return {name: x for name, x in found.items() if x is not None}
 
     def findings(self) -> Observations:
         """Yield the findings of the batch."""
         loss, value, equal = self.loss, self.value, self.equal
         if not (math.isfinite(value) and np.isfinite(self.size).all()):
-            yield from self._of_infinity()
+            finite = self.output is None or self.output.finite
+            entries = "" if finite else ", and entries of the input are NaN or infinite"
+            yield "not-finite", f"the loss is {value:.3g}{entries}"
         yield from self._of_times() if loss.reads_times else self._of_values()
         yield from self._of_masks()
         learned, fraction = not value, 0.0
@@ -410,7 +375,7 @@ class Batch:
             where = "at labels" if fraction else "everywhere"
             yield "zero-gradient", f"the gradient of the loss is 0 {where}"
         answers = np.sum(self.confusion, axis=0)
-        several = answers.ndim == 1 < len(answers) and answers.sum() >= ENOUGH
+        several = answers.ndim == 1 < len(answers) and answers.sum() >= _layers.ENOUGH
         if several and self.ties < SOME and np.count_nonzero(answers) == 1:
             yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
         if self.fires.any() and self.ties >= SOME:
@@ -419,11 +384,6 @@ class Batch:
         # The loss may ignore NaN, so only a loss that is not finite is a finding.
         yield from (each for each in self.of_output if each[0] != "not-finite")
 
-    def _of_infinity(self) -> Observations:
-        finite = self.output is None or self.output.finite
-        entries = "" if finite else ", and entries of the input are NaN or infinite"
-        yield "not-finite", f"the loss is {self.value:.3g}{entries}"
-
     def _of_times(self) -> Observations:
         x = np.reshape(self.x, self.prepared.values.shape)
         mask = self.prepared.mask
@@ -431,7 +391,7 @@ class Batch:
         known = counted[np.isfinite(counted)]
         padding = max(np.mean(x == -1), np.mean((x == 0).sum(axis=2) > 1))
         if counted.size and not len(known):
-            yield silent_layer("output", len(x))
+            yield _layers.silent_layer("output", len(x))
         elif len(known) and (early := np.mean(self.loss.fires(known))) < 1 - MOST:
             silent = self.loss.silent_time
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
@@ -447,7 +407,8 @@ class Batch:
             yield "ambiguous-layout", f"several axes of {shape} have the same length"
 
     def _of_masks(self) -> Observations:
-        steps, lengths = self.layout.steps, concrete_or_none(self.masks.get("lengths", ()))
+        steps = self.layout.steps
+        lengths: Any = _arrays.concrete_or_none(self.masks.get("lengths", ()))
         if "where" in self.masks and self.output is not None and self.output.rate == 0:
             fired = self.adapter.xp.any(floating(self.adapter, self.x) != 0)
             if self.masked < 1 and read_values(self.adapter, fired, "input"):
@@ -472,7 +433,7 @@ class Batch:
         last = classes - len(absent)  # the number of classes, if only the last are absent
         if not len(absent):
             return
-        if occurs.sum() == 1 and number >= ENOUGH:
+        if occurs.sum() == 1 and number >= _layers.ENOUGH:
             yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
         elif occurs[:last].all() and number * len(absent) >= 4 * classes:
             seen = f"the largest label is {last - 1}, but there are {classes} classes"
@@ -486,7 +447,7 @@ def share(what: Any, which: Any) -> float:
     return float(what[which].mean()) if which.any() else 0.0
 
 
-def _as_lists(matrix: Any) -> list[Any]:
+def _as_lists(matrix: Any) -> Any:
     """Return a matrix as nested lists. With many classes, most of its rows are 0."""
     if matrix.ndim > 2:
         return matrix.tolist()
@@ -501,17 +462,17 @@ class Penalty:
 
     def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
         self.loss, self.x = loss, x
-        self.adapter, value = eager(loss(x, **masks), "input")
+        self.adapter, value = _layers.eager(loss(x, **masks), "input")
         self.arrays = {"value": value}
 
     def finish(self, value: Any) -> None:
         """Set the value of the loss."""
-        self.value = float(value)
+        self.value: float | None = float(value)
 
     @property
     def largest(self) -> float:
         """The largest event of all layers."""
-        layers = [eager(x, name) for name, x in named_leaves(self.x, "input")]
+        layers = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
         largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in layers]
         return max(float(host_values(x, "input")) for x in largest)
 
@@ -521,25 +482,20 @@ class Penalty:
 
     def findings(self) -> Observations:
         """Yield the findings of the call, except for those about its layers."""
-        if not math.isfinite(self.value):
+        if not math.isfinite(self.value or 0):
             yield "not-finite", f"the loss is {self.value}"
         yield from self.loss.findings(self)
 
 
-class Refusal:
-    """A call with values that the loss does not accept; it has no value and no layers."""
-
-    name, output, divisor = "input", None, 1.0
+class Refusal(Penalty):
+    """A call with values that the loss does not accept. It has no value and no layers."""
 
     def __init__(self, adapter: Adapter, error: ValueError) -> None:
-        self.adapter, self.error, self.arrays = adapter, error, dict[str, Array]()
+        self.adapter, self.error, self.arrays = adapter, error, {}
 
-    def finish(self) -> None:
-        """Compute nothing."""
-
-    def numbers(self) -> dict[str, Any]:
-        """Return None as the value of the loss."""
-        return {"loss": None}
+    def finish(self, value: None = None) -> None:
+        """Set no value."""
+        self.value = value
 
     def findings(self) -> Observations:
         """Yield the error message of the loss."""

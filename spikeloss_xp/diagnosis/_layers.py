@@ -76,12 +76,7 @@ def finished(everything: list[Any]) -> list[Any]:
     for group in groups.values():
         first, shapes = group[0][0], [tuple(x.shape) for _, _, x in group]
         flat = [first.adapter.xp.reshape(x, (-1,)) for _, _, x in group]
-        try:
-            joined = read_values(first.adapter, first.adapter.xp.concat(flat), first.name)
-        except TypeError:
-            for each, _, x in group:  # name the array that cannot be read
-                read_values(each.adapter, x, each.name)
-            raise
+        joined = read_values(first.adapter, first.adapter.xp.concat(flat), first.name)
         parts = np.split(joined, [*itertools.accumulate(map(math.prod, shapes))][:-1])
         for (each, key, _), part, shape in zip(group, parts, shapes, strict=True):
             each.arrays[key] = part.reshape(shape)
@@ -167,11 +162,12 @@ def _are_binary(adapter: Adapter, sample: Array, total: Array, steps: int) -> bo
 
 def layer_of(
     name: str, layout: Layout, spikes: Any, total: Any, sample: Any, entries: Any = None,
-    kept: Any = None,
+    kept: Any = None, **_: Any,
 ) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
     """Return the statistics of a layer, and the findings about it.
 
-    The other arguments are the values of the arrays from `activity` and `unmasked`.
+    The other arguments are the values of the arrays from `activity`. Values with other names are
+    ignored.
     """
     steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
@@ -205,16 +201,23 @@ def odd_values(values: Any, kept: Any = None) -> str:
     return f"{len(odd) / values.size:.0%} of the values are fractional or negative ({bounds})"
 
 
-def hidden_layer(
-    name: str, x: Any, time_axis: int, *, output: Layout | None = None, where: Any = None,
-    lengths: Any = None,
+def layer(
+    name: str, x: Any, time_axis: int, *, output: Layout | None = None, single_step: bool = False,
+    where: Any = None, lengths: Any = None,
 ) -> Pending:  # fmt: skip
-    """Return the statistics of the unmasked entries of a hidden layer, and the findings about it.
+    """Return the statistics of the unmasked entries of a layer, and the findings about it.
 
-    An array with one or two axes has a single time step, and is not masked. Given the layout of the
-    `output`, the layer must have as many samples, and the lengths apply if it has as many steps.
+    If `single_step` is True, an array with one or two axes has a single time step, and is not
+    masked. Given the layout of the `output`, the layer must have as many samples, and the lengths
+    apply if it has as many steps.
     """
     adapter, x = eager(x, name)
+    if x.ndim < 3 and not single_step:
+        raise ValueError(
+            f"{name} must have a batch, a neuron and a time axis, like the input; got shape "
+            f"{tuple(x.shape)}: if the list holds the time steps of a layer, stack them into one "
+            "array"
+        )
     if not x.ndim:
         raise ValueError(
             f"{name} must have at least one axis; got a single number: pass the events of a layer, "

@@ -244,7 +244,12 @@ def texts() -> dict[str, Any]:
     from importlib.resources import files
 
     path = files("spikeloss_xp") / "data" / "findings.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    for name, shared in tomllib.loads(text)["shared"].items():
+        text = text.replace(f"{{{name}}}", shared)
+    found = tomllib.loads(text)
+    del found["shared"]
+    return found
 
 
 def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) -> Finding:
