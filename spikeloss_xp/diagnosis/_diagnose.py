@@ -98,11 +98,10 @@ def diagnose(
         observed += call.findings()
     sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
     observed += [each for _, findings in of_layers for each in findings]
-    observed += _layers.findings_of_gradients(
-        sizes, call.divisor if loss.reduction == "sum" else 1.0
-    )
-    numbers, layers = call.numbers(), [*(layer for layer, _ in of_layers), call.output]
-    layers = [layer for layer in layers if layer is not None]
+    observed += _layers.findings_of_gradients(sizes, call.divisor)
+    numbers, layers = call.numbers(), [layer for layer, _ in of_layers if layer is not None]
+    if call.output is not None:
+        layers.append(call.output)
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)
@@ -134,10 +133,9 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 
 def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any]) -> Any:
     """Return a `Batch` or a `Penalty`, or a `Refusal` if the loss does not accept some values."""
-    kind: Any = Penalty
-    x = spikes
-    if not isinstance(loss, losses.SparsityEnforcer):
-        kind, (_, x) = Batch, _layers.eager(spikes, "input")
+    penalty = isinstance(loss, losses.SparsityEnforcer)
+    kind: Any = Penalty if penalty else Batch
+    x = spikes if penalty else _layers.eager(spikes, "input")[1]
     if loss.reads_times:
         x = host_values(x, "input")
         arguments = {name: host_values(each, name) for name, each in arguments.items()}
@@ -154,7 +152,7 @@ def _pending_layers(
     """Return the statistics of the hidden layers, and of the layers that a penalty is about."""
     trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
     if loss.reads_times:
-        return [_layers.hidden_times(name, x, call.adapter) for name, x in trains.items()]
+        return [_hidden_times(call.adapter, name, x) for name, x in trains.items()]
     penalty, refused = isinstance(loss, losses.SparsityEnforcer), isinstance(call, Refusal)
     output = None if penalty else Layout.of(tuple(inputs["input"].shape), loss.time_axis)
     lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
@@ -163,6 +161,13 @@ def _pending_layers(
     if penalty and not refused:
         found += [layer(name, x, single_step=True, **arguments) for name, x in inputs.items()]
     return found
+
+
+def _hidden_times(adapter: Adapter, name: str, x: Any) -> _layers.Pending:
+    """Return the finding that a hidden layer of spike times is silent. It has no statistics."""
+    times = host_values(x, name)
+    found = [] if np.isfinite(times).any() else [_layers.silent_layer(name, len(times))]
+    return _layers.Pending(name, adapter, {}, lambda: (None, found))
 
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
@@ -187,10 +192,12 @@ class Batch:
 
     Attributes
     ----------
-    value, divisor : float
-        The loss, which is a mean for any reduction, and the number of its terms.
+    value : float
+        The loss, which is a mean for any reduction.
+    divisor : float
+        The number of terms if the reduction of the loss is a sum, and 1 otherwise.
     entries : int or array
-        The number of _layers.unmasked steps of each train, as an int if nothing is masked.
+        The number of unmasked steps of each train, as an int if nothing is masked.
     masked : float
         The fraction of entries that are masked.
     output : Layer or None
@@ -211,7 +218,8 @@ class Batch:
     name = "input"
 
     def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
-        self.loss, self.x, self.masks = copy.copy(loss), x, masks
+        self.is_sum, self.x, self.masks = loss.reduction == "sum", x, masks
+        self.loss = copy.copy(loss)
         object.__setattr__(self.loss, "reduction", "mean")  # without checking all options again
         self.prepared, self.labels = self.loss._prepare(x, target, masks)
         self.layout, self.adapter = self.prepared.layout, self.prepared.adapter
@@ -229,16 +237,16 @@ class Batch:
         total, weight = adapter.sum_all(terms), loss._weight(prepared, terms, term_mask, weight)
         one = adapter.scalar(total, 1.0)
         divisor = one * (weight if isinstance(weight, int) else divisor_of(adapter, weight))
-        arrays = {"value": total / divisor, "divisor": divisor}
+        arrays = {"value": total / divisor, **_layers.unmasked(adapter, layout, mask, values)}
+        if self.is_sum:
+            arrays["number"] = divisor
         arrays |= self._compare(reading)
         counts = None if getattr(loss, "_own_readout", True) else reading.counts
         trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
         if counts is not None and [*counts.shape] != trains:
             counts = None  # the loss has not counted the spikes of whole trains
-        if loss.reads_times or loss.reads_rates:
-            arrays |= _layers.unmasked(adapter, layout, mask, values)
-        else:
-            arrays |= _layers.activity(adapter, layout, values, mask, total=counts)
+        if not (loss.reads_times or loss.reads_rates):
+            arrays |= _layers.activity(adapter, layout, values, "input", counts)
         gradient = prepared.gradient(to_values(to_reading(one / divisor)))
         if layout.has_time:
             gradient = layout.collapsed(adapter, gradient)
@@ -287,11 +295,10 @@ class Batch:
     def finish(self, **found: Any) -> None:
         """Compute the attributes from the values of the arrays."""
         loss, layout, prepared, steps = self.loss, self.layout, self.prepared, self.layout.steps
-        self.value, self.divisor = float(found["value"]), float(found["divisor"])
+        self.value, self.divisor = float(found["value"]), float(found.get("number", 1))
         self.equal = loss.value_of_equal_scores(prepared.num_classes)
-        self.entries = (
-            np.moveaxis(found["entries"], layout.time, -1) if "entries" in found else steps
-        )
+        entries = found.get("entries")
+        self.entries = steps if entries is None else np.moveaxis(entries, layout.time, -1)
         self.masked = 1 - float(np.mean(self.entries, dtype=float)) / steps
         self.size = self._by_class(found["size"]).max(axis=-1)
         self.output: Layer | None = None
@@ -351,7 +358,7 @@ class Batch:
         if hot is not None:
             found |= {
                 "samples of each class": hot.sum(axis=0).tolist(),
-                "confusion, labels by predictions": _as_lists(self.confusion),
+                "confusion, labels by predictions": self.confusion.tolist(),
                 "fraction of labels without a gradient": share(self.size == 0, hot),
             }
         return {name: x for name, x in found.items() if x is not None}
@@ -400,8 +407,7 @@ class Batch:
 
     def _of_values(self) -> Observations:
         shape = self.layout.shape
-        checked = self.loss.expects_spikes and self.layout.steps > 1
-        if checked and (odd := self.odd_values()):
+        if self.loss.expects_spikes and self.layout.steps > 1 and (odd := self.odd_values()):
             yield "not-spikes", odd
         if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
             yield "ambiguous-layout", f"several axes of {shape} have the same length"
@@ -447,14 +453,6 @@ def share(what: Any, which: Any) -> float:
     return float(what[which].mean()) if which.any() else 0.0
 
 
-def _as_lists(matrix: Any) -> Any:
-    """Return a matrix as nested lists. With many classes, most of its rows are 0."""
-    if matrix.ndim > 2:
-        return matrix.tolist()
-    rows = zip(matrix, matrix.any(axis=1), strict=True)
-    return [row.tolist() if occurs else [0.0] * len(row) for row, occurs in rows]
-
-
 class Penalty:
     """A call of a `SparsityEnforcer`, with attributes and methods like those of `Batch`."""
 
@@ -465,9 +463,9 @@ class Penalty:
         self.adapter, value = _layers.eager(loss(x, **masks), "input")
         self.arrays = {"value": value}
 
-    def finish(self, value: Any) -> None:
-        """Set the value of the loss."""
-        self.value: float | None = float(value)
+    def finish(self, value: Any = None) -> None:
+        """Set the value of the loss, if it has one."""
+        self.value = None if value is None else float(value)
 
     @property
     def largest(self) -> float:
@@ -492,10 +490,6 @@ class Refusal(Penalty):
 
     def __init__(self, adapter: Adapter, error: ValueError) -> None:
         self.adapter, self.error, self.arrays = adapter, error, {}
-
-    def finish(self, value: None = None) -> None:
-        """Set no value."""
-        self.value = value
 
     def findings(self) -> Observations:
         """Yield the error message of the loss."""

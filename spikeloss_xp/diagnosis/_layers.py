@@ -13,14 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._arrays import (
-    Adapter,
-    adapter_of,
-    find_adapter,
-    floating,
-    host_values,
-    read_values,
-)
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
@@ -108,13 +101,12 @@ def eager(x: Any, name: str) -> tuple[Adapter, Array]:
 
 
 def activity(
-    adapter: Adapter, layout: Layout, x: Array, mask: Array | None, name: str = "input",
-    total: Array | None = None,
-) -> dict[str, Array]:  # fmt: skip
+    adapter: Adapter, layout: Layout, x: Array, name: str, total: Array | None = None
+) -> dict[str, Array]:
     """Return the arrays from which `layer_of` computes the statistics of a layer.
 
-    The axes of `x`, whose masked entries are 0, and of the mask are batch, class and time. `total`
-    is the sum of each train, if it is known.
+    The axes of `x` are batch, class and time, and its masked entries are 0. `total` is the sum of
+    each train, if it is known.
     """
     xp, axis, time = adapter.xp, layout.batch_axis, {"axis": layout.time, "keepdims": True}
 
@@ -131,8 +123,7 @@ def activity(
     spikes = total
     if not _are_binary(adapter, sample, total, layout.steps):
         spikes = reduced(lambda chunk: xp.sum(xp.astype(chunk != 0, chunk.dtype), **time))
-    arrays = {"spikes": spikes, "total": xp.sum(total), "sample": sample}
-    return arrays | unmasked(adapter, layout, mask, x)
+    return {"spikes": spikes, "total": xp.sum(total), "sample": sample}
 
 
 def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
@@ -166,8 +157,8 @@ def layer_of(
 ) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
     """Return the statistics of a layer, and the findings about it.
 
-    The other arguments are the values of the arrays from `activity`. Values with other names are
-    ignored.
+    The other arguments are the values of the arrays from `activity` and `unmasked`. Values with
+    other names are ignored.
     """
     steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
@@ -212,16 +203,11 @@ def layer(
     apply if it has as many steps.
     """
     adapter, x = eager(x, name)
-    if x.ndim < 3 and not single_step:
+    if x.ndim < (1 if single_step else 3):
         raise ValueError(
-            f"{name} must have a batch, a neuron and a time axis, like the input; got shape "
-            f"{tuple(x.shape)}: if the list holds the time steps of a layer, stack them into one "
-            "array"
-        )
-    if not x.ndim:
-        raise ValueError(
-            f"{name} must have at least one axis; got a single number: pass the events of a layer, "
-            "such as an array of shape [batch, neuron, time]"
+            f"{name} must have a batch, a neuron and a time axis, like the input of a loss; got "
+            f"shape {tuple(x.shape)}: if the list holds the time steps of a layer, stack them into "
+            "one array"
         )
     if x.ndim < 3:
         x, time_axis = adapter.xp.reshape(x, (*(*x.shape, 1)[:2], 1)), -1
@@ -239,7 +225,7 @@ def layer(
     if mask is not None:
         mask = adapter.xp.broadcast_to(layout.collapsed(adapter, mask), x.shape)
         x = adapter.xp.where(mask, x, adapter.xp.zeros_like(x))
-    arrays = activity(adapter, layout, x, mask, name)
+    arrays = activity(adapter, layout, x, name) | unmasked(adapter, layout, mask, x)
     return Pending(name, adapter, arrays, partial(layer_of, name, layout))
 
 
@@ -276,13 +262,6 @@ def silent_layer(name: str, samples: int) -> tuple[str, ...]:
     """Return the observation that a layer is silent in every sample."""
     code = "silent-output" if name == "output" else "silent-hidden"
     return code, f"{name} is silent in all {samples} samples", name
-
-
-def hidden_times(name: str, x: Any, adapter: Adapter) -> Pending:
-    """Return the finding that a hidden layer of spike times is silent. It has no statistics."""
-    times = host_values(x, name)
-    found = [] if np.isfinite(times).any() else [silent_layer(name, len(times))]
-    return Pending(name, adapter, {}, lambda: (None, found))
 
 
 # Gradients ------------------------------------------------------------------------------------

@@ -247,9 +247,7 @@ def texts() -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     for name, shared in tomllib.loads(text)["shared"].items():
         text = text.replace(f"{{{name}}}", shared)
-    found = tomllib.loads(text)
-    del found["shared"]
-    return found
+    return {code: found for code, found in tomllib.loads(text).items() if code != "shared"}
 
 
 def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) -> Finding:
