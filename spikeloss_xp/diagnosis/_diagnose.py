@@ -154,8 +154,8 @@ def _pending_layers(
     if loss.reads_times:
         return [_hidden_times(call.adapter, name, x) for name, x in trains.items()]
     penalty, refused = isinstance(loss, losses.SparsityEnforcer), isinstance(call, Refusal)
-    output = None if penalty else Layout.of(tuple(inputs["input"].shape), loss.time_axis)
     lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
+    output = None if penalty else Layout.of(tuple(inputs["input"].shape), loss.time_axis)
     layer = partial(_layers.layer, time_axis=loss.time_axis)
     found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
     if penalty and not refused:
@@ -218,8 +218,8 @@ class Batch:
     name = "input"
 
     def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
-        self.is_sum, self.x, self.masks = loss.reduction == "sum", x, masks
-        self.loss = copy.copy(loss)
+        self.loss, self.x, self.masks = copy.copy(loss), x, masks
+        self.is_sum = loss.reduction == "sum"
         object.__setattr__(self.loss, "reduction", "mean")  # without checking all options again
         self.prepared, self.labels = self.loss._prepare(x, target, masks)
         self.layout, self.adapter = self.prepared.layout, self.prepared.adapter
@@ -237,10 +237,8 @@ class Batch:
         total, weight = adapter.sum_all(terms), loss._weight(prepared, terms, term_mask, weight)
         one = adapter.scalar(total, 1.0)
         divisor = one * (weight if isinstance(weight, int) else divisor_of(adapter, weight))
-        arrays = {"value": total / divisor, **_layers.unmasked(adapter, layout, mask, values)}
-        if self.is_sum:
-            arrays["number"] = divisor
-        arrays |= self._compare(reading)
+        arrays = {"value": total / divisor, "divisor": divisor, **self._compare(reading)}
+        arrays |= _layers.unmasked(adapter, layout, mask, values)
         counts = None if getattr(loss, "_own_readout", True) else reading.counts
         trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
         if counts is not None and [*counts.shape] != trains:
@@ -295,7 +293,8 @@ class Batch:
     def finish(self, **found: Any) -> None:
         """Compute the attributes from the values of the arrays."""
         loss, layout, prepared, steps = self.loss, self.layout, self.prepared, self.layout.steps
-        self.value, self.divisor = float(found["value"]), float(found.get("number", 1))
+        self.value = float(found["value"])
+        self.divisor = float(found["divisor"]) if self.is_sum else 1.0
         self.equal = loss.value_of_equal_scores(prepared.num_classes)
         entries = found.get("entries")
         self.entries = steps if entries is None else np.moveaxis(entries, layout.time, -1)
