@@ -4,9 +4,7 @@ import functools
 import json
 import math
 import re
-import tomllib
 import warnings
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -25,8 +23,11 @@ from _support.diagnoses import (
     TRAINED,
     WIDE,
 )
+from _support.programs import run_python
+from _support.root import STAND_INS
+from spikeloss_xp.diagnosis._report import texts
 
-TEXTS = tomllib.loads((resources.files(sx) / "data" / "findings.toml").read_text(encoding="utf-8"))
+TEXTS = texts()
 LOSS = sx.CrossEntropy(time_axis=-1)
 FAULTY = [(code, case) for code, cases in diagnoses.FAULTY.items() for case in cases]
 
@@ -464,19 +465,14 @@ def test_penalty_of_rates_without_a_time_axis():
         assert (layer.rate, layer.silent) == (pytest.approx(1 / 3), silent)
 
 
+def test_penalty_of_a_rate_without_axes_raises():
+    with pytest.raises(ValueError, match=r"input must have a batch, .* got shape \(\)"):
+        sx.diagnose(sx.SparsityEnforcer(0.3), np.asarray(0.5))
+
+
 def test_single_step_of_a_penalty_is_counted():
     report = sx.diagnose(sx.SparsityEnforcer(0.3), np.ones((1, 2, 4)), lengths=[1])
     assert report.layers[0].rate == 1
-
-
-def test_layers_along_an_axis_are_layers_of_their_own():
-    loss = sx.SparsityEnforcer(0.3, layer_axis=0)
-    stack = np.stack([FRESH, 0 * FRESH])
-    for options in ({"lengths": LENGTHS}, {"where": LABEL < 3}):
-        report = sx.diagnose(loss, stack, **options)
-        expected = sx.diagnose(sx.SparsityEnforcer(0.3), [FRESH, 0 * FRESH], **options)
-        assert report.layers == expected.layers
-        assert [(x.code, x.names) for x in report.findings] == [("silent-hidden", ("input.1",))]
 
 
 def test_hidden_layer_with_other_samples_raises():
@@ -709,6 +705,46 @@ def test_large_layers_are_reduced_in_chunks(monkeypatch):
     assert sx.diagnose(LOSS, FRESH, LABEL, hidden=hidden, lengths=LENGTHS) == whole
 
 
+WAITS_OF_PYTORCH = """
+import torch, torch_device
+import spikeloss_xp as sx
+torch_device.install()
+on_device = torch_device.GpuTensor
+spikes = on_device((torch.rand(20, 24, 10) < 0.2).float())
+hidden = on_device((torch.rand(20, 24, 50) < 0.1).float())
+gradients = [on_device(torch.randn(50, 30)), on_device(torch.randn(10, 50))]
+options = dict(hidden=hidden, gradients=gradients)
+for window in (None, 5):
+    loss = sx.CrossEntropy(time_axis=0, moving_window=window)
+    for label in (torch.arange(24) % 10, on_device(torch.arange(24) % 10)):
+        torch_device.reset_counts()
+        sx.diagnose(loss, spikes, label, **options)
+        print(torch_device.WAITS.total())
+"""
+
+
+@pytest.mark.compiles
+def test_all_numbers_are_copied_from_a_device_at_once():
+    """The second number of each pair includes the labels, which are on the device too."""
+    pytest.importorskip("torch")
+    assert run_python(WAITS_OF_PYTORCH, path=STAND_INS).split() == ["1", "2"] * 2
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_each_copy_to_the_host_is_of_all_numbers(monkeypatch, window):
+    """On a CPU, a loss may check values without a copy, so only copies are counted."""
+    torch, _torch = (pytest.importorskip(x) for x in ("torch", "spikeloss_xp.backends._torch"))
+    copies, copied = [], _torch.TorchAdapter.to_host
+    monkeypatch.setattr(
+        _torch.TorchAdapter, "to_host", lambda self, x: copies.append(x.shape) or copied(self, x)
+    )
+    spikes, label, hidden = map(torch.tensor, (FRESH, LABEL, WIDE))
+    weights = [torch.ones(2, 2), torch.full((2, 2), 1e-25)]
+    loss = sx.CrossEntropy(time_axis=-1, moving_window=window)
+    sx.diagnose(loss, spikes, label, hidden=[hidden], gradients=weights)
+    assert len(copies) == 1
+
+
 def test_string_without_a_finding_says_so():
     text = str(sx.diagnose(LOSS, FRESH, LABEL))
     assert text.endswith("\n\nnothing found")
@@ -824,13 +860,6 @@ def test_soft_labels_have_no_accuracy():
 def test_labels_without_a_gradient_are_counted():
     report = sx.diagnose(LOSS, FRESH, LABEL, weight=[0, 1, 1, 1])
     assert report.numbers["fraction of labels without a gradient"] == 0.25
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_report_on_pixels_is_that_with_time_last(axis):
-    images, labels = np.moveaxis(diagnoses.IMAGES, -1, axis), diagnoses.LABEL_OF_PIXELS
-    report = sx.diagnose(sx.CrossEntropy(time_axis=axis), images, labels)
-    assert report == sx.diagnose(LOSS, diagnoses.IMAGES, labels)
 
 
 def test_infinite_loss_says_whether_the_input_is_finite():

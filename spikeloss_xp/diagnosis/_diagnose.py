@@ -1,28 +1,23 @@
-"""The function `diagnose`."""
+"""The function `diagnose`, and the calls of losses that it inspects."""
 
-import dataclasses
+import copy
 import math
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import losses
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, host_values, rank
+from spikeloss_xp import _arrays, losses
+from spikeloss_xp._arrays import Adapter, floating, host_values, read_values
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._typing import ArrayLike
-from spikeloss_xp.diagnosis import _rules
-from spikeloss_xp.diagnosis._batch import Batch
-from spikeloss_xp.diagnosis._layers import (
-    Layer,
-    eager,
-    gradients_of,
-    hidden_layer,
-    leaves,
-    odd_values,
-)
-from spikeloss_xp.diagnosis._report import Finding, Report, finding_of, silent_layer, texts
+from spikeloss_xp._input.targets import MULTI_HOT
+from spikeloss_xp._typing import Array, ArrayLike
+from spikeloss_xp.diagnosis import _layers
+from spikeloss_xp.diagnosis._report import Finding, Layer, Observations, Report, finding_of, texts
+from spikeloss_xp.losses.base import divisor_of
+from spikeloss_xp.readouts import Reading
 
+SOME, MOST = 0.5, 0.9
 # Findings about layers are sorted by layer, from input to output. Among other findings, all of them
 # have the rank of the first one, which also comes first in the texts.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
@@ -45,8 +40,8 @@ def diagnose(
     loss : callable
         A loss of this library.
     spikes : array
-        The input of the loss, which is the output of the network. If `SparsityEnforcer` has a
-        `layer_axis`, the report shows each layer along this axis.
+        The input of the loss, which is the output of the network. For `SparsityEnforcer`, it may be
+        several arrays, and the report shows each array as a layer.
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     hidden : array, or sequence or mapping of arrays, optional
@@ -87,161 +82,414 @@ def diagnose(
     penalty = isinstance(loss, losses.SparsityEnforcer)
     if penalty and target is not None:
         raise TypeError("SparsityEnforcer takes no target, but got one: omit the target")
-    inputs = dict(leaves(spikes, "input")) if penalty else {"input": spikes}
-    adapter = adapter_of(next(iter(inputs.values()), None))
+    inputs = dict(_layers.named_leaves(spikes, "input")) if penalty else {"input": spikes}
+    adapter = _arrays.adapter_of(next(iter(inputs.values()), None))
     observed: list[tuple[str, ...]] = []
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
         seen = "the spikes are detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
-    given = {"where": where, "lengths": lengths, "weight": weight}
+    given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
     with np.errstate(all="ignore"), adapter.without_graph():
-        sizes = () if gradients is None else gradients_of(gradients)
+        weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
         arguments = {key: _argument(adapter, x, key) for key, x in given.items() if x is not None}
-        if target is not None:
-            arguments["target"] = _argument(adapter, target, "target")
-        inspect = _inspect_penalty if penalty else _inspect_batch
-        numbers, layers, of_call, divisor = inspect(loss, spikes, arguments)
-        trains = _hidden(loss, hidden)
-        shape = None if penalty or loss.reads_times else tuple(spikes.shape)
-        lengths = None if numbers["loss"] is None else arguments.get("lengths")  # or they are wrong
-        more, of_layers = _inspect_layers(loss, trains, shape, lengths=lengths)
-    layers = (*more, *layers)
-    observed += [*of_call, *of_layers, *_rules.of_gradients(sizes, divisor)]
+        call = _evaluate(adapter, loss, spikes, arguments)
+        pending = _pending_layers(loss, call, hidden, inputs, arguments)
+        results = _layers.finished([*weights, call, *pending])
+        observed += call.findings()
+    sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
+    observed += [each for _, findings in of_layers for each in findings]
+    observed += _layers.findings_of_gradients(sizes, call.divisor)
+    numbers, layers = call.numbers(), [layer for layer, _ in of_layers if layer is not None]
+    if call.output is not None:
+        layers.append(call.output)
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
-        observed += _rules.at_chance(numbers, layers, sizes)
+        observed += _layers.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
     findings = [finding_of(each, loss, all_learn=all_learn) for each in observed]
-    names = [*(layer.name for layer in layers), *trains, "output"]
-    findings.sort(key=lambda each: _place(each, names))
-    return Report(numbers, layers, sizes, tuple(findings))
+    names = [*(each.name for each in pending), "output"]
+    findings.sort(key=lambda each: _sort_key(each, names))
+    return Report(numbers, tuple(layers), sizes, tuple(findings))
 
 
-def _place(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
+def _sort_key(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
     """Return a sort key for problems before notes, causes before effects, and layers in order."""
     of_layer = finding.code in OF_LAYERS
     rank = list(texts()).index(OF_LAYERS[0] if of_layer else finding.code)
     return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
 
 
-def _hidden(loss: Any, hidden: Any) -> dict[str, Any]:
-    """Return the arrays of the hidden layers, keyed by name."""
-    trains = {name: x for name, x in leaves(hidden, "hidden") if x is not None}
-    for name, x in trains.items():
-        if not loss.reads_times and getattr(x, "ndim", 3) < 3:
-            raise ValueError(
-                f"{name} must have a batch, a neuron and a time axis, like the input; got shape "
-                f"{tuple(x.shape)}: if the list holds the time steps of a layer, stack them into "
-                "one array"
-            )
-    return trains
-
-
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
-    """Return an argument of the loss as a NumPy array, or unchanged if it may be large.
+    """Return an argument of the loss unchanged if it is large or on the host, else a NumPy array.
 
-    The loss checks the values of a NumPy array, but not the values of an array on a GPU.
+    The loss checks only values on the host.
     """
-    found = find_adapter(x)
-    if found is adapter and rank(x) > 2 and not adapter.is_lazy:
-        return adapter.stop_gradient(x)
+    if _arrays.find_adapter(x) is adapter:
+        on_host = adapter.concrete_or_none(x) is not None
+        if on_host or (_arrays.rank(x) > 2 and not adapter.is_lazy):
+            return adapter.stop_gradient(x)
     return host_values(x, name)
 
 
-def _inspect_batch(
-    loss: Any, spikes: Any, arguments: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]], float]:
-    """Return the numbers, the output layer and the observations of a call, and its divisor.
-
-    The divisor is the number of terms if the loss is a sum, and 1 otherwise.
-    """
-    _, x = eager(spikes, "input")
+def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any]) -> Any:
+    """Return a `Batch` or a `Penalty`, or a `Refusal` if the loss does not accept some values."""
+    penalty = isinstance(loss, losses.SparsityEnforcer)
+    kind: Any = Penalty if penalty else Batch
+    x = spikes if penalty else _layers.eager(spikes, "input")[1]
     if loss.reads_times:
         x = host_values(x, "input")
         arguments = {name: host_values(each, name) for name, each in arguments.items()}
-    is_sum, loss = loss.reduction == "sum", dataclasses.replace(loss, reduction="mean")
     try:
-        batch = Batch(loss, x, **arguments)
+        return kind(loss, x, **arguments)
     except ValueError as error:
-        return {"loss": None}, (), [_refusal(loss, x, arguments, error)], 1.0
-    divisor = batch.divisor if is_sum else 1.0
-    layers = () if batch.output is None else (batch.output,)
-    observed = [*batch.findings()]
-    for layer in layers:
-        found = _rules.of_layer(layer, batch.odd_values)
-        observed += [each for each in found if each[0] != "not-finite"]  # the loss may ignore these
-    return batch.numbers(), layers, observed, divisor
+        _check_shapes(loss, x, arguments)
+        return Refusal(adapter, error)
 
 
-def _inspect_penalty(
-    loss: Any, spikes: Any, arguments: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]], float]:
-    """Return the same as `_inspect_batch` for `SparsityEnforcer`."""
-    try:
-        value = float(host_values(loss(spikes, **arguments), "input"))
-    except ValueError as error:
-        return {"loss": None}, (), [_refusal(loss, spikes, arguments, error)], 1.0
-    inputs: dict[str, Any] = {}
-    for name, x in leaves(spikes, "input"):
-        slices = loss._slices(x, plain=False)  # along `layer_axis`
-        inputs.update(leaves(x if slices is None else list(slices), name))
-    layers, of_layers = _inspect_layers(loss, inputs, None, **arguments)
-    observed: list[tuple[str, ...]] = []
-    if not math.isfinite(value):
-        observed.append(("not-finite", f"the loss is {value}"))
-    observed += of_layers
-    largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]
-    observed += loss.findings(max(float(host_values(x, "input")) for x in largest))
-    return {"loss": value}, layers, observed, 1.0
+def _pending_layers(
+    loss: Any, call: Any, hidden: Any, inputs: dict[str, Any], arguments: dict[str, Any]
+) -> list[_layers.Pending]:
+    """Return the statistics of the hidden layers, and of the layers that a penalty is about."""
+    trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
+    if loss.reads_times:
+        return [_hidden_times(call.adapter, name, x) for name, x in trains.items()]
+    penalty, refused = isinstance(loss, losses.SparsityEnforcer), isinstance(call, Refusal)
+    lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
+    output = None if penalty else Layout.of(tuple(inputs["input"].shape), loss.time_axis)
+    layer = partial(_layers.layer, time_axis=loss.time_axis)
+    found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
+    if penalty and not refused:
+        found += [layer(name, x, single_step=True, **arguments) for name, x in inputs.items()]
+    return found
 
 
-def _inspect_layers(
-    loss: Any,
-    trains: dict[str, Any],
-    shape: tuple[int, ...] | None,
-    where: Any = None,
-    lengths: Any = None,
-) -> tuple[tuple[Layer, ...], list[tuple[str, ...]]]:
-    """Return the statistics of layers and the observations about them.
-
-    Given the `shape` of the output, hidden layers must have as many samples as the output, and the
-    lengths apply to the layers that have as many steps.
-    """
-    layers: list[Layer] = []
-    observed: list[tuple[str, ...]] = []
-    for name, x in trains.items():
-        if loss.reads_times:
-            times = host_values(x, name)
-            if not np.isfinite(times).any():
-                observed.append(silent_layer(name, len(times)))
-            continue
-        adapter, x = eager(x, name)
-        padding = lengths if shape is None else _lengths_of(name, x, shape, loss.time_axis, lengths)
-        layer = hidden_layer(name, adapter, x, loss.time_axis, where, padding)
-        layers.append(layer)
-        observed += _rules.of_layer(layer, partial(odd_values, adapter, x, None, 0))
-    return tuple(layers), observed
+def _hidden_times(adapter: Adapter, name: str, x: Any) -> _layers.Pending:
+    """Return the finding that a hidden layer of spike times is silent. It has no statistics."""
+    times = host_values(x, name)
+    found = [] if np.isfinite(times).any() else [_layers.silent_layer(name, len(times))]
+    return _layers.Pending(name, adapter, {}, lambda: (None, found))
 
 
-def _lengths_of(
-    name: str, x: Any, shape: tuple[int, ...], time_axis: int, lengths: Any
-) -> Any | None:
-    """Return the lengths that apply to a hidden layer, or raise if it has other samples."""
-    output, hidden = (Layout.of(tuple(s), time_axis, name) for s in (shape, x.shape))
-    if isinstance(output.batch, int) and hidden.batch != output.batch:
-        raise ValueError(
-            f"{name} must have as many samples as the input, {output.batch}, with the axes in the "
-            f"same order; got {hidden.batch} samples in shape {hidden.shape}"
-        )
-    return lengths if hidden.steps == output.steps else None
-
-
-def _refusal(loss: Any, x: Any, arguments: dict[str, Any], error: ValueError) -> tuple[str, str]:
-    """Return the observation that the loss rejects values, or raise if a shape is wrong."""
+def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
+    """Raise the error of the loss unless the shapes and types of all arguments are right."""
     silent = 2 * loss.reads_times  # losses on spike times reject times of 0 as binned spikes
-    arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves(x, "input")]
+    leaves = _layers.named_leaves(x, "input")
+    arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}
     if "target" in plain and plain["target"].dtype.kind == "f":
         plain["target"] += silent
     loss(arrays if isinstance(loss, losses.SparsityEnforcer) else arrays[0], **plain)
-    return "refused", str(error)
+
+
+# Calls ----------------------------------------------------------------------------------------
+
+
+class Batch:
+    """A call of a loss.
+
+    The constructor evaluates the loss on the device of the input. `finish` then computes all
+    attributes from the values of the `arrays`, so that they can be copied to the host together.
+
+    Attributes
+    ----------
+    value : float
+        The loss, which is a mean for any reduction.
+    divisor : float
+        The number of terms if the reduction of the loss is a sum, and 1 otherwise.
+    entries : int or array
+        The number of unmasked steps of each train, as an int if nothing is masked.
+    masked : float
+        The fraction of entries that are masked.
+    output : Layer or None
+        The statistics of the spikes. None if the input holds spike times or predicted rates.
+    fires, size : array
+        Whether each class fires, and the largest gradient of its neurons, ``[sample, class]``.
+    range : float
+        The largest difference between the scores of two classes in a sample.
+    prepared, labels
+        The input and the target, in the form in which the loss compares them.
+    layout : Layout
+        The layout of the input.
+    hot : array or None
+        True for each class that is a label of the sample at any step, ``[sample, class]``. None if
+        the target has no classes.
+    """
+
+    name = "input"
+
+    def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
+        self.loss, self.x, self.masks = copy.copy(loss), x, masks
+        self.is_sum = loss.reduction == "sum"
+        object.__setattr__(self.loss, "reduction", "mean")  # without checking all options again
+        self.prepared, self.labels = self.loss._prepare(x, target, masks)
+        self.layout, self.adapter = self.prepared.layout, self.prepared.adapter
+        self.multi_hot = MULTI_HOT in loss.targets
+        self.arrays = self._evaluate()
+
+    # On the device --------------------------------------------------------------------------------
+
+    def _evaluate(self) -> dict[str, Array]:
+        """Return the arrays for `finish`. The spikes are read once for the loss and the scores."""
+        loss, prepared, adapter, layout = self.loss, self.prepared, self.adapter, self.layout
+        values, mask, xp = prepared.values, prepared.mask, adapter.xp
+        reading, to_values = loss._read(prepared, values, mask, self.labels)
+        terms, term_mask, weight, to_reading = loss._compare(prepared, reading, self.labels)
+        total, weight = adapter.sum_all(terms), loss._weight(prepared, terms, term_mask, weight)
+        one = adapter.scalar(total, 1.0)
+        divisor = one * (weight if isinstance(weight, int) else divisor_of(adapter, weight))
+        arrays = {"value": total / divisor, "divisor": divisor, **self._compare(reading)}
+        arrays |= _layers.unmasked(adapter, layout, mask, values)
+        counts = None if getattr(loss, "_own_readout", True) else reading.counts
+        trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
+        if counts is not None and [*counts.shape] != trains:
+            counts = None  # the loss has not counted the spikes of whole trains
+        if not (loss.reads_times or loss.reads_rates):
+            arrays |= _layers.activity(adapter, layout, values, "input", counts)
+        gradient = prepared.gradient(to_values(to_reading(one / divisor)))
+        if layout.has_time:
+            gradient = layout.collapsed(adapter, gradient)
+        gradient = xp.reshape(gradient, values.shape)
+        if counts is not None and mask is None:  # the gradient is the same at all steps
+            gradient = gradient[(*(slice(None),) * layout.time, slice(1), ...)]
+        # Two reductions need no array of magnitudes, which would be as large as the gradient.
+        largest, least = (f(gradient, axis=layout.time, keepdims=True) for f in (xp.max, xp.min))
+        return arrays | {"size": xp.maximum(largest, -least)}
+
+    def _compare(self, reading: Reading) -> dict[str, Array]:
+        """Return the labels, the confusion matrix, and comparisons of the scores of classes."""
+        loss, labels, xp, classes = self.loss, self.labels, self.adapter.xp, reading.classes
+        time, dtype, q = self.layout.time, reading.u.dtype, labels.numbers
+        if labels.indices is not None:
+            hot = labels.one_hot(reading)
+        elif loss.targets[-1].names_classes:
+            hot = (q == classes.max(q)) & (q > 0)
+        else:
+            return {}
+        if labels.ignored is not None:
+            hot = hot & ~labels.ignored
+        arrays = {"hot": xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)}
+        if self.multi_hot:
+            hard = xp.all((q == 0) | (q == 1))  # or there is no accuracy
+            if (known := self.adapter.concrete_or_none(hard)) is not None and not known:
+                return {}
+            arrays["hard"] = xp.astype(hard, dtype)
+        given = q if labels.indices is None else labels.indices
+        per_step = bool(loss.per_step) and given.shape[time] > 1
+        if per_step == bool(loss.per_step):
+            found = loss._scores_of(self.prepared, loss.score(reading), reading.mask, per_step)
+        else:  # the loss reads each step, but there is one label for all steps
+            found = loss._scores(self.prepared, per_step)
+        arrays["confusion"] = found.confusion(labels)
+        if not self.multi_hot:
+            scores = found.of_classes()
+            largest = classes.max(scores)
+            finite = xp.where(xp.isfinite(scores), scores, largest)  # masked classes have -inf
+            arrays["best"] = classes.sum(xp.astype(scores == largest, dtype))
+            arrays["range"] = xp.max(largest - finite)
+        return arrays
+
+    # On the host ----------------------------------------------------------------------------------
+
+    def finish(self, **found: Any) -> None:
+        """Compute the attributes from the values of the arrays."""
+        loss, layout, prepared, steps = self.loss, self.layout, self.prepared, self.layout.steps
+        self.value = float(found["value"])
+        self.divisor = float(found["divisor"]) if self.is_sum else 1.0
+        self.equal = loss.value_of_equal_scores(prepared.num_classes)
+        entries = found.get("entries")
+        self.entries = steps if entries is None else np.moveaxis(entries, layout.time, -1)
+        self.masked = 1 - float(np.mean(self.entries, dtype=float)) / steps
+        self.size = self._by_class(found["size"]).max(axis=-1)
+        self.output: Layer | None = None
+        self.of_output: list[tuple[str, ...]] = []
+        if loss.reads_times:
+            fires = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
+        elif loss.reads_rates:
+            fires = found["size"] < 0
+        else:
+            fires = found["spikes"] > 0
+            self.output, self.of_output = _layers.layer_of("output", layout, **found)
+            self.odd_values = partial(_layers.odd_values, found["sample"], found.get("kept"))
+        self.fires = self._by_class(fires).any(axis=-1)
+        self.hot: Any = None
+        self.confusion, self.range = np.zeros((1, 1)), float(found.get("range", 0))
+        self.accuracy, self.ties = math.nan, 0.0
+        if "hot" in found and found.get("hard", True):
+            self._count(**found)
+
+    def _count(self, hot: Any, confusion: Any, best: Any = None, **_: Any) -> None:
+        """Compare the predictions with the labels."""
+        self.hot, self.confusion = self._by_class(hot > 0)[..., 0], confusion
+        if not isinstance(self.entries, int):
+            self.hot &= (self.entries > 0).any(axis=(1, 2))[:, None]
+        right = np.trace(confusion, axis1=-2, axis2=-1).sum()
+        self.accuracy = float(right / confusion.sum())  # NaN if no label counts
+        if best is not None:
+            best = np.moveaxis(best, self.layout.time, -1)[:, 0]
+            labelled = self.hot.any(axis=1)[:, None]
+            self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
+
+    def _by_class(self, x: Any) -> Any:
+        """Rearrange an array to ``[sample, class, neuron * step]``."""
+        shape = self.layout.batch, self.prepared.num_classes, -1
+        return np.moveaxis(x, self.layout.time, -1).reshape(shape)
+
+    # Numbers and findings -------------------------------------------------------------------------
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the batch, keyed by name."""
+        classes, shape, hot = self.prepared.num_classes, self.layout.shape, self.hot
+        time = "time" if self.layout.has_time else "spike"
+        axes = {self.layout.batch_axis: "batch", self.layout.time_axis: time}
+        names = ", ".join(axes.get(i, "class") for i in range(len(shape)))
+        never = None if self.loss.reads_rates else int((~self.fires.any(axis=0)).sum())
+        found: dict[str, Any] = {
+            "loss": self.value,
+            "loss of equal scores": self.equal,
+            "accuracy": None if hot is None else self.accuracy,
+            "fraction of ties": None if hot is None else self.ties,
+            "input, as it is read": f"[{names}] = {shape}",
+            "classes, neurons of a class": (classes, self.layout.neurons // classes),
+            "fraction that is masked": self.masked,
+            "classes that never fire": never,
+            "largest gradient of each class": self.size.max(axis=0).tolist(),
+        }
+        if hot is not None:
+            found |= {
+                "samples of each class": hot.sum(axis=0).tolist(),
+                "confusion, labels by predictions": self.confusion.tolist(),
+                "fraction of labels without a gradient": share(self.size == 0, hot),
+            }
+        return {name: x for name, x in found.items() if x is not None}
+
+    def findings(self) -> Observations:
+        """Yield the findings of the batch."""
+        loss, value, equal = self.loss, self.value, self.equal
+        if not (math.isfinite(value) and np.isfinite(self.size).all()):
+            finite = self.output is None or self.output.finite
+            entries = "" if finite else ", and entries of the input are NaN or infinite"
+            yield "not-finite", f"the loss is {value:.3g}{entries}"
+        yield from self._of_times() if loss.reads_times else self._of_values()
+        yield from self._of_masks()
+        learned, fraction = not value, 0.0
+        if self.hot is not None:
+            yield from self._of_labels()
+            learned, fraction = self.accuracy >= MOST, share(self.size == 0, self.hot)
+        if equal is not None and self.accuracy < SOME and value > 4 * equal > 0:
+            yield "certain-and-wrong", f"the loss is {value:.3g}, but {equal:.3g} for equal scores"
+        if not learned and (fraction >= MOST or not self.size.any()):
+            where = "at labels" if fraction else "everywhere"
+            yield "zero-gradient", f"the gradient of the loss is 0 {where}"
+        answers = np.sum(self.confusion, axis=0)
+        several = answers.ndim == 1 < len(answers) and answers.sum() >= _layers.ENOUGH
+        if several and self.ties < SOME and np.count_nonzero(answers) == 1:
+            yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
+        if self.fires.any() and self.ties >= SOME:
+            yield "ties", f"several classes share the best score in {self.ties:.0%} of the samples"
+        yield from loss.findings(self)
+        # The loss may ignore NaN, so only a loss that is not finite is a finding.
+        yield from (each for each in self.of_output if each[0] != "not-finite")
+
+    def _of_times(self) -> Observations:
+        x = np.reshape(self.x, self.prepared.values.shape)
+        mask = self.prepared.mask
+        counted = x if mask is None else x[np.broadcast_to(mask, x.shape)]
+        known = counted[np.isfinite(counted)]
+        padding = max(np.mean(x == -1), np.mean((x == 0).sum(axis=2) > 1))
+        if counted.size and not len(known):
+            yield _layers.silent_layer("output", len(x))
+        elif len(known) and (early := np.mean(self.loss.fires(known))) < 1 - MOST:
+            silent = self.loss.silent_time
+            yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
+        elif padding or (known == 0).sum() > counted.size * SOME:
+            yield "times-out-of-range", "many times are 0 or -1, which look like padding"
+
+    def _of_values(self) -> Observations:
+        shape = self.layout.shape
+        if self.loss.expects_spikes and self.layout.steps > 1 and (odd := self.odd_values()):
+            yield "not-spikes", odd
+        if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
+            yield "ambiguous-layout", f"several axes of {shape} have the same length"
+
+    def _of_masks(self) -> Observations:
+        steps = self.layout.steps
+        lengths: Any = _arrays.concrete_or_none(self.masks.get("lengths", ()))
+        if "where" in self.masks and self.output is not None and self.output.rate == 0:
+            fired = self.adapter.xp.any(floating(self.adapter, self.x) != 0)
+            if self.masked < 1 and read_values(self.adapter, fired, "input"):
+                yield "inverted-mask", "all spikes are masked"
+        if lengths.size and steps >= 20 and lengths.max() * 10 <= steps:
+            seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
+            yield "short-lengths", seen
+        if self.masked > SOME:
+            yield "mostly-masked", f"{self.masked:.0%} of the entries are masked"
+
+    def _of_labels(self) -> Observations:
+        hot: Any = self.hot
+        labelled, occurs = hot.any(axis=1), hot.any(axis=0)
+        silent = share(~(self.fires & hot).any(axis=1), labelled)
+        if self.fires.any() and silent >= MOST:
+            yield "silent-labels", f"the labelled class is silent in {silent:.0%} of the samples"
+        if self.multi_hot:
+            return
+        number, classes = int(labelled.sum()), len(occurs)
+        absent = np.flatnonzero(~occurs)
+        absent = absent[absent != self.loss.ignore_index]
+        last = classes - len(absent)  # the number of classes, if only the last are absent
+        if not len(absent):
+            return
+        if occurs.sum() == 1 and number >= _layers.ENOUGH:
+            yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
+        elif occurs[:last].all() and number * len(absent) >= 4 * classes:
+            seen = f"the largest label is {last - 1}, but there are {classes} classes"
+            yield "labels-too-low", seen
+        elif number >= 4 * classes:
+            yield "absent-class", f"no sample has label {absent.tolist()}"
+
+
+def share(what: Any, which: Any) -> float:
+    """Return the fraction of the entries selected by `which` that are True in `what`."""
+    return float(what[which].mean()) if which.any() else 0.0
+
+
+class Penalty:
+    """A call of a `SparsityEnforcer`, with attributes and methods like those of `Batch`."""
+
+    name, output, divisor = "input", None, 1.0
+
+    def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
+        self.loss, self.x = loss, x
+        self.adapter, value = _layers.eager(loss(x, **masks), "input")
+        self.arrays = {"value": value}
+
+    def finish(self, value: Any = None) -> None:
+        """Set the value of the loss, if it has one."""
+        self.value = None if value is None else float(value)
+
+    @property
+    def largest(self) -> float:
+        """The largest event of all layers."""
+        layers = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
+        largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in layers]
+        return max(float(host_values(x, "input")) for x in largest)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the value of the loss, keyed by name."""
+        return {"loss": self.value}
+
+    def findings(self) -> Observations:
+        """Yield the findings of the call, except for those about its layers."""
+        if not math.isfinite(self.value or 0):
+            yield "not-finite", f"the loss is {self.value}"
+        yield from self.loss.findings(self)
+
+
+class Refusal(Penalty):
+    """A call with values that the loss does not accept. It has no value and no layers."""
+
+    def __init__(self, adapter: Adapter, error: ValueError) -> None:
+        self.adapter, self.error, self.arrays = adapter, error, {}
+
+    def findings(self) -> Observations:
+        """Yield the error message of the loss."""
+        yield "refused", str(self.error)

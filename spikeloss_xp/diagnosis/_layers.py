@@ -1,11 +1,14 @@
-"""Statistics of the spikes of a layer and of the gradient of a weight.
+"""Layers and weights: the statistics of their spikes and gradients, and findings about them.
 
-Arrays are reduced on their own device. Only a number for each neuron, sample or gradient and a few
-sample values are copied to the host.
+Arrays are reduced on their own device. The results and a few sample values are copied to the host
+together, because each copy waits for the device. The thresholds of the findings were chosen from
+experiments with training.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,206 +18,71 @@ from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import HINT_FOR_TREES
+from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
 from spikeloss_xp.primitives.chunks import slices
 
 CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
 ENOUGH = 8  # the number of steps needed to say that a neuron fires at every step
+BUSY = 0.4  # the fraction of steps in which a neuron fires
+ALWAYS_ON = 0.5  # the fraction of neurons that fire at every step
+STUCK = 0.9  # the fraction of neurons that are silent or fire at every step
+STUCK_ON = 0.1  # the fraction of neurons that fire at every step
+# A vanishing gradient: the size of the first gradient relative to the largest, and the mean factor
+# per layer. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
+VANISHING, FACTOR = 1 / 30, 1 / 6
+SWALLOWED = 1e-6  # 100 times Adam's epsilon, which is added to the size of a gradient
+EXPLODING = 300.0  # the size of a gradient if the loss is a mean
 
 
-class Layer(NamedTuple):
-    """How often the neurons of a layer fire in a batch.
-
-    Attributes
-    ----------
-    name : str
-        The name of the layer, such as ``"hidden.0"`` or ``"output"``.
-    rate : float
-        The fraction of steps in which a neuron fires.
-    silent, always_on : float
-        The fraction of neurons that never fire, and of neurons that fire at every step. A neuron
-        with fewer than 8 unmasked steps in the batch, or with only one in each sample, is not
-        counted as always on. Neurons that are masked at all steps are left out.
-    silent_samples : float
-        The fraction of samples in which no neuron fires.
-    samples : int
-        The number of samples.
-    finite : bool
-        Whether no entry is NaN or infinite.
-    """
-
-    name: str
-    rate: float
-    silent: float
-    always_on: float
-    silent_samples: float
-    samples: int
-    finite: bool
-
-
-class Gradient(NamedTuple):
-    """The size of the gradient of one parameter.
+class Pending(NamedTuple):
+    """Arrays that are still on their device, and a function of their values.
 
     Attributes
     ----------
     name : str
-        The name of the parameter.
-    rms : float or None
-        The root mean square of its entries, which is NaN if an entry is NaN or infinite. None if
-        the parameter has no gradient.
-    is_weight : bool
-        Whether the gradient has at least two axes or is None.
+        The name of the argument from which the arrays were computed, for error messages.
+    adapter : Adapter
+        The adapter for the arrays.
+    arrays : dict of str to array
+        The arrays, keyed by the names of the arguments of `finish`.
+    finish : callable
+        Takes the values as NumPy arrays, and returns the result.
     """
 
     name: str
-    rms: float | None
-    is_weight: bool
+    adapter: Adapter
+    arrays: dict[str, Array]
+    finish: Callable[..., Any]
 
 
-def leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
+def finished(everything: list[Any]) -> list[Any]:
+    """Return the results. All arrays with the same device and dtype are copied to the host at once.
+
+    Besides `Pending`, an object with the same attributes is accepted.
+    """
+    groups: dict[Any, list[Any]] = {}
+    for each in everything:
+        for key, x in each.arrays.items():
+            place = each.adapter.xp, str(x.dtype), str(getattr(x, "device", ""))
+            groups.setdefault(place, []).append((each, key, x))
+    for group in groups.values():
+        first, shapes = group[0][0], [tuple(x.shape) for _, _, x in group]
+        flat = [first.adapter.xp.reshape(x, (-1,)) for _, _, x in group]
+        joined = read_values(first.adapter, first.adapter.xp.concat(flat), first.name)
+        parts = np.split(joined, [*itertools.accumulate(map(math.prod, shapes))][:-1])
+        for (each, key, _), part, shape in zip(group, parts, shapes, strict=True):
+            each.arrays[key] = part.reshape(shape)
+    return [each.finish(**each.arrays) for each in everything]
+
+
+def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested sequences and mappings, each with its path, in their order."""
     if not isinstance(x, Mapping | list | tuple):
         yield name, x
         return
     for key, each in x.items() if isinstance(x, Mapping) else enumerate(x):
-        yield from leaves(each, f"{name}.{key}" if name else str(key))
-
-
-def reduced(adapter: Adapter, x: Array, axis: int, function: Callable[[Array], Array]) -> Array:
-    """Apply a function to chunks of samples, and join the results along `axis`."""
-    size, length = math.prod(x.shape), x.shape[axis]
-    before = (slice(None),) * axis
-    parts = [function(x[*before, chunk, ...]) for chunk in slices(length, CHUNK * length // size)]
-    return parts[0] if len(parts) == 1 else adapter.xp.concat(parts, axis=axis)
-
-
-def count_spikes(adapter: Adapter, x: Array, layout: Layout, name: str) -> tuple[Array, Array]:
-    """Return the number of spikes and the sum of each train, with a time axis of length 1.
-
-    The axes of `x` are batch, class and time. The sum shows whether all entries are finite.
-    """
-    xp = adapter.xp
-
-    def total(chunk: Array) -> Array:
-        return xp.sum(floating(adapter, chunk, name), axis=layout.time, keepdims=True)
-
-    def number(chunk: Array) -> Array:
-        chunk = floating(adapter, chunk, name)
-        return xp.sum(xp.astype(chunk != 0, chunk.dtype), axis=layout.time, keepdims=True)
-
-    converts = floating(adapter, x[:1, :1, :1], name).dtype != x.dtype
-    totals = reduced(adapter, x, layout.batch_axis, total) if converts else total(x)
-    # The sum of a binary train is its number of spikes, and is three times as fast to compute.
-    values = some_values(adapter, x, layout.batch_axis, name)
-    if ((values == 0) | (values == 1)).all():
-        plausible = (totals == xp.round(totals)) & (totals >= 0) & (totals <= layout.steps)
-        if read_values(adapter, xp.all(plausible), name):
-            return totals, totals
-    return reduced(adapter, x, layout.batch_axis, number), totals
-
-
-def some_values(adapter: Adapter, x: Array, axis: int, name: str, entries: int = 1 << 14) -> Any:
-    """Copy about `entries` values to the host, from samples spread over the whole batch."""
-    step = min(max(1, math.prod(x.shape) // entries), x.shape[axis])
-    return read_values(adapter, x[(*(slice(None),) * axis, slice(None, None, step), ...)], name)
-
-
-def odd_values(adapter: Adapter, x: Array, mask: Array | None, axis: int) -> str:
-    """Describe the values that are not spike counts, or return "" if they have few levels.
-
-    Graded spikes and means over several neurons have few levels. Only some samples are examined,
-    because their values are copied to the host.
-    """
-    values = some_values(adapter, x, axis, "input", SAMPLE)
-    if mask is not None:
-        mask = adapter.xp.broadcast_to(mask, x.shape)
-        values = values[some_values(adapter, mask, axis, "where", SAMPLE)]
-    odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
-    if len(np.unique(odd)) <= min(16, values.size // 4):
-        return ""
-    bounds = f"values range from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
-    return f"{len(odd) / values.size:.0%} of the values are fractional or negative ({bounds})"
-
-
-def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: Any) -> Layer:
-    """Return the statistics of a layer from the results of `count_spikes`.
-
-    Their axes are ``[sample, neuron, 1]``. `entries` is the number of unmasked steps of each train,
-    as a NumPy array with these axes or as one int for all trains.
-    """
-    xp, (samples, neurons, _) = adapter.xp, spikes.shape
-    sums = [xp.sum(spikes, axis=(0, 2)), xp.sum(spikes, axis=(1, 2)), xp.sum(total, axis=(0, 1))]
-    found: Any = read_values(adapter, xp.concat(sums), name)
-    by_neuron, by_sample, everything = np.split(found, [neurons, neurons + samples])
-    several = np.max(entries) > 1
-    each: Any = entries * samples if isinstance(entries, int) else entries.sum(axis=(0, 2))
-    steps = each + 0 * by_neuron
-    by_neuron, steps = by_neuron[steps > 0], steps[steps > 0]
-    known = max(len(steps), 1)
-    always = (by_neuron == steps) & (steps >= ENOUGH)
-    return Layer(
-        name,
-        rate=float(by_neuron.sum()) / max(float(steps.sum()), 1),
-        silent=float((by_neuron == 0).sum() / known),
-        always_on=float(always.sum() / known) if several else 0.0,
-        silent_samples=float((by_sample == 0).mean()),
-        samples=samples,
-        finite=bool(np.isfinite(everything).all()),
-    )
-
-
-def hidden_layer(
-    name: str, adapter: Adapter, x: Array, time_axis: int, where: Any = None, lengths: Any = None
-) -> Layer:
-    """Return the statistics of the unmasked entries of a hidden layer.
-
-    An array with two axes has a single time step, and is not masked.
-    """
-    if x.ndim < 3:
-        samples_and_neurons = (*x.shape, 1)[:2]
-        x, time_axis = adapter.xp.reshape(x, (*samples_and_neurons, 1)), -1
-        where = lengths = None
-    layout, entries = Layout.of(tuple(x.shape), time_axis, name), None
-    mask, _ = mask_of(adapter, layout, x, where, lengths)
-    x = layout.collapsed(adapter, x)
-    if mask is not None:
-        xp = adapter.xp
-        mask = xp.broadcast_to(layout.collapsed(adapter, mask), x.shape)
-        x = xp.where(mask, x, xp.zeros_like(x))
-        steps = xp.sum(xp.astype(mask, xp.int32), axis=layout.time, keepdims=True)
-        entries = read_values(adapter, adapter.moveaxis(steps, layout.time, -1), name)
-    counts = count_spikes(adapter, x, layout, name)
-    spikes, total = (adapter.moveaxis(each, layout.time, -1) for each in counts)
-    return layer_of(name, adapter, spikes, total, layout.steps if entries is None else entries)
-
-
-def gradients_of(gradients: Any) -> tuple[Gradient, ...]:
-    """Return the sizes of the gradients in nested sequences and mappings, in their order."""
-    found = [_gradient(name or "weight", x) for name, x in leaves(gradients, "")]
-    if not found:
-        raise ValueError("gradients must hold at least one array or None; got none")
-    return tuple(each for each in found if each is not None)
-
-
-def _gradient(name: str, x: Any) -> Gradient | None:
-    """Return the size of a gradient, or None if the array has no entries."""
-    if x is None:
-        return Gradient(name, None, True)
-    argument = f"gradients ({name})"
-    if find_adapter(x) is None:
-        raise TypeError(
-            f"{argument} must be an array or None; got {type(x).__qualname__}: {HINT_FOR_TREES}"
-        )
-    adapter, x = eager(x, argument)
-    if 0 in x.shape:
-        return None
-    xp, x = adapter.xp, floating(adapter, x, argument)
-    mean, scale = float(read_values(adapter, xp.mean(x * x), argument)), 1.0
-    if not 1e-30 < mean < 1e30:  # squares may have underflowed or overflowed
-        scale = float(read_values(adapter, xp.max(xp.abs(x)), argument))
-        x = x / (scale if 0 < scale < math.inf else 1.0)
-        mean = float(read_values(adapter, xp.mean(x * x), argument))
-    return Gradient(name, scale * math.sqrt(mean), x.ndim > 1)
+        yield from named_leaves(each, f"{name}.{key}" if name else str(key))
 
 
 def eager(x: Any, name: str) -> tuple[Adapter, Array]:
@@ -227,3 +95,272 @@ def eager(x: Any, name: str) -> tuple[Adapter, Array]:
         x = read_values(adapter, x, name)
         return adapter_of(x), x
     return adapter, adapter.stop_gradient(x)
+
+
+# Layers ---------------------------------------------------------------------------------------
+
+
+def activity(
+    adapter: Adapter, layout: Layout, x: Array, name: str, total: Array | None = None
+) -> dict[str, Array]:
+    """Return the arrays from which `layer_of` computes the statistics of a layer.
+
+    The axes of `x` are batch, class and time, and its masked entries are 0. `total` is the sum of
+    each train, if it is known.
+    """
+    xp, axis, time = adapter.xp, layout.batch_axis, {"axis": layout.time, "keepdims": True}
+
+    def reduced(function: Callable[[Array], Array]) -> Array:
+        """Reduce the trains in chunks of samples."""
+        size, before = CHUNK * layout.batch // math.prod(x.shape), (slice(None),) * axis
+        chunks = [x[*before, chunk, ...] for chunk in slices(layout.batch, size)]
+        return xp.concat([function(floating(adapter, chunk, name)) for chunk in chunks], axis=axis)
+
+    if total is None:
+        total = reduced(lambda chunk: xp.sum(chunk, **time))
+    sample = floating(adapter, some_samples(x, axis))
+    # The sum of a binary train is its number of spikes, and is three times as fast to compute.
+    spikes = total
+    if not _are_binary(adapter, sample, total, layout.steps):
+        spikes = reduced(lambda chunk: xp.sum(xp.astype(chunk != 0, chunk.dtype), **time))
+    return {"spikes": spikes, "total": xp.sum(total), "sample": sample}
+
+
+def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
+    """Return the number of unmasked steps of each train, and the mask of the sample of values."""
+    if mask is None:
+        return {}
+    ones = adapter.xp.astype(mask, adapter.xp.float32)
+    entries = adapter.xp.sum(ones, axis=layout.time, keepdims=True)
+    kept = some_samples(adapter.xp.broadcast_to(ones, x.shape), layout.batch_axis)
+    return {"entries": entries, "kept": kept}
+
+
+def some_samples(x: Array, axis: int) -> Array:
+    """Return samples that are spread over the whole batch and hold about `SAMPLE` entries."""
+    step = min(max(1, math.prod(x.shape) // SAMPLE), x.shape[axis])
+    return x[(*(slice(None),) * axis, slice(None, None, step), ...)]
+
+
+def _are_binary(adapter: Adapter, sample: Array, total: Array, steps: int) -> bool:
+    """Return whether all entries seem to be 0 or 1; False if they cannot be read for free."""
+    values, sums = adapter.concrete_or_none(sample), adapter.concrete_or_none(total)
+    if values is None or sums is None:
+        return False
+    plausible = (sums == np.round(sums)) & (sums >= 0) & (sums <= steps)
+    return bool(plausible.all() and ((values == 0) | (values == 1)).all())
+
+
+def layer_of(
+    name: str, layout: Layout, spikes: Any, total: Any, sample: Any, entries: Any = None,
+    kept: Any = None, **_: Any,
+) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
+    """Return the statistics of a layer, and the findings about it.
+
+    The other arguments are the values of the arrays from `activity` and `unmasked`. Values with
+    other names are ignored.
+    """
+    steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
+    axes = layout.batch_axis, layout.time
+    by_neuron, of_neuron = spikes.sum(axis=axes, dtype=float), steps.sum(axis=axes, dtype=float)
+    by_sample = spikes.sum(axis=(layout.class_axis, layout.time))
+    by_neuron, of_neuron = by_neuron[of_neuron > 0], of_neuron[of_neuron > 0]
+    known = max(len(of_neuron), 1)
+    always = (by_neuron == of_neuron) & (of_neuron >= ENOUGH)
+    layer = Layer(
+        name,
+        rate=float(by_neuron.sum()) / max(float(of_neuron.sum()), 1),
+        silent=float((by_neuron == 0).sum() / known),
+        always_on=float(always.sum() / known) if steps.max() > 1 else 0.0,
+        silent_samples=float((by_sample == 0).mean()),
+        samples=layout.batch,
+        finite=bool(np.isfinite(total)),
+    )
+    return layer, [*_of_layer(layer, partial(odd_values, sample, kept))]
+
+
+def odd_values(values: Any, kept: Any = None) -> str:
+    """Describe the values that are not spike counts, or return "" if they have few levels.
+
+    Graded spikes and means over several neurons have few levels. `kept` is 0 for masked values.
+    """
+    values = values if kept is None else values[kept > 0]
+    odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
+    if len(np.unique(odd)) <= min(16, values.size // 4):
+        return ""
+    bounds = f"values range from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+    return f"{len(odd) / values.size:.0%} of the values are fractional or negative ({bounds})"
+
+
+def layer(
+    name: str, x: Any, time_axis: int, *, output: Layout | None = None, single_step: bool = False,
+    where: Any = None, lengths: Any = None,
+) -> Pending:  # fmt: skip
+    """Return the statistics of the unmasked entries of a layer, and the findings about it.
+
+    If `single_step` is True, an array with one or two axes has a single time step, and is not
+    masked. Given the layout of the `output`, the layer must have as many samples, and the lengths
+    apply if it has as many steps.
+    """
+    adapter, x = eager(x, name)
+    if x.ndim < (1 if single_step else 3):
+        raise ValueError(
+            f"{name} must have a batch, a neuron and a time axis, like the input of a loss; got "
+            f"shape {tuple(x.shape)}: if the list holds the time steps of a layer, stack them into "
+            "one array"
+        )
+    if x.ndim < 3:
+        x, time_axis = adapter.xp.reshape(x, (*(*x.shape, 1)[:2], 1)), -1
+        where = lengths = None
+    layout = Layout.of(tuple(x.shape), time_axis, name)
+    if output is not None and layout.batch != output.batch:
+        raise ValueError(
+            f"{name} must have as many samples as the input, {output.batch}, with the axes in the "
+            f"same order; got {layout.batch} samples in shape {layout.shape}"
+        )
+    if output is not None and layout.steps != output.steps:
+        lengths = None
+    mask, _ = mask_of(adapter, layout, x, where, lengths)
+    x = layout.collapsed(adapter, x)
+    if mask is not None:
+        mask = adapter.xp.broadcast_to(layout.collapsed(adapter, mask), x.shape)
+        x = adapter.xp.where(mask, x, adapter.xp.zeros_like(x))
+    arrays = activity(adapter, layout, x, name) | unmasked(adapter, layout, mask, x)
+    return Pending(name, adapter, arrays, partial(layer_of, name, layout))
+
+
+def _of_layer(layer: Layer, odd_values: Callable[[], str]) -> Observations:
+    """Yield the finding about a layer; each layer has at most one.
+
+    If `odd_values` returns a description, the array holds potentials instead of spikes, and no
+    finding about too much activity is reported.
+    """
+    if not layer.finite:
+        yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
+    elif layer.silent == 1:
+        yield silent_layer(layer.name, layer.samples)
+    elif (found := _too_active(layer)) and not odd_values():
+        yield (*found, layer.name)
+
+
+def _too_active(layer: Layer) -> tuple[str, str] | None:
+    """Return the finding about a layer whose neurons fire too often, or None."""
+    name, silent, always_on = layer.name, layer.silent, layer.always_on
+    if always_on > ALWAYS_ON:
+        return "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step"
+    if name == "output":
+        return None
+    if always_on >= STUCK_ON and silent + always_on >= STUCK:
+        seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
+        return "stuck-hidden", seen
+    if layer.rate > BUSY:
+        return "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps"
+    return None
+
+
+def silent_layer(name: str, samples: int) -> tuple[str, ...]:
+    """Return the observation that a layer is silent in every sample."""
+    code = "silent-output" if name == "output" else "silent-hidden"
+    return code, f"{name} is silent in all {samples} samples", name
+
+
+# Gradients ------------------------------------------------------------------------------------
+
+
+def gradients_of(gradients: Any, adapter: Adapter) -> list[Pending]:
+    """Return the sizes of the gradients in nested sequences and mappings, in their order."""
+    found = [_gradient(name or "weight", x, adapter) for name, x in named_leaves(gradients, "")]
+    if not found:
+        raise ValueError("gradients must hold at least one array or None; got none")
+    return [each for each in found if each is not None]
+
+
+def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
+    """Return the size of a gradient, or None if the array has no entries."""
+    if x is None:
+        return Pending(name, adapter, {}, partial(Gradient, name, None, is_weight=True))
+    argument = f"gradients ({name})"
+    if find_adapter(x) is None:
+        raise TypeError(
+            f"{argument} must be an array or None; got {type(x).__qualname__}: {HINT_FOR_TREES}"
+        )
+    adapter, x = eager(x, argument)
+    if 0 in x.shape:
+        return None
+    xp, x = adapter.xp, floating(adapter, x, argument)
+    # Without a scale, the squares could underflow or overflow.
+    largest = xp.maximum(xp.max(x), -xp.min(x))
+    scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
+    x = x / scale
+    is_weight = x.ndim > 1
+
+    def finish(scale: Any, mean: Any) -> Gradient:
+        return Gradient(name, float(scale) * math.sqrt(mean), is_weight)
+
+    return Pending(argument, adapter, {"scale": scale, "mean": xp.mean(x * x)}, finish)
+
+
+def findings_of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Observations:
+    """Yield the findings about the gradients of the weights, from input to output.
+
+    The `divisor` is the number of terms if the loss is a sum, and 1 if it is a mean.
+    """
+    bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
+    if bad:
+        yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
+    weights = [each for each in gradients if each.is_weight]
+    sizes = [each.rms or 0.0 for each in weights]
+    missing = [each for each in weights if each.rms is None]
+    zero = [each for each in weights if not each.rms]
+    if weights and len(missing) == len(weights):
+        seen = "all gradients are None: call diagnose after backward() and before zero_grad()"
+        yield "no-gradient", seen, *_names(weights)
+    elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
+        yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
+    elif weights and not bad:
+        yield from _of_sizes(weights, sizes, divisor)
+
+
+def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Observations:
+    """Yield the findings about the sizes of the gradients. The first size must not be 0."""
+    first, largest = sizes[0], max(sizes)
+    place = sizes.index(largest)
+    at = weights[place].name
+    of_first = f"the gradient of {weights[0].name} is {first:.1e}"
+    if largest < SWALLOWED:
+        yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
+    elif first < largest * min(VANISHING, FACTOR**place):
+        seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
+        yield "vanishing-gradient", seen, weights[0].name
+    if largest > EXPLODING * divisor:
+        yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
+
+
+def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
+    """Describe which weights have no gradient, and whether later weights have a gradient."""
+    last = max(weights.index(each) for each in zero)
+    seen = f"{_named(zero)} {'has' if len(zero) == 1 else 'have'} no gradient"
+    if last + 1 == len(weights):
+        return seen
+    return (
+        f"{seen}, but later weights have one, so something in between is detached, or its "
+        "surrogate gradient is 0 at all potentials"
+    )
+
+
+def _names(gradients: list[Gradient]) -> tuple[str, ...]:
+    return tuple(each.name for each in gradients)
+
+
+def _named(gradients: list[Gradient]) -> str:
+    """Return the names of up to three gradients as text, followed by the number of the others."""
+    names = _names(gradients)
+    others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + others
+
+
+def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
+    """Yield a finding if there is no problem in any layer, but the loss is at chance level."""
+    value, equal = numbers["loss"], numbers.get("loss of equal scores")
+    if equal and gradients and len(layers) > 1 and math.isclose(value, equal, rel_tol=0.01):
+        yield "at-chance", f"the loss is {value:.3g}, and equal scores give {equal:.3g}"

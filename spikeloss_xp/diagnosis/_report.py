@@ -7,9 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
-
-from spikeloss_xp.diagnosis._layers import Gradient, Layer
+from typing import Any, NamedTuple
 
 Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names of layers
 BATCH_NUMBERS = 8  # the number of lines about the batch
@@ -19,6 +17,55 @@ GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
 Row = tuple[str, ...]  # a mark, and a cell for each column
+
+
+class Layer(NamedTuple):
+    """How often the neurons of a layer fire in a batch.
+
+    Attributes
+    ----------
+    name : str
+        The name of the layer, such as ``"hidden.0"`` or ``"output"``.
+    rate : float
+        The fraction of steps in which a neuron fires.
+    silent, always_on : float
+        The fraction of neurons that never fire, and of neurons that fire at every step. A neuron
+        with fewer than 8 unmasked steps in the batch, or with only one in each sample, is not
+        counted as always on. Neurons that are masked at all steps are left out.
+    silent_samples : float
+        The fraction of samples in which no neuron fires.
+    samples : int
+        The number of samples.
+    finite : bool
+        Whether no entry is NaN or infinite.
+    """
+
+    name: str
+    rate: float
+    silent: float
+    always_on: float
+    silent_samples: float
+    samples: int
+    finite: bool
+
+
+class Gradient(NamedTuple):
+    """The size of the gradient of one parameter.
+
+    Attributes
+    ----------
+    name : str
+        The name of the parameter.
+    rms : float or None
+        The root mean square of its entries, which is NaN if an entry is NaN or infinite. None if
+        the parameter has no gradient.
+    is_weight : bool
+        Whether the gradient has at least two axes or is None.
+    """
+
+    name: str
+    rms: float | None
+    is_weight: bool
 
 
 @dataclass(frozen=True)
@@ -197,7 +244,10 @@ def texts() -> dict[str, Any]:
     from importlib.resources import files
 
     path = files("spikeloss_xp") / "data" / "findings.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    for name, shared in tomllib.loads(text)["shared"].items():
+        text = text.replace(f"{{{name}}}", shared)
+    return {code: found for code, found in tomllib.loads(text).items() if code != "shared"}
 
 
 def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) -> Finding:
@@ -219,9 +269,3 @@ def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) 
         remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")
     remedy = " ".join(filter(None, remedies))
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
-
-
-def silent_layer(name: str, samples: int) -> tuple[str, ...]:
-    """Return the observation that a layer is silent in every sample."""
-    code = "silent-output" if name == "output" else "silent-hidden"
-    return code, f"{name} is silent in all {samples} samples", name

@@ -160,7 +160,7 @@ class Loss(ABC):
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
         """Yield the findings about the options of the loss, each as a code and a description.
 
-        `batch` is a `diagnosis` batch, except for `SparsityEnforcer`, which gets the largest event.
+        `batch` is the call that `diagnose` inspects, with its numbers as attributes.
         """
         return ()
 

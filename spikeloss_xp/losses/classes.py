@@ -41,8 +41,6 @@ class ReadsClasses(TargetLoss, Predictor):
     """Whether extensive readouts sum the neurons of a class instead of averaging them."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
-    _scores_of: ClassVar[type[ClassScores]] = ClassScores
-    """The type that turns scores into predictions."""
     _own_readout: ClassVar[bool]
     """Whether a subclass overrides `read`."""
 

@@ -71,11 +71,12 @@ class Likelihood(TrainLoss):
         if prepared.mask is not None:
             predicted = fill_masked(adapter, predicted, prepared.mask)
         sums = xp.stack([xp.sum(predicted), xp.sum(counts), xp.min(values), xp.max(values)])
-        rate, number, lowest, highest = read_values(adapter, sums, "input").tolist()
-        mean = number / (math.prod(counts.shape) * (1 - batch.masked) or 1)
         of_neuron = xp.sum(counts, axis=(layout.batch_axis, layout.time))
+        found = read_values(adapter, xp.concat([sums, of_neuron]), "input")
+        rate, number, lowest, highest = found[:4].tolist()
+        mean = number / (math.prod(counts.shape) * (1 - batch.masked) or 1)
         recorded = np.asarray(batch.entries).any(axis=0).ravel()  # neurons that are not masked
-        silent = int((recorded & (read_values(adapter, of_neuron, "target") == 0)).sum())
+        silent = int((recorded & (found[4:] == 0)).sum())
         if number and not number / 30 < rate < 30 * number:
             yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
         elif self._takes_logarithms() and lowest >= 0 < highest and 0 < mean < 0.5:

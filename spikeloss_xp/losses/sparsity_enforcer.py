@@ -408,7 +408,7 @@ class SparsityEnforcer(Loss):
             reading, to_values = read(at_silence=reading.u < self.min_rate)
         return reading, to_values
 
-    def findings(self, largest: float) -> Iterator[tuple[str, str]]:
+    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield a finding if binary spikes cannot reach `min_rate` or exceed `max_rate`.
 
         Yields
@@ -416,12 +416,11 @@ class SparsityEnforcer(Loss):
         tuple of str
             The code of the finding, and the option that caused it.
         """
-        if largest > 1 or self.scale:  # events are graded, or are multiplied by a factor
-            return
-        if self.min_rate > 1:
-            yield "impossible-rate", f"min_rate={self.min_rate:g}"
-        elif self.max_rate >= 1 and not self.min_rate:
-            yield "impossible-rate", f"max_rate={self.max_rate:g}"
+        name = "min_rate" if self.min_rate > 1 else "max_rate"
+        impossible = self.min_rate > 1 or (self.max_rate >= 1 and not self.min_rate)
+        # Larger events are graded, and a scale multiplies them by a factor.
+        if impossible and not self.scale and batch.largest <= 1:
+            yield "impossible-rate", f"{name}={getattr(self, name):g}"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""

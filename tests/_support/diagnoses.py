@@ -46,7 +46,6 @@ HALF_MASKED = np.where(np.arange(BATCH)[:, None] < 12, 0, FIRST)
 HALF_MASKED[12, 0] = 0
 LABEL_OF_STEPS = np.repeat(LABEL[:, None], STEPS, axis=1)
 LATE_LABEL = np.where(np.arange(STEPS) < 10, -100, (LABEL[:, None] + 1) % CLASSES)
-LABEL_OF_PIXELS = random.integers(CLASSES, size=(3, 2, 5))
 PROBABILITIES = softmax(random.normal(size=(BATCH, CLASSES)) + 3 * HOT[..., 0])
 MULTI_HOT = HOT[..., 0] | (random.random((BATCH, CLASSES)) < 0.2)
 LENGTHS = random.integers(12, STEPS, size=BATCH)
@@ -57,7 +56,6 @@ LATE = np.where(np.arange(BATCH)[:, None] == 0, 0.25, FIRST + 1)  # in 23 of 24 
 PADDED = np.where(np.arange(STEPS) < 10, TRAINED, 0)
 REPEATED = np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1)
 VOTES = drawn(0.3, (BATCH, CLASSES, STEPS, 10)).mean(axis=-1)
-IMAGES = drawn(0.2, (3, CLASSES, 2, 5, STEPS))
 WIDE = drawn(0.1, (BATCH, 50, STEPS))
 NEURON = np.arange(50)[:, None]
 # 26 neurons are silent, 20 fire at every step, and 4 at some steps; below, 40, 5 and 5.
@@ -140,7 +138,6 @@ HEALTHY = [
     case(entropy(num_classes=2), TRAINED, LABEL // 2),
     case(entropy(), FRESH, np.where(np.arange(24) < 6, -100, LABEL)),
     case(entropy(), VOTES, LABEL),
-    case(entropy(), IMAGES, LABEL_OF_PIXELS),
     case(entropy(), TRAINED, LABEL, lengths=LENGTHS),
     case(entropy(), TRAINED, LABEL, where=np.arange(24) < 20),
     case(entropy(), WITH_NAN, LABEL, where=np.isfinite(WITH_NAN)),
