@@ -23,7 +23,6 @@ from spikeloss_xp._typing import (
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import chunks, survival
-from spikeloss_xp.primitives.block_filter import Accumulate
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -31,7 +30,7 @@ class JAXAdapter(ArrayAPIAdapter):
 
     differentiates: ClassVar[bool] = True
     compiles_loops: ClassVar[bool] = True
-    accumulate: ClassVar[Accumulate] = "separate"
+    joins_blocks: ClassVar[bool] = False  # XLA joins arrays element by element
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:

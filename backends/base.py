@@ -19,8 +19,8 @@ from spikeloss_xp._typing import (
     ValueAndPullback,
 )
 from spikeloss_xp.backends._axis import Axis
-from spikeloss_xp.primitives import block_filter, chunks, survival
-from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
+from spikeloss_xp.primitives import block_filter, survival
+from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
 
 ResultT = TypeVar("ResultT")
@@ -59,18 +59,17 @@ class ArrayAPIAdapter:
         Whether the library creates arrays on a current device. If so, each call makes its
         input's device the current device, and `device` must return a context manager that does
         this.
-    accumulate : {"join", "separate", "in place"}
-        How the block filter sums the products for its blocks: "join" concatenates the blocks and
-        computes a single product, "separate" adds separate products, and "in place" adds the
-        products for distant blocks in place.
+    joins_blocks : bool
+        Whether the block filter joins its blocks and computes a single matrix product, instead of
+        adding a separate product for each block.
     """
 
     differentiates: ClassVar[bool] = False
     compiles_loops: ClassVar[bool] = False
     is_lazy: ClassVar[bool] = False
     has_current_device: ClassVar[bool] = False
+    joins_blocks: ClassVar[bool] = True
     on_host: bool = False
-    accumulate: ClassVar[Accumulate] = "join"
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
@@ -404,7 +403,15 @@ class ArrayAPIAdapter:
         which there is a faster algorithm.
         """
         if isinstance(kernel, Exponential):
-            return self.exponential_filter(x, kernel, axis, reverse)
+            return block_filter.block_filter(
+                self.xp,
+                x,
+                self.block_matrices(x, kernel, axis, reverse),
+                axis=axis,
+                reverse=reverse,
+                matmul=self.matmul,
+                joins_blocks=self.joins_blocks,
+            )
         filtered = block_filter.toeplitz_filter(
             self.xp,
             self.moveaxis(x, axis, -1),
@@ -414,41 +421,6 @@ class ArrayAPIAdapter:
             matmul=self.matmul,
         )
         return self.moveaxis(filtered, -1, axis)
-
-    def exponential_filter(
-        self,
-        x: Array,
-        kernel: Exponential,
-        axis: int,
-        reverse: bool,
-        accumulate: Accumulate | None = None,
-        entries: int | None = None,
-    ) -> Array:
-        """Filter block by block, at a cost that does not grow with the length of the kernel.
-
-        If `entries` or `filter_chunk` gives a number of entries, a large array is filtered in
-        chunks of about that size.
-        """
-
-        def run(chunk: Array, axis: int) -> Array:
-            return block_filter.block_filter(
-                self.xp,
-                chunk,
-                self.block_matrices(chunk, kernel, axis, reverse),
-                axis=axis,
-                reverse=reverse,
-                matmul=self.matmul,
-                accumulate=accumulate or self.accumulate,
-            )
-
-        entries = entries or self.filter_chunk()
-        if entries is None or math.prod(x.shape) < 2 * entries:
-            return run(x, axis)
-        return chunks.filter_in_chunks(self, run, x, axis, entries)
-
-    def filter_chunk(self) -> int | None:
-        """Return how many entries to filter at a time, or None to filter everything at once."""
-        return None
 
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
