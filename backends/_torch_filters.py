@@ -99,11 +99,11 @@ def _guarded(number: float) -> float | tuple[int, int]:
     """Convert a possibly symbolic number into constants; the compiler adds guards for them."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
-    known = 0
+    constant = 0
     for bit in range(31, -1, -1):
-        if known + (1 << bit) <= number:  # each comparison adds a guard
-            known += 1 << bit
-    return known
+        if constant + (1 << bit) <= number:  # each comparison adds a guard
+            constant += 1 << bit
+    return constant
 
 
 @untraced

@@ -23,8 +23,9 @@ class ArrayAPIAdapter(FastPaths):
     Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
     The name of the entry point is the import name of the array library.
 
-    If a library differs from the standard, its adapter must override the methods for which this
-    class says how. The inherited methods can be overridden to make a library faster.
+    If a library differs from the standard, its adapter must override the methods of this class for
+    which it differs. The methods that this class inherits may be overridden to make a library
+    faster.
 
     Parameters
     ----------
