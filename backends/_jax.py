@@ -23,7 +23,6 @@ from spikeloss_xp._typing import (
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import chunks, survival
-from spikeloss_xp.primitives.block_filter import Accumulate
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -31,7 +30,7 @@ class JAXAdapter(ArrayAPIAdapter):
 
     differentiates: ClassVar[bool] = True
     compiles_loops: ClassVar[bool] = True
-    accumulate: ClassVar[Accumulate] = "separate"
+    joins_blocks: ClassVar[bool] = False  # XLA joins arrays element by element
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -98,17 +97,17 @@ class JAXAdapter(ArrayAPIAdapter):
 
     def cross_entropy(
         self,
-        known: Callable[..., Any],
+        default: Callable[..., Any],
         classes: Axis,
         logit: Array,
         index: Array,
         q: Array | None,
     ) -> ValueAndPullback:
         def pullback(cotangent: Array) -> Array:
-            _, to_logit = known(classes, logit, index, q)
+            _, to_logit = default(classes, logit, index, q)
             return to_logit(cotangent)
 
-        return _known_terms(known, classes, logit, index, q), pullback
+        return _default_terms(default, classes, logit, index, q), pullback
 
     def scan(
         self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
@@ -257,18 +256,20 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _known_terms(known: Any, classes: Axis, logit: Array, index: Array, q: Array | None) -> Array:
+def _default_terms(
+    default: Any, classes: Axis, logit: Array, index: Array, q: Array | None
+) -> Array:
     """Return the terms, with a closed-form derivative that XLA can fuse better than JAX's own."""
-    return known(classes, logit, index, q)[0]
+    return default(classes, logit, index, q)[0]
 
 
-@functools.partial(_known_terms.defjvp, symbolic_zeros=True)
+@functools.partial(_default_terms.defjvp, symbolic_zeros=True)
 def _derivative_of_terms(
-    known: Any, classes: Axis, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    default: Any, classes: Axis, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> Any:
     logit, index, q = primals
     of_logit, _, of_q = tangents
-    terms, pullback = known(classes, logit, index, q)
+    terms, pullback = default(classes, logit, index, q)
     change = jnp.zeros_like(terms)
     if not isinstance(of_logit, SymbolicZero):
         change = jnp.sum(pullback(1.0) * of_logit, axis=classes.index, keepdims=True)

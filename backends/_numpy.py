@@ -1,6 +1,6 @@
 """The NumPy adapter, which computes closed-form gradients and can always read values."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
@@ -9,14 +9,13 @@ from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import chunks
-from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
+from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
 
 class NumPyAdapter(ArrayAPIAdapter):
     """The adapter for NumPy arrays, which checks labels and evaluates large arrays in chunks."""
 
-    accumulate: ClassVar[Accumulate] = "in place"
     on_host = True
 
     @classmethod
@@ -95,6 +94,3 @@ class NumPyAdapter(ArrayAPIAdapter):
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
     ) -> BlockMatrices:
         return block_matrices(kernel, x.shape[axis], x.dtype.name, reverse=reverse)
-
-    def filter_chunk(self) -> int | None:
-        return _tuning.CHUNK

@@ -99,8 +99,8 @@ class TorchAdapter(TorchFilters):
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         # On a CPU the losses check all counts, so masked counts need valid values too.
-        known = u.is_cpu or not self.in_place(u)
-        return super().shielded(u, mask, value) if known else u
+        needed = u.is_cpu or not self.in_place(u)
+        return super().shielded(u, mask, value) if needed else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
         # This is a view, like the gradient that autograd computes for a sum.
@@ -147,7 +147,7 @@ class TorchAdapter(TorchFilters):
             return map_local(function, arrays, (batch, *axes))
         return function(*arrays)  # chunks would add nodes to the graph
 
-    def of_call(self, x: Array) -> "TorchAdapter":
+    def specialized_for(self, x: Array) -> "TorchAdapter":
         if torch.is_grad_enabled() or not _torch_state.is_alone(x):
             return self
         return PLAIN if x.is_cpu else PLAIN_ON_DEVICE
@@ -234,10 +234,10 @@ class _ClosedForm(torch.autograd.Function):
 class PlainTorchAdapter(TorchAdapter):
     """The adapter for calls on plain tensors that are not seen by a compiler, transform or graph.
 
-    `TorchAdapter.of_call` has already checked this, so the methods do not check it again.
+    `TorchAdapter.specialized_for` has already checked this, so the methods do not check it again.
     """
 
-    def of_call(self, x: Array) -> TorchAdapter:
+    def specialized_for(self, x: Array) -> "PlainTorchAdapter":
         return self
 
     def in_place(self, x: Array) -> bool:
@@ -261,7 +261,9 @@ class PlainTorchAdapter(TorchAdapter):
     def exp_of_difference(self, x: Array, y: Array) -> Array:
         return (x - y).exp_()
 
-    def bernoulli(self, known: Callable[..., Any], logit: Array, spike: Array) -> ValueAndPullback:
+    def bernoulli(
+        self, default: Callable[..., Any], logit: Array, spike: Array
+    ) -> ValueAndPullback:
         sign = torch.rsub(spike, 1, alpha=2)
         x = sign * logit
         # Above the threshold, `softplus` returns its argument, which is then exact up to rounding.

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.torch
 import numpy as np
 import torch
 
@@ -15,7 +14,6 @@ from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._copies import Copies
 from spikeloss_xp.backends._torch_distributed import replicated
 from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
-from spikeloss_xp.primitives import block_filter
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
@@ -74,41 +72,16 @@ class TorchFilters(ArrayAPIAdapter):
                 return torch.matmul(a, b)
         return torch.matmul(a, b)
 
-    def causal_filter(
-        self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
-    ) -> Array:
-        if not isinstance(kernel, Exponential):
-            return super().causal_filter(x, kernel, axis, reverse=reverse)
-        transformed = _torch_state.is_transforming()  # the operator has no gradient in transforms
-        if _torch_state.is_compiling():
-            traced = torch.compiler.is_exporting() or transformed
-            if not (traced or (_is_small(x) and not _is_short_window(kernel))):
-                return _filter_operator(x, *kernel, reverse, axis)
-            made = _constant_matrices(
-                *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
-            )
-            # These copies to the device are recorded in the trace.
-            here = made.converted(lambda matrix: matrix.to(x.device))
-            return block_filter.block_filter(
-                self.xp, x, here, axis=axis, reverse=reverse, matmul=self.matmul
-            )
-        if transformed or _is_small(x) or _torch_state.has_forward_mode():
-            return self.exponential_filter(x, kernel, axis, reverse)
-        if torch.is_grad_enabled() and x.requires_grad:
-            return _filter_operator(x, *kernel, reverse, axis)
-        return self.filter_in_chunks(x, kernel, axis, reverse)
-
-    def filter_in_chunks(
-        self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool
-    ) -> Array:
-        """Filter one chunk of trains at a time, using operations that autograd does not record."""
-        if _is_short_window(kernel) and self.sums_in_blocks(x, x.shape[axis]):
-            return self.sum_in_blocks(x, min(kernel.length, x.shape[axis]), axis % x.ndim, reverse)
-        entries = _tuning.AUTOGRAD_CHUNK
-        return self.exponential_filter(x, kernel, axis, reverse, "in place", entries)
-
-
-FILTERS = TorchFilters(array_api_compat.torch)
+    def block_matrices(
+        self, x: Array, kernel: Exponential, axis: int, reverse: bool
+    ) -> BlockMatrices:
+        if not _torch_state.is_compiling():
+            return super().block_matrices(x, kernel, axis, reverse)
+        made = _constant_matrices(
+            *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
+        )
+        # These copies to the device are recorded in the trace.
+        return made.converted(lambda matrix: matrix.to(x.device))
 
 
 def _rounds_factors(x: torch.Tensor) -> bool:
@@ -122,64 +95,15 @@ def _has_full_products(kind: str) -> bool:
     return library.matmul.fp32_precision in ("ieee", "none")
 
 
-def _is_short_window(kernel: Exponential) -> bool:
-    return kernel.time_constant == math.inf and kernel.length <= _tuning.SHORT_WINDOW
-
-
-def _is_small(x: torch.Tensor) -> bool:
-    """Return whether a tensor is too small for chunks to be worth their overhead.
-
-    On a GPU every tensor counts as small, because chunks have no benefit there. Do not call this
-    function in an export: the comparison would restrict a symbolic batch size.
-    """
-    return x.device.type != "cpu" or x.numel() < _tuning.CHUNKED_FILTER
-
-
-@torch.library.custom_op("spikeloss_xp::causal_filter", mutates_args=(), device_types="cpu")
-def _filter_operator(
-    x: torch.Tensor, time_constant: float, length: int, order: int, reverse: bool, axis: int
-) -> torch.Tensor:
-    """Filter a large tensor one chunk of trains at a time, as a single graph node.
-
-    In eager mode, autograd would otherwise allocate every intermediate array in full. On two CPU
-    cores, computing the value and gradient of `SpikeTime` takes 0.6 times as long with this
-    operator as without it for 4e5 entries, and 0.4 times as long for 8e6 entries. In compiled
-    functions, the code that Inductor generates for the blocks takes three times as long as this
-    operator.
-    """
-    kernel = Exponential(time_constant, length, order)
-    filtered: torch.Tensor = FILTERS.filter_in_chunks(x, kernel, axis, reverse)
-    return filtered.contiguous()
-
-
-@_filter_operator.register_fake
-def _(x: torch.Tensor, *_: Any) -> torch.Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-def _save_options(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    ctx.options = inputs[1:]
-
-
-def _adjoint(
-    ctx: Any, cotangent: torch.Tensor
-) -> tuple[torch.Tensor, None, None, None, None, None]:
-    *kernel, reverse, axis = ctx.options
-    return _filter_operator(cotangent, *kernel, not reverse, axis), None, None, None, None, None
-
-
-_filter_operator.register_autograd(_adjoint, setup_context=_save_options)
-
-
 def _guarded(number: float) -> float | tuple[int, int]:
     """Convert a possibly symbolic number into constants; the compiler adds guards for them."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
-    known = 0
+    constant = 0
     for bit in range(31, -1, -1):
-        if known + (1 << bit) <= number:  # each comparison adds a guard
-            known += 1 << bit
-    return known
+        if constant + (1 << bit) <= number:  # each comparison adds a guard
+            constant += 1 << bit
+    return constant
 
 
 @untraced

@@ -10,11 +10,6 @@ def is_compiling() -> bool:
     return torch.compiler.is_compiling()
 
 
-def is_transforming() -> bool:
-    """Return whether a transform of `torch.func` is active."""
-    return torch._C._are_functorch_transforms_active()
-
-
 def is_plain(x: torch.Tensor) -> bool:
     """Return whether operations run eagerly and `x` is a plain tensor or a parameter.
 

@@ -1,38 +1,31 @@
-"""The base adapter: plain array API code, used for every library without its own adapter."""
+"""The base adapter: what a library must answer, in plain array API code."""
 
 import contextlib
 import importlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import array_api_compat
 import numpy as np
 
-from spikeloss_xp import _tuning
-from spikeloss_xp._typing import (
-    Array,
-    Axes,
-    ChunkFunction,
-    Namespace,
-    Sums,
-    ValueAndPullback,
-)
+from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends._axis import Axis
-from spikeloss_xp.primitives import block_filter, chunks, survival
-from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
-from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
+from spikeloss_xp.backends._fast_paths import FastPaths
 
 ResultT = TypeVar("ResultT")
 
 
-class ArrayAPIAdapter:
+class ArrayAPIAdapter(FastPaths):
     """An array library's namespace, together with the operations that the array API leaves out.
 
     The base class implements every method in terms of the array API standard. A library
     that needs or offers more has its own adapter: a subclass that overrides some of the methods.
     Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
     The name of the entry point is the import name of the array library.
+
+    If a library differs from the standard, its adapter must override the methods of this class for
+    which it differs. The methods that this class inherits may be overridden to make a library
+    faster.
 
     Parameters
     ----------
@@ -48,35 +41,23 @@ class ArrayAPIAdapter:
         same order as in the input.
     differentiates : bool
         Whether the library has automatic differentiation. If so, `value_and_grad` uses it.
-    compiles_loops : bool
-        Whether `scan` compiles its step function only once. If so, the arrays must have the same
-        shape at every step.
-    on_host : bool
-        Whether intermediate results of a call can be read for free.
     is_lazy : bool
         Whether the library computes an array only when its values are requested.
     has_current_device : bool
         Whether the library creates arrays on a current device. If so, each call makes its
         input's device the current device, and `device` must return a context manager that does
         this.
-    accumulate : {"join", "separate", "in place"}
-        How the block filter sums the products for its blocks: "join" concatenates the blocks and
-        computes a single product, "separate" adds separate products, and "in place" adds the
-        products for distant blocks in place.
     """
 
     differentiates: ClassVar[bool] = False
-    compiles_loops: ClassVar[bool] = False
     is_lazy: ClassVar[bool] = False
     has_current_device: ClassVar[bool] = False
-    on_host: bool = False
-    accumulate: ClassVar[Accumulate] = "join"
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
         self.axes = tuple(Axis(self, index) for index in range(3))
 
-    # Overrides needed for correctness: names, devices and contexts --------------------------------
+    # Names, devices and contexts ------------------------------------------------------------------
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -116,7 +97,7 @@ class ArrayAPIAdapter:
         """
         return function
 
-    # Overrides needed for correctness: moving and reading arrays ----------------------------------
+    # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
         """Copy a NumPy array to a device, given by name or as returned by the `device` method."""
@@ -161,7 +142,7 @@ class ArrayAPIAdapter:
         The base class does nothing, because the standard has no such operation.
         """
 
-    # Overrides needed for correctness: computing --------------------------------------------------
+    # Computing ------------------------------------------------------------------------------------
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -239,249 +220,6 @@ class ArrayAPIAdapter:
         automatically.
         """
         return self.xp.where(mask, u, value)
-
-    # Overrides for speed: calls and chunks --------------------------------------------------------
-
-    def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss. Calling a loss object calls this method.
-
-        If only the gradient with respect to `input` is needed, the adapter of a library with
-        automatic differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
-        """
-        return loss.value(input, **options)
-
-    def value_and_pullback(
-        self, loss: Any, input: Array, *targets: Any, **options: Any
-    ) -> ValueAndPullback:
-        """Return the value of a loss and its closed-form pullback.
-
-        `spikeloss_xp.value_and_grad` calls this method if the library has no automatic
-        differentiation.
-        """
-        found: ValueAndPullback = loss.value_and_pullback(input, *targets, **options)
-        return found
-
-    def of_call(self, x: Array) -> "ArrayAPIAdapter":
-        """Return the adapter for a call on `x`.
-
-        An adapter can use this method to check once per call whether any transform or graph sees
-        the arrays. It can then return an adapter that does not check again.
-        """
-        return self
-
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate a function of arrays, in chunks along one of the `axes` if that is faster.
-
-        Parameters
-        ----------
-        function : callable
-            Takes the arrays, or a chunk of each, and returns ``(sums, pullback)``. The sums are a
-            tuple of arrays, Python numbers or None, and are added over all chunks. The pullback
-            maps a cotangent of the first sum to the gradient with respect to the first array; it is
-            None if no gradient is wanted.
-        arrays : tuple
-            Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
-            shared by all chunks.
-        axes : tuple of int
-            The axes along which chunks are independent and chunking may be worth its overhead.
-        batch : int
-            The batch axis, along which samples are always independent.
-
-        Returns
-        -------
-        tuple
-            The sums over all chunks, and the pullback of the first sum, which may be called only
-            once.
-        """
-        return function(*arrays)
-
-    def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Return whether ``lowest <= x < stop`` for all entries; False if the check is not free."""
-        return False
-
-    def operand(self, like: Array, value: float) -> Any:
-        """Return a number as an operand for `where`.
-
-        The result is a cached array if `where` would otherwise create an array at each call.
-        """
-        return value
-
-    def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
-        """Return constant numbers as an array with the dtype and device of `like`.
-
-        An adapter may cache the result and return it again for an equal tuple or for the same NumPy
-        array. The caller must therefore change neither `values` nor the result.
-        """
-        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
-
-    # Overrides for speed: sums and entries --------------------------------------------------------
-
-    def sum(self, axis: int, x: Array) -> Array:
-        """Return the sum over one axis, which is kept with length 1."""
-        return self.xp.sum(x, axis=axis, keepdims=True)
-
-    def spread(self, axis: int, x: Array, number: int) -> Array:
-        """Return `x` repeated `number` times along an axis of length 1."""
-        return self.xp.repeat(x, number, axis=axis)
-
-    def in_place(self, x: Array) -> bool:
-        """Return whether arrays that are computed from `x` may be changed in place.
-
-        They may be changed if no transform or graph sees `x`.
-        """
-        return False
-
-    def entries_at(self, axis: int, x: Array, index: Array) -> Any:
-        """Convert an index to the form that `gather` and `scatter` expect.
-
-        The index has length 1 along the axis, and broadcasts to `x` along the other axes.
-        """
-        return index == self.along(axis, x)
-
-    def gather(self, axis: int, x: Array, entries: Any) -> Array:
-        """Return the entry at the index along an axis, which is kept with length 1."""
-        return self.sum(axis, self.xp.where(entries, x, 0.0))
-
-    def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
-        """Set the entry at the index along an axis, in an array for which `in_place` is True."""
-        raise NotImplementedError
-
-    def exp_of_difference(self, x: Array, y: Array) -> Array:
-        """Return ``exp(x - y)`` as a new array, without a warning on overflow."""
-        difference = x - y
-        return self.xp.exp(difference, out=difference)
-
-    def cross_entropy(
-        self,
-        known: Callable[..., Any],
-        classes: Axis,
-        logit: Array,
-        index: Array,
-        q: Array | None,
-    ) -> ValueAndPullback:
-        """Return the terms of a cross entropy and their pullback; by default, call `known`.
-
-        An adapter may use operations that the compiler can fuse more effectively. See
-        `spikeloss_xp.criteria.cross_entropy_of_logits`.
-        """
-        return known(classes, logit, index, q)  # type: ignore[no-any-return]
-
-    def bernoulli(self, known: Callable[..., Any], logit: Array, spike: Array) -> ValueAndPullback:
-        """Return negative log-likelihoods of spikes and their pullback; by default, call `known`.
-
-        See `spikeloss_xp.criteria.bernoulli_of_logits`.
-        """
-        return known(self, logit, spike)  # type: ignore[no-any-return]
-
-    def scan(
-        self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
-    ) -> tuple[Any, Any]:
-        """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
-
-        Return the last carry and all outputs. `entries` is either an array, which is split along
-        its first axis, or the outputs of another scan.
-        """
-        entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
-        outputs = []
-        for entry in reversed(entries) if reverse else entries:
-            carry, output = step(carry, entry)
-            outputs.append(output)
-        return carry, outputs
-
-    def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return the weighted sum of cumulative products, the full product, and the pullback."""
-        return survival.survival_sum(self, factors, weight, axis)
-
-    # Overrides for speed: filters -----------------------------------------------------------------
-
-    def causal_filter(
-        self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
-    ) -> Array:
-        """Apply `spikeloss_xp.causal_filter` along an axis, or its adjoint if `reverse` is True.
-
-        The array is taken to be zero before the first step and, for the adjoint, also after the
-        last step. The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for
-        which there is a faster algorithm.
-        """
-        if isinstance(kernel, Exponential):
-            return self.exponential_filter(x, kernel, axis, reverse)
-        filtered = block_filter.toeplitz_filter(
-            self.xp,
-            self.moveaxis(x, axis, -1),
-            kernel,
-            reverse=reverse,
-            device=self.device(x),
-            matmul=self.matmul,
-        )
-        return self.moveaxis(filtered, -1, axis)
-
-    def exponential_filter(
-        self,
-        x: Array,
-        kernel: Exponential,
-        axis: int,
-        reverse: bool,
-        accumulate: Accumulate | None = None,
-        entries: int | None = None,
-    ) -> Array:
-        """Filter block by block, at a cost that does not grow with the length of the kernel.
-
-        If `entries` or `filter_chunk` gives a number of entries, a large array is filtered in
-        chunks of about that size.
-        """
-
-        def run(chunk: Array, axis: int) -> Array:
-            return block_filter.block_filter(
-                self.xp,
-                chunk,
-                self.block_matrices(chunk, kernel, axis, reverse),
-                axis=axis,
-                reverse=reverse,
-                matmul=self.matmul,
-                accumulate=accumulate or self.accumulate,
-            )
-
-        entries = entries or self.filter_chunk()
-        if entries is None or math.prod(x.shape) < 2 * entries:
-            return run(x, axis)
-        return chunks.filter_in_chunks(self, run, x, axis, entries)
-
-    def filter_chunk(self) -> int | None:
-        """Return how many entries to filter at a time, or None to filter everything at once."""
-        return None
-
-    def block_matrices(
-        self, x: Array, kernel: Exponential, axis: int, reverse: bool
-    ) -> BlockMatrices:
-        """Compute the block filter's matrices on the host, and return them on the device of `x`."""
-        dtype = f"float{self.xp.finfo(x.dtype).bits}"
-        matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
-        return matrices.converted(lambda matrix: self.constants(matrix, x))
-
-    def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
-        """Return, at each step along an axis, the sum over the last `window` steps.
-
-        If `reverse` is True, sum over the next `window` steps instead, which is the adjoint.
-        """
-        if window == 1:
-            return x
-        steps = x.shape[axis]
-        if window > _tuning.SHORT_WINDOW or not self.sums_in_blocks(x, steps):
-            return self.causal_filter(x, Exponential(math.inf, window), axis, reverse=reverse)
-        return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
-
-    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Return whether `sum_in_blocks` can be used for `x` and is faster than a filter."""
-        return False
-
-    def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
-        """Return the moving sum over a short window, computed one block of steps at a time."""
-        xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
-        band = self.constants(window_band(window, dtype), x)
-        matmul = xp.matmul if in_place else self.matmul
-        return block_filter.sum_in_blocks(
-            xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
-        )
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:

@@ -7,11 +7,12 @@ repeat a measurement, try several values in turn on the benchmark rows whose nam
 """
 
 # Chunks: the number of entries evaluated at a time, so that intermediate arrays stay in a cache.
-# CHUNK is used for filters and losses on NumPy, and for Dask's blocks. With chunks half as large,
-# losses took 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
+# CHUNK is used for losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
+# 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
 CHUNK = 1 << 18
-# AUTOGRAD_CHUNK is used for PyTorch. Filters and losses took 1.03 to 1.17 times as long with
-# chunks half as large, and 1.5 to 1.7 times as long with chunks twice as large.
+# AUTOGRAD_CHUNK is used for losses on PyTorch. Losses took 1.03 to 1.17 times as long with chunks
+# half as large, and 1.5 to 1.7 times as long with chunks twice as large. At that time, filters were
+# also evaluated in chunks.
 AUTOGRAD_CHUNK = 1 << 19
 COMPILED_CHUNK = 1 << 20  # used for losses that JAX compiles
 # The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Compared
@@ -23,9 +24,6 @@ COMPILED_LARGE = 3 << 20
 # factor is 2.2.
 PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # used for the anti-diagonals of the table of edit costs
-
-# PyTorch in eager mode: the smallest number of entries for which a filter is computed in chunks.
-CHUNKED_FILTER = 1 << 17
 
 # The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per
 # block, and WINDOW_BLOCK is the number of steps in each of these blocks.

@@ -86,7 +86,7 @@ def prepare_input(
     argument: str = "input",
 ) -> Prepared:
     """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
-    adapter = adapter_of(input, argument).of_call(input)
+    adapter = adapter_of(input, argument).specialized_for(input)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:

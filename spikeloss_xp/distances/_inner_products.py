@@ -76,7 +76,7 @@ def products_of_bins(
     known = isinstance(entries, int)  # sizes may be symbolic
     steps = slices(layout.steps, _tuning.PAIRS_CHUNK // entries if known else layout.steps)
     vectors = [_vectors(trains, time_constant, cosine, steps) for trains in sets]
-    chunks = row_slices(adapter, layout.batch, y.prepared.layout.batch)
+    chunks = row_slices(adapter, x.prepared.values, layout.batch, y.prepared.layout.batch)
     norms, pairs = [0.0, 0.0], None
     for part in vectors[0]:
         parts = [part, *map(next, vectors[1:])]  # `zip` would keep earlier parts in memory
@@ -185,9 +185,12 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
     return before + after - x
 
 
-def row_slices(adapter: Adapter, rows: int, columns: int) -> list[slice]:
-    """Return slices that split the rows of the matrix of pairs, or one slice for all rows."""
-    if adapter.accumulate != "in place":
+def row_slices(adapter: Adapter, like: Array, rows: int, columns: int) -> list[slice]:
+    """Return slices that split the rows of the matrix of pairs, or one slice for all rows.
+
+    The matrix is split only if arrays that are computed from `like` may be changed in place.
+    """
+    if not adapter.in_place(like):
         return [slice(None)]
     return slices(rows, _tuning.PAIRS_CHUNK // columns)
 
@@ -220,7 +223,7 @@ def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     They are not computed by ``linalg.diagonal``, because its gradient for a matrix product reads
     uninitialised memory when compiled by PyTorch 2.15.
     """
-    xp, chunks = adapter.xp, row_slices(adapter, *pairs.shape)
+    xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
     if len(chunks) == 1:
         pairs = symmetric(adapter, pairs)
     diagonal = []

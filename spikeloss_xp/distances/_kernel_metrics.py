@@ -25,7 +25,7 @@ def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
     """
     products, _ = inner_products(x, y, **options)
     pairs: ArrayT = products.pairs
-    chunks = row_slices(products.adapter, *pairs.shape)
+    chunks = row_slices(products.adapter, pairs, *pairs.shape)
     if len(chunks) == 1:
         pairs, _ = compare(products)
         return pairs

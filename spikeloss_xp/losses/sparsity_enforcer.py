@@ -370,7 +370,7 @@ class SparsityEnforcer(Loss):
     # Methods of the steps that all losses share ---------------------------------------------------
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        adapter = adapter_of(input).of_call(input)
+        adapter = adapter_of(input).specialized_for(input)
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and None in input.shape:  # entries are counted at run time

@@ -1,4 +1,4 @@
-"""Chunks of arrays, and the evaluation of losses and filters in chunks that fit in the cache.
+"""Chunks of arrays, and the evaluation of losses in chunks that fit in the cache.
 
 A large array is read once and its gradient is written once, while the intermediate arrays of a
 chunk stay in the cache. Without chunks, every intermediate array goes through main memory, which
@@ -48,50 +48,6 @@ def take_chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
     return x if x.shape[axis] == 1 else x[index]
 
 
-def in_chunks(
-    function: Callable[..., tuple[Any, Array | None]],
-    arrays: tuple[Any, ...],
-    axis: int,
-    length: int,
-    empty_like: Callable[[Array], Array],
-) -> tuple[list[Any], Array | None]:
-    """Call a function on each chunk in turn, and collect the two results of each call.
-
-    Return a list of the first results, and an array in which the second results are joined. The
-    second result of a call has the shape of the chunk of the first array, or is None.
-    """
-    first, joined = [], None
-    for start in range(0, arrays[0].shape[axis], length):
-        index = (*(slice(None) for _ in range(axis)), slice(start, start + length), ...)
-        result, array = function(*(take_chunk(x, index, axis) for x in arrays))
-        first.append(result)
-        if array is not None:
-            joined = empty_like(arrays[0]) if joined is None else joined
-            joined[index] = array
-    return first, joined
-
-
-def filter_in_chunks(
-    adapter: "ArrayAPIAdapter",
-    run: Callable[[Array, int], Array],
-    x: Array,
-    axis: int,
-    entries: int,
-) -> Array:
-    """Run a filter along an axis, processing one chunk of trains at a time."""
-    shape, axis, others = tuple(x.shape), axis % x.ndim, 0
-    if axis == 0:
-        shape, others = (shape[0], math.prod(shape[1:])), 1
-    elif axis == x.ndim - 1:
-        shape, axis = (math.prod(shape[:-1]), shape[-1]), 1
-    rows, empty = adapter.xp.reshape(x, shape), adapter.xp.empty_like
-    chunks = split(shape, (others,), entries)
-    if chunks is None:
-        return adapter.xp.reshape(run(rows, axis), x.shape)
-    _, filtered = in_chunks(lambda chunk: (None, run(chunk, axis)), (rows,), *chunks, empty)
-    return adapter.xp.reshape(filtered, x.shape)
-
-
 def map_chunks(
     adapter: "ArrayAPIAdapter", function: ChunkFunction, arrays: Any, axes: Axes, entries: int
 ) -> Sums:
@@ -100,16 +56,24 @@ def map_chunks(
     Each chunk is differentiated before the next chunk is evaluated, so that only the gradients of
     earlier chunks have to be kept.
     """
-    chunks = split(arrays[0].shape, axes, entries)
-    if chunks is None:
+    x, chosen = arrays[0], split(arrays[0].shape, axes, entries)
+    if chosen is None:
         return function(*arrays)
-    one = adapter.xp.reshape(adapter.scalar(arrays[0], 1.0), (1,) * arrays[0].ndim)
+    axis, length = chosen
+    one = adapter.xp.reshape(adapter.scalar(x, 1.0), (1,) * x.ndim)
 
-    def differentiated(*chunk: Any) -> tuple[Any, Array]:
+    def evaluate(*chunk: Any) -> tuple[Any, Array | None]:
         sums, pullback = function(*chunk)
         return sums, None if pullback is None else pullback(one)
 
-    sums, gradient = in_chunks(differentiated, arrays, *chunks, adapter.xp.empty_like)
+    sums, gradient = [], None
+    for start in range(0, x.shape[axis], length):
+        index = (*(slice(None) for _ in range(axis)), slice(start, start + length), ...)
+        of_chunk, part = evaluate(*(take_chunk(array, index, axis) for array in arrays))
+        sums.append(of_chunk)
+        if part is not None:
+            gradient = adapter.xp.empty_like(x) if gradient is None else gradient
+            gradient[index] = part
     totals = tuple(_add_up(adapter, numbers) for numbers in zip(*sums, strict=True))
     return totals, None if gradient is None else scaled_once(adapter, gradient)
 

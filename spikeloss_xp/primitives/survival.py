@@ -8,7 +8,7 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.primitives.block_filter import zero_steps
 
 if TYPE_CHECKING:
-    from spikeloss_xp.backends.base import ArrayAPIAdapter as Adapter
+    from spikeloss_xp.backends._fast_paths import FastPaths as Adapter
 
 SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 

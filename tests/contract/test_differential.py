@@ -48,7 +48,7 @@ QUICK = {  # the number of seeds of each kind
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
 THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
     "numpy": ("CHUNK",),
-    "torch": ("CHUNKED_FILTER", "AUTOGRAD_CHUNK"),
+    "torch": ("AUTOGRAD_CHUNK",),
     "jax": ("COMPILED_LARGE",),
 }
 

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ from _support.transforms import (
     slow,
 )
 from spikeloss_xp import _tuning
-from spikeloss_xp.backends import _torch_filters
 from spikeloss_xp.backends.torch import LossModule
 from spikeloss_xp.distances import van_rossum
 
@@ -61,7 +59,6 @@ def reset_dynamo():
 def size(request, monkeypatch):
     """Run the test on the path of small tensors, or on the chunked path of large ones."""
     if request.param == "large":
-        monkeypatch.setattr(_tuning, "CHUNKED_FILTER", 0)
         monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", 30)
 
 
@@ -139,25 +136,8 @@ def test_compiled_grad_and_jvp_equal_eager(case, compiler):
     case.check_jvp(derivative)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of tensors that PyTorch makes
-@pytest.mark.slow(but=1)
-@pytest.mark.parametrize(
-    ("kernel", "shape"),
-    [
-        ((3.0, 20, 1), (3, 4, 50)),
-        ((math.inf, 7, 1), (3, 4, 50)),
-        ((3.0, 20, 2), (1, 2000, 50)),
-    ],
-)
-def test_filter_operator_passes_opcheck(kernel, shape):
-    x = torch.rand(shape[::-1], generator=torch.manual_seed(1)).permute(2, 1, 0).requires_grad_()
-    for axis, reverse in ((-1, False), (-1, True), (0, False)):
-        torch.library.opcheck(_torch_filters._filter_operator, (x, *kernel, reverse, axis))
-
-
 @slow
-@pytest.mark.parametrize(("size", "axis"), [("small", -1), ("large", 0)], indirect=["size"])
-@pytest.mark.usefixtures("size")
+@pytest.mark.parametrize("axis", [-1, 0])
 def test_compiled_filter_accepts_any_memory_layout(axis):
     loss = sx.SpikeTime(3, 20, time_axis=axis, reduction="none")
 
@@ -194,12 +174,11 @@ def test_export_of_any_batch_equals_eager_without_custom_operators(case):
     few = (SPIKES, *case.targets)
     any_number = {0: torch.export.Dim("batch", min=1)}
     any_size = {"input": any_number} | ({"target": (any_number,)} if case.targets else {})
-    many = tuple(x.repeat(2000, *(1 for _ in x.shape[1:])) for x in few)  # on the chunked path
-    for traced, sizes, batches in ((many, None, [many]), (few, any_size, [few, many])):
-        exported = torch.export.export(LossModule(case.loss), traced, dynamic_shapes=sizes)
-        for batch in batches:
-            torch.testing.assert_close(exported.module()(*batch), case.loss(*batch))
-        assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
+    many = tuple(x.repeat(2000, *(1 for _ in x.shape[1:])) for x in few)
+    exported = torch.export.export(LossModule(case.loss), few, dynamic_shapes=any_size)
+    for batch in (few, many):
+        torch.testing.assert_close(exported.module()(*batch), case.loss(*batch))
+    assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
 
 
 @every("form", WITH_OPTIONS, QUICK_OPTIONS)
@@ -342,11 +321,7 @@ def error(got, expected):
 
 
 @pytest.mark.parametrize("name", WITH_PRODUCTS)
-@pytest.mark.parametrize("large", [False, True])
-def test_tf32_reaches_no_filter_and_no_distance(rounded_products, name, large, monkeypatch):
-    if large:
-        monkeypatch.setattr("spikeloss_xp._tuning.CHUNKED_FILTER", 0)
-        monkeypatch.setattr("spikeloss_xp._tuning.TRAINS_IN_BLOCKS", 0)
+def test_tf32_reaches_no_filter_and_no_distance(rounded_products, name):
     function, x, y = WITH_PRODUCTS[name]
     cotangent = np.float64(1) if isinstance(function, sx.losses.Loss) else RNG.random((8, 8))
     value, gradient = sx.value_and_grad(function)(x.astype(float), y, cotangent=cotangent)
