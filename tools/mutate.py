@@ -7,7 +7,7 @@ runs all mutants of a line. A run continues where an earlier one was stopped, an
 without a reason again. To begin anew, delete build/mutants.
 
 Each mutant is tested in a copy of the checkout, in three stages: with random calls, the record of
-mistakes and the tests of its file, on NumPy or, for an adapter, on its own library; with the tests
+wrong calls and the tests of its file, on NumPy or, for an adapter, on its own library; with the tests
 of its folder, on NumPy and array-api-strict; and, unless the page gives a reason, with all quick
 tests. It is found as soon as a test fails.
 """
@@ -46,7 +46,8 @@ SLOW = "torch or jax or device1 or cupy or compiles"
 QUICK, ON_NUMPY = f"not ({SLOW})", f"not ({SLOW} or strict)"
 FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}
 EVERY = ["tests/backends", "tests", "--ignore=tests/project", "--ignore=tests/tools"]
-FEW = ["tests/contract/test_differential.py", "tests/contract/test_mistakes.py"]  # find most
+FEW = ["differential", "wrong_arguments", "wrong_targets"]  # find most mutants
+FEW = [f"tests/contract/test_{name}.py" for name in FEW]
 CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
 
 OPERATORS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, BitAnd BitOr"
