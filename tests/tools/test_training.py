@@ -57,7 +57,7 @@ def test_record_has_a_look_at_each_epoch(monkeypatch, settings):
     monkeypatch.setattr(verdict.data, "load", lambda name: (part, part))
     record = json.loads(json.dumps(verdict.trained(settings)))
     assert 0 <= record["accuracy"] <= 1
-    assert len(record["looks"]) == 1 + verdict.EPOCHS
+    assert len(record["looks"]) == 1 + verdict.TASK.epochs
     before, *_, after = record["looks"]
     assert before["loss"] != after["loss"]
     assert len(before["layers"]) == settings.depth + 1
@@ -120,7 +120,7 @@ SHORT = advice.Task("", 24, 1, 12, fails=1.1, learns=0.7, failing=1)
 def small_data(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
-    monkeypatch.setattr(advice.data, "load", lambda name: (part, part))
+    monkeypatch.setattr(verdict.data, "load", lambda name: (part, part))
 
 
 def test_each_change_of_a_failing_network_is_measured(monkeypatch, small_data):
