@@ -111,10 +111,7 @@ def diagnosis(library: str, size: Size) -> dict[str, Run]:
     given = {name: [xp.asarray(x.astype("f")) for x in values] for name, values in given.items()}
     x, y = xp.asarray(spikes), xp.asarray(label)
     value_and_grad = sx.value_and_grad(loss)
-    return {
-        "ours": lambda: sx.diagnose(loss, x, y, **given),
-        LINE: lambda: value_and_grad(x, y),
-    }
+    return {"ours": lambda: sx.diagnose(loss, x, y, **given), LINE: lambda: value_and_grad(x, y)}
 
 
 def training_step(name: str, size: Size) -> dict[str, Run]:

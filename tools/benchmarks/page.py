@@ -63,10 +63,7 @@ SLOWER = {  # rows where snnTorch is faster
     "SpikeRate [256, 10, 100]: PyTorch": "`mse_count_loss` (compared with `SpikeRate`)",
     "SpikeMax [256, 10, 100]: PyTorch": "`ce_count_loss` (compared with `SpikeMax`)",
 }
-FULL_NAMES = {
-    "lax.conv": "`jax.lax.conv`",
-    "fftconvolve": "`scipy.signal.fftconvolve`",
-}
+FULL_NAMES = {"lax.conv": "`jax.lax.conv`", "fftconvolve": "`scipy.signal.fftconvolve`"}
 
 # Colour-blind readers can tell these colours of Okabe and Ito apart; the markers differ too.
 CURVES = {  # colour, marker, and vertical offset of the label in points
