@@ -254,7 +254,7 @@ def test_wrong_arrays_raise(backend):
             sx.SparsityEnforcer()(arrays)
     with raises(ValueError, "one factor for each array, 1 .*got"):
         sx.SparsityEnforcer(scale=(1, 2))([x])
-    with raises(ValueError, "arrays with a scale must have the same number.*got 3 and 2"):
+    with raises(ValueError, "with a scale must have the same number of samples; got 3 and 2"):
         sx.SparsityEnforcer(scale=(1, 2), per="sample")([x, x[:2, ...]])
 
 

@@ -22,81 +22,77 @@ entropy = partial(sx.CrossEntropy, time_axis=-1)
 latency = partial(sx.SpikeLatency, time_axis=-1)
 squared, huber = (partial(loss, time_axis=-1) for loss in (sx.SquaredError, sx.HuberError))
 poisson, bernoulli = (partial(loss, time_axis=-1) for loss in (sx.PoissonNLL, sx.BernoulliNLL))
+FEW = (sx.SpikeMax, sx.SpikeTime, rate, sx.SpikeMoid, squared, latency)
+READ_CLASSES = (sx.SpikeMax, rate, sx.SpikeMoid)
 ENTROPY_READOUTS = ["softmax_sum", "latency", "sqrt_count"]
-AT_LEAST_1 = "must be at least 1"
-NOT_NEGATIVE = "must be at least 0"
-IN_32_BITS = "must be at most 2147483647"
-READOUTS = "must be one of rate, count, max, last"
-TOO_LARGE = [2**31, 2**63, 2**70]
-WINDOWS_AND_CLASSES = {"num_classes": [0], "moving_window": [0, -3]}
+TOO_LARGE, IN_32_BITS = [2**31, 2**63, 2**70], "must be at most 2147483647"
 NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.5, 0.2}, False]
 
 
 @pytest.mark.parametrize(
-    ("loss", "error", "message", "options"),
+    ("option", "values", "message", "losses"),
     [
-        *(
-            (
-                loss,
-                ValueError,
-                "must be one of sum, mean, batchmean, none",
-                {"reduction": ["average", None]},
-            )
-            for loss in (sx.SpikeMax, sx.SpikeTime, rate, sx.SpikeMoid, squared, latency)
-        ),
-        (rate, ValueError, READOUTS, {"readout": ["first", *ENTROPY_READOUTS]}),
-        (sx.SpikeMoid, ValueError, READOUTS, {"readout": ENTROPY_READOUTS}),
-        (sx.SpikeMax, ValueError, "must be one of probability, softmax", {"mode": ["any"]}),
-        (sx.SpikeMax, ValueError, "must be one of stable, lava", {"numerics": ["new"]}),
-        (sx.SpikeMoid, ValueError, "must be one of stable, lava", {"numerics": ["new"]}),
-        (sx.SparsityEnforcer, ValueError, "must be one of array, neuron", {"per": ["layer"]}),
-        (bernoulli, ValueError, "must be one of logit, hazard", {"link": ["log", None]}),
-        (
-            poisson,
-            TypeError,
-            "must be True or False",
-            {"log_rates": [None, 1], "constant": ["full"]},
-        ),
+        ("reduction", ["average", None], "must be one of sum, mean, batchmean, none", FEW),
+        ("readout", ["first"], "must be one of rate, count, max, last", [rate]),
+        ("mode", ["any"], "must be one of probability, softmax", [sx.SpikeMax]),
+        ("numerics", ["new"], "must be one of stable, lava", [sx.SpikeMax, sx.SpikeMoid]),
+        ("per", ["layer"], "must be one of array, neuron", [sx.SparsityEnforcer]),
+        ("link", ["log", None], "must be one of logit, hazard", [bernoulli]),
         # Integers
-        *((x, ValueError, AT_LEAST_1, WINDOWS_AND_CLASSES) for x in (rate, sx.SpikeMax)),
-        (sx.SpikeMoid, ValueError, AT_LEAST_1, WINDOWS_AND_CLASSES),
-        (sx.SpikeTime, ValueError, AT_LEAST_1, {"filter_order": [0], "length": [0]}),
-        (sx.SpikeTime, ValueError, IN_32_BITS, {"length": TOO_LARGE}),
-        (sx.SpikeMax, ValueError, IN_32_BITS, {"moving_window": TOO_LARGE}),
-        (sx.SpikeMax, ValueError, "must fit in 32 bits", {"ignore_index": [2**31, -(2**31) - 1]}),
-        (sx.SpikeMax, TypeError, "must be an integer", {"num_classes": [1.5, "last"]}),
-        (sx.SpikeMax, TypeError, "must be an integer", {"ignore_index": [1.5, "last"]}),
-        (sx.SpikeMax, TypeError, "must be an integer", {"time_axis": [1.5, "last"]}),
-        (sx.SpikeMax, TypeError, "must be an integer", {"moving_window": [True, 2.0]}),
-        (sx.SpikeTime, TypeError, "must be an integer", {"filter_order": [1.5]}),
+        ("num_classes", [0], "must be at least 1", READ_CLASSES),
+        ("moving_window", [0, -3], "must be at least 1", READ_CLASSES),
+        ("moving_window", TOO_LARGE, IN_32_BITS, [sx.SpikeMax]),
+        ("filter_order", [0], "must be at least 1", [sx.SpikeTime]),
+        ("length", [0], "must be at least 1", [sx.SpikeTime]),
+        ("length", TOO_LARGE, IN_32_BITS, [sx.SpikeTime]),
+        ("ignore_index", [2**31, -(2**31) - 1], "must fit in 32 bits", [sx.SpikeMax]),
         # Numbers
-        (sx.SpikeTime, ValueError, "must be", {"time_constant": [0, -1, nan, inf]}),
-        (sx.SpikeTime, TypeError, "must be a number", {"time_constant": ["5ms", None]}),
-        (sx.SpikeMax, ValueError, "must be above 0", {"pseudo_count": [0, -1]}),
-        (sx.SpikeMoid, ValueError, "must be above 0", {"alpha": [0, -1]}),
-        (sx.SpikeMoid, ValueError, "must be finite", {"theta": [nan]}),
-        (sx.SpikeMoid, ValueError, "must be", {"pos_weight": [-0.5, inf, nan]}),
-        (latency, ValueError, NOT_NEGATIVE, {"true_time": [-1, -0.5], "false_time": [-1, -0.5]}),
-        (latency, ValueError, NOT_NEGATIVE, {"tolerance": [-1, -0.5]}),
-        (entropy, ValueError, "must be", {"temperature": [0, -1, nan]}),
-        (entropy, TypeError, "must be a number", {"temperature": [Learned(2.0), np.ones(2)]}),
-        (entropy, ValueError, "must be", {"label_smoothing": [-0.1, 1, 1.5, nan]}),
-        (entropy, ValueError, "must be two rates", {"rates": NO_RATES}),
-        (entropy, ValueError, "must be", {"rate_weight": [-1, inf]}),
-        (huber, ValueError, "must be above 0", {"delta": [0]}),
+        ("time_constant", [0, -1, nan, inf], "must be", [sx.SpikeTime]),
+        ("pseudo_count", [0, -1], "must be above 0", [sx.SpikeMax]),
+        ("alpha", [0, -1], "must be above 0", [sx.SpikeMoid]),
+        ("theta", [nan], "must be finite", [sx.SpikeMoid]),
+        ("pos_weight", [-0.5, inf, nan], "must be", [sx.SpikeMoid]),
         *(
-            (sx.SparsityEnforcer, ValueError, NOT_NEGATIVE, {option: [-1]})
+            (option, [-1, -0.5], "must be at least 0", [latency])
+            for option in ("true_time", "false_time", "tolerance")
+        ),
+        ("temperature", [0, -1, nan], "must be", [entropy]),
+        ("label_smoothing", [-0.1, 1, 1.5, nan], "must be", [entropy]),
+        ("rates", NO_RATES, "must be two rates", [entropy]),
+        ("rate_weight", [-1, inf], "must be", [entropy]),
+        ("delta", [0], "must be above 0", [huber]),
+        *(
+            (option, [-1], "must be at least 0", [sx.SparsityEnforcer])
             for option in ("max_rate", "min_rate", "lam")
         ),
-        (sx.SparsityEnforcer, ValueError, "must be 1 or 2", {"power": [3]}),
-        (sx.SparsityEnforcer, TypeError, "must be a sequence", {"scale": [3.0]}),
+        ("power", [3], "must be 1 or 2", [sx.SparsityEnforcer]),
     ],
 )
-def test_wrong_value_of_an_option_raises(loss, error, message, options):
-    for option, values in options.items():
-        for value in values:
-            with raises(error, f"{option} {message}.*got {value!r}"):
-                loss(**{option: value})
+def test_wrong_value_of_an_option_raises(option, values, message, losses):
+    for loss, value in itertools.product(losses, values):
+        with raises(ValueError, f"{option} {message}.*got {value!r}"):
+            loss(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("loss", "option", "values", "message"),
+    [
+        (sx.SpikeMax, "num_classes", [1.5, "last"], "an integer"),
+        (sx.SpikeMax, "ignore_index", [1.5, "last"], "an integer"),
+        (sx.SpikeMax, "time_axis", [1.5, "last"], "an integer"),
+        (sx.SpikeMax, "moving_window", [True, 2.0], "an integer"),
+        (sx.SpikeTime, "filter_order", [1.5], "an integer"),
+        (sx.SpikeTime, "time_constant", ["5ms", None], "a number"),
+        (entropy, "temperature", [Learned(2.0), np.ones(2)], "a number"),
+        (poisson, "log_rates", [None, 1], "True or False"),
+        (poisson, "constant", ["full"], "True or False"),
+        (sx.SparsityEnforcer, "scale", [3.0], "a sequence"),
+    ],
+)
+def test_wrong_type_of_an_option_raises(loss, option, values, message):
+    for value in values:
+        with raises(TypeError, f"{option} must be {message}.*got {value!r}"):
+            loss(**{option: value})
 
 
 @pytest.mark.parametrize("readout", ["rate", "count"])
