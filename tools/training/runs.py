@@ -22,7 +22,8 @@ def versions() -> dict[str, str]:
 def kept(name: str) -> Records:
     """Return the results of earlier runs."""
     path = ROOT / "build" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def one_thread() -> None:
