@@ -51,8 +51,7 @@ QUICK, ON_NUMPY = f"not ({SLOW})", f"not ({SLOW} or strict)"
 FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}
 EVERY = ["tests/backends", "tests", "--ignore=tests/project", "--ignore=tests/tools"]
 FEW = [  # these tests find most mutants
-    f"tests/contract/test_{name}.py"
-    for name in ("differential", "wrong_arguments", "wrong_targets")
+    f"tests/contract/test_{name}.py" for name in ("differential", "wrong_calls", "wrong_targets")
 ]
 CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
 
