@@ -3,7 +3,7 @@
 They were chosen from measurements on two CPU cores; the comments summarise these measurements. To
 repeat a measurement, try several values in turn on the benchmark rows whose names contain PATTERN::
 
-    python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]
+    python tools/benchmarks/daily.py PATTERN --tune NAME VALUE [VALUE ...]
 """
 
 # Chunks: the number of entries evaluated at a time, so that intermediate arrays stay in a cache.

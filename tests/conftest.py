@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.register_assert_rewrite("_support")
@@ -110,6 +111,16 @@ def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with on(request.param) as found:
         yield found
+
+
+@pytest.fixture(params=["host", "device"])
+def readable(request: pytest.FixtureRequest, backend: Backend) -> Callable[..., Any]:
+    """Return a function that makes arrays whose values the library reads without waiting."""
+    if request.param == "host":
+        return np.asarray
+    if not backend.reads_values:
+        pytest.skip(f"{backend.name} does not read the values of its arrays")
+    return backend.asarray
 
 
 @pytest.fixture

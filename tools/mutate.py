@@ -6,10 +6,14 @@ revision of git, and prints the survivors with these reasons. ``--only spikeloss
 runs all mutants of a line. A run continues where an earlier one was stopped, and runs survivors
 without a reason again. To begin anew, delete build/mutants.
 
-Each mutant is tested in a copy of the checkout, in three stages: with random calls, the record of
-mistakes and the tests of its file, on NumPy or, for an adapter, on its own library; with the tests
-of its folder, on NumPy and array-api-strict; and, unless the page gives a reason, with all quick
-tests. It is found as soon as a test fails.
+Each mutant is tested in a copy of the checkout, in three stages: with random calls, wrong calls
+and the tests of its file, on NumPy or, for an adapter, on its own library; with the tests of its
+folder, on NumPy and array-api-strict; and, unless the page gives a reason, with all quick tests. It
+is found as soon as a test fails.
+
+A row of the page names the file, the function and the change, with "..." for nested operands. It
+stays valid when other lines of the function change, and when a nested operand does. If the function
+has no such expression any more, the row is stale: the program prints it and leaves it out.
 """
 
 import argparse
@@ -46,7 +50,9 @@ SLOW = "torch or jax or device1 or cupy or compiles"
 QUICK, ON_NUMPY = f"not ({SLOW})", f"not ({SLOW} or strict)"
 FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}
 EVERY = ["tests/backends", "tests", "--ignore=tests/project", "--ignore=tests/tools"]
-FEW = ["tests/contract/test_differential.py", "tests/contract/test_mistakes.py"]  # find most
+FEW = [  # these tests find most mutants
+    f"tests/contract/test_{name}.py" for name in ("differential", "wrong_calls", "wrong_targets")
+]
 CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
 
 OPERATORS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, BitAnd BitOr"
@@ -58,7 +64,7 @@ MASKS = {"lengths", "mask", "term_mask", "valid", "where", "weight"}
 
 
 class Mutant(NamedTuple):
-    """A change of one expression in a file; its `key` stays the same if other lines change."""
+    """A change of one expression in a file; its `key` is the name of its row on the page."""
 
     file: str
     line: int
@@ -107,6 +113,34 @@ def variants(node: Any) -> Iterator[tuple[Any, Any]]:
                 yield node, changed(node, args=[args[0], args[2], args[1]])
 
 
+def outline(node: Any, *, nested: bool = False) -> Any:
+    """Return an expression with "..." for the operands of its operands."""
+    rest = ast.Constant(...)
+    match node:
+        case (
+            ast.Name()
+            | ast.Constant()
+            | ast.operator()
+            | ast.cmpop()
+            | ast.boolop()
+            | ast.unaryop()
+        ):
+            return node
+        case ast.Attribute(value=value):
+            return changed(node, value=outline(value, nested=True))
+        case ast.Subscript(value=value) if nested:
+            return changed(node, value=outline(value, nested=True), slice=rest)
+        case ast.Call(func=func, args=args, keywords=keywords) if nested:
+            given = [rest] if args or keywords else []
+            return changed(node, func=outline(func, nested=True), args=given, keywords=[])
+        case ast.AST() if not nested or isinstance(node, ast.keyword):
+            fields = {name: outline(value, nested=True) for name, value in ast.iter_fields(node)}
+            return changed(node, **fields)
+        case list():
+            return [outline(each, nested=True) for each in node]
+    return rest if isinstance(node, ast.AST) else node
+
+
 def judged(node: Any, function: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the nodes that run, with the function around them; not those of types and messages."""
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert | ast.arg):
@@ -127,10 +161,12 @@ def mutants(file: str) -> Iterator[Mutant]:
     lines = list(accumulate(map(len, source.splitlines(keepends=True)), initial=0))
     for function, around in judged(ast.parse(source)):
         for old, made in variants(around):
-            key = f"{file} {function}: {ast.unparse(old)} -> {ast.unparse(made)}"
-            text = isinstance(old, ast.BinOp) and "'" in key
-            if text or (not function and "|" in key) or ast.dump(old) == ast.dump(made):
+            before, after = ast.unparse(old), ast.unparse(made)
+            text = isinstance(old, ast.BinOp) and "'" in f"{before} {after}"
+            if text or (not function and "|" in f"{before} {after}") or before == after:
                 continue  # a message, a type, or no change
+            parts = outline(old), outline(made, nested=type(old) is not type(made))
+            key = f"{file} {function}: {' -> '.join(map(ast.unparse, parts))}"
             seen[key] += 1
             key += f" ({seen[key]})" * (seen[key] > 1)
             new = ast.unparse(made) if isinstance(made, ast.stmt) else f"({ast.unparse(made)})"
@@ -296,6 +332,9 @@ def main() -> None:
     RESULTS.touch()
     rows = re.findall(r"^\| `(.+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M)
     reasons = {key.replace("\\|", "|"): reason for key, reason in rows if reason != UNKNOWN}
+    if not options.since:
+        for key in reasons.keys() - {mutant.key for mutant in every}:
+            print("stale:", key)
     lines = RESULTS.read_text(encoding="utf-8").splitlines()
     known = {result["key"]: result for result in map(json.loads, lines)}
     known = {k: x for k, x in known.items() if x["found"] or x["stage"] < 2 or k in reasons}

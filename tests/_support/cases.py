@@ -1,10 +1,16 @@
-"""How the tests of single losses vary a loss, compare arrays, and say where a case is written."""
+"""A small batch, and how tests vary a loss, compare arrays and expect errors."""
 
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 import numpy as np
+import pytest
+
+SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))  # [batch, class, time]
+LABEL = [1, 0, 3]
+MULTI_HOT = np.asarray([[True, False, True, False], [False] * 4, [True] * 4])
 
 
 def reduced(loss: Any, reduction: str) -> Any:
@@ -15,6 +21,15 @@ def reduced(loss: Any, reduction: str) -> Any:
 def close(got: np.ndarray, expected: Any, rtol: float) -> None:
     """Assert that arrays agree to within `rtol` times the largest expected entry."""
     np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * float(np.max(np.abs(expected))))
+
+
+def raises(error: type[Exception], message: str) -> Any:
+    """Expect an error whose message contains this text, in which ".*" stands for any text.
+
+    A text that ends with "$" must be at the end of the message.
+    """
+    pattern = re.escape(message).replace(r"\.\*", ".*").replace(r"\$", "$")
+    return pytest.raises(error, match=f"(?s){pattern}")
 
 
 def line_of_module() -> int:

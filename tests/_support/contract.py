@@ -190,10 +190,7 @@ CONTRACTS = (
             target,
             SUMMED,
             suffix,
-            {
-                "": {"true_time": 1.25},
-                "groups": {**GROUPS, "tolerance": 0.375, "false_time": 5.0},
-            },
+            {"": {"true_time": 1.25}, "groups": {**GROUPS, "tolerance": 0.375, "false_time": 5.0}},
         )
         for target, suffix in ((LABELS, ""), (TIMES, "times"))
     ),

@@ -1,18 +1,24 @@
 """Arrays that hold more than numbers are understood, or refused with what to do."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
 from _support.calls import WITH_TARGET, example, run
-from _support.cases import close
+from _support.cases import SPIKES, close, raises
 from _support.contract import FORMS
-from _support.mistakes import matrix
 
-SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 LABEL = np.asarray([0, 3, 1])
 LOSS = sx.SpikeMax()
+
+
+def matrix(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix(values)
 
 
 class Labelled:
@@ -55,6 +61,16 @@ def test_input_that_is_no_plain_array_raises_with_a_remedy(spikes, remedy):
     ):  # fmt: skip
         with pytest.raises(TypeError, match=rf"(input|spikes) must be an array .*{remedy}"):
             call(spikes, *target)
+
+
+@pytest.mark.parametrize("array", [np.ma.masked_array, matrix])
+def test_argument_that_is_no_plain_array_raises_with_a_remedy(backend, array):
+    x = backend.asarray(SPIKES)
+    with raises(TypeError, "target must be an array.*: pass"):
+        LOSS(x, array(LABEL))
+    for name in ("where", "lengths", "weight"):
+        with raises(TypeError, f"{name} must be an array.*: pass"):
+            LOSS(x, LABEL, **{name: array([5, 3, 1])})
 
 
 def test_labels_of_a_table_are_read(backend):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support import cases
 from _support.backends import on
 from _support.calls import each, not_jax, one_jax, run
-from _support.cases import close, reduced
+from _support.cases import close, raises, reduced
 from _support.peers import import_peer
 from spikeloss_xp import criteria
 from spikeloss_xp._arrays import adapter_of
@@ -334,3 +335,47 @@ def test_no_spike_gives_nan_and_an_impossible_null_model_an_infinite_gain(backen
         assert np.isnan(backend.numpy(score(x, 0 * y)))
         assert np.isnan(backend.numpy(score(x, 0 * y, null=[0.5])))
     assert backend.numpy(POISSON.bits_per_spike(x, y, null=[0.0])) == INF
+
+
+# Errors ------------------------------------------------------------------------------------------
+
+MASK_THEM = "(to leave out missing entries, pass where=~isnan(counts))"
+LAST, HOT = {"time_axis": -1}, np.broadcast_to(cases.MULTI_HOT[..., None], cases.SPIKES.shape)
+
+
+def test_wrong_arguments_of_a_score_raise(backend):
+    loss, x = sx.PoissonNLL(**LAST), backend.asarray(cases.SPIKES)
+    for null in (np.ones(3), np.ones((3, 4)), 0.5):
+        with raises(ValueError, f"null must have shape (4,).*got {np.shape(null)}$"):
+            loss.bits_per_spike(x, HOT, null=null)
+    with raises(ValueError, "per must be one of all, neuron; got 'sample'"):
+        loss.deviance_explained(x, HOT, per="sample")
+    with raises(TypeError, "null"):
+        loss.gain_and_spikes(x, HOT)
+    with raises(TypeError, "null must hold the mean count of each neuron.*got None"):
+        loss.gain_and_spikes(x, HOT, null=None)
+
+
+def test_wrong_rates_of_the_null_model_raise(backend, readable):
+    x = backend.asarray(cases.SPIKES)
+    for value in (-0.25, math.nan):
+        with raises(ValueError, f"null must be finite and at least 0.*{value}"):
+            sx.PoissonNLL(**LAST).bits_per_spike(x, HOT, null=readable([1, value, 1, 1.0]))
+    with raises(ValueError, "probabilities of a spike, at most 1; got [1.0, 0.5, 0.0, 1.5]"):
+        sx.BernoulliNLL(**LAST).gain_and_spikes(x, HOT, null=readable([1, 0.5, 0, 1.5]))
+
+
+def test_target_that_is_not_a_count_or_a_binary_spike_raises(backend, readable):
+    x, busy = backend.asarray(cases.SPIKES), cases.SPIKES > 0.9
+    whole, bernoulli = sx.PoissonNLL(**LAST, constant=True), sx.BernoulliNLL(**LAST)
+    for loss in (sx.PoissonNLL(**LAST), whole, bernoulli):
+        for value in (-0.5, math.inf):
+            with raises(ValueError, f"target must hold {loss.targets[0].name}, .*got {value}"):
+                loss(x, readable(np.where(busy, value, 1)))
+        with raises(ValueError, f"got nan {MASK_THEM}"):
+            loss(x, readable(np.where(busy, math.nan, 1)))
+    with raises(ValueError, "whole numbers and at least 0; got 2.5 (constant=False accepts"):
+        whole(x, readable(np.full((3, 4, 5), 2.5)))
+    for dtype in (int, float):
+        with raises(ValueError, "target must hold binary spikes, 0 or 1; got 2.*PoissonNLL"):
+            bernoulli(x, readable(np.full((3, 4, 5), 2, dtype)))

@@ -8,7 +8,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from _support.calls import Call, not_jax, one_jax, run
-from _support.cases import close
+from _support.cases import SPIKES, close, raises
 
 SATURATED = np.zeros((2, 3, 4))
 SATURATED[:, 0] = 1  # saturated; the second neuron is silent
@@ -210,3 +210,50 @@ def test_pullbacks_of_parts_give_the_gradient_of_the_whole(backend, per):
 
     expected = sx.value_and_grad(loss)(x, lengths=n)[1]
     close(np.concatenate(run(backend, gradients, x, n)), expected, backend.rtol)
+
+
+def test_wrong_arrays_raise(backend):
+    x = backend.asarray(SPIKES)
+    for arrays, message in (
+        (x[0, :2, :0], "no elements: got shape (2, 0)"),
+        ([], "must hold at least one array; got none"),
+        ({"conv": [], "fc": [x]}, "input['conv'] must hold at least one array"),
+    ):
+        with raises(ValueError, message):
+            sx.SparsityEnforcer()(arrays)
+    with raises(ValueError, "one factor for each array, 1 .*got"):
+        sx.SparsityEnforcer(scale=(1, 2))([x])
+    with raises(ValueError, "with a scale must have the same number of samples; got 3 and 2"):
+        sx.SparsityEnforcer(scale=(1, 2), per="sample")([x, x[:2, ...]])
+
+
+def test_wrong_sums_of_the_rest_of_a_batch_raise(backend):
+    x, loss, no_pair = (
+        backend.asarray(SPIKES),
+        sx.SparsityEnforcer(),
+        "a pair of events and entries",
+    )
+    with raises(ValueError, "others needs a single array.*call the loss once for"):
+        loss([x, x], others=(1.0, 2.0))
+    with raises(ValueError, f"others must be {no_pair}; got 3 items"):
+        loss(x, others=(1.0, 2.0, 3.0))
+    for others in (3, "ab"):
+        with raises(TypeError, f"others must be {no_pair}; got {others!r}"):
+            loss(x, others=others)
+    with raises(ValueError, "others must hold events of shape () (a scalar); got (2,)"):
+        loss(x, others=([1.0, 2.0], 3.0))
+    with raises(ValueError, "others must hold entries of shape (4,) ([neuron]); got"):
+        sx.SparsityEnforcer(per="neuron")(x, others=(np.ones(4), [3.0]))
+    with raises(ValueError, "others needs.*got per='sample'"):
+        sx.SparsityEnforcer(per="sample")(x, others=(1.0, 2.0))
+
+
+def test_method_that_does_not_fit_the_loss_raises(backend):
+    x, scaled = backend.asarray(SPIKES), sx.SparsityEnforcer(scale=(1,))
+    for name in ("sum_and_weight", "sum_weight_and_pullback"):
+        with raises(ValueError, f"{name} needs per='sample'.*got per='array'"):
+            getattr(sx.SparsityEnforcer(), name)(x)
+    with raises(TypeError, "has no closed form.*scale=(1.0,)"):
+        scaled.value_and_pullback(x)
+    with raises(ValueError, "events_and_entries needs a loss without a scale"):
+        scaled.events_and_entries(x)

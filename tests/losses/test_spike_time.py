@@ -1,11 +1,13 @@
 """SpikeTime: kernels of the caller's, and lengths."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.cases import raises
 
 
 def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):
@@ -33,8 +35,30 @@ def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):
 
 def test_kernel_that_requires_a_gradient_raises():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match=r"kernel must be constant.*detach"):
+    with raises(TypeError, "kernel must be constant.*detach"):
         sx.SpikeTime(kernel=torch.ones(3, requires_grad=True))
+
+
+NO_KERNEL = "kernel must be a function of the lag, or taps of shape [length]; got shape"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": [1, 0.5], "time_constant": 3}, "kernel replaces.*with time_constant=3"),
+        ({"kernel": [1, 0.5], "filter_order": 3}, "kernel replaces.*with filter_order=3"),
+        ({"kernel": [1, 0.5], "length": 3}, "length must be.*of the kernel, 2, or omitted; got 3"),
+        ({"kernel": 1.0}, f"{NO_KERNEL} ()"),
+        ({"kernel": []}, f"{NO_KERNEL} (0,)"),
+        ({"kernel": [[1.0, 1.0]]}, f"{NO_KERNEL} (1, 2)"),
+        ({"kernel": [1, math.nan]}, "kernel[1] must be finite; got nan"),
+        ({"kernel": lambda lag: math.nan, "length": 3}, "kernel(0) must be finite; got nan"),
+        ({"kernel": lambda x: x}, "length must be given if kernel is a function.*got None"),
+    ],
+)
+def test_wrong_kernel_raises(options, message):
+    with raises(ValueError, message):
+        sx.SpikeTime(**options)
 
 
 def test_length_is_twenty_time_constants():

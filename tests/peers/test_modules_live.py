@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.processes import (
-    CASES,
-    HARDEST,
-    RTOL,
-    error,
-    free_port,
-    launch,
-    one_process,
-    recipes,
-)
+from _support.processes import CASES, HARDEST, RTOL, error, free_port, launch, one_process, recipes
 from _support.side_by_side import import_peer, torch
 from _support.split import mixed, mixing
 

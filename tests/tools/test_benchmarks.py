@@ -1,31 +1,43 @@
 """Every contender of the benchmark runs, and the pages have the figures of the records."""
 
-import dataclasses
-
 import daily
+import others
 import page
 import plain
 import pytest
-from rows import ROWS
 
 # PyTorch warns about code that it loads itself on the first compilation.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 
-@pytest.mark.slow(but=20)
+SMALL = (2, 16, 300)  # [batch, class, time]
+
+
+@pytest.mark.slow(but=8)
 @pytest.mark.parametrize(
-    ("row", "contender"),
-    [pytest.param(row, x, id=f"{row.work} / {x}") for row in ROWS for x in row.contenders()],
+    ("setup", "library", "loss"),
+    [
+        *((others.SETUPS[other], library, loss) for loss, _, library, other in others.ROWS),
+        *((setup, library, others.spike_time(100)) for setup, library in others.CURVES.values()),
+    ],
 )
-def test_contender_runs(row, contender):
+def test_contender_runs(setup, library, loss):
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    shape = tuple(min(size, limit) for size, limit in zip(row.shape, (2, 16, 300), strict=True))
     try:
-        run = dataclasses.replace(row, shape=shape).contenders()[contender]()
+        run = setup(library, loss, SMALL)
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
     run()
+
+
+def test_tuned_number_is_set_in_turn(monkeypatch):
+    monkeypatch.setattr(daily._tuning, "CHUNK", 3)
+    found, setup = [], lambda: {"ours": lambda: found.append(daily._tuning.CHUNK)}
+    runs = [daily.tuned(setup, "CHUNK", value) for value in (4, 5)]
+    for run in (*runs, *runs):
+        run()
+    assert found == [4, 5, 4, 5, 4, 5]
 
 
 @pytest.mark.parametrize("library", ["PyTorch", "JAX"])
@@ -46,8 +58,16 @@ def test_diagnosis_is_timed_with_the_loss_alone(library):
     assert report.numbers["loss"] == pytest.approx(float(value))
 
 
-def test_record_has_all_rows_of_the_benchmark():
+def test_records_have_all_rows_of_the_benchmark():
     assert list(page.read(page.DAILY)["rows"]) == [name for name, _ in daily.rows()]
+    rows = page.read(page.RECORD)["rows"]
+    assert [row["work"] for row in rows] == [others.name_of(*row) for row in others.ROWS]
+    assert [[*row["ratios"]] for row in rows] == [[other] for *_, other in others.ROWS]
+    scaling = page.read(page.SCALING)
+    assert {name: x["sizes"] for name, x in scaling.items()} == {
+        name: sizes for name, (sizes, _) in others.SWEEPS.items()
+    }
+    assert all(x["milliseconds"].keys() == page.CURVES.keys() for x in scaling.values())
 
 
 def test_pages_are_written_from_their_records():

@@ -15,10 +15,21 @@ import random_networks
 import verdict
 
 
+def random_batch(inputs):
+    """Return binary spikes of 24 samples, and their labels."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((6, 24, inputs), generator=generator).round(), torch.arange(24) % 10
+
+
+@pytest.fixture
+def small_data(monkeypatch):
+    part = random_batch(64)
+    monkeypatch.setattr(verdict.data, "load", lambda name: (part, part))
+
+
 @pytest.mark.parametrize("layers", ["one hidden", "recurrent", "convolution"])
 def test_training_changes_a_network_with_each_loss(monkeypatch, layers):
-    generator = torch.Generator().manual_seed(0)
-    part = torch.rand((6, 24, 40), generator=generator), torch.arange(24) % 10
+    part = random_batch(40)
     monkeypatch.setattr(measure.data, "load", lambda name: (part, part))
     monkeypatch.setitem(measure.REPORTED, "small", measure.Network("", "sigmoid", layers, 1.0))
     before = measure.train(measure.Setting("small", "count", 0.02), epochs=0, seeds=2)
@@ -40,10 +51,11 @@ def test_tie_counts_as_a_guess():
     }
 
 
-def test_page_has_the_tables_of_its_record():
-    written = training_page.PAGE.read_text(encoding="utf-8")
-    record = json.loads(training_page.RECORD.read_text(encoding="utf-8"))
-    assert written == training_page.text(written, record), "run tools/training/training_page.py"
+@pytest.mark.parametrize("module", [training_page, verdict_page])
+def test_page_has_the_tables_of_its_record(module):
+    written = module.PAGE.read_text(encoding="utf-8")
+    record = json.loads(module.RECORD.read_text(encoding="utf-8"))
+    assert written == module.text(written, record), f"run tools/training/{module.__name__}.py"
 
 
 SMALL = random_networks.Settings("plain", "arctan", 2, 3, 0.9, 2, 0.5, 0.005, True, "subtract", 0)
@@ -51,13 +63,10 @@ CONVOLUTION = SMALL._replace(convolution=True, normalised=True, skip=True)
 
 
 @pytest.mark.parametrize("settings", [SMALL, CONVOLUTION, SMALL._replace(detached=1)])
-def test_record_has_a_look_at_each_epoch(monkeypatch, settings):
-    generator = torch.Generator().manual_seed(0)
-    part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
-    monkeypatch.setattr(verdict.data, "load", lambda name: (part, part))
+def test_record_has_a_look_at_each_epoch(small_data, settings):
     record = json.loads(json.dumps(verdict.trained(settings)))
     assert 0 <= record["accuracy"] <= 1
-    assert len(record["looks"]) == 1 + verdict.EPOCHS
+    assert len(record["looks"]) == 1 + verdict.TASK.epochs
     before, *_, after = record["looks"]
     assert before["loss"] != after["loss"]
     assert len(before["layers"]) == settings.depth + 1
@@ -91,8 +100,7 @@ def test_network_in_jax_equals_the_one_in_torch(surrogate):
     jax = pytest.importorskip("jax")
     settings = SMALL._replace(surrogate=surrogate)
     network = random_networks.TorchNetwork(settings, 64)
-    generator = torch.Generator().manual_seed(0)
-    x, label = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    x, label = random_batch(64)
     loss = verdict.loss_of(settings)
     batch = network.inspect(loss, x, label)
     weights = [
@@ -114,13 +122,6 @@ def test_network_in_jax_equals_the_one_in_torch(surrogate):
 
 
 SHORT = advice.Task("", 24, 1, 12, fails=1.1, learns=0.7, failing=1)
-
-
-@pytest.fixture
-def small_data(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
-    monkeypatch.setattr(advice.data, "load", lambda name: (part, part))
 
 
 def test_each_change_of_a_failing_network_is_measured(monkeypatch, small_data):
@@ -163,8 +164,7 @@ def test_layers_of_a_framework_are_scaled(cell):
     surrogate, slope = advice.WIDE[cell]
     settings = SMALL._replace(cell=cell, surrogate=surrogate, slope=slope, depth=1)
     network = random_networks.build(settings, 64)
-    generator = torch.Generator().manual_seed(0)
-    x, label = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    x, label = random_batch(64)
     network.scale(x, 0.05, learning_rates=True)
     loss = verdict.loss_of(settings)
     look = verdict.observed(loss, network.inspect(loss, x, label), label)
@@ -227,9 +227,3 @@ def test_record_has_the_first_failing_networks(monkeypatch):
     assert [one["index"] for one in found] == [0, 1]
     assert found[0]["problems"] == ["saturated"]
     assert found[0]["accuracy"] == {"as drawn": 0.3}
-
-
-def test_page_of_the_diagnosis_has_the_tables_of_its_record():
-    written = verdict_page.PAGE.read_text(encoding="utf-8")
-    record = json.loads(verdict_page.RECORD.read_text(encoding="utf-8"))
-    assert written == verdict_page.text(written, record), "run tools/training/verdict_page.py"

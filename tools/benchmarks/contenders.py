@@ -6,11 +6,9 @@ steps. Arrays are created on the default device of the library, so ``with torch.
 prepares a run on a GPU.
 """
 
-import dataclasses
 import functools
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +48,6 @@ def with_gradient(
     """Return a callable that computes value and gradient of a function with arrays of a library.
 
     The name of the library is the name that the benchmark page uses, such as "PyTorch, compiled".
-    With "PyTorch, double backward", the gradient is differentiated again.
     """
     if library == "NumPy, value":
         return called("NumPy", function, *given)
@@ -71,17 +68,11 @@ def with_gradient(
     if library == "PyTorch, compiled":
         function(spikes, *target, **options)  # caches the lookup of the array class
         function = torch.compile(function, fullgraph=True, dynamic=False)
-    twice = library == "PyTorch, double backward"
-    direction = torch.asarray(random_spikes(given[0].shape, 1)) if twice else None
 
     def run() -> tuple[Any, Any]:
         spikes.grad = None
         value = function(spikes, *target, **options)
-        if twice:
-            (gradient,) = torch.autograd.grad(value, spikes, create_graph=True)
-            gradient.backward(direction)
-        else:
-            value.backward()
+        value.backward()
         return value, spikes.grad
 
     return run
@@ -89,11 +80,6 @@ def with_gradient(
 
 def ours(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     return with_gradient(library, loss, *arrays(loss, shape))
-
-
-def as_in(library: str) -> Callable[..., Run]:
-    """Return a contender that evaluates the loss with this library instead of the row's library."""
-    return lambda _, loss, shape: ours(library, loss, shape)
 
 
 def kernel(length: int) -> np.ndarray:
@@ -116,16 +102,6 @@ def floor(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     return filtered(library.removesuffix(", compiled"), lambda x: x, loss, shape)
 
 
-def time_moved_last(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Move the time axis of time-first spikes to the end before evaluating the loss."""
-    time_last = dataclasses.replace(loss, time_axis=-1)
-
-    def moved(x: Any) -> Any:
-        return x.movedim(0, -1).contiguous() if library == "PyTorch" else x.transpose(1, 2, 0)
-
-    return with_gradient(library, lambda *x: time_last(*map(moved, x)), *arrays(loss, shape))
-
-
 def lava(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     from lava.lib.dl import slayer
 
@@ -145,8 +121,6 @@ def snntorch(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     theirs = functional.ce_count_loss()
     if isinstance(loss, sx.SpikeRate):
         theirs = functional.mse_count_loss(loss.true_rate, loss.false_rate)
-    elif loss.readout == "latency":
-        theirs = functional.ce_temporal_loss(reduction=loss.reduction)
     spikes, label = arrays(loss, shape)
     return with_gradient(library, theirs, np.moveaxis(spikes, loss.time_axis, 0).copy(), label)
 
@@ -183,11 +157,3 @@ def fftconvolve(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
         return scipy.signal.fftconvolve(x, taps, axes=-1)[..., : shape[-1]]
 
     return filtered(library, convolved, loss, shape)
-
-
-def lfilter(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Compute `SpikeTime` with an IIR filter, whose impulse response is the untruncated kernel."""
-    import scipy.signal
-
-    b, a = np.float32([1]), np.float32([1, -math.exp(-1 / TIME_CONSTANT)])
-    return filtered(library, lambda x: scipy.signal.lfilter(b, a, x), loss, shape)

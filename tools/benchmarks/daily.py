@@ -9,6 +9,10 @@ whose names contain every PATTERN are measured.
 With ``--write``, the program also writes tests/data/daily.json, docs/benchmarks.md with its picture
 and the run times on other pages. With ``--quick``, it measures each row only once, which shows that
 all rows run. It requires optax.
+
+``python tools/benchmarks/daily.py PATTERN --tune NAME VALUE [VALUE ...]`` prints the run time of
+each row with other values of a number in `spikeloss_xp/_tuning.py`, relative to its present value.
+The values take turns.
 """
 
 import argparse
@@ -30,6 +34,8 @@ from plain import LAYOUTS, LINE, LOSSES
 from timing import in_new_process, machine, times
 
 import spikeloss_xp as sx
+from spikeloss_xp import _tuning
+from spikeloss_xp.primitives import kernels
 
 Size = tuple[int, int, int]  # [time, batch, class]
 SMALL, MEDIUM, LARGE = SIZES = (20, 100, 10), (100, 256, 20), (100, 256, 200)
@@ -40,7 +46,6 @@ PRICES = ("counts", "each step")  # measured with and without each option
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # in the loss
 SHARES = ("counts", "window 20")
-IMAGES = (10, 4, 21, 48, 48)  # [time, batch, class, pixel, pixel]
 HIDDEN = (64, 100, 100, 100)  # the neurons of the layers before the output, for `diagnose`
 PROCESSES, SECONDS = 3, 0.3  # the seconds are for each row in each process
 MEASURE = "import sys, daily; daily.measure(*sys.argv[1:])"
@@ -92,25 +97,6 @@ def penalties(library: str, name: str, size: Size) -> dict[str, Run]:
     return {key: contenders.with_gradient(library, run, spikes) for key, run in runs.items()}
 
 
-def pixels(library: str) -> dict[str, Run]:
-    """Return the runs of our loss and of the plain line on counts, with a label for each pixel."""
-    spikes = contenders.random_spikes(IMAGES)
-    label = np.random.default_rng(1).integers(IMAGES[2], size=(IMAGES[1], *IMAGES[3:]))
-
-    def line(x: Any, y: Any) -> Any:
-        if library == "PyTorch":
-            import torch
-
-            return torch.nn.functional.cross_entropy(x.sum(0), y)
-        import optax
-
-        counts = x.sum(0).transpose(0, 2, 3, 1)
-        return optax.softmax_cross_entropy_with_integer_labels(counts, y).mean()
-
-    runs = {"ours": LOSSES["counts"], LINE: line}
-    return {key: contenders.with_gradient(library, run, spikes, label) for key, run in runs.items()}
-
-
 def diagnosis(library: str, size: Size) -> dict[str, Run]:
     """Return the runs of `diagnose` with hidden layers, and of the loss alone with its gradient."""
     xp = importlib.import_module({"PyTorch": "torch"}.get(library, library.lower()))
@@ -125,10 +111,7 @@ def diagnosis(library: str, size: Size) -> dict[str, Run]:
     given = {name: [xp.asarray(x.astype("f")) for x in values] for name, values in given.items()}
     x, y = xp.asarray(spikes), xp.asarray(label)
     value_and_grad = sx.value_and_grad(loss)
-    return {
-        "ours": lambda: sx.diagnose(loss, x, y, **given),
-        LINE: lambda: value_and_grad(x, y),
-    }
+    return {"ours": lambda: sx.diagnose(loss, x, y, **given), LINE: lambda: value_and_grad(x, y)}
 
 
 def training_step(name: str, size: Size) -> dict[str, Run]:
@@ -172,8 +155,6 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
         for library, name, size in itertools.product(PRICED[:2], named, (SMALL, WIDE, LARGE)):
             setup = functools.partial(checked, prepare, library, name, size)
             yield f"{kind}: {library}: {name}: {list(size)}", setup
-    for library in PRICED[:2]:
-        yield f"pixels: {library}", functools.partial(checked, pixels, library)
     for loss, size in itertools.product(SHARES, SIZES[:2]):
         yield f"share: {loss}: {list(size)}", functools.partial(training_step, loss, size)
     for library, size in itertools.product(("NumPy", "PyTorch"), (SMALL, LARGE)):
@@ -196,6 +177,31 @@ def measure(seconds: str, *patterns: str) -> None:
                 torch.compiler.reset()
 
 
+def tuned(setup: Callable[[], dict[str, Run]], name: str, value: Any) -> Run:
+    """Return the run of our loss that sets a tuned number to this value."""
+
+    def run_with_value() -> Any:
+        if getattr(_tuning, name) != value:
+            setattr(_tuning, name, value)
+            kernels.block_matrices.cache_clear()  # the matrices depend on the tuned numbers
+        return run()
+
+    setattr(_tuning, name, value)
+    run = setup()["ours"]
+    run_with_value()  # compiles, with this value
+    return run_with_value
+
+
+def tune(patterns: list[str], name: str, *values: str) -> None:
+    present = getattr(_tuning, name)
+    print(f"{name} = {present}: run time relative to this value")
+    for row, setup in rows():
+        if all(part in row for part in patterns):
+            runs = {value: tuned(setup, name, int(value)) for value in values}
+            ratios = times({"ours": tuned(setup, name, present), **runs})["ratios"]
+            print(f"{row:60}", *(f"{value}: {x:.2f}" for value, x in ratios.items()), flush=True)
+
+
 def write(found: dict[str, dict[str, float]], conditions: str) -> None:
     """Write the record and the pages. Rows that were not measured keep their earlier numbers."""
     before = page.read(page.DAILY)["rows"]
@@ -210,7 +216,10 @@ def main() -> None:
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("--write", action="store_true", help="also write the record and the pages")
     parser.add_argument("--quick", action="store_true", help="measure each row only once")
+    parser.add_argument("--tune", nargs="+", metavar=("NAME", "VALUE"), help="try other values")
     options = parser.parse_args()
+    if options.tune:
+        return tune(options.patterns, *options.tune)
     processes, seconds = (1, 0) if options.quick else (PROCESSES, SECONDS)
     measured: dict[str, list[tuple[float, float]]] = {}
     for _ in range(processes):

@@ -7,13 +7,9 @@ hand.
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import contenders
-from rows import spike_time
-from timing import times
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -67,44 +63,22 @@ SLOWER = {  # rows where snnTorch is faster
     "SpikeRate [256, 10, 100]: PyTorch": "`mse_count_loss` (compared with `SpikeRate`)",
     "SpikeMax [256, 10, 100]: PyTorch": "`ce_count_loss` (compared with `SpikeMax`)",
 }
-FULL_NAMES = {
-    "lax.conv": "`jax.lax.conv`",
-    "fftconvolve": "`scipy.signal.fftconvolve`",
-}
+FULL_NAMES = {"lax.conv": "`jax.lax.conv`", "fftconvolve": "`scipy.signal.fftconvolve`"}
 
 # Colour-blind readers can tell these colours of Okabe and Ito apart; the markers differ too.
-CURVES = {  # contender, library, colour, marker, and vertical offset of the label in points
-    "spikeloss_xp": (contenders.ours, "PyTorch", "#0072B2", "o", -3),
-    "spikeloss_xp, JAX": (contenders.ours, "JAX", "#56B4E9", "s", 5),
-    "no filter": (contenders.floor, "PyTorch", "#7f7f7f", "x", -5),
-    "lava-dl": (contenders.lava, "PyTorch", "#D55E00", "v", 0),
-    "conv1d": (contenders.conv1d, "PyTorch", "#009E73", "D", 0),
-    "lax.conv": (contenders.lax_conv, "JAX", "#CC79A7", "^", 0),
+CURVES = {  # colour, marker, and vertical offset of the label in points
+    "spikeloss_xp": ("#0072B2", "o", -3),
+    "spikeloss_xp, JAX": ("#56B4E9", "s", 5),
+    "no filter": ("#7f7f7f", "x", -5),
+    "lava-dl": ("#D55E00", "v", 0),
+    "conv1d": ("#009E73", "D", 0),
+    "lax.conv": ("#CC79A7", "^", 0),
 }
-SWEEPS: dict[str, tuple[str, list[int], Callable[[int], tuple[tuple[int, ...], int]]]] = {
-    "steps": ("Longer recordings", [100, 1000, 10_000, 100_000], lambda n: ((1, 64, n), 100)),
-    "length of the filter": (
-        "Longer filters", [10, 32, 100, 316, 1000, 3162], lambda n: ((2, 64, 10_000), n),
-    ),
-    "neurons": ("More neurons", [1, 10, 100, 1000, 10_000], lambda n: ((1, n, 1000), 100)),
-}  # fmt: skip
-
-
-def cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield the lines of a row in the large table, one for each contender except ours."""
-    first = row["work"], f"{row['milliseconds']:.3g} ms"
-    for name, ratio in row["ratios"].items():
-        wanted = row["wanted"].get(name, 0)
-        mark = " **missed**" * (ratio < wanted)
-        yield (*first, name, pages.ratio(ratio), f"{pages.ratio(wanted) if wanted else ''}{mark}")
-        first = "", ""
-    if not row["ratios"]:
-        yield (*first, "", "", "")
-
-
-def missed(rows: list[dict[str, Any]]) -> int:
-    """Return the number of ratios that are below their target."""
-    return sum(row["ratios"][name] < x for row in rows for name, x in row["wanted"].items())
+TITLES = {
+    "steps": "Longer recordings",
+    "length of the filter": "Longer filters",
+    "neurons": "More neurons",
+}
 
 
 def short(number: float) -> str:
@@ -217,8 +191,7 @@ def in_both(found: Timed, row: str, sizes: tuple[str, str], lines: Mapping[str, 
 
 def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
     """Return the benchmark page with its tables and the numbers in its sentences replaced."""
-    rows, timed = record["rows"], daily["rows"]
-    found = {row["work"]: row for row in rows}
+    timed, found = daily["rows"], {row["work"]: row for row in record["rows"]}
     slower = [
         f"{1 / found[work]['ratios']['snnTorch']:.3g} for {words}" for work, words in SLOWER.items()
     ]
@@ -238,17 +211,10 @@ def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
         "### Options": of_options(timed),
         "## Long filters and windows": [pages.table(header, highlights)],
     }
-    with_label = (short(timed[f"pixels: {library}"]["ratio"]) for library in ("PyTorch", "JAX"))
     figures = {
         r"(?<=^In PyTorch, they take ).*(?=\.$)": conclusion(timed),
-        r"(?<=^With a label for each pixel, the ratio is ).*(?=\.$)": (
-            " in PyTorch and ".join(with_label) + " in JAX"
-        ),
         r"(?<=^The loss of the spike counts takes ).*(?=\.$)": shares(timed),
         r"(?<=^The losses of snnTorch are faster by a factor of ).*(?=\.$)": " and ".join(slower),
-        r"(?<=^Of these ratios, )\d+ have a target, and \d+": (
-            f"{sum(len(row['wanted']) for row in rows)} have a target, and {missed(rows)}"
-        ),
         r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
         r"(?<=^The comparisons with other libraries ran on: ).*(?=\.$)": record["machine"],
         r"(?<=^The first section was measured on: ).*(?=\.$)": daily["machine"],
@@ -289,12 +255,13 @@ def written() -> dict[Path, str]:
 
 
 def write() -> None:
-    """Write the pages and the plot of the ratios from the records."""
+    """Write the pages and the plots from the records."""
     for path, words in written().items():
         path.write_text(words, encoding="utf-8")
     found = read(DAILY)["rows"]
     draw_ratios(found, PICTURES / "benchmarks.png", (1, 2), (9.4, 5.2))
     draw_ratios(found, PICTURES / "benchmarks-narrow.png", (2, 1), (5, 9.4))
+    draw_scaling(read(SCALING), PICTURES / "scaling.png")
 
 
 def draw_ratios(found: Timed, path: Path, grid: tuple[int, int], size: tuple[float, float]) -> None:
@@ -361,7 +328,7 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
     )
     for axis, (name, curves) in zip(axes, scaling.items(), strict=True):
         for label, milliseconds in curves["milliseconds"].items():
-            *_, color, marker, shift = CURVES[label]
+            color, marker, shift = CURVES[label]
             width, weight = (2.6, "bold") if label.startswith("spikeloss_xp") else (1.2, "normal")
             style = "--" if label == "no filter" else "-"
             sizes = curves["sizes"][: len(milliseconds)]
@@ -372,7 +339,7 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
                     textcoords="offset points", va="center", fontweight=weight,
                 )  # fmt: skip
         axis.set_xlabel(name)
-        axis.set_title(SWEEPS[name][0], loc="left", fontweight="bold", fontsize=11)
+        axis.set_title(TITLES[name], loc="left", fontweight="bold", fontsize=11)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("milliseconds")
@@ -384,29 +351,5 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
     plt.close(figure)
 
 
-def measure_scaling() -> dict[str, dict]:
-    """Return the run time of each contender in milliseconds, as a function of each size."""
-    found: dict[str, dict] = {}
-    for name, (_, sizes, shape_and_length) in SWEEPS.items():
-        settings = [shape_and_length(size) for size in sizes]
-        curves = {label: curve(*CURVES[label][:2], settings) for label in CURVES}
-        found[name] = {"sizes": sizes, "milliseconds": {k: v for k, v in curves.items() if v}}
-    return found
-
-
-def curve(setup: Callable[..., contenders.Run], library: str, settings: list) -> list[float]:
-    """Return the milliseconds with two digits, up to the first run that exceeds two seconds."""
-    found: list[float] = []
-    for shape, length in settings:
-        if not found or found[-1] <= 2000:
-            try:
-                run = setup(library, spike_time(length), shape)
-            except ModuleNotFoundError:
-                return []
-            found.append(float(f"{times({'ours': run})['milliseconds']:.2g}"))
-    return found
-
-
 if __name__ == "__main__":
     write()
-    draw_scaling(read(SCALING), PICTURES / "scaling.png")

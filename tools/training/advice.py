@@ -8,20 +8,17 @@ continued. The required packages are those of measure.py.
 
 import argparse
 import itertools
-import json
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import random_networks as networks
-import training_data as data
+import runs
 import verdict
 from random_networks import SETS, Settings
-from verdict import ROOT
+from verdict import Task
 
-KEPT = ROOT / "build" / "advice.jsonl"
 RATE = 0.002  # the advised learning rate
 # The advised surrogate of each cell, and its slope.
 WIDE = {
@@ -34,24 +31,9 @@ WIDE = {
 }
 
 
-class Task(NamedTuple):
-    """A data set, how networks are trained on it, and how many failing networks are measured.
-
-    A network fails if its accuracy is below `fails`, and learns if it is above `learns`.
-    """
-
-    data: str
-    samples: int
-    epochs: int
-    batch: int
-    fails: float
-    learns: float
-    failing: int
-
-
 TASKS = {
-    "digits": Task(verdict.DATA, verdict.TRAINING, 6, 64, verdict.FAILS, verdict.LEARNS, 20),
-    "mnist1d": Task("mnist1d image", 2000, 12, 128, 0.2, 0.45, 10),
+    "digits": verdict.TASK,
+    "mnist1d": Task("mnist1d image", 2000, 12, 128, fails=0.2, learns=0.45, failing=10),
 }
 
 
@@ -127,24 +109,25 @@ def measured(key: Key, known: dict[str, Any]) -> dict[str, Any]:
 
 def trained(change: Change, task: Task) -> dict[str, Any]:
     """Return the test accuracy of a network, and what its first batch shows before training."""
-    (x, label), (test, test_label) = data.load(task.data)
-    x, label = x[:, : task.samples], label[: task.samples]
-    network, loss = networks.build(change.settings, x.shape[2]), verdict.loss_of(change.settings)
-    first = x[:, : verdict.INSPECTED], label[: verdict.INSPECTED]
-    if change.rate is not None:
-        network.scale(first[0], change.rate, learning_rates=change.learning_rates)
-    look = verdict.observed(loss, network.inspect(loss, *first), first[1])
-    for _ in verdict.epochs(network, loss, x, label, task.epochs, task.batch):
-        pass
-    accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
+
+    def scale(network: Any, x: Any) -> None:
+        if change.rate is not None:
+            network.scale(x, change.rate, learning_rates=change.learning_rates)
+
+    found = verdict.trained(change.settings, task, scale, every_epoch=False)
+    (look,) = found["looks"]
     rates = [layer["rate"] for layer in look["layers"]]
-    return {"accuracy": round(accuracy, 4), "rates": rates, "problems": look["problems"]}
+    return {"accuracy": found["accuracy"], "rates": rates, "problems": look["problems"]}
 
 
 def complete(record: dict[str, Any]) -> bool:
     """Return whether all changes of a network were measured."""
     expected = changes(Settings(**record["settings"])) if fails(record) else {}
     return expected.keys() <= record["results"].keys()
+
+
+def key_of(record: dict[str, Any]) -> Key:
+    return Key(*(record[field] for field in Key._fields))
 
 
 def fails(record: dict[str, Any]) -> bool:
@@ -159,20 +142,17 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    known = {Key(*(each[field] for field in Key._fields)): each for each in verdict.record_of(KEPT)}
-    pool = multiprocessing.get_context("spawn").Pool(options.processes, verdict.one_thread)
-    with pool, KEPT.open("a", encoding="utf-8") as file:
-        for name, of in itertools.product(options.tasks, options.sets):
-            bar = tqdm(total=TASKS[name].failing, desc=f"{name}, {of}")
-            every = keys(name, of)
-            while bar.n < bar.total:
-                chosen = list(itertools.islice(every, options.processes))
-                left = [key for key in chosen if key not in known or not complete(known[key])]
-                calls = [(key, known[key]["results"] if key in known else {}) for key in left]
-                for record in pool.starmap(measured, calls, chunksize=1):
-                    print(json.dumps(record), file=file, flush=True)
-                    known[Key(*(record[field] for field in Key._fields))] = record
-                bar.update(sum(fails(known[key]) for key in chosen))
+    known = {key_of(each): each for each in runs.kept("advice")}
+    for name, of in itertools.product(options.tasks, options.sets):
+        bar = tqdm(total=TASKS[name].failing, desc=f"{name}, {of}")
+        every = keys(name, of)
+        while bar.n < bar.total:
+            chosen = list(itertools.islice(every, options.processes))
+            left = [key for key in chosen if key not in known or not complete(known[key])]
+            calls = [(key, known[key]["results"] if key in known else {}) for key in left]
+            for record in runs.run("advice", measured, calls, options.processes):
+                known[key_of(record)] = record
+            bar.update(sum(fails(known[key]) for key in chosen))
 
 
 if __name__ == "__main__":

@@ -10,25 +10,22 @@ packages::
     python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 spyx==1.0.0
 """
 
-import functools
-import importlib.metadata
 import json
 import math
-import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import runs
 import torch
 import training_data as data
 import training_networks as networks
 import training_page
 from training_networks import CLASSES
-from training_page import RATES, ROOT
+from training_page import RATES
 
 import spikeloss_xp as sx
 
-PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
 EPOCHS, SEEDS, BATCH = 10, 3, 100
 
 
@@ -165,25 +162,15 @@ def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]
 def main() -> None:
     from tqdm import tqdm
 
-    kept = ROOT / "build" / f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds.jsonl"
-    kept.parent.mkdir(exist_ok=True)
-    kept.touch()
-    done = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-    known, order = set(map(setting_of, done)), list(settings())
-    left = [each for each in order if each not in known]
-    train_all_seeds = functools.partial(train, epochs=EPOCHS, seeds=SEEDS)
-    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    with (
-        multiprocessing.get_context("spawn").Pool(**one_thread) as pool,
-        kept.open("a", encoding="utf-8") as file,
-    ):
-        for figures in tqdm(pool.imap_unordered(train_all_seeds, left), total=len(left)):
-            print(json.dumps(figures), file=file, flush=True)
-            done.append(figures)
+    name = f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds"
+    done, order = runs.kept(name), list(settings())
+    known = set(map(setting_of, done))
+    calls = [(each, EPOCHS, SEEDS) for each in order if each not in known]
+    done += tqdm(runs.run(name, train, calls), total=len(calls))
     record = {
         "epochs": EPOCHS,
         "seeds": SEEDS,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
+        "versions": runs.versions(),
         "trainings": sorted(done, key=lambda figures: order.index(setting_of(figures))),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")

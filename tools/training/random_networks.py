@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from training_networks import CLASSES, Spike, surrogate_gradient
+from training_networks import CLASSES, Spike, surrogate_gradient, unrolled
 
 WIDTH = 100  # neurons in a dense hidden layer
 SIDE = 8  # of an image; the convolutions expect digits
@@ -247,11 +247,7 @@ def torch_neurons(current: torch.Tensor, settings: Settings) -> torch.Tensor:
     if settings.cell == "Norse":
         return norse_spikes(current, settings)
     step = snntorch_cell(settings) if settings.cell == "snnTorch" else plain_cell(settings)
-    membrane, spikes = torch.zeros_like(current[0]), []
-    for now in current:
-        spike, membrane = step(now, membrane)
-        spikes.append(spike)
-    return torch.stack(spikes)
+    return unrolled(step, current, torch.zeros_like(current[0]))
 
 
 def plain_cell(settings: Settings) -> Callable[..., Any]:
@@ -302,11 +298,7 @@ def norse_spikes(current: torch.Tensor, settings: Settings) -> torch.Tensor:
         method=settings.surrogate,
         alpha=torch.tensor(settings.slope),
     )
-    step, state, spikes = LIFCell(parameters), None, []
-    for now in current:
-        spike, state = step(now, state)
-        spikes.append(spike)
-    return torch.stack(spikes)
+    return unrolled(LIFCell(parameters), current, None)
 
 
 # JAX ---------------------------------------------------------------------------------------------

@@ -57,6 +57,15 @@ def leaky() -> Any:
     return snntorch.Leaky(beta=DECAY)
 
 
+def unrolled(step: Callable[..., Any], current: torch.Tensor, state: Any) -> torch.Tensor:
+    """Return the spikes of a cell that takes a current and its state, and returns a new state."""
+    spikes = []
+    for now in current:
+        spike, state = step(now, state)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
 def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Tensor:
     """Return the spikes of leaky neurons with these currents, ``[time, seed, batch, neuron]``.
 
@@ -70,22 +79,16 @@ def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Te
     if cell == "Norse":
         from norse.torch import LIFCell
 
-        step, state, spikes = LIFCell(), None, []
-        for now in current:
-            spike, state = step(now, state)
-            spikes.append(spike)
-        return torch.stack(spikes)
+        return unrolled(LIFCell(), current, None)
+    if cell == "snnTorch":
+        return unrolled(leaky(), current, torch.zeros_like(current[0]))
     membrane, spikes = torch.zeros_like(current[0]), []
     for now in current:
-        if cell == "snnTorch":
-            spike, membrane = leaky()(now, membrane)
-        else:
-            if recurrent is not None and spikes:
-                now = now + spikes[-1] @ recurrent
-            membrane = DECAY * membrane + now
-            spike = Spike.apply(membrane - 1, cell, SLOPES[cell])
-            membrane = membrane - spike.detach()
-        spikes.append(spike)
+        if recurrent is not None and spikes:
+            now = now + spikes[-1] @ recurrent
+        membrane = DECAY * membrane + now
+        spikes.append(Spike.apply(membrane - 1, cell, SLOPES[cell]))
+        membrane = membrane - spikes[-1].detach()
     return torch.stack(spikes)
 
 

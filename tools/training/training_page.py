@@ -7,10 +7,10 @@ written by hand. This program also prints the table behind its section on the ch
 import json
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from runs import ROOT, Records
+
 sys.path.insert(0, str(ROOT / "tests"))
 
 from _support import pages
@@ -27,7 +27,6 @@ NAMES = {  # the names in the tables of the losses in the record
     "SpikeMax": "`SpikeMax`",
 }
 FAILURES = "points lost, median", "points lost, 90th percentile", "collapsed settings"
-Trainings = list[dict[str, Any]]
 
 
 def text(page: str, record: dict[str, Any]) -> str:
@@ -47,7 +46,7 @@ def text(page: str, record: dict[str, Any]) -> str:
     return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
-def settings(trainings: Trainings) -> dict[tuple[str, float], dict[str, list[float]]]:
+def settings(trainings: Records) -> dict[tuple[str, float], dict[str, list[float]]]:
     """Return the accuracy of each seed in percent, by network and learning rate and by loss."""
     found: dict[tuple[str, float], dict[str, list[float]]] = {}
     for one in trainings:
@@ -56,7 +55,7 @@ def settings(trainings: Trainings) -> dict[tuple[str, float], dict[str, list[flo
     return found
 
 
-def of_loss(trainings: Trainings, loss: str, seed: int) -> dict[str, float]:
+def of_loss(trainings: Records, loss: str, seed: int) -> dict[str, float]:
     """Return the statistics of a loss over all settings, for one seed."""
     everywhere = settings(trainings)
     own = {setting: of[loss][seed] for setting, of in everywhere.items()}
@@ -74,7 +73,7 @@ def of_loss(trainings: Trainings, loss: str, seed: int) -> dict[str, float]:
     }
 
 
-def statistics_of_seeds(trainings: Trainings, loss: str) -> dict[str, list[float]]:
+def statistics_of_seeds(trainings: Records, loss: str) -> dict[str, list[float]]:
     """Return the statistics of a loss over all settings, with one number per seed for each."""
     each = [of_loss(trainings, loss, seed) for seed in range(len(trainings[0]["accuracy"]))]
     return {name: [one[name] for one in each] for name in each[0]}
@@ -85,7 +84,7 @@ def with_range(values: list[float]) -> str:
     return f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def overview(trainings: Trainings) -> list[str]:
+def overview(trainings: Records) -> list[str]:
     """Return two tables with statistics of each loss over all settings: accuracy and failures."""
     accuracies, failures = [], []
     for loss, words in NAMES.items():
@@ -100,7 +99,7 @@ def overview(trainings: Trainings) -> list[str]:
     return [pages.table(header, accuracies), pages.table(("loss", *FAILURES), failures)]
 
 
-def of_outputs(trainings: Trainings) -> str:
+def of_outputs(trainings: Records) -> str:
     """Return the table with the spikes and silent labels of each loss, by learning rate."""
     rows = []
     for loss, words in NAMES.items():
@@ -115,7 +114,7 @@ def of_outputs(trainings: Trainings) -> str:
     return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), rows)
 
 
-def each_network(trainings: Trainings, rate: float) -> str:
+def each_network(trainings: Records, rate: float) -> str:
     """Return a table with the accuracy at a learning rate, for each network and loss."""
     everywhere = settings(trainings)
     shown = {loss: words for loss, words in NAMES.items() if loss != "SpikeMax"}
@@ -126,7 +125,7 @@ def each_network(trainings: Trainings, rate: float) -> str:
     return pages.table(("network", *shown.values()), rows)
 
 
-def each_framework(usual: Trainings) -> str:
+def each_framework(usual: Records) -> str:
     """Return a table with the accuracy of the loss in the examples of each framework."""
     everywhere, rows = settings(usual), []
     for network, loss in dict.fromkeys((one["network"], one["loss"]) for one in usual):
@@ -135,7 +134,7 @@ def each_framework(usual: Trainings) -> str:
     return pages.table(("network", "loss", *map(str, RATES)), rows)
 
 
-def choice(trainings: Trainings) -> str:
+def choice(trainings: Records) -> str:
     """Return a table of the weights, rates and units from which the bounds were chosen."""
     losses = dict.fromkeys(one["loss"] for one in trainings)
     found = {loss: statistics_of_seeds(trainings, loss) for loss in losses}

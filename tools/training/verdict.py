@@ -8,25 +8,39 @@ those of measure.py.
 """
 
 import argparse
-import json
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import random_networks as networks
+import runs
 import torch
 import training_data as data
 from random_networks import Batch, Settings
 
 import spikeloss_xp as sx
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA, TRAINING = "digits 15", 640  # steps, and training samples
-EPOCHS, BATCH, INSPECTED = 6, 64, 128
-FAILS, LEARNS = 0.35, 0.7  # the accuracy below which a network fails, and above which it learns
+INSPECTED = 128  # samples
+
+
+class Task(NamedTuple):
+    """A data set, and how networks are trained on it.
+
+    A network fails if its accuracy is below `fails`, and learns if it is above `learns`.
+    """
+
+    data: str
+    samples: int
+    epochs: int
+    batch: int
+    fails: float
+    learns: float
+    failing: int
+    """How many failing networks of each set advice.py measures."""
+
+
+TASK = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7, failing=20)
 NUMBERS = {
     "tuning": {"plain": 200, "snnTorch": 100, "SpikingJelly": 100, "JAX": 100},
     "reported": {"plain": 200, "snnTorch": 120, "SpikingJelly": 120, "JAX": 110},
@@ -59,37 +73,32 @@ def measured(key: Key) -> dict[str, Any]:
     return key._asdict() | {"settings": settings._asdict()} | result | {"seconds": seconds}
 
 
-def trained(settings: Settings, name: str = DATA) -> dict[str, Any]:
-    """Return the test accuracy, and what a batch shows before training and after each epoch."""
-    (x, label), (test, test_label) = data.load(name)
-    x, label = x[:, :TRAINING], label[:TRAINING]
+def trained(
+    settings: Settings,
+    task: Task = TASK,
+    prepare: Callable[[Any, torch.Tensor], None] = lambda network, x: None,
+    *,
+    every_epoch: bool = True,
+) -> dict[str, Any]:
+    """Return the test accuracy, and what a batch shows before training and after each epoch.
+
+    `prepare` gets the new network and the inputs of that batch. If `every_epoch` is false, the
+    batch is observed only before training.
+    """
+    (x, label), (test, test_label) = data.load(task.data)
+    x, label = x[:, : task.samples], label[: task.samples]
     network, loss = networks.build(settings, x.shape[2]), loss_of(settings)
-
-    def look() -> dict[str, Any]:
-        first = x[:, :INSPECTED], label[:INSPECTED]
-        return observed(loss, network.inspect(loss, *first), first[1])
-
-    looks = [look()]
-    for _ in epochs(network, loss, x, label, EPOCHS, BATCH):
-        looks.append(look())
+    first = x[:, :INSPECTED], label[:INSPECTED]
+    prepare(network, first[0])
+    looks = [observed(loss, network.inspect(loss, *first), first[1])]
+    generator = torch.Generator().manual_seed(settings.seed)
+    for _ in range(task.epochs):
+        for chosen in torch.randperm(len(label), generator=generator).split(task.batch):
+            network.step(loss, x[:, chosen], label[chosen])
+        if every_epoch:
+            looks.append(observed(loss, network.inspect(loss, *first), first[1]))
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
     return {"accuracy": round(accuracy, 4), "looks": looks}
-
-
-def epochs(
-    network: Any,
-    loss: sx.CrossEntropy,
-    x: torch.Tensor,
-    label: torch.Tensor,
-    number: int,
-    size: int,
-) -> Iterator[None]:
-    """Train a network in batches of this size, and yield after each epoch."""
-    generator = torch.Generator().manual_seed(network.settings.seed)
-    for _ in range(number):
-        for chosen in torch.randperm(len(label), generator=generator).split(size):
-            network.step(loss, x[:, chosen], label[chosen])
-        yield
 
 
 def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
@@ -111,19 +120,6 @@ def problems(report: Any) -> list[str]:
     return [finding.code for finding in report.findings if finding.severity == "problem"]
 
 
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = flags
-
-
-def record_of(path: Path) -> list[dict[str, Any]]:
-    """Return the records of all networks that were trained before."""
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def main() -> None:
     from tqdm import tqdm
 
@@ -131,15 +127,11 @@ def main() -> None:
     parser.add_argument("stream", choices=NUMBERS)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    kept = ROOT / "build" / f"verdict-{options.stream}.jsonl"
-    known = {Key(*(each[field] for field in Key._fields)) for each in record_of(kept)}
-    left = [key for key in keys(options.stream) if key not in known]
-    with (
-        multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool,
-        kept.open("a", encoding="utf-8") as file,
-    ):
-        for record in tqdm(pool.imap_unordered(measured, left), total=len(left)):
-            print(json.dumps(record), file=file, flush=True)
+    name = f"verdict-{options.stream}"
+    known = {Key(*(each[field] for field in Key._fields)) for each in runs.kept(name)}
+    left = [(key,) for key in keys(options.stream) if key not in known]
+    for _ in tqdm(runs.run(name, measured, left, options.processes), total=len(left)):
+        pass
 
 
 if __name__ == "__main__":

@@ -6,23 +6,22 @@ this record from the results of each network in build/.
 """
 
 import argparse
-import importlib.metadata
 import json
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+import runs
+from runs import ROOT, Records
+
 sys.path.insert(0, str(ROOT / "tests"))
 
 from _support import pages
 
 RECORD = ROOT / "tests" / "data" / "verdict.json"
 PAGE = ROOT / "docs" / "diagnosis-measured.md"
-PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
 SETS = {
     "plain": "plain PyTorch",
     "snnTorch": "snnTorch",
@@ -46,7 +45,6 @@ CHANGES = {
     "scaled to 10 %": "surrogate and learning rate, layers scaled to 10 %",
     "scaled, surrogate as drawn": "learning rate, layers scaled to 5 %",
 }
-Records = list[dict[str, Any]]
 
 
 # The record ---------------------------------------------------------------------------------------
@@ -61,7 +59,7 @@ def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict
     from random_networks import STREAMS
 
     return {
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
+        "versions": runs.versions(),
         "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
         "tasks": {name: task._asdict() for name, task in TASKS.items()},
         "verdict": of_sets(reported) if reported else old["verdict"],
@@ -71,10 +69,10 @@ def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict
 
 def group(record: dict[str, Any]) -> str:
     """Return whether a network of verdict.py fails, learns or is between the two."""
-    from verdict import FAILS, LEARNS
+    from verdict import TASK
 
     accuracy = record["accuracy"]
-    return "fails" if accuracy < FAILS else "learns" if accuracy > LEARNS else "between"
+    return "fails" if accuracy < TASK.fails else "learns" if accuracy > TASK.learns else "between"
 
 
 def of_sets(records: Records) -> dict[str, Any]:
@@ -241,13 +239,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="make the record from build/")
     if parser.parse_args().record:
-        from verdict import record_of
-
         old = json.loads(RECORD.read_text(encoding="utf-8"))
-        kept = (
-            record_of(ROOT / "build" / f"{name}.jsonl") for name in ("verdict-reported", "advice")
-        )
-        RECORD.write_text(json.dumps(record_from(old, *kept)) + "\n", encoding="utf-8")
+        new = record_from(old, runs.kept("verdict-reported"), runs.kept("advice"))
+        RECORD.write_text(json.dumps(new) + "\n", encoding="utf-8")
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
 

@@ -36,11 +36,7 @@ _runtime = types.SimpleNamespace(
     runtimeGetVersion=lambda: 12090,
 )
 cuda = _module(
-    "cupy.cuda",
-    Device=Device,
-    Stream=_Stream,
-    get_current_stream=_Stream,
-    runtime=_runtime,
+    "cupy.cuda", Device=Device, Stream=_Stream, get_current_stream=_Stream, runtime=_runtime
 )
 _module("cupy.cuda.device", Device=Device)
 fft, random = _module("cupy.fft", __all__=[]), _module("cupy.random")

@@ -1,0 +1,173 @@
+"""A loss with a wrong option cannot be created, and the error says what to write instead."""
+
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+from numpy import inf, nan
+
+import spikeloss_xp as sx
+from _support.cases import raises
+
+
+class Learned(float):
+    """A number with a gradient, like a scalar tensor of PyTorch."""
+
+    requires_grad, dtype = True, float
+
+
+rate = partial(sx.SpikeRate, 1, 0)
+entropy = partial(sx.CrossEntropy, time_axis=-1)
+latency = partial(sx.SpikeLatency, time_axis=-1)
+squared, huber = (partial(loss, time_axis=-1) for loss in (sx.SquaredError, sx.HuberError))
+poisson, bernoulli = (partial(loss, time_axis=-1) for loss in (sx.PoissonNLL, sx.BernoulliNLL))
+FEW = (sx.SpikeMax, sx.SpikeTime, rate, sx.SpikeMoid, squared, latency)
+READ_CLASSES = (sx.SpikeMax, rate, sx.SpikeMoid)
+ENTROPY_READOUTS = ["softmax_sum", "latency", "sqrt_count"]
+TOO_LARGE, IN_32_BITS = [2**31, 2**63, 2**70], "must be at most 2147483647"
+NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.5, 0.2}, False]
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "message", "losses"),
+    [
+        ("reduction", ["average", None], "must be one of sum, mean, batchmean, none", FEW),
+        ("readout", ["first"], "must be one of rate, count, max, last", [rate]),
+        ("mode", ["any"], "must be one of probability, softmax", [sx.SpikeMax]),
+        ("numerics", ["new"], "must be one of stable, lava", [sx.SpikeMax, sx.SpikeMoid]),
+        ("per", ["layer"], "must be one of array, neuron", [sx.SparsityEnforcer]),
+        ("link", ["log", None], "must be one of logit, hazard", [bernoulli]),
+        # Integers
+        ("num_classes", [0], "must be at least 1", READ_CLASSES),
+        ("moving_window", [0, -3], "must be at least 1", READ_CLASSES),
+        ("moving_window", TOO_LARGE, IN_32_BITS, [sx.SpikeMax]),
+        ("filter_order", [0], "must be at least 1", [sx.SpikeTime]),
+        ("length", [0], "must be at least 1", [sx.SpikeTime]),
+        ("length", TOO_LARGE, IN_32_BITS, [sx.SpikeTime]),
+        ("ignore_index", [2**31, -(2**31) - 1], "must fit in 32 bits", [sx.SpikeMax]),
+        # Numbers
+        ("time_constant", [0, -1, nan, inf], "must be", [sx.SpikeTime]),
+        ("pseudo_count", [0, -1], "must be above 0", [sx.SpikeMax]),
+        ("alpha", [0, -1], "must be above 0", [sx.SpikeMoid]),
+        ("theta", [nan], "must be finite", [sx.SpikeMoid]),
+        ("pos_weight", [-0.5, inf, nan], "must be", [sx.SpikeMoid]),
+        *(
+            (option, [-1, -0.5], "must be at least 0", [latency])
+            for option in ("true_time", "false_time", "tolerance")
+        ),
+        ("temperature", [0, -1, nan], "must be", [entropy]),
+        ("label_smoothing", [-0.1, 1, 1.5, nan], "must be", [entropy]),
+        ("rates", NO_RATES, "must be two rates", [entropy]),
+        ("rate_weight", [-1, inf], "must be", [entropy]),
+        ("delta", [0], "must be above 0", [huber]),
+        *(
+            (option, [-1], "must be at least 0", [sx.SparsityEnforcer])
+            for option in ("max_rate", "min_rate", "lam")
+        ),
+        ("power", [3], "must be 1 or 2", [sx.SparsityEnforcer]),
+    ],
+)
+def test_wrong_value_of_an_option_raises(option, values, message, losses):
+    for loss, value in itertools.product(losses, values):
+        with raises(ValueError, f"{option} {message}.*got {value!r}"):
+            loss(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("loss", "option", "values", "message"),
+    [
+        (sx.SpikeMax, "num_classes", [1.5, "last"], "an integer"),
+        (sx.SpikeMax, "ignore_index", [1.5, "last"], "an integer"),
+        (sx.SpikeMax, "time_axis", [1.5, "last"], "an integer"),
+        (sx.SpikeMax, "moving_window", [True, 2.0], "an integer"),
+        (sx.SpikeTime, "filter_order", [1.5], "an integer"),
+        (sx.SpikeTime, "time_constant", ["5ms", None], "a number"),
+        (entropy, "temperature", [Learned(2.0), np.ones(2)], "a number"),
+        (poisson, "log_rates", [None, 1], "True or False"),
+        (poisson, "constant", ["full"], "True or False"),
+        (sx.SparsityEnforcer, "scale", [3.0], "a sequence"),
+    ],
+)
+def test_wrong_type_of_an_option_raises(loss, option, values, message):
+    for value in values:
+        with raises(TypeError, f"{option} must be {message}.*got {value!r}"):
+            loss(**{option: value})
+
+
+@pytest.mark.parametrize("readout", ["rate", "count"])
+@pytest.mark.parametrize("value", [-0.5, 1.5, nan])
+def test_target_rate_outside_of_0_and_1_raises(readout, value):
+    with raises(ValueError, f"true_rate must be.*got {value}"):
+        sx.SpikeRate(value, 0, readout=readout)
+    with raises(ValueError, f"false_rate must be.*got {value}"):
+        sx.SpikeRate(1, value, readout=readout)
+    with raises(ValueError, "true_rate[1] must be.*got 1.5"):
+        sx.SpikeRate((0.5, 1.5), 0, readout=readout)
+    with raises(ValueError, "false_rate must be finite; got nan"):
+        sx.SpikeRate(1, nan, readout="max")
+
+
+def test_wrong_number_of_several_raises():
+    for value in (-0.5, inf, nan):
+        with raises(ValueError, f"pos_weight[1] must be.*got {value}"):
+            sx.SpikeMoid(pos_weight=[1, value])
+    for value in (-0.1, nan):
+        with raises(ValueError, f"rates[1] must be.*got {value}"):
+            entropy(rates=(0.5, value))
+    with raises(ValueError, "scale[0] must be at least 0; got -1"):
+        sx.SparsityEnforcer(scale=(-1,))
+
+
+def test_array_as_an_option_raises():
+    with raises(TypeError, "the gradient.*loss(input / temperature, target)"):
+        entropy(temperature=Learned(2.0))
+    with raises(TypeError, "temperature must be a number; got array([1., 1.])$"):
+        entropy(temperature=np.ones(2))
+    with raises(TypeError, "true_rate[0] must be a number.*the gradient"):
+        sx.SpikeRate([Learned(2.0), 0.5], 0)
+    losses = sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, sx.SpikeRate
+    for loss, shape in itertools.product(losses, [(2, 3), (2, 3, 5)]):
+        with raises(TypeError, f"got an array of shape {shape}: create"):
+            loss(np.zeros(shape), *[0] * (loss is sx.SpikeRate))
+
+
+def test_options_that_do_not_fit_together_raise():
+    for readout in ENTROPY_READOUTS:
+        for loss in (rate, sx.SpikeMoid):
+            with raises(ValueError, f"readout must be.*got {readout!r}: use CrossEntropy, which"):
+                loss(readout=readout)
+    for readout in ("max", "last", "latency", "softmax_sum"):
+        with raises(ValueError, f"rates.*count, sqrt_count; got readout={readout!r}"):
+            entropy(rates=(0.5, 0), readout=readout)
+    for readout in ("max", "latency"):
+        with raises(ValueError, f"readout={readout!r}.*got moving_window=3"):
+            entropy(moving_window=3, readout=readout)
+    with raises(ValueError, "pos_weight needs.*got pos_weight=2.0 with numerics='lava'"):
+        sx.SpikeMoid(theta=0, pos_weight=2, numerics="lava")
+    with raises(ValueError, "min_rate must be at most max_rate, 0.25; got 0.5"):
+        sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5)
+    with raises(ValueError, "scale.*per='array' or 'sample'; got per='neuron'"):
+        sx.SparsityEnforcer(per="neuron", scale=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("loss", "option", "remedy"),
+    [
+        (sx.CrossEntropy, "weight", "to the call, loss(input, target, weight=...)"),
+        (sx.PoissonNLL, "weight", "to the call, loss(input, target, weight=...)"),
+        (sx.SpikeMax, "mask", "to the call, loss(input, target, where=...)"),
+        (sx.SpikeTime, "tau", "time_constant=..., in time steps"),
+        (sx.SpikeRate, "window", "moving_window=..., in time steps"),
+        (sx.SparsityEnforcer, "dim", "time_axis=..."),
+    ],
+)
+def test_option_of_another_library_raises_with_our_name(loss, option, remedy):
+    with raises(TypeError, f"{loss.__name__} has no option {option}: .*{remedy}"):
+        loss(**{option: 2})
+
+
+@pytest.mark.parametrize("loss", [sx.CrossEntropy, sx.SpikeLatency, sx.PoissonNLL, sx.Rate])
+def test_time_axis_left_out_raises(loss):
+    with raises(TypeError, "time_axis"):
+        loss()
