@@ -70,8 +70,8 @@ class FastPaths:
         """
         return self
 
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate a function of arrays, in chunks along one of the `axes` if that is faster.
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
+        """Evaluate a function of arrays, perhaps in chunks along one of the `axes`.
 
         Parameters
         ----------
@@ -84,9 +84,7 @@ class FastPaths:
             Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
             shared by all chunks.
         axes : tuple of int
-            The axes along which chunks are independent and chunking may be worth its overhead.
-        batch : int
-            The batch axis, along which samples are always independent.
+            The axes along which chunks are independent, beginning with the batch axis.
 
         Returns
         -------

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,17 +11,10 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import (
-    Array,
-    Axes,
-    ChunkFunction,
-    Namespace,
-    Sums,
-    ValueAndPullback,
-)
+from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.backends.base import ArrayAPIAdapter
-from spikeloss_xp.primitives import chunks, survival
+from spikeloss_xp.primitives import survival
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -81,12 +73,7 @@ class JAXAdapter(ArrayAPIAdapter):
         if axis != 0 or not isinstance(x.size, int):
             return jnp.sum(x, axis=axis, keepdims=True)
         wide = x.size >= _tuning.WIDE_SUM * x.shape[0] and jax.default_backend() == "cpu"
-        summed = _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
-        # XLA recomputes the gradient of a sum for each term, but not the gradient of `take`.
-        order = jnp.arange(x.shape[-1])
-        return jnp.take(
-            summed, order, -1, mode="clip", unique_indices=True, indices_are_sorted=True
-        )
+        return _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
 
     def sum_all(self, x: Array) -> Array:
         # On a CPU, XLA sums small arrays sequentially. The barrier keeps the sums separate.
@@ -150,79 +137,6 @@ class JAXAdapter(ArrayAPIAdapter):
         if _is_sharded(a) and _is_sharded(b):  # required for explicit mesh axes
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
-
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate several samples at a time, with `jax.lax.map`.
-
-        All chunks have the same length, because a remainder would have to be copied. Chunks of a
-        single sample are not used, because they were no faster than the whole batch at once.
-        """
-        x = arrays[0]
-        chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None
-        leaves, structure = jax.tree.flatten(arrays)
-        if chosen is None or chosen[0] != 0 or any(map(_is_sharded, leaves)):
-            return function(*arrays)
-        length = next(n for n in range(chosen[1], 0, -1) if x.shape[0] % n == 0)
-        if length == 1:
-            return function(*arrays)
-        split = [leaf.shape[0] != 1 for leaf in leaves]
-
-        def run(chunk: list[Array]) -> tuple[list[Array | None], Array | None]:
-            parts = iter(chunk)
-            own = [next(parts) if s else leaf for leaf, s in zip(leaves, split, strict=True)]
-            sums, pullback = function(*jax.tree.unflatten(structure, own))
-            made = [None if n is None else jnp.asarray(n, sums[0].dtype) for n in sums]
-            return made, None if pullback is None else pullback(jnp.ones((1,) * x.ndim, x.dtype))
-
-        def in_chunks(arrays: list[Array]) -> tuple[list[Array | None], Array | None]:
-            stacked = [jnp.reshape(a, (-1, length, *a.shape[1:])) for a in arrays]
-            sums, gradient = jax.lax.map(run, stacked)
-            totals = [None if n is None else self.sum_all(n) for n in sums]
-            return totals, None if gradient is None else jnp.reshape(gradient, x.shape)
-
-        # A function exported on this CPU may run on a different platform.
-        chunked = list(itertools.compress(leaves, split))
-        totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
-        return totals, None if gradient is None else lambda cotangent: gradient * cotangent
-
-    def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss, in chunks with closed-form gradients if the array is large.
-
-        The gradient of each chunk is computed together with its value. JAX itself would save the
-        residuals of every chunk and go through the chunks a second time. On two CPU cores,
-        computing the value and gradient takes 0.4 to 0.6 times as long as without chunks.
-        """
-        # A 16-bit gradient would be rounded before it is multiplied by a loss scale.
-        chunked = _has_chunks(input) and input.dtype in (jnp.float32, jnp.float64)
-        captured = loss.captured_arrays() if chunked and loss.has_closed_form else None
-        if loss.reduction == "none" or captured is None or any(map(_is_array, captured)):
-            return loss.value(input, **options)
-        arrays = {name: value for name, value in options.items() if _is_array(value)}
-        others = {name: value for name, value in options.items() if name not in arrays}
-
-        def native(x: Array, arrays: dict[str, Array]) -> Array:
-            return loss.value(x, **arrays, **others)
-
-        @jax.custom_jvp  # keeps JAX from differentiating the closed form
-        def closed(x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
-            found, pullback = loss.value_and_pullback(x, **arrays, **others)
-            return found, pullback(jnp.ones_like(found))
-
-        @closed.defjvp
-        def second(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-            return jax.jvp(jax.value_and_grad(native), primals, tangents)
-
-        value = jax.custom_jvp(native)
-
-        @functools.partial(value.defjvp, symbolic_zeros=True)
-        def derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-            known = [isinstance(t, SymbolicZero) for t in jax.tree.leaves(tangents)]
-            if known[0] or not all(known[1:]):
-                return jax.jvp(native, primals, jax.tree.map(_zeros, tangents))
-            found, gradient = closed(*primals)
-            return found, jnp.sum(gradient * tangents[0])
-
-        return value(input, arrays)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -307,30 +221,6 @@ def _devices() -> dict[str, jax.Device]:
     default = jax.devices()
     host = [] if default[0].platform == "cpu" else jax.devices("cpu")
     return {f"{d.platform}:{d.id}": d for d in (*default, *host)}
-
-
-def _is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array)
-
-
-def _zeros(tangent: Any) -> Any:
-    if not isinstance(tangent, SymbolicZero):
-        return tangent
-    of = np if tangent.dtype == jax.dtypes.float0 else jnp
-    return of.zeros(tangent.shape, tangent.dtype)
-
-
-def _has_chunks(x: Array) -> bool:
-    """Return whether evaluating an array in chunks is worth the overhead.
-
-    Chunks are worth it only for large arrays in functions compiled for a single CPU. Outside a
-    compiled function, each map would be compiled separately.
-    """
-    known = isinstance(x.size, int)  # sizes in an export may be symbolic
-    if not known or x.size < _tuning.COMPILED_LARGE:
-        return False
-    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return _is_compiling() and alone and not _is_sharded(x)
 
 
 def _is_compiling() -> bool:

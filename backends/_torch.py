@@ -9,7 +9,6 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from spikeloss_xp import _tuning
 from spikeloss_xp._typing import (
     Array,
     Axes,
@@ -111,12 +110,6 @@ class TorchAdapter(TorchFilters):
         # entry would create one array per entry.
         return torch.unbind(x, axis)
 
-    def sum(self, axis: int, x: Array) -> Array:
-        return torch.sum(x, axis, keepdim=True)
-
-    def sum_all(self, x: Array) -> Array:
-        return torch.sum(x)
-
     def stop_gradient(self, x: Array) -> Array:
         return x.detach()
 
@@ -142,10 +135,8 @@ class TorchAdapter(TorchFilters):
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         x.scatter_(axis, entries, values)
 
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        if is_distributed(arrays[0]):
-            return map_local(function, arrays, (batch, *axes))
-        return function(*arrays)  # chunks would add nodes to the graph
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
+        return map_local(function, arrays, axes) if is_distributed(arrays[0]) else function(*arrays)
 
     def specialized_for(self, x: Array) -> "TorchAdapter":
         if torch.is_grad_enabled() or not _torch_state.is_alone(x):
@@ -271,11 +262,8 @@ class PlainTorchAdapter(TorchAdapter):
         # The pullback works in place, because allocating memory may take longer than filling it.
         return terms, chunks.single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
 
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        x = arrays[0]
-        if not axes or not x.is_cpu or x.numel() < 2 * _tuning.AUTOGRAD_CHUNK:
-            return function(*arrays)
-        return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
+        return function(*arrays)
 
 
 HOST = (np.ndarray, list, tuple)

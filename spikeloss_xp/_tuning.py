@@ -10,15 +10,6 @@ repeat a measurement, try several values in turn on the benchmark rows whose nam
 # CHUNK is used for losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
 # 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
 CHUNK = 1 << 18
-# AUTOGRAD_CHUNK is used for losses on PyTorch. Losses took 1.03 to 1.17 times as long with chunks
-# half as large, and 1.5 to 1.7 times as long with chunks twice as large. At that time, filters were
-# also evaluated in chunks.
-AUTOGRAD_CHUNK = 1 << 19
-COMPILED_CHUNK = 1 << 20  # used for losses that JAX compiles
-# The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Compared
-# with evaluating everything at once, chunks took 1.3 times as long for 2.6e6 entries, and 0.4 times
-# as long for 3.2e6.
-COMPILED_LARGE = 3 << 20
 # PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
 # distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
 # factor is 2.2.
@@ -37,10 +28,8 @@ FEW_BLOCKS = 10
 # 200 trains, doing so made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
 ONE_MATRIX = 64  # the longest duration for one matrix; longer sums have larger rounding errors
-NEARBY = 256  # used instead of CARRIED if each block receives the sums of only a few blocks
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # the largest number of sums that one matrix carries to later blocks
-CACHED_BYTES = 1 << 25  # the limit on the memory for cached matrices
 SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for kernels that are given as taps
 
 # First spikes: up to LARGEST_GROUP steps form one group. A longer duration is split into groups

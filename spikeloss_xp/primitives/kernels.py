@@ -22,8 +22,6 @@ import numpy as np
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 
-_cached: list[int] = []  # the size in bytes of each entry added since the cache was last emptied
-
 
 class Exponential(NamedTuple):
     """The kernel ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)`` for k < length.
@@ -63,7 +61,7 @@ class Exponential(NamedTuple):
             return math.inf
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # usually a few kilobytes each; 6 MB for 40,000 taps of order 6
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
@@ -77,10 +75,7 @@ def block_matrices(
       of 128 products reached 6e-7, relative to the largest sum.
     - If the kernel is no longer than two blocks of the smallest length, an output block depends
       only on the input block at the same position and on the previous input block. This limit
-      follows from the smallest block length and was not measured. Carried sums whose kernel is this
-      short are filtered in the same way if there are more than 256 of them. Compared with a single
-      matrix, a loss took 0.8 to 0.9 times as long with 400 to 500 sums, and equally long with 100
-      sums.
+      follows from the smallest block length and was not measured.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
       kernel. Compared with Toeplitz matrices, filtering took 0.4 times as long for 100 taps and
       0.13 times as long for 1000 taps.
@@ -88,9 +83,7 @@ def block_matrices(
     if steps is not None:  # later taps would only be multiplied by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
-    made = _adjoint(made) if reverse else made
-    _keep_within_limit(_bytes(made))
-    return made
+    return _adjoint(made) if reverse else made
 
 
 @functools.lru_cache(maxsize=16)
@@ -101,26 +94,11 @@ def window_band(window: int, dtype: str) -> np.ndarray:
     return ((step >= output) & (step < output + window)).astype(dtype)
 
 
-def _keep_within_limit(added: int) -> None:
-    """Empty the cache if an entry of `added` bytes would make the cache exceed `CACHED_BYTES`."""
-    if sum(_cached) + added > _tuning.CACHED_BYTES:
-        block_matrices.cache_clear()
-        _cached.clear()
-    _cached.append(added)
-
-
-def _bytes(matrices: BlockMatrices) -> int:
-    size: int = matrices.weights.nbytes
-    if matrices.to_sums is not None and matrices.carried is not None:
-        size += matrices.to_sums.nbytes + _bytes(matrices.carried)
-    return size
-
-
 def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:
     taps = kernel.taps().astype(dtype)
     reached = int(np.flatnonzero(taps)[-1]) + 1  # later taps underflow to 0
     short = reached <= 2 * _tuning.SMALLEST_BLOCK
-    if steps is not None and steps <= (min(largest, _tuning.NEARBY) if short else largest):
+    if steps is not None and steps <= largest:
         return _joined([(0, _between(taps, steps, 0))])
     if short:
         size = 2 * _tuning.SMALLEST_BLOCK

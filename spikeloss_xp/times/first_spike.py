@@ -32,6 +32,9 @@ class TimesLoss(TargetLoss):
         """Return a mask that is True for spike times and False for padding."""
         return input < math.inf
 
+    def _independent_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        return (prepared.layout.batch_axis,)
+
     def __repr__(self) -> str:
         fields = (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
@@ -53,9 +56,6 @@ class FirstSpike(TimesLoss, Predictor):
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         self._warn_if_silent(prepared)
         return super()._labels(prepared, target)
-
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        return (prepared.layout.batch_axis,)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
         """If the values can be read cheaply, warn when no class in the batch spikes."""

@@ -58,9 +58,6 @@ class PairedLoss(TimesLoss):
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         return prepare_times(input, where, lengths, None)
 
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        return ()
-
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
     ) -> ReadResult:

@@ -46,11 +46,7 @@ QUICK = {  # the number of seeds of each kind
     "large": {"numpy": 4, "torch": 4, "array-api-strict": 1, "jax-x64": 1},
 }
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
-THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
-    "numpy": ("CHUNK",),
-    "torch": ("AUTOGRAD_CHUNK",),
-    "jax": ("COMPILED_LARGE",),
-}
+THRESHOLDS = _tuning.CHUNK, 2 * _tuning.CHUNK  # arrays are split from two chunks on
 
 Evaluate = Callable[[Backend, Call, Any], tuple[Any, Any]]
 
@@ -108,15 +104,13 @@ def check(backend: Backend, seed: int, kind: str) -> None:
     drawn = random_call(
         seed,
         kind,
-        thresholds(backend),
+        THRESHOLDS,
         accept=lambda call: backend.differentiates or not has_scale(call.loss),
     )
     random = np.random.default_rng([seed, 1])
     ways = WAYS.get(backend.library, (by_value_and_grad,))
     if has_scale(drawn.call.loss):
         ways = tuple(way for way in ways if way is not by_closed_form)
-    if kind == "large" and backend.library == "jax":
-        ways = (by_jax_vjp,)  # the only one that evaluates in chunks
     way = pick(random, *ways)
     dtypes = ["float32", backend.dtype]
     if kind in ("small", "layers"):
@@ -181,16 +175,6 @@ def check_masked_entries(call: Call, value: np.ndarray, gradient: np.ndarray) ->
     if value.ndim:
         evaluated = reference.evaluate(loss, call.spikes, call.target, **call.options)
         assert not value[~reference.to_input_layout(loss, shape, evaluated.term_mask)].any()
-
-
-def thresholds(backend: Backend) -> list[int]:
-    """Return the numbers of entries around which large calls are drawn."""
-    library = backend.library if backend.library in THRESHOLDS else "numpy"
-    found = [getattr(_tuning, name) for name in THRESHOLDS[library]]
-    if library == "jax":
-        return found
-    # Arrays are split from two chunks on, so the second chunk is the first that may be short.
-    return found + [2 * number for number in found if number > 1 << 16]
 
 
 def agree_with_samples(

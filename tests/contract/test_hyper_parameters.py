@@ -11,7 +11,6 @@ import pytest
 import spikeloss_xp as sx
 from _support.calls import each, run
 from _support.cases import close
-from spikeloss_xp import _tuning
 from spikeloss_xp.primitives import kernels as kernels_module
 from spikeloss_xp.primitives.kernels import Exponential
 
@@ -53,23 +52,6 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
 def test_largest_tap_is_the_maximum_of_the_taps(order, time_constant, length):
     kernel = Exponential(time_constant, length, order)
     assert kernel.largest_tap() == pytest.approx(kernel.taps().max(), rel=1e-9)
-
-
-def test_cache_of_matrices_is_bounded_in_bytes(monkeypatch):
-    made = []
-    monkeypatch.setattr(_tuning, "CACHED_BYTES", 1 << 20)
-    kernels_module.block_matrices.cache_clear()
-    kernels_module._cached.clear()
-    for order in (2, 3, 4, 5, 6, 2, 3):
-        kernel = Exponential(3000.0, 40_000, order)
-        made.append(kernels_module.block_matrices(kernel, 50_000, "float64", reverse=False))
-        cached = kernels_module.block_matrices.cache_info().currsize
-        sizes = [kernels_module._bytes(matrices) for matrices in made]
-        assert sum(sizes[-cached:]) <= 1 << 20 or cached == 1
-        again = kernels_module.block_matrices(kernel, 50_000, "float64", reverse=False)
-        assert again is made[-1]
-    kernels_module.block_matrices.cache_clear()
-    kernels_module._cached.clear()
 
 
 @pytest.mark.parametrize("module", [sx, sx.losses, sx.times, sx.distances, sx.testing])

@@ -138,7 +138,7 @@ def test_options_that_do_not_fit_together_raise():
             with raises(ValueError, f"readout must be.*got {readout!r}: use CrossEntropy, which"):
                 loss(readout=readout)
     for readout in ("max", "last", "latency", "softmax_sum"):
-        with raises(ValueError, f"rates.*count, sqrt_count; got readout={readout!r}"):
+        with raises(ValueError, f"rates.*count, sqrt_count, rate; got readout={readout!r}"):
             entropy(rates=(0.5, 0), readout=readout)
     for readout in ("max", "latency"):
         with raises(ValueError, f"readout={readout!r}.*got moving_window=3"):

@@ -26,7 +26,6 @@ from _support.transforms import (
     every,
     slow,
 )
-from spikeloss_xp import _tuning
 from spikeloss_xp.backends.torch import LossModule
 from spikeloss_xp.distances import van_rossum
 
@@ -55,26 +54,13 @@ def reset_dynamo():
     torch._dynamo.reset()
 
 
-@pytest.fixture
-def size(request, monkeypatch):
-    """Run the test on the path of small tensors, or on the chunked path of large ones."""
-    if request.param == "large":
-        monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", 30)
+def these(*names, others=()):
+    """Run a test on these losses, and on the others, which are slow, with --slow only."""
+    cases = [*names, *(pytest.param(name, marks=slow) for name in others)]
+    return pytest.mark.parametrize("name", cases)
 
 
-def each_size(*names, others=()):
-    """Run a test on these losses, small and, if they have a filter or a window, large.
-
-    The other losses are slow.
-    """
-    cases = [("small", name) for name in names]
-    cases += [("large", name) for name in names if name in ("SpikeTime", "SpikeMax, window")]
-    cases += [pytest.param("small", name, marks=slow) for name in others]
-    return pytest.mark.parametrize(("size", "name"), cases, indirect=["size"])
-
-
-@each_size("SpikeTime", "SpikeMax")
-@pytest.mark.usefixtures("size")
+@these("SpikeTime", "SpikeMax")
 def test_gradgradcheck_passes(case):
     """On two samples of eight steps: the number of evaluations grows with that of the spikes."""
     spikes = SPIKES[:2, :, :8].clone().requires_grad_()
@@ -83,8 +69,7 @@ def test_gradgradcheck_passes(case):
     assert torch.autograd.gradgradcheck(lambda x: case.loss(x, *targets), spikes)
 
 
-@each_size("SpikeTime", "SpikeMax, window", "SparsityEnforcer", others=LOSSES)
-@pytest.mark.usefixtures("size")
+@these("SpikeTime", "SpikeMax, window", "SparsityEnforcer", others=LOSSES)
 def test_gradient_of_transform_equals_closed_form(case):
     checkpointed = functools.partial(torch.utils.checkpoint.checkpoint, case, use_reentrant=False)
     for function in (case, checkpointed):
