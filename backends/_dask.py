@@ -24,7 +24,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives.kernels import Exponential
 
 if TYPE_CHECKING:
-    from spikeloss_xp.losses.split import Split
+    from spikeloss_xp.losses.with_target import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
 CLASSES, PLACE = -1, -2  # Dask index labels for axes that the input lacks

@@ -8,7 +8,7 @@ import numpy as np
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends.base import ArrayAPIAdapter
-from spikeloss_xp.primitives import chunks
+from spikeloss_xp.primitives import single_use, slices
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
@@ -94,7 +94,7 @@ class NumPyAdapter(ArrayAPIAdapter):
             return function(*arrays)
         one = np.ones((1,) * x.ndim, x.dtype)
         sums, gradient = [], np.empty_like(x)
-        for chosen in chunks.slices(len(x), _tuning.CHUNK * len(x) // x.size):
+        for chosen in slices(len(x), _tuning.CHUNK * len(x) // x.size):
             of_chunk, pullback = function(*(_chunk(array, chosen) for array in arrays))
             sums.append(of_chunk)
             if pullback is not None:
@@ -102,9 +102,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         totals = tuple(None if each[0] is None else sum(each) for each in zip(*sums, strict=True))
         if pullback is None:
             return totals, None
-        return totals, chunks.single_use(
-            lambda cotangent: np.multiply(gradient, cotangent, gradient)
-        )
+        return totals, single_use(lambda cotangent: np.multiply(gradient, cotangent, gradient))
 
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool

@@ -20,7 +20,7 @@ from spikeloss_xp._typing import (
 from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
-from spikeloss_xp.primitives import chunks
+from spikeloss_xp.primitives import single_use
 
 
 class TorchAdapter(TorchFilters):
@@ -260,7 +260,7 @@ class PlainTorchAdapter(TorchAdapter):
         # Above the threshold, `softplus` returns its argument, which is then exact up to rounding.
         terms = torch.nn.functional.softplus(x, threshold=40)
         # The pullback works in place, because allocating memory may take longer than filling it.
-        return terms, chunks.single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
+        return terms, single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
         return function(*arrays)

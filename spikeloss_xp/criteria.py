@@ -17,7 +17,7 @@ from typing import Any
 from spikeloss_xp._arrays import Adapter, or_one, sign
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
-from spikeloss_xp.primitives.chunks import single_use
+from spikeloss_xp.primitives import single_use
 
 EPSILON = 1e-6  # the published loss adds this number to the sum of the rates
 ODDS = 1e-30, 1e30  # float32 can represent odds in this range and their derivatives

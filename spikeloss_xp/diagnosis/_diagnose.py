@@ -14,14 +14,18 @@ from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.diagnosis import _layers
 from spikeloss_xp.diagnosis._penalty import Penalty, Refusal
-from spikeloss_xp.diagnosis._report import Finding, Layer, Observations, Report, finding_of, texts
+from spikeloss_xp.diagnosis._report import (
+    Layer,
+    Observations,
+    Report,
+    finding_of,
+    sort_key,
+    texts,
+)
 from spikeloss_xp.losses.base import divisor_of
 from spikeloss_xp.readouts import Reading
 
 SOME, MOST = 0.5, 0.9
-# Findings about layers are sorted by layer, from input to output. Among other findings, all of them
-# have the rank of the first one, which also comes first in the texts.
-OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 
 
 def diagnose(
@@ -109,15 +113,8 @@ def diagnose(
     all_learn = "no-gradient" not in codes if sizes else None
     findings = [finding_of(each, loss, all_learn=all_learn) for each in observed]
     names = [*(each.name for each in pending), "output"]
-    findings.sort(key=lambda each: _sort_key(each, names))
+    findings.sort(key=lambda each: sort_key(each, names))
     return Report(numbers, tuple(layers), sizes, tuple(findings))
-
-
-def _sort_key(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
-    """Return a sort key for problems before notes, causes before effects, and layers in order."""
-    of_layer = finding.code in OF_LAYERS
-    rank = list(texts()).index(OF_LAYERS[0] if of_layer else finding.code)
-    return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
 
 
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:

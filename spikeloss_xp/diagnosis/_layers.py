@@ -19,7 +19,7 @@ from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import HINT_FOR_TREES
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
-from spikeloss_xp.primitives.chunks import slices
+from spikeloss_xp.primitives import slices
 
 CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes

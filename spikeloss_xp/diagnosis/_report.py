@@ -16,6 +16,9 @@ INDENT = "    "
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
+# Findings about layers are sorted by layer, from input to output. Among other findings, all of them
+# have the rank of the first one, which also comes first in the texts.
+OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 Row = tuple[str, ...]  # a mark, and a cell for each column
 
 
@@ -269,3 +272,10 @@ def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) 
         remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")
     remedy = " ".join(filter(None, remedies))
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
+
+
+def sort_key(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
+    """Return a sort key for problems before notes, causes before effects, and layers in order."""
+    of_layer = finding.code in OF_LAYERS
+    rank = list(texts()).index(OF_LAYERS[0] if of_layer else finding.code)
+    return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0

@@ -25,7 +25,7 @@ from spikeloss_xp._spike_pairs import (
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
 from spikeloss_xp.binning import epsilon_of
 from spikeloss_xp.distances._trains import padded_sets
-from spikeloss_xp.primitives.chunks import slices
+from spikeloss_xp.primitives import slices
 
 if TYPE_CHECKING:  # without a default, `Never` would be inferred for lists of numbers
     from typing_extensions import TypeVar

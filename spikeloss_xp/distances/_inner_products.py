@@ -21,7 +21,7 @@ from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._spike_pairs import kernels, replace_padding, symmetric
 from spikeloss_xp._typing import Array
 from spikeloss_xp.distances._trains import BinnedTrains, binned_sets, padded_sets
-from spikeloss_xp.primitives.chunks import slices
+from spikeloss_xp.primitives import slices
 from spikeloss_xp.primitives.kernels import Exponential
 
 

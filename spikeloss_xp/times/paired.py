@@ -20,7 +20,7 @@ from spikeloss_xp._spike_pairs import (
     replace_padding,
 )
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.primitives.chunks import slices
+from spikeloss_xp.primitives import slices
 from spikeloss_xp.readouts import Reading, ReadResult
 from spikeloss_xp.times.first_spike import TimesLoss
 
