@@ -61,7 +61,7 @@ class CuPyAdapter(ArrayAPIAdapter):
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
 
-    def shielded(self, u: Array, mask: Array, value: float) -> Array:
+    def shielded(self, u: Array, mask: Array) -> Array:
         return u  # the closed form masks the terms and their gradient
 
     def in_place(self, x: Array) -> bool:

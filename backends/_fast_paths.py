@@ -98,6 +98,14 @@ class FastPaths:
         """Return whether ``lowest <= x < stop`` for all entries; False if the check is not free."""
         return False
 
+    def masked(self, x: Array, mask: Array) -> Array:
+        """Return `x` with its masked entries set to 0.
+
+        An adapter may multiply by the mask instead of selecting entries, if it finds out whether
+        `x` contains NaN or infinity, which would remain.
+        """
+        return self.xp.where(mask, x, self.operand(x, 0.0))
+
     def operand(self, like: Array, value: float) -> Any:
         """Return a number as an operand for `where`.
 

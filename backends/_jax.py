@@ -119,10 +119,10 @@ class JAXAdapter(ArrayAPIAdapter):
     def stop_gradient(self, x: Array) -> Array:
         return jax.lax.stop_gradient(x)
 
-    def shielded(self, u: Array, mask: Array, value: float) -> Array:
+    def shielded(self, u: Array, mask: Array) -> Array:
         # The terms are masked again later, so a traced function only needs to mask the gradient.
         traced = isinstance(u, jax.core.Tracer)
-        return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask, value)
+        return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask)
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))

@@ -39,6 +39,16 @@ class NumPyAdapter(ArrayAPIAdapter):
             lowest <= np.minimum.reduce(x, axis=None) <= np.maximum.reduce(x, axis=None) < stop
         )
 
+    def masked(self, x: Array, mask: Array) -> Array:
+        # NumPy takes two to five times as long to select entries as to multiply them.
+        with np.errstate(all="ignore"):
+            product = x * mask.astype(x.dtype)
+            is_finite = np.isfinite(np.sum(product))
+        return product if is_finite else np.where(mask, x, x.dtype.type(0))
+
+    def shielded(self, u: Array, mask: Array) -> Array:
+        return self.masked(u, mask) + ~mask
+
     def scalar(self, like: Array, value: float) -> Array:
         return like.dtype.type(value)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -96,10 +97,10 @@ class TorchAdapter(TorchFilters):
     def operand(self, like: Array, value: float) -> Any:
         return value if like.is_cpu else self.scalar(like, value)
 
-    def shielded(self, u: Array, mask: Array, value: float) -> Array:
+    def shielded(self, u: Array, mask: Array) -> Array:
         # On a CPU the losses check all counts, so masked counts need valid values too.
         needed = u.is_cpu or not self.in_place(u)
-        return super().shielded(u, mask, value) if needed else u
+        return super().shielded(u, mask) if needed else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
         # This is a view, like the gradient that autograd computes for a sum.
@@ -245,6 +246,16 @@ class PlainTorchAdapter(TorchAdapter):
             return False
         low, high = torch.aminmax(x)  # faster than in NumPy
         return lowest <= low.item() and high.item() < stop
+
+    def masked(self, x: Array, mask: Array) -> Array:
+        if not x.is_cpu or type(x) not in _torch_state.PLAIN:
+            return super().masked(x, mask)
+        # On a CPU, PyTorch takes five times as long to select entries as to multiply them.
+        product = x * mask
+        return product if math.isfinite(product.sum().item()) else super().masked(x, mask)
+
+    def shielded(self, u: Array, mask: Array) -> Array:
+        return self.masked(u, mask) + ~mask if u.is_cpu else u
 
     def to_device_of(self, x: Array, like: Array) -> Array:
         return x if x.device == like.device else x.to(like.device)

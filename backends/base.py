@@ -212,14 +212,14 @@ class ArrayAPIAdapter(FastPaths):
         """Return whether the library is recording a graph that does not include `x`."""
         return False
 
-    def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        """Return the readings `u` with the masked entries replaced by a constant.
+    def shielded(self, u: Array, mask: Array) -> Array:
+        """Return the readings `u` with the masked entries replaced by 1.
 
         The terms of these entries are then finite and have no gradient. All terms are masked again
         later. An adapter may therefore return `u` itself if it does not differentiate the terms
         automatically.
         """
-        return self.xp.where(mask, u, value)
+        return self.xp.where(mask, u, 1.0)
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:

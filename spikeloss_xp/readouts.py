@@ -116,22 +116,27 @@ class Reading(NamedTuple):
         return self.xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
 
     def shielded(self, mask: Array) -> "Reading":
-        """Return the readings with masked entries replaced by 1, and masked counts by infinity.
+        """Return the readings with masked entries replaced by 1.
 
-        The masked terms and their derivatives are then finite for every criterion, because 1 is a
-        valid reading for each criterion, and because an infinite count is never too small.
+        The masked terms and their derivatives are then finite, because 1 is a valid reading for
+        each criterion.
         """
-        adapter = self.adapter
-        counts = None if self.counts is None else adapter.shielded(self.counts, mask, math.inf)
-        return self._replace(u=adapter.shielded(self.u, mask, 1.0), counts=counts)
+        return self._replace(u=self.adapter.shielded(self.u, mask))
 
 
 ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
 
+def identity(cotangent: Array) -> Array:
+    """Return the derivative unchanged. This is the pullback of readings that are the input."""
+    return cotangent
+
+
 def count(trains: Trains, window: int | None = None) -> ReadResult:
     """Compute ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
     spikes, mask, time, classes, adapter, xp = trains
+    if window == 1:
+        return Reading(spikes, classes, adapter, xp, 1.0, 1, spikes, 1, mask), identity
     if window is not None:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
@@ -234,6 +239,8 @@ def read_classes(
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
     """Return the result of ``loss.read``, with a pullback that also handles broadcasting."""
     reading, to_values = loss.read(trains)
+    if to_values is identity:
+        return reading, identity
     given, each = tuple(reading.u.shape), tuple(trains.values.shape)
     time, xp = trains.time.index, trains.xp
     once = (*each[:time], 1, *each[time + 1 :])

@@ -121,7 +121,7 @@ class ClassNumbers(Labels):
     def filled(self, reading: Any, mask: Array) -> Labels:
         """Return the labels with each masked number set to 0."""
         mask = both(mask, reading.class_mask)
-        return self._replace(numbers=reading.xp.where(mask, self.numbers, 0.0))
+        return self._replace(numbers=reading.adapter.masked(self.numbers, mask))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
         """Return a factor for each term, and its weight; see `Labels.weights`."""

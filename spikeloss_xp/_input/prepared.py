@@ -59,12 +59,10 @@ class Prepared:
     def gradient(self, cotangent: Array) -> Array:
         """Return the input gradient that corresponds to a gradient with respect to `values`.
 
-        The result has the dtype of the input, or the dtype of `values` if the input is bool or
-        integer.
+        The gradient must already be 0 for masked entries. The result has the dtype of the input, or
+        the dtype of `values` if the input is bool or integer.
         """
         adapter, layout = self.adapter, self.layout
-        if layout is not None and self.mask is not None:
-            cotangent = fill_masked(adapter, cotangent, self.mask)
         if layout is not None and len(layout.shape) != 3:
             cotangent = layout.restored(adapter, cotangent)
         if self.valid_or_nan is not None:
@@ -105,7 +103,7 @@ def prepare_input(
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
-        values = fill_masked(adapter, values, mask)
+        values = adapter.masked(values, mask)
     after_context = _after(adapter, values, layout.time, context) if context else None
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
     masks = valid_or_nan, after_context
@@ -237,14 +235,17 @@ def _mask_of_lengths(
     if not xp.isdtype(number.dtype, "integral"):
         raise TypeError(f"{name} must hold integers (numbers of time steps); got {number.dtype}")
     check_shape(number, name, "integers", {"[batch]": (layout.batch,)})
-    known = concrete_or_none(lengths)
-    check_range(known, layout.steps, name)
+    checked = adapter.are_within(number, 0, layout.steps + 1)
+    if not checked:
+        known = concrete_or_none(lengths)
+        checked = known is not None
+        check_range(known, layout.steps, name)
 
     step = adapter.arange(layout.steps, values)
     axes = tuple(layout.steps if i == layout.time_axis else 1 for i in range(len(layout.shape)))
     number = layout.broadcastable(adapter, xp.astype(number, step.dtype, copy=False))
     mask = xp.reshape(step, axes) < number
-    if known is not None:
+    if checked:
         return mask, None
     valid = (number >= 0) & (number <= layout.steps)
     return mask | ~valid, xp.where(valid, adapter.scalar(values, 1.0), math.nan)
@@ -255,12 +256,3 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
     if mask is None or other is None:
         return other if mask is None else mask
     return mask & other
-
-
-def fill_masked(adapter: Adapter, x: Array, mask: Array) -> Array:
-    """Return `x` with its masked entries set to 0.
-
-    The entries are set by `where`, because multiplying by 0 would leave NaN in the value and in the
-    gradient.
-    """
-    return adapter.xp.where(mask, x, adapter.operand(x, 0.0))

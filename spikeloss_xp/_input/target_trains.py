@@ -9,7 +9,6 @@ import numpy as np
 from spikeloss_xp._arrays import asarray_like, concrete_or_none, floating
 from spikeloss_xp._checks import check_overflow, check_shape
 from spikeloss_xp._input.labels import Labels, TargetTrains
-from spikeloss_xp._input.prepared import fill_masked
 from spikeloss_xp._input.targets import Given, Target, hint_at_order
 from spikeloss_xp._typing import Array, Namespace
 
@@ -33,7 +32,7 @@ class AnyTrains(Target):
         trains = xp.astype(trains, dtype, copy=False)
         trains = prepared.layout.collapsed(adapter, trains)
         if prepared.mask is not None:
-            trains = fill_masked(adapter, trains, prepared.mask)
+            trains = adapter.masked(trains, prepared.mask)
         self.check_values(given, trains, integral=integral)
         return TargetTrains(None, trains)
 
@@ -62,7 +61,7 @@ class CountTrains(AnyTrains):
         """Raise an error if an unmasked number is not allowed and can be read cheaply."""
         adapter, after_context = given.prepared.adapter, given.prepared.after_context
         if after_context is not None:
-            trains = fill_masked(adapter, trains, after_context)
+            trains = adapter.masked(trains, after_context)
         stop = math.nextafter(self.highest, math.inf)
         if self.range_suffices(integral=integral) and adapter.are_within(trains, 0, stop):
             return

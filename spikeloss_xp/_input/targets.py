@@ -164,11 +164,10 @@ class ClassIndices(ClassTarget):
         usual = label.dtype in (xp.int64, xp.int32)
         if not usual or tuple(label.shape) != (prepared.layout.batch,):
             self.check(given, label)
-        all_count = prepared.mask is None and prepared.after_context is None
-        checked = all_classes = all_count and adapter.are_within(label, 0, classes)
+        checked = all_classes = adapter.are_within(label, 0, classes)
         if not checked:
             known = _values_that_count(given, with_class=False)
-            checked = known is not None and all_count
+            checked = known is not None and given.all_count()
             all_classes = check_range(known, classes - 1, "target", ignore_index)
             if not all_classes:
                 label = _narrowed(prepared, label, given.target)
@@ -237,9 +236,9 @@ class Numbers(ClassTarget):
         label = asarray_like(adapter, values, given.target, "target")
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
-        may_fit = given.all_count() and label.dtype == values.dtype
         # Negative numbers are checked below, because the check must find minus infinity.
-        if not (may_fit and adapter.are_within(label, max(self.lowest, 0), stop)):
+        fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
+        if not fits:
             known = _values_that_count(given, with_class=True)
             if known is not None:
                 self._check_values(known)

@@ -22,7 +22,7 @@ from spikeloss_xp.diagnosis._report import (
     sort_key,
     texts,
 )
-from spikeloss_xp.losses.base import divisor_of
+from spikeloss_xp.losses.base import divisor_of, masked_pullback
 from spikeloss_xp.readouts import Reading
 
 SOME, MOST = 0.5, 0.9
@@ -243,7 +243,8 @@ class Batch:
             counts = None  # the loss has not counted the spikes of whole trains
         if not (loss.reads_times or loss.reads_rates):
             arrays |= _layers.activity(adapter, layout, values, "input", counts)
-        gradient = prepared.gradient(to_values(to_reading(one / divisor)))
+        to_masked = masked_pullback(adapter, to_values, mask)
+        gradient = prepared.gradient(to_masked(to_reading(one / divisor)))
         if layout.has_time:
             gradient = layout.collapsed(adapter, gradient)
         gradient = xp.reshape(gradient, values.shape)

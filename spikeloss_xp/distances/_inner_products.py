@@ -93,7 +93,8 @@ def products_of_bins(
         pulled = adapter.xp.reshape(adapter.matmul(of_pairs, rows), spikes.shape)
         pulled = pulled + 2 * of_x[:, None, None] * spikes
         pulled = _apply_kernel(adapter, pulled, time_constant, cosine)
-        return x.prepared.gradient(adapter.moveaxis(pulled, -1, layout.time))
+        gradient, mask = adapter.moveaxis(pulled, -1, layout.time), x.prepared.mask
+        return x.prepared.gradient(gradient if mask is None else adapter.masked(gradient, mask))
 
     if alone:
         return _of_one_set(adapter, pairs), to_trains

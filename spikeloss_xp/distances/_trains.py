@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared, check_not_trains, fill_masked, mask_of
+from spikeloss_xp._input.prepared import Prepared, check_not_trains, mask_of
 from spikeloss_xp._typing import Array
 
 
@@ -31,7 +31,7 @@ class BinnedTrains(NamedTuple):
             chunk = chunk * trains.layout.collapsed(adapter, trains.valid_or_nan)
         if trains.mask is not None:
             same = trains.mask.shape[axis] == 1
-            chunk = fill_masked(adapter, chunk, trains.mask if same else trains.mask[index])
+            chunk = adapter.masked(chunk, trains.mask if same else trains.mask[index])
         return adapter.moveaxis(chunk, axis, -1)
 
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, find_adapter
 from spikeloss_xp._input.labels import Labels, class_weights
-from spikeloss_xp._input.prepared import Prepared, both, fill_masked
+from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._input.targets import Given, Target, kind_of
 from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
-from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.readouts import Reading, ReadResult, identity
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 REDUCTIONS = get_args(Reduction)
@@ -240,9 +240,10 @@ class Loss(ABC):
             reading, to_values = self._read(prepared, prepared.values, prepared.mask, labels)
             terms, _, _, to_reading = self._compare(prepared, reading, labels)
             value, to_terms = self._result(prepared, terms)
+            to_masked = masked_pullback(prepared.adapter, to_values, prepared.mask)
 
             def pullback(cotangent: Array) -> Array:
-                return prepared.gradient(to_values(to_reading(to_terms(cotangent))))
+                return prepared.gradient(to_masked(to_reading(to_terms(cotangent))))
 
             return value, pullback
 
@@ -263,12 +264,15 @@ class Loss(ABC):
         """
         adapter = prepared.adapter
 
-        def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
-            reading, to_values = self._read(prepared, values, mask, labels)
+        def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # a mask may be None
+            reading, to_values = self._read(prepared, values, input_mask, labels)
             terms, mask, weight, to_reading = self._compare(prepared, reading, labels)
             divisor = self._weight(prepared, terms, mask, weight) if with_weight else None
             results = adapter.sum_all(terms), divisor
-            return results, (lambda x: to_values(to_reading(x))) if with_pullback else None
+            if not with_pullback:
+                return results, None
+            to_masked = masked_pullback(adapter, to_values, input_mask)
+            return results, lambda x: to_masked(to_reading(x))
 
         arrays = prepared.values, prepared.mask, labels
         axes = self._independent_axes(prepared)
@@ -306,11 +310,11 @@ class Loss(ABC):
         if factor is not None:
             terms = terms * factor
         if mask is not None:
-            terms = fill_masked(adapter, terms, mask)
+            terms = adapter.masked(terms, mask)
 
         def pullback(cotangent: Array) -> Array:
             cotangent = to_reading(cotangent if factor is None else cotangent * factor)
-            return cotangent if mask is None else fill_masked(adapter, cotangent, mask)
+            return cotangent if mask is None else adapter.masked(cotangent, mask)
 
         return terms, mask, weight, pullback
 
@@ -360,7 +364,7 @@ class Loss(ABC):
         if weight is None:
             weight = xp.astype(mask, terms.dtype)
         elif mask is not None:
-            weight = fill_masked(prepared.adapter, weight, mask)
+            weight = prepared.adapter.masked(weight, mask)
         sizes = zip(terms.shape, weight.shape, strict=True)
         repeated = math.prod([n for n, m in sizes if n != m])
         total = prepared.adapter.sum_all(weight)
@@ -426,6 +430,16 @@ class Loss(ABC):
                 "context needs reduction='sum' or 'mean'; got 'batchmean', which divides by the "
                 "number of samples: each segment would count the same samples again"
             )
+
+
+def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -> Pullback:
+    """Return a pullback to the values whose results are 0 for masked entries.
+
+    If the readings are the values, the terms have the same mask, which has been applied already.
+    """
+    if mask is None or to_values is identity:
+        return to_values
+    return lambda cotangent: adapter.masked(to_values(cotangent), mask)
 
 
 def divisor_of(adapter: Adapter, weight: Array | int) -> Any:

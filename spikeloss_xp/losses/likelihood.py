@@ -19,7 +19,7 @@ from spikeloss_xp._arrays import (
 )
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import Labels, class_weights
-from spikeloss_xp._input.prepared import Prepared, fill_masked
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.target_trains import BinaryTrains, CountTrains, WholeCountTrains
 from spikeloss_xp._typing import (
     Array,
@@ -69,7 +69,7 @@ class Likelihood(TrainLoss):
         adapter, layout, values = prepared.adapter, prepared.layout, prepared.values
         xp, predicted = adapter.xp, self._mean_for(adapter, values)
         if prepared.mask is not None:
-            predicted = fill_masked(adapter, predicted, prepared.mask)
+            predicted = adapter.masked(predicted, prepared.mask)
         sums = xp.stack([xp.sum(predicted), xp.sum(counts), xp.min(values), xp.max(values)])
         of_neuron = xp.sum(counts, axis=(layout.batch_axis, layout.time))
         found = read_values(adapter, xp.concat([sums, of_neuron]), "input")

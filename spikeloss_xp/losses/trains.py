@@ -8,7 +8,7 @@ from spikeloss_xp._input.target_trains import AnyTrains
 from spikeloss_xp._input.targets import Target
 from spikeloss_xp._typing import Array, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
-from spikeloss_xp.readouts import ReadResult, Trains, own_reading
+from spikeloss_xp.readouts import ReadResult, Trains, identity, own_reading
 
 
 class ReadsTrains(TargetLoss):
@@ -67,7 +67,7 @@ class TrainLoss(ReadsTrains):
 
         By default, the readings are the input itself.
         """
-        return trains.reading(trains.values), lambda cotangent: cotangent
+        return trains.reading(trains.values), identity
 
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
