@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import contenders
+import masked
 import numpy as np
 import page
 import plain
@@ -40,6 +41,10 @@ from spikeloss_xp.primitives import kernels
 Size = tuple[int, int, int]  # [time, batch, class]
 SMALL, MEDIUM, LARGE = SIZES = (20, 100, 10), (100, 256, 20), (100, 256, 200)
 WIDE = (20, 100, 100)  # a hidden layer or a recording, for penalties and likelihoods
+SPEECH = (250, 64, 35)
+MASKED = (("lengths", "counts"), ("where", "counts"), ("lengths", "each step"))
+MASKED += (("lengths", "SpikeRate"),)  # each mask with a loss
+RECORDINGS = SMALL, WIDE, (100, 64, 100), (64, 200, 100)
 LIBRARIES = ("PyTorch", "PyTorch, compiled", "JAX", "NumPy")
 PRICED = ("PyTorch", "JAX", "NumPy")
 PRICES = ("counts", "each step")  # measured with and without each option
@@ -155,6 +160,12 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
         for library, name, size in itertools.product(PRICED[:2], named, (SMALL, WIDE, LARGE)):
             setup = functools.partial(checked, prepare, library, name, size)
             yield f"{kind}: {library}: {name}: {list(size)}", setup
+    for library, named, size in itertools.product(PRICED, MASKED, (SMALL, MEDIUM, SPEECH, LARGE)):
+        setup = functools.partial(checked, masked.runs, library, named[1], named[0], size)
+        yield f"masked: {library}: {named[1]}: {named[0]}: {list(size)}", setup
+    for library, name, size in itertools.product(PRICED[:2], ("log rates", "logits"), RECORDINGS):
+        setup = functools.partial(checked, masked.runs, library, name, "where", size)
+        yield f"masked: {library}: {name}: where: {list(size)}", setup
     for loss, size in itertools.product(SHARES, SIZES[:2]):
         yield f"share: {loss}: {list(size)}", functools.partial(training_step, loss, size)
     for library, size in itertools.product(("NumPy", "PyTorch"), (SMALL, LARGE)):
