@@ -149,7 +149,9 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     counts, duration = time.sum(spikes), steps
     if mask is not None:
         duration = time.sum(xp.astype(mask, spikes.dtype))
-        unmasked = duration > 0
+        # If the mask leaves some steps of each sample, each train has a reading.
+        if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
+            unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
@@ -160,7 +162,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
     duration = counted.saturated
     if window == 1:
         return counted, to_spikes
-    if trains.mask is not None and window is None:
+    if counted.mask is not None and window is None:
         duration = or_one(trains.adapter, duration)
     reading = counted._replace(u=counted.u / duration, per_unit=duration, saturated=1.0)
     return reading, lambda cotangent: to_spikes(cotangent / duration)

@@ -206,18 +206,16 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
     mask = asarray_like(adapter, values, where, name)
     if not adapter.xp.isdtype(mask.dtype, "bool"):
         raise TypeError(f"{name} must be bool, with True for each entry to keep; got {mask.dtype}")
-    per_step = layout.with_time(layout.batch)
-    expected = {
-        "[batch]": (layout.batch,),
-        "[time], for all samples": (layout.steps,),
-        "[batch, time], in the order of input": per_step,
-        "[1, time], in the order of input": layout.with_time(1),
-        "the shape of input, where any axis may have length 1": layout.shape,
-    }
-    broadcasts = mask.ndim == len(layout.shape) and all(
+    if mask.ndim != len(layout.shape) or not all(
         n in (1, whole) for n, whole in zip(mask.shape, layout.shape, strict=True)
-    )
-    if not broadcasts:
+    ):
+        expected = {
+            "[batch]": (layout.batch,),
+            "[time], for all samples": (layout.steps,),
+            "[batch, time], in the order of input": layout.with_time(layout.batch),
+            "[1, time], in the order of input": layout.with_time(1),
+            "the shape of input, where any axis may have length 1": layout.shape,
+        }
         check_shape(mask, name, "bools", expected)
     mask = layout.broadcastable(adapter, mask)
     space = layout.space_axes()
