@@ -106,6 +106,10 @@ class FastPaths:
         """
         return self.xp.where(mask, x, self.operand(x, 0.0))
 
+    def masked_sum(self, axis: int, x: Array, mask: Array) -> Array:
+        """Return the sum of the unmasked entries over one axis, which is kept with length 1."""
+        return self.sum(axis, self.masked(x, mask))
+
     def operand(self, like: Array, value: float) -> Any:
         """Return a number as an operand for `where`.
 

@@ -8,7 +8,7 @@ import numpy as np
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends.base import ArrayAPIAdapter
-from spikeloss_xp.primitives import single_use, slices
+from spikeloss_xp.primitives import single_use, slices, sum_of_products
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
@@ -42,9 +42,15 @@ class NumPyAdapter(ArrayAPIAdapter):
     def masked(self, x: Array, mask: Array) -> Array:
         # NumPy takes two to five times as long to select entries as to multiply them.
         with np.errstate(all="ignore"):
-            product = x * mask.astype(x.dtype)
-            is_finite = np.isfinite(np.sum(product))
-        return product if is_finite else np.where(mask, x, x.dtype.type(0))
+            if np.isfinite(np.sum(x)):
+                return x * mask.astype(x.dtype)
+        return np.where(mask, x, x.dtype.type(0))
+
+    def masked_sum(self, axis: int, x: Array, mask: Array) -> Array:
+        with np.errstate(all="ignore"):
+            total = sum_of_products(self, axis, x, mask.astype(x.dtype))
+            is_finite = np.isfinite(np.sum(total))
+        return total if is_finite else super().masked_sum(axis, x, mask)
 
     def shielded(self, u: Array, mask: Array) -> Array:
         return self.masked(u, mask) + ~mask

@@ -52,6 +52,12 @@ class Trains(NamedTuple):
         time, classes = adapter.axes[layout.time], adapter.axes[layout.class_axis]
         return cls(values, mask, time, classes, adapter, adapter.xp)
 
+    def filled(self) -> "Trains":
+        """Return the trains with masked entries set to 0."""
+        if self.mask is None:
+            return self
+        return self._replace(values=self.adapter.masked(self.values, self.mask))
+
     def reading(self, u: Array, **units: Any) -> "Reading":
         """Return readings of these trains. A reading is masked if all of its steps are masked.
 
@@ -146,13 +152,17 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None
-    counts, duration = time.sum(spikes), steps
-    if mask is not None:
+    if mask is None:
+        counts, duration = time.sum(spikes), steps
+    else:
+        counts = adapter.masked_sum(time.index, spikes, mask)
         duration = time.sum(xp.astype(mask, spikes.dtype))
         # If the mask leaves some steps of each sample, each train has a reading.
         if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
+    if mask is not None:
+        return reading, lambda cotangent: cotangent  # the mask, applied later, spreads it over time
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
 
@@ -223,8 +233,9 @@ def read_classes(
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
-        each: ReadResult = readout.read(trains, window)
+        each: ReadResult = readout.read(trains if window is None else trains.filled(), window)
         return each
+    trains = trains.filled()
     read = partial(readout.read, window=window) if readout.windowed else readout.read
     options = {"proportional": readout.proportional, "summed": summed and readout.extensive}
     if readout.convert is not None:

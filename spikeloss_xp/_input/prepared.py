@@ -16,7 +16,7 @@ from spikeloss_xp._arrays import (
 )
 from spikeloss_xp._checks import check_range, check_shape
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Pullback
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Prepared:
         The adapter for the library of the input.
     values : array
         The input in the dtype used for computation, with the axes batch, class and time in the
-        order of the input. Masked entries are 0.
+        order of the input. Masked entries may have any value.
     mask : array or None
         True for unmasked entries, with the axes of `values`. An axis along which the mask is
         constant may have length 1. None if nothing is masked.
@@ -56,21 +56,30 @@ class Prepared:
     after_context: Array | None = None
     num_classes: int = 0
 
-    def gradient(self, cotangent: Array) -> Array:
-        """Return the input gradient that corresponds to a gradient with respect to `values`.
+    def filled(self) -> Array:
+        """Return the values with masked entries set to 0."""
+        return self.values if self.mask is None else self.adapter.masked(self.values, self.mask)
+
+    def to_input(self) -> Pullback:
+        """Return the pullback from `values` to the input, which does not keep `values` in memory.
 
         The gradient must already be 0 for masked entries. The result has the dtype of the input, or
         the dtype of `values` if the input is bool or integer.
         """
-        adapter, layout = self.adapter, self.layout
-        if layout is not None and len(layout.shape) != 3:
-            cotangent = layout.restored(adapter, cotangent)
-        if self.valid_or_nan is not None:
-            cotangent = cotangent * self.valid_or_nan
-        xp = adapter.xp
-        if self.dtype != cotangent.dtype and xp.isdtype(self.dtype, "real floating"):
-            return xp.astype(cotangent, self.dtype)
-        return cotangent
+        adapter, layout, dtype, valid_or_nan = (
+            self.adapter, self.layout, self.dtype, self.valid_or_nan
+        )  # fmt: skip
+
+        def pullback(gradient: Array) -> Array:
+            if layout is not None and len(layout.shape) != 3:
+                gradient = layout.restored(adapter, gradient)
+            if valid_or_nan is not None:
+                gradient = gradient * valid_or_nan
+            if dtype != gradient.dtype and adapter.xp.isdtype(dtype, "real floating"):
+                return adapter.xp.astype(gradient, dtype)
+            return gradient
+
+        return pullback
 
 
 def prepare_input(
@@ -103,7 +112,6 @@ def prepare_input(
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
-        values = adapter.masked(values, mask)
     after_context = _after(adapter, values, layout.time, context) if context else None
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
     masks = valid_or_nan, after_context

@@ -229,7 +229,7 @@ class Batch:
     def _evaluate(self) -> dict[str, Array]:
         """Return the arrays for `finish`. The spikes are read once for the loss and the scores."""
         loss, prepared, adapter, layout = self.loss, self.prepared, self.adapter, self.layout
-        values, mask, xp = prepared.values, prepared.mask, adapter.xp
+        values, mask, xp = prepared.filled(), prepared.mask, adapter.xp
         reading, to_values = loss._read(prepared, values, mask, self.labels)
         terms, term_mask, weight, to_reading = loss._compare(prepared, reading, self.labels)
         total, weight = adapter.sum_all(terms), loss._weight(prepared, terms, term_mask, weight)
@@ -244,7 +244,7 @@ class Batch:
         if not (loss.reads_times or loss.reads_rates):
             arrays |= _layers.activity(adapter, layout, values, "input", counts)
         to_masked = masked_pullback(adapter, to_values, mask)
-        gradient = prepared.gradient(to_masked(to_reading(one / divisor)))
+        gradient = prepared.to_input()(to_masked(to_reading(one / divisor)))
         if layout.has_time:
             gradient = layout.collapsed(adapter, gradient)
         gradient = xp.reshape(gradient, values.shape)

@@ -94,7 +94,7 @@ def products_of_bins(
         pulled = pulled + 2 * of_x[:, None, None] * spikes
         pulled = _apply_kernel(adapter, pulled, time_constant, cosine)
         gradient, mask = adapter.moveaxis(pulled, -1, layout.time), x.prepared.mask
-        return x.prepared.gradient(gradient if mask is None else adapter.masked(gradient, mask))
+        return x.prepared.to_input()(gradient if mask is None else adapter.masked(gradient, mask))
 
     if alone:
         return _of_one_set(adapter, pairs), to_trains
@@ -125,7 +125,7 @@ def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullba
             own = times[some, :]
             across = slopes(own[:, None, :], columns) * of_pairs[some, :, None]
             gradient.append(xp.sum(across, axis=1) + 2 * of_x[some, None] * slopes(own, own))
-        return prepared.gradient(xp.concat(gradient, axis=0))
+        return prepared.to_input()(xp.concat(gradient, axis=0))
 
     pairs = xp.concat([products(times[some, None, :], columns) for some in chunks], axis=0)
     if y is None:

@@ -241,9 +241,10 @@ class Loss(ABC):
             terms, _, _, to_reading = self._compare(prepared, reading, labels)
             value, to_terms = self._result(prepared, terms)
             to_masked = masked_pullback(prepared.adapter, to_values, prepared.mask)
+            to_input = prepared.to_input()
 
             def pullback(cotangent: Array) -> Array:
-                return prepared.gradient(to_masked(to_reading(to_terms(cotangent))))
+                return to_input(to_masked(to_reading(to_terms(cotangent))))
 
             return value, pullback
 
@@ -280,7 +281,8 @@ class Loss(ABC):
         (total, weight), to_values = results
 
         # Every term has the same scalar cotangent, which broadcasts.
-        return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
+        to_input = prepared.to_input()
+        return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
@@ -313,8 +315,13 @@ class Loss(ABC):
             terms = adapter.masked(terms, mask)
 
         def pullback(cotangent: Array) -> Array:
-            cotangent = to_reading(cotangent if factor is None else cotangent * factor)
-            return cotangent if mask is None else adapter.masked(cotangent, mask)
+            if factor is not None:
+                cotangent = cotangent * factor
+            if mask is None:
+                return to_reading(cotangent)
+            if adapter.on_host:  # the readings are shielded, so each derivative is finite
+                return to_reading(adapter.masked(cotangent, mask))
+            return adapter.masked(to_reading(cotangent), mask)
 
         return terms, mask, weight, pullback
 

@@ -118,7 +118,7 @@ class ReadsClasses(TargetLoss, Predictor):
         trains = Trains.of(prepared, values, mask)
         window = None if over_all_time else self.moving_window
         if self._own_readout:
-            return read_groups(trains, self.num_classes, partial(own_reading, self))
+            return read_groups(trains.filled(), self.num_classes, partial(own_reading, self))
         options = {"summed": self.sums_neurons}
         return read_classes(trains, self.readout, window, self.num_classes, **options)
 

@@ -66,7 +66,7 @@ class Likelihood(TrainLoss):
             The code of the finding, and what was seen.
         """
         prepared, counts = batch.prepared, batch.labels.numbers
-        adapter, layout, values = prepared.adapter, prepared.layout, prepared.values
+        adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
         xp, predicted = adapter.xp, self._mean_for(adapter, values)
         if prepared.mask is not None:
             predicted = adapter.masked(predicted, prepared.mask)

@@ -378,7 +378,9 @@ class SparsityEnforcer(Loss):
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
             return Prepared(adapter, values, None, None, input.dtype)
-        return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
+        prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
+        prepared.values = prepared.filled()
+        return prepared
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         if target is None:

@@ -137,9 +137,8 @@ class SpikeTime(ReadsTrains):
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
     ) -> ReadResult:
         # The filter is linear, so filter the difference once instead of filtering both trains.
-        # Masked entries of both trains are 0.
         difference = values - labels.numbers if self.filter_target else values
-        trains, adapter = Trains.of(prepared, difference, mask), prepared.adapter
+        trains, adapter = Trains.of(prepared, difference, mask).filled(), prepared.adapter
         kernel: Any = self.kernel
         if kernel is None:
             kernel = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
@@ -149,7 +148,7 @@ class SpikeTime(ReadsTrains):
         # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
         # Near the end, the adjoint sums fewer cotangents, because the trace ends at the last step.
         adjoint = partial(adapter.causal_filter, kernel=kernel, axis=axis, reverse=True)
-        return trains.reading(adapter.causal_filter(difference, kernel, axis)), adjoint
+        return trains.reading(adapter.causal_filter(trains.values, kernel, axis)), adjoint
 
     def _taps_for(self, trains: Trains) -> Array:
         """Return the taps as an array with the dtype and device of the trains."""

@@ -72,4 +72,4 @@ class TrainLoss(ReadsTrains):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        return own_reading(self, Trains.of(prepared, values, mask))
+        return own_reading(self, Trains.of(prepared, values, mask).filled())
