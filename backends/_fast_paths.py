@@ -99,7 +99,7 @@ class FastPaths:
         return False
 
     def masked(self, x: Array, mask: Array) -> Array:
-        """Return `x` with its masked entries set to 0.
+        """Return `x` with its masked entries set to 0. If `on_host` is True, a mask may be numbers.
 
         An adapter may multiply by the mask instead of selecting entries, if it finds out whether
         `x` contains NaN or infinity, which would remain.

@@ -43,12 +43,12 @@ class NumPyAdapter(ArrayAPIAdapter):
         # NumPy takes two to five times as long to select entries as to multiply them.
         with np.errstate(all="ignore"):
             if np.isfinite(np.sum(x)):
-                return x * mask.astype(x.dtype)
-        return np.where(mask, x, x.dtype.type(0))
+                return x * mask.astype(x.dtype, copy=False)
+        return np.where(mask.astype(bool, copy=False), x, x.dtype.type(0))
 
     def masked_sum(self, axis: int, x: Array, mask: Array) -> Array:
         with np.errstate(all="ignore"):
-            total = sum_of_products(self, axis, x, mask.astype(x.dtype))
+            total = sum_of_products(self, axis, x, mask.astype(x.dtype, copy=False))
             is_finite = np.isfinite(np.sum(total))
         return total if is_finite else super().masked_sum(axis, x, mask)
 

@@ -251,14 +251,14 @@ class PlainTorchAdapter(TorchAdapter):
         # On a CPU, PyTorch takes five times as long to select entries as to multiply them.
         if self._multiplies(x) and math.isfinite(x.sum().item()):
             return x * mask.to(x.dtype)
-        return super().masked(x, mask)
+        return super().masked(x, mask.bool())
 
     def masked_sum(self, axis: int, x: Array, mask: Array) -> Array:
         if self._multiplies(x):
             total = sum_of_products(self, axis, x, mask.to(x.dtype))
             if math.isfinite(total.sum().item()):
                 return total
-        return super().masked_sum(axis, x, mask)
+        return super().masked_sum(axis, x, mask.bool())
 
     def _multiplies(self, x: Array) -> bool:
         return x.is_cpu and type(x) in _torch_state.PLAIN

@@ -35,6 +35,8 @@ class Trains(NamedTuple):
         The adapter for the library of the spikes.
     xp : namespace
         The array API namespace of the spikes.
+    factor : array or None
+        The mask in the form for `adapter.masked`.
     """
 
     values: Array
@@ -43,6 +45,7 @@ class Trains(NamedTuple):
     classes: Axis
     adapter: Adapter  # a field, because PyTorch 2.10 does not compile properties of named tuples
     xp: Namespace
+    factor: Array | None = None
 
     @classmethod
     def of(cls, prepared: Prepared, values: Array, mask: Array | None) -> "Trains":
@@ -50,13 +53,14 @@ class Trains(NamedTuple):
         adapter = prepared.adapter
         layout = prepared.layout
         time, classes = adapter.axes[layout.time], adapter.axes[layout.class_axis]
-        return cls(values, mask, time, classes, adapter, adapter.xp)
+        factor = None if mask is None else prepared.factor(mask)
+        return cls(values, mask, time, classes, adapter, adapter.xp, factor)
 
     def filled(self) -> "Trains":
         """Return the trains with masked entries set to 0."""
         if self.mask is None:
             return self
-        return self._replace(values=self.adapter.masked(self.values, self.mask))
+        return self._replace(values=self.adapter.masked(self.values, self.factor))
 
     def reading(self, u: Array, **units: Any) -> "Reading":
         """Return readings of these trains. A reading is masked if all of its steps are masked.
@@ -140,7 +144,7 @@ def identity(cotangent: Array) -> Array:
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
     """Compute ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
-    spikes, mask, time, classes, adapter, xp = trains
+    spikes, mask, time, classes, adapter, xp, factor = trains
     if window == 1:
         return Reading(spikes, classes, adapter, xp, 1.0, 1, spikes, 1, mask), identity
     if window is not None:
@@ -155,8 +159,8 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     if mask is None:
         counts, duration = time.sum(spikes), steps
     else:
-        counts = adapter.masked_sum(time.index, spikes, mask)
-        duration = time.sum(xp.astype(mask, spikes.dtype))
+        counts = adapter.masked_sum(time.index, spikes, factor)
+        duration = time.sum(xp.astype(factor, spikes.dtype, copy=False))
         # If the mask leaves some steps of each sample, each train has a reading.
         if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
             unmasked = duration > 0
@@ -289,8 +293,7 @@ def read_groups(
     if classes is None:
         return read(trains)
     spikes, mask, time, axis = trains[:4]
-    xp, of_class = trains.xp, axis.index
-    size = axis.length(spikes) // classes
+    xp, of_class, size = trains.xp, axis.index, axis.length(spikes) // classes
     shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
     total = xp.sum(xp.reshape(spikes, shape), axis=of_class + 1)
 
@@ -312,7 +315,8 @@ def read_groups(
         return reading, lambda cotangent: to_neurons(to_total(cotangent / size))
 
     scale, number = size if summed else 1, divisor
-    reading, to_mean = read(trains._replace(values=total * scale / divisor, mask=mask))
+    of_groups = trains._replace(values=total * scale / divisor, mask=mask, factor=mask)
+    reading, to_mean = read(of_groups)
     if not isinstance(divisor, int) and time.length(reading.u) == 1:
         number = time.max(divisor)
     counts = None if reading.counts is None else reading.counts * number

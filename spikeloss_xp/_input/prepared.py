@@ -55,10 +55,26 @@ class Prepared:
     valid_or_nan: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
+    _factor: Array | None = None
 
     def filled(self) -> Array:
         """Return the values with masked entries set to 0."""
-        return self.values if self.mask is None else self.adapter.masked(self.values, self.mask)
+        if self.mask is None:
+            return self.values
+        return self.adapter.masked(self.values, self.factor(self.mask))
+
+    def factor(self, mask: Array) -> Array:
+        """Return a mask in the form for `adapter.masked`: as numbers if they are multiplied.
+
+        The mask of the input is converted only once.
+        """
+        if not self.adapter.on_host:
+            return mask
+        if mask is not self.mask:
+            return self.adapter.xp.astype(mask, self.values.dtype)
+        if self._factor is None:
+            self._factor = self.adapter.xp.astype(mask, self.values.dtype)
+        return self._factor
 
     def to_input(self) -> Pullback:
         """Return the pullback from `values` to the input, which does not keep `values` in memory.

@@ -32,7 +32,7 @@ class AnyTrains(Target):
         trains = xp.astype(trains, dtype, copy=False)
         trains = prepared.layout.collapsed(adapter, trains)
         if prepared.mask is not None:
-            trains = adapter.masked(trains, prepared.mask)
+            trains = adapter.masked(trains, prepared.factor(prepared.mask))
         self.check_values(given, trains, integral=integral)
         return TargetTrains(None, trains)
 

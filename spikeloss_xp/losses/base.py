@@ -93,6 +93,8 @@ class Loss(ABC):
     """Whether the input holds spike times instead of binned spikes."""
     reads_rates: ClassVar[bool] = False
     """Whether the input holds predicted rates or logits instead of spikes."""
+    shields_masked: ClassVar[bool] = True
+    """Whether masked readings are replaced by 1, because the criterion may not be finite at 0."""
     expects_spikes: bool = False
     """Whether the input should be spikes. If False, membrane potentials are allowed too."""
 
@@ -111,6 +113,8 @@ class Loss(ABC):
             cls.has_closed_form = True
         elif "value" in overridden or "__call__" in overridden:
             cls.has_closed_form = False
+        if "criterion" in overridden:  # nothing is known about a new criterion
+            cls.shields_masked = overridden.get("shields_masked", True)
 
     def __post_init__(self) -> None:
         """Check the shared options. Subclasses with their own options extend this method."""
@@ -304,7 +308,9 @@ class Loss(ABC):
         reading, mask = labels.masks(reading, mask, compete, self.reduction)
         if mask is not None:
             self._check_mask(mask, reading)
-            reading = reading.shielded(mask)
+            factor_of_mask = prepared.factor(mask)
+            if self.shields_masked:
+                reading = reading.shielded(mask)
             labels = labels.filled(reading, mask)
         terms, to_reading = self.criterion(reading, labels)
         self._check_terms(terms, reading)
@@ -312,15 +318,15 @@ class Loss(ABC):
         if factor is not None:
             terms = terms * factor
         if mask is not None:
-            terms = adapter.masked(terms, mask)
+            terms = adapter.masked(terms, factor_of_mask)
 
         def pullback(cotangent: Array) -> Array:
             if factor is not None:
                 cotangent = cotangent * factor
             if mask is None:
                 return to_reading(cotangent)
-            if adapter.on_host:  # the readings are shielded, so each derivative is finite
-                return to_reading(adapter.masked(cotangent, mask))
+            if adapter.on_host:  # the derivative of each masked term is finite
+                return to_reading(adapter.masked(cotangent, factor_of_mask))
             return adapter.masked(to_reading(cotangent), mask)
 
         return terms, mask, weight, pullback
@@ -369,7 +375,7 @@ class Loss(ABC):
         if mask is None and weight is None:
             return math.prod(terms.shape)
         if weight is None:
-            weight = xp.astype(mask, terms.dtype)
+            weight = xp.astype(prepared.factor(mask), terms.dtype, copy=False)
         elif mask is not None:
             weight = prepared.adapter.masked(weight, mask)
         sizes = zip(terms.shape, weight.shape, strict=True)

@@ -161,6 +161,7 @@ class CrossEntropy(ClassLoss):
     rate_weight: float = 3.0
 
     classes_compete: ClassVar[bool] = True
+    shields_masked: ClassVar[bool] = False
     readouts: ClassVar[tuple[str, ...]] = tuple(READOUTS)
     sums_neurons: ClassVar[bool] = True
 

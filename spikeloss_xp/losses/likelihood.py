@@ -374,6 +374,11 @@ class PoissonNLL(Likelihood):
         """Spike counts, which must be whole numbers if `constant` is True."""
         return WHOLE_COUNTS if self.constant else COUNTS
 
+    @property
+    def shields_masked(self) -> bool:  # type: ignore[override]
+        """Whether masked readings are replaced by 1, because a rate of 0 has no logarithm."""
+        return not self.log_rates
+
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return ``r - n log(r)``, plus ``log(n!)`` if `constant` is True."""
         adapter, u, n = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
@@ -447,6 +452,7 @@ class BernoulliNLL(Likelihood):
     """
 
     targets: ClassVar[tuple[CountTrains, ...]] = (BinaryTrains(),)
+    shields_masked: ClassVar[bool] = False
     largest_mean: ClassVar[float] = 1.0
 
     _: KW_ONLY

@@ -68,6 +68,7 @@ class SquaredError(ClassLoss):
     targets: ClassVar[tuple[Target, ...]] = (Numbers(),)
 
     expects_spikes: ClassVar[bool] = False  # type: ignore[misc]
+    shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared differences."""
@@ -116,6 +117,8 @@ class AbsoluteError(SquaredError):
     >>> float(sx.AbsoluteError(time_axis=-1)(spikes, [[0.5, 0.25]]))
     0.125
     """
+
+    shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the absolute differences."""
@@ -179,6 +182,8 @@ class HuberError(SquaredError):
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_fields(self, delta=_checks.scale)
+
+    shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the Huber loss of each difference."""

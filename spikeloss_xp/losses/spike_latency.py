@@ -88,6 +88,7 @@ class SpikeLatency(ClassLoss):
     moving_window: ClassVar[None] = None  # type: ignore[misc]
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, TARGET_TIMES)
+    shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -93,6 +93,7 @@ class SpikeRate(ReadsClasses):
     time_axis: int = -1
 
     _by_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
+    shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

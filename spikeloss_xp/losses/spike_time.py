@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import find_adapter, host, read_values
@@ -90,6 +90,8 @@ class SpikeTime(ReadsTrains):
     kernel: Sequence[float] | SupportsArray | Callable[[float], float] | None = None
     filter_target: bool = True
     time_axis: int = -1
+
+    shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
