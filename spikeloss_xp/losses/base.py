@@ -309,7 +309,9 @@ class Loss(ABC):
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            if self.shields_masked:
+            # Automatic differentiation would multiply a gradient of 0 by the weight of the term,
+            # which is NaN for an invalid label.
+            if self.shields_masked or not adapter.on_host:
                 reading = reading.shielded(mask)
             labels = labels.filled(reading, mask)
         terms, to_reading = self.criterion(reading, labels)
