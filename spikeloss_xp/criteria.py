@@ -429,7 +429,9 @@ def poisson_of_rates(
     If `positive` is True, no rate is 0.
     """
     xp = adapter.xp
-    inside = rate if positive else xp.where((n == 0) & (rate == 0), 1.0, rate)
+    inside = rate
+    if not positive:  # add 1 instead of selecting it, which takes XLA up to 1.5 times as long
+        inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
 

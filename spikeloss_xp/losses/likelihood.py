@@ -90,12 +90,16 @@ class Likelihood(TrainLoss):
         """Return whether the input holds logarithms of rates or odds."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target. If it cannot be read cheaply, its invalid numbers are set to NaN."""
+        """Return the target, with NaN for invalid numbers if they could not be read cheaply."""
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
-        valid = self.targets[0].holds(adapter.xp, target)
+        valid = self.targets[0].holds(adapter.xp, target) & self._allows(reading.u)
         return adapter.xp.where(valid, target, math.nan)
+
+    def _allows(self, u: Array) -> Any:
+        """Return True for each number that the input may hold."""
+        return True
 
     @on_device_of("input")
     def bits_per_spike(
@@ -388,9 +392,11 @@ class PoissonNLL(Likelihood):
             positive = adapter.are_within(u, criteria.TINY, math.inf)
             if not positive:
                 _check_rates(adapter, u)
-                n = adapter.xp.where(u < 0, math.nan, n)
             terms, pullback = criteria.poisson_of_rates(adapter, u, n, positive=positive)
         return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
+
+    def _allows(self, u: Array) -> Any:
+        return True if self.log_rates else ~(u < 0)
 
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
         return _log(adapter, mean) if self.log_rates else mean
