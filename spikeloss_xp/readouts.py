@@ -24,7 +24,7 @@ class Trains(NamedTuple):
     Attributes
     ----------
     values : array
-        The spikes, with masked entries set to 0.
+        The spikes. Masked entries may have any value, except in `read` of a loss, where they are 0.
     mask : array or None
         A mask with the same axes, which is True for unmasked entries, or None if nothing is masked.
         The class axis of the mask may have length 1.

@@ -50,18 +50,19 @@ class CrossEntropy(ClassLoss):
         - ``"softmax_sum"``: the sum over time of the class probability, which is a softmax of the
           potentials at each step [2]_.
     moving_window : int, optional
-        The length of the moving window, in time steps. Only the first three readouts support a
-        window. With a window, there is a term at each step. With a window of 1 and the readout
-        ``"count"`` or ``"rate"``, the logits at each step are the input at that step, as in
-        temporal efficient training [3]_. By default, each class is read over the whole duration.
+        The length of the moving window, in time steps. Only the readouts ``"count"``,
+        ``"sqrt_count"`` and ``"rate"`` support a window. With a window, there is a term at each
+        step. With a window of 1 and the readout ``"count"`` or ``"rate"``, the logits at each step
+        are the input at that step, as in temporal efficient training [3]_. By default, each class
+        is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
         ``[batch, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons. The first two readouts
-        read the sum over the neurons of a class, and the other readouts read the mean. By default,
-        each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons. The readouts
+        ``"count"`` and ``"sqrt_count"`` read the sum over the neurons of a class, and the other
+        readouts read the mean. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -73,8 +74,8 @@ class CrossEntropy(ClassLoss):
         Bounds on the firing rates, in spikes per neuron and time step: the lowest rate of the
         labelled class, and the highest rate of the other classes, for example ``(0.5, 0.02)``. Both
         are between 0 and 1, and the first is larger. A rate that violates its bound is penalised,
-        even if the labelled class is silent. Only the first three readouts support bounds. By
-        default, there are no bounds.
+        even if the labelled class is silent. Only readouts that support a window support bounds.
+        By default, there are no bounds.
     rate_weight : float, default 3
         The weight of the penalties relative to the cross entropy; at least 0. With
         ``"sqrt_count"``, a weight of 1 performed best in our measurements.

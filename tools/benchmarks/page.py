@@ -54,9 +54,16 @@ PENALTIES = {
     "a cap per neuron": "a cap on the rate of each neuron",
     "L1": "an L1 penalty",
 }
+MASKED = {
+    "counts: lengths": "spike counts, `lengths`",
+    "counts: where": "spike counts, `where`",
+    "each step: lengths": "a term at each step, `lengths`",
+    "SpikeRate: lengths": "`SpikeRate`, `lengths`",
+}
+RECORDED = {f"{name}: where": words for name, words in LIKELIHOODS.items() if name != "rates"}
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 SMALL, MEDIUM, LARGE_BATCH = SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
-WIDE = "[20, 100, 100]"
+WIDE, SPEECH, RECORDING = "[20, 100, 100]", "[250, 64, 35]", "[64, 200, 100]"
 CHARTED = SMALL, LARGE_BATCH
 Timed = Mapping[str, Mapping[str, float]]  # name of the row: milliseconds, and ratio
 SLOWER = {  # rows where snnTorch is faster
@@ -125,6 +132,17 @@ def of_options(found: Timed) -> Iterator[str]:
         libraries = ("PyTorch", "JAX", "NumPy")
         columns = {library: f"price: {library}: {loss}: {{}}" for library in libraries}
         yield with_times("option", found, rows, columns)
+
+
+def of_masks(found: Timed) -> Iterator[str]:
+    """Yield the tables that compare losses with a mask with plain lines with the same mask."""
+    sizes = (SMALL, MEDIUM, SPEECH, LARGE_BATCH)
+    for library in ("PyTorch", "JAX", "NumPy"):
+        columns = {size: f"masked: {library}: {{}}: {size}" for size in sizes}
+        yield with_times("loss", found, MASKED, columns)
+    for library in ("PyTorch", "JAX"):
+        columns = {s: f"masked: {library}: {{}}: {s}" for s in (SMALL, WIDE, RECORDING)}
+        yield with_times("loss", found, RECORDED, columns)
 
 
 def of_likelihoods(found: Timed) -> Iterator[str]:
@@ -208,6 +226,7 @@ def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
     tables = {
         "## Compared with the line that you would write": of_losses(timed),
         "### Likelihoods and penalties": of_likelihoods(timed),
+        "### Masks": of_masks(timed),
         "### Options": of_options(timed),
         "## Long filters and windows": [pages.table(header, highlights)],
     }
