@@ -70,8 +70,8 @@ class FastPaths:
         """
         return self
 
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-        """Evaluate a function of arrays, perhaps in chunks along one of the `axes`.
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        """Evaluate a function of arrays, in chunks along one of the `axes` if that is faster.
 
         Parameters
         ----------
@@ -84,7 +84,9 @@ class FastPaths:
             Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
             shared by all chunks.
         axes : tuple of int
-            The axes along which chunks are independent, beginning with the batch axis.
+            The axes along which chunks are independent and may be worth their overhead.
+        batch : int
+            The batch axis, along which samples are always independent.
 
         Returns
         -------

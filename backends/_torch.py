@@ -10,6 +10,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._typing import (
     Array,
     Axes,
@@ -21,7 +22,7 @@ from spikeloss_xp._typing import (
 from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
-from spikeloss_xp.primitives import single_use, sum_of_products
+from spikeloss_xp.primitives import single_use, sum_of_products, sums_in_chunks
 
 
 class TorchAdapter(TorchFilters):
@@ -136,8 +137,10 @@ class TorchAdapter(TorchFilters):
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         x.scatter_(axis, entries, values)
 
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-        return map_local(function, arrays, axes) if is_distributed(arrays[0]) else function(*arrays)
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        if is_distributed(arrays[0]):
+            return map_local(function, arrays, (batch, *axes))
+        return function(*arrays)  # chunks would add nodes to the graph
 
     def specialized_for(self, x: Array) -> "TorchAdapter":
         if torch.is_grad_enabled() or not _torch_state.is_alone(x):
@@ -284,8 +287,10 @@ class PlainTorchAdapter(TorchAdapter):
         # The pullback works in place, because allocating memory may take longer than filling it.
         return terms, single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
 
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-        return function(*arrays)
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        if not arrays[0].is_cpu:
+            return function(*arrays)
+        return sums_in_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
 
 
 HOST = (np.ndarray, list, tuple)

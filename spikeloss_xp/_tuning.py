@@ -10,6 +10,7 @@ repeat a measurement, try several values in turn on the benchmark rows whose nam
 # CHUNK is used for losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
 # 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
 CHUNK = 1 << 18
+AUTOGRAD_CHUNK = 1 << 19  # used for losses on PyTorch
 # PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
 # distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
 # factor is 2.2.

@@ -205,10 +205,11 @@ class Loss(ABC):
         """Return the readings of `values` (all or a chunk of the input) and their pullback."""
 
     @abstractmethod
-    def _independent_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        """Return the axes along which the terms are independent, beginning with the batch axis.
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
+        """Return the axes along which the values and terms may be split into independent chunks.
 
-        The tuple is empty if a term depends on several samples.
+        The tuple is empty if the readings are much smaller than the input, because then chunks are
+        not worth their overhead. The result is None if a term depends on several samples.
         """
 
     # Step 1: determine the library, the axes, the mask and the labels -----------------------------
@@ -280,9 +281,13 @@ class Loss(ABC):
             return results, lambda x: to_masked(to_reading(x))
 
         arrays = prepared.values, prepared.mask, labels
-        axes = self._independent_axes(prepared)
-        results: Any = adapter.map_chunks(sums, arrays, axes) if axes else sums(*arrays)
-        (total, weight), to_values = results
+        to_values: Any
+        axes = self._chunk_axes(prepared)
+        if axes is None:
+            (total, weight), to_values = sums(*arrays)
+        else:
+            batch = prepared.layout.batch_axis
+            (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch)
 
         # Every term has the same scalar cotangent, which broadcasts.
         to_input = prepared.to_input()

@@ -104,8 +104,9 @@ class ReadsClasses(TargetLoss, Predictor):
             self._check_classes(prepared, name)
         return prepared
 
-    def _independent_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        return (prepared.layout.batch_axis,)
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        chunked = self.moving_window is not None or self.readout == "latency"
+        return (prepared.layout.batch_axis,) if chunked else ()
 
     def _read(
         self,

@@ -387,8 +387,8 @@ class SparsityEnforcer(Loss):
             return Labels()
         return Labels(None, sums_elsewhere(prepared, target, self.per))
 
-    def _independent_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        return ()
+    def _chunk_axes(self, prepared: Prepared) -> None:
+        return None
 
     def _averaged_axes(self, prepared: Prepared) -> tuple[int, ...]:
         """Return the axes over which rates are averaged, which depend on `per`."""

@@ -23,7 +23,7 @@ class ReadsTrains(TargetLoss):
         rank = self.smallest_rank
         return prepare_input(input, where, lengths, self.time_axis, rank, context=context)
 
-    def _independent_axes(self, prepared: Prepared) -> tuple[int, ...]:
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         layout = prepared.layout
         if self.reduction == "batchmean":  # to count samples, a chunk must hold whole samples
             return (layout.batch_axis,)

@@ -4,10 +4,10 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, ChunkFunction, Pullback, Sums
 
 if TYPE_CHECKING:
     from spikeloss_xp.backends.base import ArrayAPIAdapter as Adapter
@@ -17,6 +17,45 @@ def slices(length: int, size: int) -> list[slice]:
     """Return slices of `size` entries each (at least 1) that together cover an axis."""
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def sums_in_chunks(
+    adapter: "Adapter", function: ChunkFunction, arrays: Any, axes: tuple[int, ...], entries: int
+) -> Sums:
+    """Evaluate a function in chunks of about `entries` entries each; see `FastPaths.map_chunks`.
+
+    The first of the `axes` that is long enough is split, or else the longest. The gradient of a
+    chunk is computed before the next chunk is evaluated, so that intermediate arrays stay in the
+    cache. A small array is not split.
+    """
+    x = arrays[0]
+    size = math.prod(x.shape)
+    if not axes or size < 2 * entries:
+        return function(*arrays)
+    longest = max(axes, key=lambda axis: x.shape[axis])
+    axis = next((axis for axis in axes if x.shape[axis] * entries >= size), longest)
+    one, gradient = adapter.xp.ones_like(x[(slice(0, 1),) * x.ndim]), adapter.xp.empty_like(x)
+    sums = []
+    for chosen in slices(x.shape[axis], entries * x.shape[axis] // size):
+        index = (*(slice(None) for _ in range(axis)), chosen, ...)
+        of_chunk, pullback = function(*(_chunk(array, index, axis) for array in arrays))
+        sums.append(of_chunk)
+        if pullback is not None:
+            gradient[index] = pullback(one)
+    totals = tuple(None if each[0] is None else sum(each) for each in zip(*sums, strict=True))
+    if pullback is None:
+        return totals, None
+    return totals, single_use(lambda cotangent: operator.imul(gradient, cotangent))
+
+
+def _chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
+    """Return a chunk of an array, or of each array in a tuple. For None, return None."""
+    if x is None:
+        return None
+    if isinstance(x, tuple):
+        chunk = [_chunk(y, index, axis) for y in x]
+        return type(x)(*chunk) if hasattr(x, "_fields") else tuple(chunk)
+    return x if x.shape[axis] == 1 else x[index]
 
 
 def sum_of_products(adapter: "Adapter", axis: int, x: Array, factor: Array) -> Array:

@@ -32,7 +32,7 @@ class TimesLoss(TargetLoss):
         """Return a mask that is True for spike times and False for padding."""
         return input < math.inf
 
-    def _independent_axes(self, prepared: Prepared) -> tuple[int, ...]:
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         return (prepared.layout.batch_axis,)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import spikeloss_xp as sx
 from _support.calls import WITH_TARGET, with_everything
 from _support.contract import FORMS
-from spikeloss_xp import slayer
+from spikeloss_xp import _tuning, slayer
 
 SPIKES = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 DESIRED = torch.zeros(2, 3, 8, dtype=torch.float64)
@@ -50,7 +50,12 @@ def test_negated_views_are_evaluated():
     close(gradient, -expected.grad)
 
 
-def test_backward_frees_the_saved_pullback_and_a_second_one_needs_retain_graph():
+every_chunk = pytest.mark.parametrize("chunk", [1 << 19, 24])
+
+
+@every_chunk
+def test_backward_frees_the_saved_pullback_and_a_second_one_needs_retain_graph(monkeypatch, chunk):
+    monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", chunk)
     spikes = leaf()
     value = sx.SpikeTime()(spikes, DESIRED)
     saved = weakref.ref(value.grad_fn.pullback)
@@ -95,7 +100,9 @@ def test_target_weight_class_probabilities_and_taps_get_gradients(learnt):
     assert loss.filter.filter.grad.abs().min() > 0
 
 
-def test_batched_cotangents_equal_single_ones():
+@every_chunk
+def test_batched_cotangents_equal_single_ones(monkeypatch, chunk):
+    monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", chunk)
     spikes = leaf()
     value = sx.SpikeTime()(spikes, DESIRED)
     (one,) = torch.autograd.grad(value, spikes, retain_graph=True)

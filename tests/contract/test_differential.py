@@ -46,7 +46,8 @@ QUICK = {  # the number of seeds of each kind
     "large": {"numpy": 4, "torch": 4, "array-api-strict": 1, "jax-x64": 1},
 }
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
-THRESHOLDS = _tuning.CHUNK, 2 * _tuning.CHUNK  # arrays are split from two chunks on
+# Arrays are split from two chunks on. Two chunks of NumPy are as large as a chunk of PyTorch.
+THRESHOLDS = _tuning.CHUNK, 2 * _tuning.CHUNK, 2 * _tuning.AUTOGRAD_CHUNK
 
 Evaluate = Callable[[Backend, Call, Any], tuple[Any, Any]]
 

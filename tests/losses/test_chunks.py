@@ -35,9 +35,10 @@ def test_chunks_equal_the_whole(monkeypatch, form, reduction, time_axis):
 
 
 @pytest.mark.parametrize(
-    ("reduction", "number"), [("sum", 2), ("mean", 2), ("batchmean", 2), ("none", 1)]
+    ("reduction", "number"), [("sum", 10), ("mean", 10), ("batchmean", 2), ("none", 1)]
 )
-def test_chunks_are_samples_unless_the_terms_are_returned(monkeypatch, reduction, number):
+def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number):
+    """Of samples for "batchmean", which counts them, and of all for the terms."""
     spikes, desired = np.random.default_rng(0).uniform(size=(2, 2, 50, 3))
     calls, compare = [], sx.SpikeTime.criterion
 

@@ -26,6 +26,7 @@ from _support.transforms import (
     every,
     slow,
 )
+from spikeloss_xp import _tuning
 from spikeloss_xp.backends.torch import LossModule
 from spikeloss_xp.distances import van_rossum
 
@@ -54,6 +55,12 @@ def reset_dynamo():
     torch._dynamo.reset()
 
 
+@pytest.fixture(params=[1 << 19, 30], ids=["whole", "in chunks"])
+def chunk(request, monkeypatch):
+    """Evaluate the small tensors of a test as they are, and in chunks as if they were large."""
+    monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", request.param)
+
+
 def these(*names, others=()):
     """Run a test on these losses, and on the others, which are slow, with --slow only."""
     cases = [*names, *(pytest.param(name, marks=slow) for name in others)]
@@ -61,6 +68,7 @@ def these(*names, others=()):
 
 
 @these("SpikeTime", "SpikeMax")
+@pytest.mark.usefixtures("chunk")
 def test_gradgradcheck_passes(case):
     """On two samples of eight steps: the number of evaluations grows with that of the spikes."""
     spikes = SPIKES[:2, :, :8].clone().requires_grad_()
@@ -70,6 +78,7 @@ def test_gradgradcheck_passes(case):
 
 
 @these("SpikeTime", "SpikeMax, window", "SparsityEnforcer", others=LOSSES)
+@pytest.mark.usefixtures("chunk")
 def test_gradient_of_transform_equals_closed_form(case):
     checkpointed = functools.partial(torch.utils.checkpoint.checkpoint, case, use_reentrant=False)
     for function in (case, checkpointed):
