@@ -45,7 +45,13 @@ def sums_in_chunks(
     totals = tuple(None if each[0] is None else sum(each) for each in zip(*sums, strict=True))
     if pullback is None:
         return totals, None
-    return totals, single_use(lambda cotangent: operator.imul(gradient, cotangent))
+
+    def scaled(cotangent: Array) -> Array:
+        nonlocal gradient
+        gradient *= cotangent
+        return gradient
+
+    return totals, single_use(scaled)
 
 
 def _chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
