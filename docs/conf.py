@@ -56,6 +56,12 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # numpydoc's sections have them
+CLASS_ATTRIBUTES = (  # pages on new losses and backends describe them
+    *("classes_compete", "compiles_loops", "expects_spikes", "has_closed_form", "joins_blocks"),
+    *("on_host", "per_step", "readouts", "reads_rates", "reads_times", "shields_masked"),
+    *("smallest_rank", "targets"),
+)
+autodoc_default_options = {"exclude-members": ", ".join(CLASS_ATTRIBUTES)}
 autosummary_generate = True
 numpydoc_show_class_members = False  # the template lists them
 toc_object_entries_show_parents = "hide"  # whole names are too long for the sidebar
@@ -70,7 +76,7 @@ numpydoc_xref_aliases = {
 numpydoc_xref_ignore = {
     *("arrays", "optional", "default", "of", "or", "such", "callable"),
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
-    *("Reading", "Labels", "Trains", "Axis"),  # adding-a-loss.md describes them
+    *("Reading", "Labels", "Target", "Trains", "Axis"),  # adding-a-loss.md describes them
 }
 
 # Where the network does not reach them, the names that are needed are beside this file.
