@@ -57,8 +57,21 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # numpydoc's sections have them
 CLASS_ATTRIBUTES = (  # pages on new losses and backends describe them
-    *("classes_compete", "compiles_loops", "expects_spikes", "has_closed_form", "joins_blocks"),
-    *("on_host", "per_step", "readouts", "reads_rates", "reads_times", "shields_masked"),
+    *(
+        "classes_compete",
+        "compiles_loops",
+        "expects_spikes",
+        "has_closed_form",
+        "joins_blocks",
+    ),
+    *(
+        "on_host",
+        "per_step",
+        "readouts",
+        "reads_rates",
+        "reads_times",
+        "shields_masked",
+    ),
     *("smallest_rank", "targets"),
 )
 autodoc_default_options = {"exclude-members": ", ".join(CLASS_ATTRIBUTES)}
@@ -76,7 +89,13 @@ numpydoc_xref_aliases = {
 numpydoc_xref_ignore = {
     *("arrays", "optional", "default", "of", "or", "such", "callable"),
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
-    *("Reading", "Labels", "Target", "Trains", "Axis"),  # adding-a-loss.md describes them
+    *(
+        "Reading",
+        "Labels",
+        "Target",
+        "Trains",
+        "Axis",
+    ),  # adding-a-loss.md describes them
 }
 
 # Where the network does not reach them, the names that are needed are beside this file.

@@ -13,7 +13,7 @@ from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.diagnosis import _layers
-from spikeloss_xp.diagnosis._penalty import Penalty, Refusal
+from spikeloss_xp.diagnosis._calls import Function, Penalty, Refusal
 from spikeloss_xp.diagnosis._report import (
     Layer,
     Observations,
@@ -29,9 +29,9 @@ SOME, MOST = 0.5, 0.9
 
 
 def diagnose(
-    loss: Any, spikes: Any, target: ArrayLike | None = None, *, hidden: Any = None,
-    gradients: Any = None, where: ArrayLike | None = None, lengths: ArrayLike | None = None,
-    weight: ArrayLike | None = None,
+    loss: Any, spikes: Any, target: ArrayLike | None = None, *, time_axis: int | None = None,
+    hidden: Any = None, gradients: Any = None, where: ArrayLike | None = None,
+    lengths: ArrayLike | None = None, weight: ArrayLike | None = None,
 ) -> Report:  # fmt: skip
     """Inspect one batch and report what keeps a network from learning.
 
@@ -42,24 +42,34 @@ def diagnose(
 
     Parameters
     ----------
-    loss : callable
-        A loss of this library.
-    spikes : array
+    loss : callable or None
+        A loss of this library, any other function of the spikes and the target, or None. Another
+        function is called once, as ``loss(spikes, target)`` or, without a target, as
+        ``loss(spikes)``. Its report shows the loss and everything about layers and gradients, but
+        nothing about classes.
+    spikes : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, it may be
-        several arrays, and the report shows each array as a layer.
+        several arrays, and the report shows each array as a layer. Without a loss of this library,
+        it may be several outputs.
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
+    time_axis : int, optional
+        The time axis of the spikes. Required without a loss of this library; the losses of this
+        library have a time axis of their own.
     hidden : array, or sequence or mapping of arrays, optional
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
     gradients : array, or sequence or mapping of arrays, optional
         The gradients of the loss with respect to the parameters, in order from input to output.
         Arrays may come from any supported library. Sequences and mappings may be nested. None
-        stands for a weight without a gradient. Arrays with two or more axes are treated as
-        weights. All arrays are checked for NaN and infinity.
+        stands for a weight without a gradient, so leave out parameters that are frozen or that the
+        loss does not depend on. Arrays with two or more axes are treated as weights. All arrays are
+        checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
+        gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
     where, lengths, weight : array or sequence, optional
         The other arguments of a call to the loss. The lengths also mask the padding of the hidden
-        layers that have as many steps as `spikes`.
+        layers that have as many steps as `spikes`. Without a loss of this library, the mask and the
+        lengths apply to `spikes`, and `weight` is not accepted.
 
     Returns
     -------
@@ -71,7 +81,7 @@ def diagnose(
     ValueError, TypeError
         If an argument has the wrong shape or type, just as when the loss is called, or if an array
         is traced, as in a compiled function. Values that the loss does not accept are reported as a
-        finding instead.
+        finding instead, and so is any error that another function raises.
 
     Examples
     --------
@@ -82,28 +92,28 @@ def diagnose(
     >>> [finding.code for finding in report.findings]
     ['silent-output']
     """
-    if not isinstance(loss, losses.Loss):
-        raise TypeError(f"loss must be a loss of this library, such as SpikeMax(); got {loss!r}")
-    penalty = isinstance(loss, losses.SparsityEnforcer)
-    if penalty and target is not None:
-        raise TypeError("SparsityEnforcer takes no target, but got one: omit the target")
-    inputs = dict(_layers.named_leaves(spikes, "input")) if penalty else {"input": spikes}
-    adapter = _arrays.adapter_of(next(iter(inputs.values()), None))
+    given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
+    given = {name: x for name, x in given.items() if x is not None}
+    axis = _time_axis(loss, spikes, time_axis, given)
+    inputs = _named_inputs(loss, spikes)
+    adapter = _arrays.adapter_of(next(iter(inputs.values())))
     observed: list[tuple[str, ...]] = []
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
         seen = "the spikes are detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
-    given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
-        arguments = {key: _argument(adapter, x, key) for key, x in given.items() if x is not None}
-        call = _evaluate(adapter, loss, spikes, arguments)
-        pending = _pending_layers(loss, call, hidden, inputs, arguments)
+        arguments = {name: _argument(adapter, x, name) for name, x in given.items()}
+        if isinstance(loss, losses.Loss):
+            call = _evaluate(adapter, loss, spikes, arguments)
+        else:
+            call = Function(loss, spikes, target, _as_read(inputs, axis))
+        pending = _pending_layers(loss, axis, call, hidden, inputs, arguments)
         results = _layers.finished([*weights, call, *pending])
         observed += call.findings()
     sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
     observed += [each for _, findings in of_layers for each in findings]
-    observed += _layers.findings_of_gradients(sizes, call.divisor)
+    observed += _layers.findings_of_gradients(sizes, call.of_output, learned=call.learned)
     numbers, layers = call.numbers(), [layer for layer, _ in of_layers if layer is not None]
     if call.output is not None:
         layers.append(call.output)
@@ -115,6 +125,51 @@ def diagnose(
     names = [*(each.name for each in pending), "output"]
     findings.sort(key=lambda each: sort_key(each, names))
     return Report(numbers, tuple(layers), sizes, tuple(findings))
+
+
+def _time_axis(loss: Any, spikes: Any, time_axis: int | None, given: dict[str, Any]) -> int:
+    """Return the time axis of the layers. Raise an error if it or another argument does not fit."""
+    if isinstance(loss, losses.Loss):
+        axis = getattr(loss, "time_axis", -1)
+        rank = _arrays.rank(next(iter(dict(_layers.named_leaves(spikes, "input")).values()), None))
+        if time_axis is not None and (time_axis - axis) % max(rank, 1):
+            raise ValueError(f"time_axis must be that of the loss, {axis}; got {time_axis}")
+        needs_target = bool(loss.targets)
+        if needs_target and "target" not in given:
+            raise TypeError(f"target must be given, because {type(loss).__name__} compares with it")
+        if not needs_target and "target" in given:
+            raise TypeError(f"{type(loss).__name__} takes no target, but got one: omit the target")
+        return axis
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
+        raise TypeError(
+            "loss must be a loss of this library, such as SpikeMax(), another function of spikes "
+            f"and target, or None; got {loss!r}"
+        )
+    if time_axis is None:
+        raise TypeError(
+            "time_axis must be given unless the loss is one of this library: it is 0 for "
+            "[time, batch, neuron], 1 for [batch, time, neuron] and -1 for [batch, neuron, time]"
+        )
+    if "weight" in given:
+        raise TypeError("weight is an argument of losses of this library: omit it")
+    return time_axis
+
+
+def _named_inputs(loss: Any, spikes: Any) -> dict[str, Any]:
+    """Return the arrays of the input, keyed by their names in the table."""
+    name = "input" if isinstance(loss, losses.Loss) else "output"
+    several = name == "output" or isinstance(loss, losses.SparsityEnforcer)
+    found = dict(_layers.named_leaves(spikes, name)) if several else {name: spikes}
+    if not found:
+        raise ValueError(f"{name} must hold at least one array; got none")
+    return found
+
+
+def _as_read(outputs: dict[str, Any], time_axis: int) -> dict[str, str]:
+    """Return the axes and the shape of each output, keyed by what they are."""
+    shapes = {name: _arrays.shape_of(x) for name, x in outputs.items()}
+    layouts = {name: Layout.of(shape, time_axis, name) for name, shape in shapes.items()}
+    return {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in layouts.items()}
 
 
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
@@ -130,7 +185,7 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 
 
 def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any]) -> Any:
-    """Return a `Batch` or a `Penalty`, or a `Refusal` if the loss does not accept some values."""
+    """Return the call of the loss, or a `Refusal` if the loss does not accept some values."""
     penalty = isinstance(loss, losses.SparsityEnforcer)
     kind: Any = Penalty if penalty else Batch
     x = spikes if penalty else _layers.eager(spikes, "input")[1]
@@ -145,27 +200,22 @@ def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any
 
 
 def _pending_layers(
-    loss: Any, call: Any, hidden: Any, inputs: dict[str, Any], arguments: dict[str, Any]
-) -> list[_layers.Pending]:
-    """Return the statistics of the hidden layers, and of the layers that a penalty is about."""
+    loss: Any, time_axis: int, call: Any, hidden: Any, inputs: dict[str, Any],
+    arguments: dict[str, Any],
+) -> list[_layers.Pending]:  # fmt: skip
+    """Return the statistics of the hidden layers, and of inputs that are shown as layers."""
     trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
-    if loss.reads_times:
-        return [_hidden_times(call.adapter, name, x) for name, x in trains.items()]
-    penalty, refused = isinstance(loss, losses.SparsityEnforcer), isinstance(call, Refusal)
+    if getattr(loss, "reads_times", False):
+        return [_layers.hidden_times(call.adapter, name, x) for name, x in trains.items()]
+    layer = partial(_layers.layer, time_axis=time_axis)
+    refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
+    output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
-    output = None if penalty else Layout.of(tuple(inputs["input"].shape), loss.time_axis)
-    layer = partial(_layers.layer, time_axis=loss.time_axis)
     found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
-    if penalty and not refused:
-        found += [layer(name, x, single_step=True, **arguments) for name, x in inputs.items()]
+    if isinstance(call, Penalty) and not refused:
+        masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
+        found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
     return found
-
-
-def _hidden_times(adapter: Adapter, name: str, x: Any) -> _layers.Pending:
-    """Return the finding that a hidden layer of spike times is silent. It has no statistics."""
-    times = host_values(x, name)
-    found = [] if np.isfinite(times).any() else [_layers.silent_layer(name, len(times))]
-    return _layers.Pending(name, adapter, {}, lambda: (None, found))
 
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
@@ -192,8 +242,11 @@ class Batch:
     ----------
     value : float
         The loss, which is a mean for any reduction.
-    divisor : float
-        The number of terms if the reduction of the loss is a sum, and 1 otherwise.
+    learned : bool
+        Whether the loss is so close to its minimum that small gradients are no problem.
+    of_output : float
+        The size of the gradient of the loss with respect to the output: the largest of the classes,
+        summed over steps and samples. If the reduction of the loss is a sum, it is that of the sum.
     entries : int or array
         The number of unmasked steps of each train, as an int if nothing is masked.
     masked : float
@@ -222,6 +275,7 @@ class Batch:
         self.prepared, self.labels = self.loss._prepare(x, target, masks)
         self.layout, self.adapter = self.prepared.layout, self.prepared.adapter
         self.multi_hot = MULTI_HOT in loss.targets
+        self.names_classes = any(kind.names_classes for kind in loss.targets)
         self.arrays = self._evaluate()
 
     # On the device --------------------------------------------------------------------------------
@@ -236,7 +290,11 @@ class Batch:
         one = adapter.scalar(total, 1.0)
         divisor = one * (weight if isinstance(weight, int) else divisor_of(adapter, weight))
         arrays = {"value": total / divisor, "divisor": divisor, **self._compare(reading)}
+        if not (loss.reads_times or "hot" in arrays):
+            arrays["mean"] = adapter.sum_all(self._terms_of_mean(values)) / divisor
         arrays |= _layers.unmasked(adapter, layout, mask, values)
+        if loss.reads_rates:
+            arrays |= loss._totals(prepared, self.labels)
         counts = None if getattr(loss, "_own_readout", True) else reading.counts
         trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
         if counts is not None and [*counts.shape] != trains:
@@ -253,6 +311,19 @@ class Batch:
         # Two reductions need no array of magnitudes, which would be as large as the gradient.
         largest, least = (f(gradient, axis=layout.time, keepdims=True) for f in (xp.max, xp.min))
         return arrays | {"size": xp.maximum(largest, -least)}
+
+    def _terms_of_mean(self, values: Array) -> Array:
+        """Return the terms of an input that is the same for all samples: their mean."""
+        prepared, xp = self.prepared, self.adapter.xp
+        total = xp.sum(values, axis=self.layout.batch_axis, keepdims=True)
+        number: Any = self.layout.batch
+        if prepared.mask is not None:
+            counted = xp.astype(prepared.mask, values.dtype) + xp.zeros_like(values)
+            number = xp.sum(counted, axis=self.layout.batch_axis, keepdims=True)
+            number = xp.where(number > 0, number, 1.0)
+        mean = xp.broadcast_to(total / number, values.shape)
+        reading, _ = self.loss._read(prepared, mean, prepared.mask, self.labels)
+        return self.loss._compare(prepared, reading, self.labels)[0]
 
     def _compare(self, reading: Reading) -> dict[str, Array]:
         """Return the labels, the confusion matrix, and comparisons of the scores of classes."""
@@ -292,22 +363,25 @@ class Batch:
     def finish(self, **found: Any) -> None:
         """Compute the attributes from the values of the arrays."""
         loss, layout, prepared, steps = self.loss, self.layout, self.prepared, self.layout.steps
-        self.value = float(found["value"])
-        self.divisor = float(found["divisor"]) if self.is_sum else 1.0
+        self.value, self.found = float(found["value"]), found
         self.equal = loss.value_of_equal_scores(prepared.num_classes)
         entries = found.get("entries")
         self.entries = steps if entries is None else np.moveaxis(entries, layout.time, -1)
         self.masked = 1 - float(np.mean(self.entries, dtype=float)) / steps
         self.size = self._by_class(found["size"]).max(axis=-1)
+        steps_of = steps if entries is None else self.entries.max(axis=(1, 2))
+        divisor = float(found["divisor"]) if self.is_sum else 1.0
+        self.of_output = float((self.size.max(axis=1) * steps_of).sum()) * divisor
         self.output: Layer | None = None
-        self.of_output: list[tuple[str, ...]] = []
+        self.about_output: list[tuple[str, ...]] = []
         if loss.reads_times:
             fires = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
+            self.output, _ = _layers.of_times("output", prepared.values, fires)
         elif loss.reads_rates:
             fires = found["size"] < 0
         else:
             fires = found["spikes"] > 0
-            self.output, self.of_output = _layers.layer_of("output", layout, **found)
+            self.output, self.about_output = _layers.layer_of("output", layout, **found)
             self.odd_values = partial(_layers.odd_values, found["sample"], found.get("kept"))
         self.fires = self._by_class(fires).any(axis=-1)
         self.hot: Any = None
@@ -315,6 +389,7 @@ class Batch:
         self.accuracy, self.ties = math.nan, 0.0
         if "hot" in found and found.get("hard", True):
             self._count(**found)
+        self.learned = self._has_learned(found.get("mean"))
 
     def _count(self, hot: Any, confusion: Any, best: Any = None, **_: Any) -> None:
         """Compare the predictions with the labels."""
@@ -328,6 +403,18 @@ class Batch:
             labelled = self.hot.any(axis=1)[:, None]
             self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
 
+    def _has_learned(self, of_mean: Any) -> bool:
+        """Return whether the network predicts the target, so that its gradients may be small.
+
+        `of_mean` is the loss of the mean input. A likelihood has no minimum of 0, but is higher for
+        the mean unless the input says something about the target.
+        """
+        if self.hot is not None:
+            return self.accuracy >= MOST
+        if of_mean is None or not self.value:
+            return self.value == 0
+        return bool(self.value < of_mean * (1 if self.loss.reads_rates else 1 - MOST))
+
     def _by_class(self, x: Any) -> Any:
         """Rearrange an array to ``[sample, class, neuron * step]``."""
         shape = self.layout.batch, self.prepared.num_classes, -1
@@ -337,21 +424,22 @@ class Batch:
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers of the batch, keyed by name."""
-        classes, shape, hot = self.prepared.num_classes, self.layout.shape, self.hot
-        time = "time" if self.layout.has_time else "spike"
-        axes = {self.layout.batch_axis: "batch", self.layout.time_axis: time}
-        names = ", ".join(axes.get(i, "class") for i in range(len(shape)))
+        classes, neurons, hot = self.prepared.num_classes, self.layout.neurons, self.hot
+        word, plural, sizes = "class", "classes, neurons of a class", (classes, neurons // classes)
+        if not self.names_classes and classes == neurons:
+            word, plural, sizes = "neuron", "neurons", neurons
         never = None if self.loss.reads_rates else int((~self.fires.any(axis=0)).sum())
         found: dict[str, Any] = {
             "loss": self.value,
             "loss of equal scores": self.equal,
             "accuracy": None if hot is None else self.accuracy,
             "fraction of ties": None if hot is None else self.ties,
-            "input, as it is read": f"[{names}] = {shape}",
-            "classes, neurons of a class": (classes, self.layout.neurons // classes),
+            **self._of_rates(),
+            "input, as it is read": _layers.axes(self.layout, word),
+            plural: sizes,
             "fraction that is masked": self.masked,
-            "classes that never fire": never,
-            "largest gradient of each class": self.size.max(axis=0).tolist(),
+            f"{plural.partition(',')[0]} that never fire": never,
+            f"largest gradient of each {word}": self.size.max(axis=0).tolist(),
         }
         if hot is not None:
             found |= {
@@ -360,6 +448,18 @@ class Batch:
                 "fraction of labels without a gradient": share(self.size == 0, hot),
             }
         return {name: x for name, x in found.items() if x is not None}
+
+    def _of_rates(self) -> dict[str, float]:
+        """Return the numbers of a likelihood that people plot, or none for other losses."""
+        if not self.loss.reads_rates:
+            return {}
+        found, entries = self.found, math.prod(self.layout.shape) * (1 - self.masked)
+        spikes = float(found["recorded"])
+        return {
+            "bits per spike": float(found["gain"]) / (spikes * math.log(2)) if spikes else math.nan,
+            "mean rate": float(found["predicted"]) / entries if entries else math.nan,
+            "mean count": spikes / entries if entries else math.nan,
+        }
 
     def findings(self) -> Observations:
         """Yield the findings of the batch."""
@@ -370,13 +470,13 @@ class Batch:
             yield "not-finite", f"the loss is {value:.3g}{entries}"
         yield from self._of_times() if loss.reads_times else self._of_values()
         yield from self._of_masks()
-        learned, fraction = not value, 0.0
+        fraction = 0.0
         if self.hot is not None:
             yield from self._of_labels()
-            learned, fraction = self.accuracy >= MOST, share(self.size == 0, self.hot)
+            fraction = share(self.size == 0, self.hot)
         if equal is not None and self.accuracy < SOME and value > 4 * equal > 0:
             yield "certain-and-wrong", f"the loss is {value:.3g}, but {equal:.3g} for equal scores"
-        if not learned and (fraction >= MOST or not self.size.any()):
+        if not self.learned and (fraction >= MOST or not self.size.any()):
             where = "at labels" if fraction else "everywhere"
             yield "zero-gradient", f"the gradient of the loss is 0 {where}"
         answers = np.sum(self.confusion, axis=0)
@@ -387,7 +487,7 @@ class Batch:
             yield "ties", f"several classes share the best score in {self.ties:.0%} of the samples"
         yield from loss.findings(self)
         # The loss may ignore NaN, so only a loss that is not finite is a finding.
-        yield from (each for each in self.of_output if each[0] != "not-finite")
+        yield from (each for each in self.about_output if each[0] != "not-finite")
 
     def _of_times(self) -> Observations:
         x = np.reshape(self.x, self.prepared.values.shape)
@@ -420,7 +520,8 @@ class Batch:
         if lengths.size and steps >= 20 and lengths.max() * 10 <= steps:
             seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
             yield "short-lengths", seen
-        if self.masked > SOME:
+        dropped_out = self.loss.reads_rates and "where" in self.masks  # on purpose
+        if self.masked > SOME and not dropped_out:
             yield "mostly-masked", f"{self.masked:.0%} of the entries are masked"
 
     def _of_labels(self) -> Observations:

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read_values
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    find_adapter,
+    floating,
+    host_values,
+    read_values,
+)
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
@@ -31,8 +38,9 @@ STUCK_ON = 0.1  # the fraction of neurons that fire at every step
 # A vanishing gradient: the size of the first gradient relative to the largest, and the mean factor
 # per layer. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
-SWALLOWED = 1e-6  # 100 times Adam's epsilon, which is added to the size of a gradient
-EXPLODING = 300.0  # the size of a gradient if the loss is a mean
+# The size of the largest gradient relative to the gradient of the loss with respect to the output,
+# which is summed over steps and samples. Both have the unit of the loss.
+SWALLOWED, EXPLODING = 1e-7, 20.0
 
 
 class Pending(NamedTuple):
@@ -98,6 +106,13 @@ def eager(x: Any, name: str) -> tuple[Adapter, Array]:
 
 
 # Layers ---------------------------------------------------------------------------------------
+
+
+def axes(layout: Layout, space: str) -> str:
+    """Return the axes and the shape of an input, given the name of the axes of its neurons."""
+    time = "time" if layout.has_time else "spike"
+    names = {layout.batch_axis: "batch", layout.time_axis: time}
+    return f"[{', '.join(names.get(i, space) for i in range(len(layout.shape)))}] = {layout.shape}"
 
 
 def activity(
@@ -248,7 +263,7 @@ def _too_active(layer: Layer) -> tuple[str, str] | None:
     name, silent, always_on = layer.name, layer.silent, layer.always_on
     if always_on > ALWAYS_ON:
         return "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step"
-    if name == "output":
+    if _is_output(name):
         return None
     if always_on >= STUCK_ON and silent + always_on >= STUCK:
         seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
@@ -260,8 +275,43 @@ def _too_active(layer: Layer) -> tuple[str, str] | None:
 
 def silent_layer(name: str, samples: int) -> tuple[str, ...]:
     """Return the observation that a layer is silent in every sample."""
-    code = "silent-output" if name == "output" else "silent-hidden"
+    code = "silent-output" if _is_output(name) else "silent-hidden"
     return code, f"{name} is silent in all {samples} samples", name
+
+
+def _is_output(name: str) -> bool:
+    """Return whether a layer is an output: there may be several, such as ``"output.boxes"``."""
+    return name.partition(".")[0] == "output"
+
+
+def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
+    """Return the statistics of a hidden layer of spike times, in which NaN and inf are silence."""
+    times = host_values(x, name)
+    if times.ndim < 2:
+        raise ValueError(f"{name} must have a batch and a neuron axis; got shape {times.shape}")
+    return Pending(name, adapter, {}, partial(of_times, name, times, np.isfinite(times)))
+
+
+def of_times(name: str, times: Any, fires: Any) -> tuple[Layer, list[tuple[str, ...]]]:
+    """Return the statistics of a layer of spike times, and the finding that it is silent.
+
+    The axes of `times` are batch and neuron and, optionally, spike. `fires` is True for times that
+    are spikes.
+    """
+    neurons = (*times.shape[:2], -1)
+    fired = np.reshape(fires, neurons).any(axis=-1)
+    first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
+    layer = Layer(
+        name,
+        rate=math.nan,
+        silent=float(np.mean(~fired.any(axis=0))),
+        always_on=0.0,
+        silent_samples=float(np.mean(~fired.any(axis=1))),
+        samples=len(times),
+        finite=True,
+        first_spike=float(first[fired].mean()) if fired.any() else math.nan,
+    )
+    return layer, [] if fired.any() else [silent_layer(name, layer.samples)]
 
 
 # Gradients ------------------------------------------------------------------------------------
@@ -292,18 +342,24 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
+    # Inputs that never fire, such as unused rows of an embedding, have a gradient of 0.
+    arrays = {"mean": xp.mean(x * x), "share": xp.mean(xp.astype(x != 0, x.dtype))}
     is_weight = x.ndim > 1
 
-    def finish(scale: Any, mean: Any) -> Gradient:
-        return Gradient(name, float(scale) * math.sqrt(mean), is_weight)
+    def finish(scale: Any, mean: Any, share: Any) -> Gradient:
+        rms = float(scale) * math.sqrt(mean / share) if share else 0.0
+        return Gradient(name, rms, is_weight)
 
-    return Pending(argument, adapter, {"scale": scale, "mean": xp.mean(x * x)}, finish)
+    return Pending(argument, adapter, {"scale": scale, **arrays}, finish)
 
 
-def findings_of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Observations:
+def findings_of_gradients(
+    gradients: tuple[Gradient, ...], of_output: float | None, *, learned: bool
+) -> Observations:
     """Yield the findings about the gradients of the weights, from input to output.
 
-    The `divisor` is the number of terms if the loss is a sum, and 1 if it is a mean.
+    `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
+    unknown. If the network has `learned` the batch, small and large gradients are no problem.
     """
     bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
     if bad:
@@ -315,24 +371,26 @@ def findings_of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Ob
     if weights and len(missing) == len(weights):
         seen = "all gradients are None: call diagnose after backward() and before zero_grad()"
         yield "no-gradient", seen, *_names(weights)
+    elif learned and not of_output and len(zero) == len(weights):
+        return  # the loss is at its minimum
     elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
         yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
-    elif weights and not bad:
-        yield from _of_sizes(weights, sizes, divisor)
+    elif weights and not bad and not learned:
+        yield from _of_sizes(weights, sizes, of_output)
 
 
-def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Observations:
+def _of_sizes(weights: list[Gradient], sizes: list[float], of_output: float | None) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
     first, largest = sizes[0], max(sizes)
     place = sizes.index(largest)
     at = weights[place].name
     of_first = f"the gradient of {weights[0].name} is {first:.1e}"
-    if largest < SWALLOWED:
+    if of_output and largest < SWALLOWED * of_output:
         yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
     elif first < largest * min(VANISHING, FACTOR**place):
         seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
         yield "vanishing-gradient", seen, weights[0].name
-    if largest > EXPLODING * divisor:
+    if of_output and largest > EXPLODING * of_output:
         yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
 
 
@@ -361,6 +419,6 @@ def _named(gradients: list[Gradient]) -> str:
 
 def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
     """Yield a finding if there is no problem in any layer, but the loss is at chance level."""
-    value, equal = numbers["loss"], numbers.get("loss of equal scores")
+    value, equal = numbers.get("loss"), numbers.get("loss of equal scores")
     if equal and gradients and len(layers) > 1 and math.isclose(value, equal, rel_tol=0.01):
         yield "at-chance", f"the loss is {value:.3g}, and equal scores give {equal:.3g}"

@@ -2,6 +2,7 @@
 
 import functools
 import html
+import itertools
 import math
 import re
 import textwrap
@@ -9,11 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from spikeloss_xp.losses import Loss
+
 Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names of layers
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
+LONG = 20  # the number of entries above which only the range of a list is shown
 INDENT = "    "
+MORE = 'The guide "My network does not learn" describes all findings.'
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
+LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # of the numbers
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
 # Findings about layers are sorted by layer, from input to output. Among other findings, all of them
@@ -41,6 +47,9 @@ class Layer(NamedTuple):
         The number of samples.
     finite : bool
         Whether no entry is NaN or infinite.
+    first_spike : float or None
+        The mean time of the first spike of a neuron in a sample, for layers of spike times. These
+        layers have no `rate`, which is NaN.
     """
 
     name: str
@@ -50,6 +59,7 @@ class Layer(NamedTuple):
     silent_samples: float
     samples: int
     finite: bool
+    first_spike: float | None = None
 
 
 class Gradient(NamedTuple):
@@ -60,8 +70,9 @@ class Gradient(NamedTuple):
     name : str
         The name of the parameter.
     rms : float or None
-        The root mean square of its entries, which is NaN if an entry is NaN or infinite. None if
-        the parameter has no gradient.
+        The root mean square of the entries that are not 0, which does not depend on the number of
+        inputs that never fire. It is NaN if an entry is NaN or infinite, and None if the parameter
+        has no gradient.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
     """
@@ -95,11 +106,9 @@ class Finding:
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        texts = (f"{INDENT}{text}" for text in (self.why, self.remedy))
-        return "\n".join([self._heading(), *map(_wrapped, texts)])
-
-    def _heading(self) -> str:
-        return _wrapped(f"{self.severity}: {self.code}: {self.seen}")
+        heading = f"{self.severity}: {self.code}: {self.seen}"
+        texts = (heading, f"{INDENT}{self.why}", f"{INDENT}{self.remedy}")
+        return "\n".join(map(_wrapped, texts))
 
 
 @dataclass(frozen=True)
@@ -127,12 +136,12 @@ class Report:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        table = [_line(("", *HEAD)), *map(_line, self._rows())]
+        table = [_line(("", *self._head())), *map(_line, self._rows())]
         return "\n".join([*table, "", self._rest()])
 
     def _repr_html_(self) -> str:
         rows = self._rows()
-        head = "".join(f"<th>{name}</th>" for name in ("", *HEAD))
+        head = "".join(f"<th>{name}</th>" for name in ("", *self._head()))
         body = "".join(map(_html_row, rows, self._bars(rows)))
         table = f'<table style="color:inherit;font-size:inherit"><tr>{head}</tr>{body}</table>'
         return f"{table}<pre>{html.escape(self._rest())}</pre>"
@@ -140,12 +149,58 @@ class Report:
     def _rest(self) -> str:
         """Return the most important numbers of the batch, and the findings."""
         numbers = list(self.numbers.items())[:BATCH_NUMBERS]
-        width = max(len(name) for name, _ in numbers)
+        width = max((len(name) for name, _ in numbers), default=0)
         lines = [f"{name:{width}}  {_in_words(x)}" for name, x in numbers]
-        for finding, after in zip(self.findings, (*self.findings, None)[1:], strict=True):
-            seen_again = after is not None and after.remedy == finding.remedy
-            lines += ["", finding._heading() if seen_again else str(finding)]
-        return "\n".join(lines if self.findings else [*lines, "", "nothing found"])
+        lines += self._paragraphs()
+        lines += ["", MORE if self.findings else "nothing found"]
+        return "\n".join(lines)
+
+    def _paragraphs(self) -> Iterator[str]:
+        """Yield the lines about the findings. The same text is not given twice."""
+        printed: set[str] = set()
+        same = itertools.groupby(self.findings, lambda each: (each.code, each.why, each.remedy))
+        for (code, *texts), found in same:
+            first, *others = found
+            names = [name for each in others for name in each.names]
+            also = f"; also {', '.join(names)}" if names else ""
+            yield ""
+            yield _wrapped(f"{first.severity}: {code}: {first.seen}{also}")
+            yield from (_wrapped(f"{INDENT}{text}") for text in texts if text not in printed)
+            printed.update(texts)
+
+    def plot(self) -> Any:
+        """Draw the rate, the silent share and the gradient of each layer, with matplotlib.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A figure with a panel for each of them. Layers and weights with a problem are red.
+        """
+        from matplotlib import pyplot as plt  # an optional dependency, which is slow to import
+
+        weights = [each for each in self.gradients if each.is_weight]
+        bad = {name for each in self.findings if each.severity == "problem" for name in each.names}
+        size = 1.5 + 0.3 * max(len(self.layers), len(weights))
+        times = any(layer.first_spike is not None for layer in self.layers)
+        rates = [layer.first_spike if times else layer.rate for layer in self.layers]
+        columns = (
+            ("first spike" if times else "rate", self.layers, rates),
+            ("silent neurons", self.layers, [layer.silent for layer in self.layers]),
+            ("gradient", weights, [each.rms or math.nan for each in weights]),
+        )[: 3 if weights else 2]
+        number = len(columns)
+        figure, panels = plt.subplots(1, number, figsize=(3 * number, size), layout="constrained")
+        for panel, (title, rows, lengths) in zip(panels, columns, strict=True):
+            names = [each.name for each in rows]
+            colours = ["tab:red" if name in bad else "tab:blue" for name in names]
+            panel.barh(range(len(rows)), lengths, color=colours)
+            panel.set_yticks(range(len(rows)), names)
+            panel.set_title(title)
+            panel.invert_yaxis()
+        panels[1].set_xlim(0, 1)
+        if weights:
+            panels[2].set_xscale("log")
+        return figure
 
     def scalars(self) -> dict[str, float]:
         """Return the numbers to monitor during training, as a dict for any logger.
@@ -154,18 +209,20 @@ class Report:
         -------
         dict of str to float
             The keys are ``"loss"``, which is the mean of the terms for any `reduction`;
-            ``"accuracy"``, if the target has classes; ``"output/rate"``, ``"output/silent"`` and
+            ``"accuracy"``, if the target has classes; ``"bits_per_spike"``, ``"mean_rate"`` and
+            ``"mean_count"`` for likelihoods; ``"output/rate"``, ``"output/silent"`` and
             ``"output/always_on"``, and the same three for each hidden layer, such as
             ``"hidden.0/rate"``; and ``"gradient/NAME/rms"`` for each parameter, such as
             ``"gradient/fc1.weight/rms"``. For `SparsityEnforcer`, ``"loss"`` is its value, and
-            ``"input"`` replaces ``"output"``. If the input holds predicted rates or spike times,
-            there are no keys for the output. Rates and fractions are between 0 and 1.
+            ``"input"`` replaces ``"output"``. Layers of spike times have ``"first_spike"`` instead
+            of ``"rate"``. If the input holds predicted rates, there are no keys for the output.
+            Rates and fractions are between 0 and 1.
             Characters that a logger may refuse, such as spaces, are replaced by underscores.
             Numbers that are NaN or infinite are left out.
         """
-        found: dict[str, Any] = {key: self.numbers.get(key) for key in ("loss", "accuracy")}
+        found: dict[str, Any] = {key: self.numbers.get(key) for key in LOGGED}
         for layer in self.layers:
-            for key in ("rate", "silent", "always_on"):
+            for key in ("rate", "first_spike", "silent", "always_on"):
                 found[f"{layer.name}/{key}"] = getattr(layer, key)
         for gradient in self.gradients:
             found[f"gradient/{gradient.name}/rms"] = gradient.rms
@@ -174,6 +231,11 @@ class Report:
             for key, x in found.items()
             if x is not None and math.isfinite(x)
         }
+
+    def _head(self) -> tuple[str, ...]:
+        """Return the names of the columns. Layers of spike times have no rate."""
+        times = any(layer.first_spike is not None for layer in self.layers)
+        return tuple("first" if times and name == "rate" else name for name in HEAD)
 
     def _rows(self) -> list[Row]:
         """Return the rows of the table.
@@ -191,7 +253,8 @@ class Report:
         """Return the cells of a row. A mark shows that a finding applies to it."""
         cells = [""] * 6
         if layer is not None:
-            numbers = f"{layer.rate:.3g}", f"{layer.silent:.0%}", f"{layer.always_on:.0%}"
+            rate = layer.rate if layer.first_spike is None else layer.first_spike
+            numbers = f"{rate:.3g}", f"{layer.silent:.0%}", f"{layer.always_on:.0%}"
             cells[:4] = layer.name, *numbers
         if gradient is not None:
             size = "none" if gradient.rms is None else f"{gradient.rms:.1e}"
@@ -202,7 +265,7 @@ class Report:
 
     def _bars(self, rows: list[Row]) -> list[tuple[float, float]]:
         """Return the lengths of the bars for the rate and, on a log scale, for the gradient."""
-        rates = {layer.name: layer.rate for layer in self.layers}
+        rates = {each.name: each.rate for each in self.layers if each.first_spike is None}
         sizes = {each.name: each.rms or 0.0 for each in self.gradients}
         logs = {name: math.log10(x) for name, x in sizes.items() if 0 < x < math.inf}
         highest = max(logs.values(), default=0.0)
@@ -234,6 +297,8 @@ def _html_row(row: Row, bars: tuple[float, float]) -> str:
 
 def _in_words(x: Any) -> str:
     """Return one or several numbers as text, with floats rounded to three significant digits."""
+    if isinstance(x, list) and len(x) > LONG:
+        return f"from {_in_words(min(x))} to {_in_words(max(x))}"
     if isinstance(x, list | tuple):
         inside = ", ".join(map(_in_words, x))
         return f"[{inside}]" if isinstance(x, list) else f"({inside})"
@@ -262,9 +327,10 @@ def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) 
     """
     code, seen, *names = observed
     text = texts()[code]
-    if loss.reads_times:
+    own = isinstance(loss, Loss)
+    if own and loss.reads_times:
         text = text | text.get("times", {})
-    options = [field.name for field in fields(loss)]
+    options = [field.name for field in fields(loss)] if own else []
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = text["severity"]
     if text.get("gradients_decide"):

@@ -15,7 +15,6 @@ from spikeloss_xp._arrays import (
     concrete_or_none,
     on_device_of,
     or_one,
-    read_values,
 )
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import Labels, class_weights
@@ -65,18 +64,12 @@ class Likelihood(TrainLoss):
         tuple of str
             The code of the finding, and what was seen.
         """
-        prepared, counts = batch.prepared, batch.labels.numbers
-        adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
-        xp, predicted = adapter.xp, self._mean_for(adapter, values)
-        if prepared.mask is not None:
-            predicted = adapter.masked(predicted, prepared.mask)
-        sums = xp.stack([xp.sum(predicted), xp.sum(counts), xp.min(values), xp.max(values)])
-        of_neuron = xp.sum(counts, axis=(layout.batch_axis, layout.time))
-        found = read_values(adapter, xp.concat([sums, of_neuron]), "input")
-        rate, number, lowest, highest = found[:4].tolist()
-        mean = number / (math.prod(counts.shape) * (1 - batch.masked) or 1)
+        found, layout = batch.found, batch.layout
+        rate, number = float(found["predicted"]), float(found["recorded"])
+        lowest, highest = float(found["lowest"]), float(found["highest"])
+        mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
         recorded = np.asarray(batch.entries).any(axis=0).ravel()  # neurons that are not masked
-        silent = int((recorded & (found[4:] == 0)).sum())
+        silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
         if number and not number / 30 < rate < 30 * number:
             yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
         elif self._takes_logarithms() and lowest >= 0 < highest and 0 < mean < 0.5:
@@ -84,6 +77,22 @@ class Likelihood(TrainLoss):
             yield "rate-units", seen
         if silent:
             yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
+
+    def _totals(self, prepared: Prepared, labels: Labels) -> dict[str, Array]:
+        """Return the sums over the batch from which `diagnose` computes scores and findings."""
+        adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
+        xp, predicted = adapter.xp, self._mean_for(adapter, values)
+        if prepared.mask is not None:
+            predicted = adapter.masked(predicted, prepared.mask)
+        gain, spikes, _ = self._gains(prepared, labels, None, "all", with_saturated=False)
+        return {
+            "gain": gain,
+            "recorded": spikes,
+            "predicted": xp.sum(predicted),
+            "lowest": xp.min(values),
+            "highest": xp.max(values),
+            "of_neuron": xp.sum(labels.numbers, axis=(layout.batch_axis, layout.time)),
+        }
 
     @abstractmethod
     def _takes_logarithms(self) -> bool:
@@ -284,6 +293,12 @@ class Likelihood(TrainLoss):
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
+        return self._gains(prepared, labels, null, per, with_saturated)
+
+    def _gains(
+        self, prepared: Prepared, labels: Labels, null: Any, per: str, with_saturated: bool
+    ) -> tuple[Array, Array, Any]:
+        """Return the results of `_scored` for a prepared call."""
         adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
 
         def summed(x: Array) -> Array:

@@ -338,12 +338,11 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3 / 30.5, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3 / 37, 3e-4, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(2.7e-5, 3e-4, 1e-3, 1e-5)),
-        case(entropy(), FRESH, LABEL, gradients=gradients(1e-20, 0.9e-6)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-20, 1.4e-6)),
     ],
     "exploding-gradient": [
-        case(entropy(), FRESH, LABEL, gradients=gradients(20.0, 301.0)),
-        case(entropy(reduction="sum"), FRESH, LABEL, gradients=gradients(20.0 * 24, 301.0 * 24)),
-        case(sx.SparsityEnforcer(0.05), WIDE, gradients=gradients(20.0, 301.0)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(40.0, 350.0)),
+        case(entropy(reduction="sum"), FRESH, LABEL, gradients=gradients(40.0 * 24, 350.0 * 24)),
     ],
     "at-chance": [
         case(entropy(temperature=1e3), FRESH, LABEL, hidden=WIDE, gradients=gradients(1e-3, 1e-3))
