@@ -299,7 +299,7 @@ def of_times(name: str, times: Any, fires: Any) -> tuple[Layer, list[tuple[str, 
     are spikes.
     """
     neurons = (*times.shape[:2], -1)
-    fired = np.reshape(fires, neurons).any(axis=-1)
+    fired = np.any(np.reshape(fires, neurons), axis=-1)
     first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
     layer = Layer(
         name,
