@@ -195,8 +195,8 @@ class Report:
             colours = ["tab:red" if name in bad else "tab:blue" for name in names]
             panel.barh(range(len(rows)), lengths, color=colours)
             panel.set_yticks(range(len(rows)), names)
+            panel.set_ylim(len(rows) - 0.5, -0.5)  # even if the last length is unknown
             panel.set_title(title)
-            panel.invert_yaxis()
         panels[1].set_xlim(0, 1)
         if weights:
             panels[2].set_xscale("log")
