@@ -20,9 +20,9 @@ from _support import pages
 DATA, PAGE = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md"
 RECORD, SCALING, DAILY = (DATA / f"{name}.json" for name in ("benchmarks", "scaling", "daily"))
 PICTURES = pages.DOCS / "images"
-LIKELIHOOD_PAGES = {  # page: {the name in the record: the line from PyTorch}
-    "PoissonNLL": {"log rates": "F.poisson_nll_loss", "rates": "F.poisson_nll_loss"},
-    "BernoulliNLL": {"logits": "F.binary_cross_entropy_with_logits"},
+LIKELIHOOD_PAGES = {  # page: the names in the record
+    "PoissonNLL": ("log rates", "rates"),
+    "BernoulliNLL": ("logits",),
 }
 WATCH = pages.DOCS / "guides" / "watch-a-training.md"
 
@@ -249,18 +249,17 @@ def written() -> dict[Path, str]:
     """Return each page with run times, with the numbers from the records."""
     daily = read(DAILY)
     found = {PAGE: text(PAGE.read_text(encoding="utf-8"), read(RECORD), daily)}
-    figures: dict[Path, dict[str, str]] = {}
-    for name, lines in LIKELIHOOD_PAGES.items():
-        figures[pages.DOCS / "losses" / f"{name}.md"] = {
-            rf"(?<=^The loss of {given} takes ).*(?=\.$)": in_both(
-                daily["rows"],
-                f"likelihood: {{}}: {given}: {{}}",
-                (SMALL, WIDE),
-                {"PyTorch": f"`{line}`", "JAX": "the plain line"},
-            )
-            for given, line in lines.items()
+    for name, inputs in LIKELIHOOD_PAGES.items():
+        path = pages.DOCS / "losses" / f"{name}.md"
+        columns = {
+            f"{library} `{size}`": f"likelihood: {library}: {{}}: {size}"
+            for library in ("PyTorch", "JAX")
+            for size in (SMALL, WIDE)
         }
-    figures[WATCH] = {
+        table = with_times("input", daily["rows"], dict(zip(inputs, inputs, strict=True)), columns)
+        page = path.read_text(encoding="utf-8")
+        found[path] = pages.with_tables(page, {"## Run time": [table]})
+    figures = {
         r"(?<=^  `diagnose` takes ).*(?=\.$)": in_both(
             daily["rows"],
             "diagnose: {}: {}",
@@ -268,8 +267,7 @@ def written() -> dict[Path, str]:
             dict.fromkeys(("NumPy", "PyTorch"), "the loss alone"),
         )
     }
-    for path, replaced in figures.items():
-        found[path] = pages.with_figures(path.read_text(encoding="utf-8"), replaced)
+    found[WATCH] = pages.with_figures(WATCH.read_text(encoding="utf-8"), figures)
     return found
 
 
