@@ -222,9 +222,9 @@ def _activity(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | Non
     if rank(x) == 0:
         rate = float(host_values(x, name))
     else:
-        options = {"lengths": lengths, "single_step": time_axis is None}
+        axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
         with np.errstate(all="ignore"):
-            pending = _layers.layer(name, x, time_axis or 0, **options)
+            pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
             [(layer, _)] = _layers.finished([pending])
         rate = layer.rate if layer.finite else math.nan
         if time_axis is not None:
