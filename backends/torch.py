@@ -1,4 +1,4 @@
-"""A PyTorch module that wraps a loss, for use in module containers and checkpoints."""
+"""For PyTorch only: a loss as a module, and recordings of the spikes of networks of modules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from spikeloss_xp._typing import ArrayLike
+from spikeloss_xp.backends._torch_networks import record
 
-__all__ = ["LossModule"]
+__all__ = ["LossModule", "record"]
 
 
 class LossModule(torch.nn.Module):

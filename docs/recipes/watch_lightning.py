@@ -1,55 +1,40 @@
 """Log a few numbers in Lightning: see docs/guides/watch-a-training.md."""
 
-import functools
+import contextlib
 
 import lightning
 
 import spikeloss_xp as sx
+from spikeloss_xp.backends.torch import record
 
 
 class Watch(lightning.Callback):
-    """Log the scalars of every hundredth step of a `Classifier`.
+    """Log the scalars of every hundredth step of a `Classifier`."""
 
-    Spiking layers have the type `kind`. The last of them is the output.
-    """
-
-    def __init__(self, kind, every=100):
-        self.kind, self.every = kind, every
-        self.spikes, self.hooks = {}, []
-
-    def on_fit_start(self, trainer, module):
-        """Register hooks that keep the spikes of each spiking layer."""
-        for name, layer in module.network.named_modules():
-            if isinstance(layer, self.kind):
-                hook = functools.partial(self.keep, name)
-                self.hooks.append(layer.register_forward_hook(hook))
-
-    def keep(self, name, layer, inputs, spikes):
-        """Keep the spikes of a layer."""
-        self.spikes[name] = spikes
-
-    def on_fit_end(self, trainer, module):
-        """Remove the hooks."""
-        for hook in self.hooks:
-            hook.remove()
+    def __init__(self, every=100):
+        self.every = every
+        self.recording = contextlib.ExitStack()
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        """Keep the batch."""
-        self.batch = batch
+        """Begin to record the spikes, and keep the batch."""
+        self.recording.close()
+        if trainer.global_step % self.every == 0:
+            self.seen = self.recording.enter_context(record(module.network))
+            self.batch = batch
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         """Log the scalars. Lightning has unscaled the gradients already."""
         if trainer.global_step % self.every:
             return
+        self.recording.close()
         _, target, options = self.batch
-        *hidden, (_, output) = self.spikes.items()
-        weights = module.network.named_parameters()
+        *_, output = self.seen.spikes.values()
         report = sx.diagnose(
             module.hparams.loss,
             output,
             target,
-            hidden=dict(hidden),
-            gradients={name: x.grad for name, x in weights if x.requires_grad},
+            hidden=self.seen.hidden,
+            gradients=self.seen.gradients,
             weight=module.loss.weight,
             **options,
         )

@@ -1,17 +1,20 @@
 """Log a few numbers in a PyTorch loop: see docs/guides/watch-a-training.md."""
 
+from contextlib import nullcontext
+
 import spikeloss_xp as sx
+from spikeloss_xp.backends.torch import record
 
 
 def train(network, forward, loss, optimizer, batches, log, every=100):
     """Train a network, and log the scalars of every hundredth batch."""
     for step, (x, y) in enumerate(batches):
-        output, hidden = forward(x)
+        watched = step % every == 0
+        with record(network) if watched else nullcontext() as seen:
+            output = forward(x)
         loss(output, y).backward()
-        if step % every == 0:
-            weights = network.named_parameters()
-            gradients = {name: p.grad for name, p in weights if p.requires_grad}
-            report = sx.diagnose(loss, output, y, hidden=hidden, gradients=gradients)
-            log(report.scalars(), step)
+        if watched:
+            found = {"hidden": seen.hidden, "gradients": seen.gradients}
+            log(sx.diagnose(loss, output, y, **found).scalars(), step)
         optimizer.step()
         optimizer.zero_grad()

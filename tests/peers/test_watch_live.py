@@ -8,7 +8,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.processes import recipes
-from _support.side_by_side import generator, import_peer, labels, torch, trains
+from _support.side_by_side import import_peer, labels, torch, trains
 
 pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
 
@@ -31,15 +31,10 @@ def own_network():
     return torch.nn.Sequential(*layers)
 
 
-def forward_own(network, x):
-    hidden = network[:2](x)
-    return network[2:](hidden), {"1": hidden}
-
-
-def train(network, forward, log, batches=3, every=2):
+def train(network, log, batches=3, every=2):
     optimizer = torch.optim.SGD(network.parameters(), 0.5)
     loop = recipes("watch_torch").train
-    loop(network, forward, LOSS, optimizer, [(INPUTS, LABEL)] * batches, log, every)
+    loop(network, network.forward, LOSS, optimizer, [(INPUTS, LABEL)] * batches, log, every)
 
 
 def gradient_sizes(network):
@@ -53,14 +48,14 @@ def gradient_sizes(network):
 
 def test_loop_logs_the_gradients_before_they_are_cleared():
     network, logged = own_network(), []
-    train(network, lambda x: forward_own(network, x), lambda *each: logged.append(each), batches=1)
+    train(network, lambda *each: logged.append(each), batches=1)
     ((scalars, step),) = logged
     assert step == 0
     assert all(p.grad is None for p in network.parameters())
     before = own_network()
-    output, hidden = forward_own(before, INPUTS)
+    hidden, output = before[:2](INPUTS), before(INPUTS)
     LOSS(output, LABEL).backward()
-    assert scalars["hidden.1/rate"] == pytest.approx(hidden["1"].mean().item())
+    assert scalars["hidden.1/rate"] == pytest.approx(hidden.mean().item())
     assert scalars["output/rate"] == pytest.approx(output.mean().item())
     assert scalars["output/rate"] > 0.05
     sizes = gradient_sizes(before)
@@ -143,7 +138,7 @@ def test_logged_scalars_are_read_back(read, tmp_path, monkeypatch):
         logged[step] = scalars
         module.log(scalars, step)
 
-    train(network, lambda x: forward_own(network, x), log)
+    train(network, log)
     found = read(module, tmp_path)
     assert set(found) == set(logged) == {0, 2}
     for step, scalars in logged.items():
@@ -158,7 +153,7 @@ def test_lightning_callback_logs_every_other_step(tmp_path):
     logger = loggers.CSVLogger(tmp_path)
     trainer = lightning.Trainer(
         accelerator="cpu",
-        callbacks=[recipes("watch_lightning").Watch(Neurons, every=2)],
+        callbacks=[recipes("watch_lightning").Watch(every=2)],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
@@ -176,36 +171,17 @@ def test_lightning_callback_logs_every_other_step(tmp_path):
         first, last = csv.DictReader(file)
     assert [first.pop("step"), last.pop("step")] == ["0", "2"]
     before = own_network()
-    output, hidden = forward_own(before, INPUTS)
+    hidden, output = before[:2](INPUTS), before(INPUTS)
     value = LOSS(output, LABEL, weight=weights, **batch[2])
     value.backward()
     unmasked = torch.arange(len(INPUTS))[:, None] < batch[2]["lengths"]  # [time, sample]
-    expected = {"loss": value.item(), "hidden.1/rate": hidden["1"][unmasked].mean().item()}
+    expected = {"loss": value.item(), "hidden.1/rate": hidden[unmasked].mean().item()}
     expected |= gradient_sizes(before)
     assert len(first) == 12
     assert {name: float(first[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
-# Hidden spikes: the recipes have a layer of 100 neurons between 64 inputs and 10 outputs.
-
-NAMES = "0.weight", "0.bias", "2.weight", "2.bias"
-
-
-@pytest.mark.parametrize("library", ["snntorch", "spikingjelly", "norse"])
-def test_hooks_collect_the_spikes_of_the_hidden_layer(library):
-    import_peer(library)
-    torch.manual_seed(0)
-    module = recipes(f"watch_{library}")
-    module.forward(torch.rand((3, 8, 64), generator=generator(0)))  # of which nothing remains
-    output, hidden = module.forward(INPUTS)
-    assert output.shape == (12, 8, 10)
-    assert list(hidden) == ["1"]
-    assert hidden["1"].shape == (12, 8, 100)
-    assert set(hidden["1"].unique().tolist()) == {0, 1}
-    rate, logged = hidden["1"].mean().item(), []
-    train(module.network, module.forward, lambda *each: logged.append(each), batches=1)
-    assert logged[0][0]["hidden.1/rate"] == pytest.approx(rate)
-    assert {f"gradient/{name}/rms" for name in NAMES} < set(logged[0][0])
+# Hidden spikes in JAX. `record` is tested in test_record_live.py.
 
 
 def in_flax(sizes):

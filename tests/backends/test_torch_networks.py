@@ -1,0 +1,314 @@
+"""`record` finds the spiking modules of networks in PyTorch, and keeps their spikes."""
+
+import itertools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.checkpoint import checkpoint
+
+import spikeloss_xp as sx
+from spikeloss_xp.backends.torch import record
+
+LOSS = sx.CrossEntropy(time_axis=0)
+STEPS, BATCH = 12, 8
+RANDOM = torch.Generator().manual_seed(0)
+INPUTS = (torch.rand((STEPS, BATCH, 20), generator=RANDOM) < 0.3).float()
+LABEL = torch.arange(BATCH) % 3
+
+
+def heaviside(x):
+    soft = torch.sigmoid(2 * x)
+    return (x > 0).float() - soft.detach() + soft
+
+
+class Neurons(torch.nn.Module):
+    """Neurons that process all steps in one call."""
+
+    def forward(self, currents):
+        membrane, spikes = torch.zeros_like(currents[0]), []
+        for current in currents:
+            membrane = 0.9 * membrane + current
+            spikes.append(heaviside(membrane - 1))
+            membrane = membrane - spikes[-1].detach()
+        return torch.stack(spikes)
+
+
+class Cell(torch.nn.Module):
+    """Neurons that process one step, and return their state too."""
+
+    def forward(self, current, membrane=0.0):
+        membrane = 0.9 * membrane + current
+        spikes = heaviside(membrane - 1)
+        return spikes, membrane - spikes.detach()
+
+
+class Loop(torch.nn.Module):
+    """A network that runs step by step, with recurrent hidden neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = torch.nn.Linear(30, 3)  # in another order than that of the calls
+        self.first, self.again = torch.nn.Linear(20, 30), torch.nn.Linear(30, 30, bias=False)
+        self.output, self.neurons = Cell(), Cell()
+
+    def forward(self, inputs):
+        spikes, membrane, below, found = torch.zeros(BATCH, 30), 0.0, 0.0, []
+        for x in inputs:
+            spikes, membrane = self.neurons(self.first(x) + self.again(spikes), membrane=membrane)
+            output, below = self.output(self.last(spikes), below)
+            found.append(output)
+        return torch.stack(found)
+
+
+def layers(*sizes, neurons=Neurons):
+    pairs = itertools.pairwise(sizes)
+    return [x for pair in pairs for x in (torch.nn.Linear(*pair), neurons())]
+
+
+def network_of(*sizes, gain=3.0):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(*layers(*sizes))
+    for module in network[::2]:
+        module.weight.data *= gain
+    return network
+
+
+def test_spikes_and_gradients_go_into_diagnose():
+    network = network_of(20, 30, 25, 3)
+    with record(network) as seen:
+        output = network(INPUTS)
+    LOSS(output, LABEL).backward()
+    assert list(seen.hidden) == ["1", "3"]
+    assert torch.equal(seen.hidden["1"], network[:2](INPUTS))
+    assert torch.equal(seen.spikes["5"], output)
+    assert list(seen.gradients) == [name for name, _ in network.named_parameters()]
+    assert seen.gradients["2.weight"] is network[2].weight.grad
+    report = sx.diagnose(LOSS, output, LABEL, hidden=seen.hidden, gradients=seen.gradients)
+    assert [layer.name for layer in report.layers] == ["hidden.1", "hidden.3", "output"]
+    assert report.layers[0].rate == pytest.approx(seen.hidden["1"].mean().item(), rel=1e-6)
+    assert len(report.gradients) == 6
+
+
+def test_steps_of_a_loop_are_stacked():
+    torch.manual_seed(0)
+    network = Loop()
+    with record(network) as seen:
+        output = network(INPUTS)
+    assert list(seen.spikes) == ["neurons", "output"]
+    assert list(seen.hidden) == ["neurons"]
+    assert seen.hidden["neurons"].shape == (STEPS, BATCH, 30)
+    assert torch.equal(seen.spikes["output"], output)
+    assert all(x is None for x in seen.gradients.values())
+    LOSS(output, LABEL).backward()
+    order = ["first.weight", "first.bias", "again.weight", "last.weight", "last.bias"]
+    assert list(seen.gradients) == order
+    assert all(x is not None for x in seen.gradients.values())
+
+
+def test_spikes_keep_their_graph():
+    network = network_of(20, 30, 3)
+    with record(network) as seen:
+        network(INPUTS)
+    seen.hidden["1"].sum().backward()
+    assert network[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [(lambda: network_of(20, 30, 25, 3), ["1", "3", "5"]), (Loop, ["neurons", "output"])],
+)
+def test_silent_network_is_recorded(make, names):
+    """The deep layers receive only zeros, as in the first steps of any loop."""
+    network = make()
+    for name, x in network.named_parameters():
+        x.data *= 0 if "bias" in name else 1e-3
+    with record(network) as seen:
+        output = network(INPUTS)
+    assert list(seen.spikes) == names
+    assert not any(x.any() for x in seen.spikes.values())
+    report = sx.diagnose(LOSS, output, LABEL, hidden=seen.hidden)
+    assert report.findings[0].code == "silent-hidden"
+
+
+def test_neurons_that_contain_their_weights_are_found():
+    class Recurrent(torch.nn.Module):
+        def __init__(self, inputs, neurons):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(neurons, inputs))
+            self.recurrent = torch.nn.Parameter(torch.randn(neurons, neurons))
+
+        def forward(self, x):
+            spikes, found = torch.zeros(BATCH, len(self.weight)), []
+            for step in x:
+                current = step @ self.weight.T + spikes @ self.recurrent.T
+                spikes = heaviside(current - 1)
+                found.append(spikes)
+            return torch.stack(found)
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(Recurrent(20, 30), Recurrent(30, 25), Recurrent(25, 3))
+    for scale in (1.0, 1e-3):  # the second network is silent
+        for x in network.parameters():
+            x.data *= scale
+        with record(network) as seen:
+            output = network(INPUTS)
+        assert list(seen.hidden) == ["0", "1"]
+    assert not output.any()
+
+
+def test_containers_are_left_out():
+    class Block(torch.nn.Module):
+        def __init__(self, *sizes):
+            super().__init__()
+            self.linear, self.neurons = layers(*sizes)
+
+        def forward(self, x):
+            return self.neurons(self.linear(x))
+
+    network = torch.nn.Sequential(Block(20, 30), Block(30, 3))
+    with record(network) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == ["0.neurons", "1.neurons"]
+    with record(torch.nn.Sequential(network)) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == ["0.0.neurons", "0.1.neurons"]
+
+
+def test_module_for_the_surrogate_is_a_part_of_its_neurons():
+    class Surrogate(torch.nn.Module):
+        def forward(self, x):
+            return heaviside(x)
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.surrogate = Surrogate()
+
+        def forward(self, x):
+            return self.surrogate(x - 1)
+
+    network = torch.nn.Sequential(*layers(20, 30, 3, neurons=Wrapped))
+    with record(network) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == ["1", "3"]
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, x):
+        return self.by * x
+
+
+def test_modules_between_are_no_spiking_modules():
+    torch.manual_seed(0)
+    silent = torch.nn.LayerNorm(20)
+    torch.nn.init.zeros_(silent.weight)  # as in residual networks
+    first, last = layers(20, 30), layers(30, 3)
+    between = [torch.nn.Dropout(0.5), Scaled(1.0), Scaled(0.3), torch.nn.Identity()]
+    network = torch.nn.Sequential(*first, *between, *last)
+    network.silent = silent
+    with record(network) as seen:
+        silent(0.3 * INPUTS)
+        network[:-1](0.3 * INPUTS)
+    assert list(seen.spikes) == ["1", "7"]
+
+
+def test_counts_above_1_and_bools_are_spikes():
+    class Several(torch.nn.Module):
+        def forward(self, x):
+            return x.relu().floor()
+
+    class Bools(torch.nn.Module):
+        def forward(self, x):
+            return x > 1
+
+    network = torch.nn.Sequential(
+        torch.nn.Linear(20, 30), Several(), torch.nn.Linear(30, 3), Bools()
+    )
+    network[0].weight.data *= 10
+    with record(network) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == ["1", "3"]
+    assert seen.spikes["1"].max() > 1
+
+
+def test_readout_with_weights_is_no_spiking_module():
+    network = torch.nn.Sequential(*layers(20, 30, 25), torch.nn.Linear(25, 3))
+    with record(network) as seen:
+        network(INPUTS)
+    assert list(seen.hidden) == list(seen.spikes) == ["1", "3"]
+
+
+def test_given_modules_are_recorded_without_a_search():
+    network = network_of(20, 30, 25, 3)
+    with record(network, [network[3], network[1]]) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == list(seen.hidden) == ["1", "3"]
+    with record(network, modules=[network[2], network[5]]) as seen:
+        output = network(INPUTS)
+    assert list(seen.hidden) == ["2"]
+    assert seen.hidden["2"].min() < 0
+    assert torch.equal(seen.spikes["5"], output)
+    with (
+        pytest.raises(ValueError, match="modules must be modules of the network"),
+        record(network, [Neurons()]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpoint_is_recorded_once(use_reentrant):
+    network = network_of(20, 30, 25, 3)
+    inputs = INPUTS.clone().requires_grad_()
+    with record(network) as seen:
+        hidden = checkpoint(network[:4], inputs, use_reentrant=use_reentrant)
+        output = network[4:](hidden)
+        LOSS(output, LABEL).backward()
+    assert {name: x.shape[:1] for name, x in seen.hidden.items()} == {"1": (12,), "3": (12,)}
+    assert seen.gradients["0.weight"].any()
+
+
+def test_hooks_are_removed_after_an_error_too():
+    network = network_of(20, 30, 3)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), record(network):
+        network(INPUTS[:, :, :3])
+    with record(network):
+        network(INPUTS)
+    assert not any(each._forward_hooks for each in network.modules())
+
+
+def test_frozen_and_unused_parameters_have_no_gradient():
+    network = network_of(20, 30, 3)
+    network[0].requires_grad_(False)
+    network.unused = torch.nn.Linear(2, 2)
+    network.values = torch.nn.ParameterList([torch.ones(2, 2)])  # never called
+    used = network[:4]
+    with record(network) as seen:
+        (LOSS(used(INPUTS), LABEL) + network.values[0].sum()).backward()
+    assert list(seen.gradients) == ["2.weight", "2.bias", "values.0"]
+
+
+def test_networks_without_spiking_modules_raise():
+    network = torch.nn.Sequential(torch.nn.Linear(20, 3), torch.nn.ReLU())
+    with record(network) as seen:
+        network(INPUTS)
+    with pytest.raises(ValueError, match="no spiking modules were found"):
+        _ = seen.hidden
+    with record(network_of(20, 3)) as seen:
+        pass
+    with pytest.raises(ValueError, match="call the network within"):
+        _ = seen.spikes
+
+
+def test_module_of_several_layers_raises():
+    network = network_of(20, 30, 3)
+    network[3] = network[1]
+    with record(network) as seen:
+        network(INPUTS)
+    with pytest.raises(ValueError, match=r"1 returned spikes of different shapes.*its own"):
+        _ = seen.spikes

@@ -1,0 +1,192 @@
+"""`record` finds the spiking layers of networks of snnTorch, SpikingJelly, Norse and Sinabs."""
+
+import itertools
+
+import pytest
+
+import spikeloss_xp as sx
+from _support.side_by_side import import_peer, labels, torch, trains
+from spikeloss_xp.backends.torch import record
+
+pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
+
+STEPS, BATCH, SIZES = 20, 8, (30, 40, 25, 5)
+INPUTS, LABEL = trains((STEPS, BATCH, SIZES[0])), labels(SIZES[-1], (BATCH,))
+
+
+def sequence(neurons, linear=torch.nn.Linear, container=torch.nn.Sequential):
+    pairs = itertools.pairwise(SIZES)
+    return container(*(module for pair in pairs for module in (linear(*pair), neurons())))
+
+
+def snntorch_states():
+    """Return a network with explicit states, and a function that runs it."""
+    snn = import_peer("snntorch")
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            pairs = itertools.pairwise(SIZES)
+            self.linear = torch.nn.ModuleList(torch.nn.Linear(*pair) for pair in pairs)
+            self.leaky = torch.nn.ModuleList(snn.Leaky(beta=0.9) for _ in SIZES[1:])
+
+        def forward(self, inputs):
+            states, outputs = [each.reset_mem() for each in self.leaky], []
+            for x in inputs:
+                for i, (linear, leaky) in enumerate(zip(self.linear, self.leaky, strict=True)):
+                    x, states[i] = leaky(linear(x), states[i])
+                outputs.append(x)
+            return torch.stack(outputs)
+
+    network = Network()
+    return network, lambda: network(INPUTS)
+
+
+def snntorch_init_hidden():
+    snn, utils = import_peer("snntorch"), import_peer("snntorch.utils")
+    network = sequence(lambda: snn.Leaky(beta=0.9, init_hidden=True))
+
+    def run():
+        utils.reset(network)
+        return torch.stack([network(x) for x in INPUTS])
+
+    return network, run
+
+
+def snntorch_recurrent():
+    snn, utils = import_peer("snntorch"), import_peer("snntorch.utils")
+    widths = iter(SIZES[1:])
+    network = sequence(lambda: snn.RLeaky(beta=0.9, linear_features=next(widths), init_hidden=True))
+
+    def run():
+        utils.reset(network)
+        return torch.stack([network(x) for x in INPUTS])
+
+    return network, run
+
+
+def spikingjelly_multi_step():
+    based = import_peer("spikingjelly.activation_based")
+    functional, neuron, layer = (
+        import_peer(f"{based.__name__}.{name}") for name in ("functional", "neuron", "layer")
+    )
+    network = sequence(neuron.LIFNode, layer.Linear)
+    functional.set_step_mode(network, "m")
+
+    def run():
+        functional.reset_net(network)
+        return network(INPUTS)
+
+    return network, run
+
+
+def spikingjelly_single_step():
+    network, _ = spikingjelly_multi_step()
+    functional = import_peer("spikingjelly.activation_based.functional")
+    functional.set_step_mode(network, "s")
+
+    def run():
+        functional.reset_net(network)
+        return torch.stack([network(x) for x in INPUTS])
+
+    return network, run
+
+
+def norse():
+    norse = import_peer("norse.torch")
+    network = sequence(norse.LIF, container=norse.SequentialState)
+    return network, lambda: network(INPUTS)[0]
+
+
+def norse_recurrent():
+    norse = import_peer("norse.torch")
+    pairs = itertools.pairwise(SIZES)
+    network = norse.SequentialState(*(norse.LIFRecurrent(*pair) for pair in pairs))
+    return network, lambda: network(INPUTS)[0]
+
+
+def sinabs():
+    layers = import_peer("sinabs.layers")
+    network = sequence(lambda: layers.LIF(tau_mem=10.0, norm_input=False))
+
+    def run():
+        import_peer("sinabs").reset_states(network)
+        return network(INPUTS.swapaxes(0, 1)).swapaxes(0, 1)
+
+    return network, run
+
+
+NETWORKS = (
+    *(snntorch_states, snntorch_init_hidden, snntorch_recurrent),
+    *(spikingjelly_multi_step, spikingjelly_single_step, norse, norse_recurrent, sinabs),
+)
+
+
+def recorded(make, scale):
+    """Return a network whose weights are scaled, its output and what was recorded."""
+    torch.manual_seed(0)
+    network, run = make()
+    for name, x in network.named_parameters():
+        if name.rpartition(".")[2] in ("weight", "input_weights", "recurrent_weights", "bias"):
+            x.data *= 0.0 if "bias" in name else scale
+    with record(network) as seen:
+        output = run()
+    assert not any(module._forward_hooks for module in network.modules())
+    return network, output, seen
+
+
+def of_layers(network):
+    """Return the names of the spiking modules, which the names of the classes tell here."""
+    kinds = ("Leaky", "RLeaky", "LIFNode", "LIF", "LIFRecurrent")
+    return [name for name, x in network.named_modules() if type(x).__name__ in kinds]
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_spikes_and_gradients_go_into_diagnose(make):
+    network, output, seen = recorded(make, 10.0)
+    assert output.any()
+    *names, last = of_layers(network)
+    assert list(seen.hidden) == names
+    assert list(seen.spikes) == [*names, last]
+    time_axis = 1 if make is sinabs else 0
+    assert torch.equal(seen.spikes[last].movedim(time_axis, 0), output)
+    if make is sinabs:
+        assert seen.spikes[last].max() > 1
+    for width, spikes in zip(SIZES[1:], seen.spikes.values(), strict=True):
+        assert spikes.movedim(time_axis, 0).shape == (STEPS, BATCH, width)
+        assert spikes.any()
+    loss = sx.CrossEntropy(time_axis=time_axis)
+    output = seen.spikes[last]
+    loss(output, LABEL).backward()
+    assert list(seen.gradients) == [
+        name for name, x in network.named_parameters() if x.requires_grad
+    ]
+    report = sx.diagnose(loss, output, LABEL, hidden=seen.hidden, gradients=seen.gradients)
+    assert [layer.name for layer in report.layers] == [*(f"hidden.{n}" for n in names), "output"]
+    assert all(layer.rate > 0 for layer in report.layers)
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_silent_network_has_all_its_layers(make):
+    network, output, seen = recorded(make, 1e-3)
+    assert not output.any()
+    assert list(seen.spikes) == of_layers(network)
+
+
+@pytest.mark.parametrize(
+    ("make", "module"),
+    [
+        (snntorch_init_hidden, "snntorch.functional.probe"),
+        (spikingjelly_multi_step, "spikingjelly.activation_based.monitor"),
+    ],
+)
+def test_output_monitor_of_the_package_has_the_same_spikes(make, module):
+    network, run = make()
+    if module.startswith("spikingjelly"):
+        import_peer("tensorboard")  # which the monitors of SpikingJelly import
+    monitor = import_peer(module).OutputMonitor(network, type(network[1]))
+    with record(network) as seen:
+        run()
+    assert monitor.monitored_layers == list(seen.spikes)
+    for name, spikes in seen.spikes.items():
+        assert torch.equal(torch.stack(monitor[name]).reshape(spikes.shape), spikes)
