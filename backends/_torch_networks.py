@@ -1,13 +1,18 @@
 """Networks of PyTorch modules: record their spikes, scale their weights, group their parameters."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.utils.module_tracker import ModuleTracker
+
+from spikeloss_xp import _checks
+
+# Recording ------------------------------------------------------------------------------------
 
 
 class Recording:
@@ -52,8 +57,7 @@ class Recording:
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
             return
         outputs, kind = self._outputs.setdefault(module, []), type(module)
-        while isinstance(output, list | tuple) and output:
-            output = output[0]
+        output = _first(output)
         if self._chosen is not None:
             outputs += [output] if module in self._chosen else []
         elif (
@@ -112,10 +116,10 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     are those of checkpoints, are ignored.
 
     A module is a spiking module if all values of its first output are whole numbers of at least 0,
-    and some values of its inputs are not. All other modules of the same class are then spiking
-    modules too, because the layers of a silent network receive only zeros. Classes of PyTorch,
-    classes with any other output, and containers of spiking modules are left out. Each layer must
-    have its own spiking module.
+    but some values of its inputs, or of weights that it contains, are not. All other modules of the
+    same class are then spiking modules too, because the layers of a silent network receive only
+    zeros. Classes of PyTorch, classes with any other output, and containers of spiking modules are
+    left out. Each layer must have its own spiking module.
 
     Parameters
     ----------
@@ -166,11 +170,25 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     >>> options = {"hidden": seen.hidden, "gradients": seen.gradients}
     >>> report = sx.diagnose(loss, output, labels, **options)
     """
-    recording, hooks = Recording(network, modules), contextlib.ExitStack()
-    with hooks:
-        for module in network.modules():
-            hooks.enter_context(module.register_forward_hook(recording._see, with_kwargs=True))
+    recording = Recording(network, modules)
+    with _hooked(network, recording._see):
         yield recording
+
+
+@contextlib.contextmanager
+def _hooked(network: Module, hook: Callable[..., None]) -> Iterator[None]:
+    """Return a context in which each module of a network has a forward hook."""
+    with contextlib.ExitStack() as hooks:
+        for module in network.modules():
+            hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        yield
+
+
+def _first(output: Any) -> Any:
+    """Return the first output of a module, which may return its state too."""
+    while isinstance(output, list | tuple) and output:
+        output = output[0]
+    return output
 
 
 def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
@@ -198,3 +216,213 @@ def _are_counts(x: Any) -> bool:
     x = x.detach()  # or a checkpoint would keep tensors of this function
     count = x.round()
     return bool(((x - count).abs() <= 0.01 * count).all())
+
+
+# Scaling --------------------------------------------------------------------------------------
+
+
+def scale_network(
+    network: Module,
+    forward: Callable[[], Any],
+    rate: float | Sequence[float] = 0.05,
+    *,
+    modules: Iterable[Module] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Scale the weights of a network in place, so that its layers fire at a given rate.
+
+    The biases become 0, and the weights of each layer are multiplied by a factor. If the weights
+    are followed by a norm with weights, the weights of the norm are scaled instead. The layers are
+    those that `record` finds, and the graph of the input of a layer shows which weights belong to
+    it. Weights within a spiking module, such as recurrent weights, belong to it too. Frozen
+    parameters and buffers, such as running statistics, are not changed.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    forward : callable
+        Runs the network on one batch, for example ``lambda: network(inputs)``. It must reset the
+        states of the neurons first, and must not disable gradients.
+    rate : float or sequence of float, optional
+        The rate of all layers, or of each layer that has weights, from input to output.
+    modules : iterable of torch.nn.Module, optional
+        The spiking modules, as for `record`.
+    **options
+        The arguments ``time_axis``, ``lengths`` and ``progress`` of `spikeloss_xp.scale_to_rate`.
+
+    Returns
+    -------
+    dict of str to float
+        The factor of each layer, keyed by the name of its spiking module. Spiking modules without
+        weights are left out.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not reach its rate, as explained in `spikeloss_xp.scale_to_rate`, if no
+        layer has weights, or if layers share a weight. The network is then left as it was.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp.backends.torch import parameter_groups, record, scale_network
+    >>> class Neurons(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         soft = torch.sigmoid(x - 1)
+    ...         return (x > 1).float() + soft - soft.detach()
+    >>> torch.manual_seed(0) and None
+    >>> layers = torch.nn.Linear(20, 30), Neurons(), torch.nn.Linear(30, 30), Neurons()
+    >>> network, inputs = torch.nn.Sequential(*layers), torch.rand(50, 16, 20).round()
+    >>> list(scale_network(network, lambda: network(inputs)))
+    ['1', '3']
+    >>> optimizer = torch.optim.Adam(parameter_groups(network))
+    """
+    from spikeloss_xp.diagnosis import scale_to_rate  # imported here because it imports backends
+
+    parameters, buffers = _copies(network.parameters()), _copies(network.buffers())
+    try:
+        layers = _weights_of_layers(network, forward, modules)
+        weights = [_copies(own) for own in layers.values()]
+
+        def run(factors: list[float]) -> dict[str, Tensor]:
+            with torch.no_grad(), record(network, layers) as seen:
+                for own, factor in zip(weights, factors, strict=True):
+                    for weight, initial in own:
+                        weight.copy_(factor * initial)
+                forward()
+            return seen.spikes
+
+        factors = scale_to_rate(run, len(layers), rate, **options)
+    except BaseException:
+        _restore(parameters)
+        raise
+    finally:
+        _restore(buffers)
+    names = {module: name for name, module in network.named_modules()}
+    return {names[module]: factor for module, factor in zip(layers, factors, strict=True)}
+
+
+def _copies(tensors: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [(x, x.detach().clone()) for x in tensors]
+
+
+def _restore(copies: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for x, initial in copies:
+            x.copy_(initial)
+
+
+def _weights_of_layers(
+    network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
+) -> dict[Module, list[Tensor]]:
+    """Return the weights of each spiking module that has any, and set their biases to 0."""
+    inputs: dict[Module, list[Any]] = {}
+    outputs: dict[Module, list[Any]] = {}
+
+    def see(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        inputs.setdefault(module, []).append(getattr(given, "grad_fn", None))
+        outputs.setdefault(module, []).append(getattr(_first(output), "grad_fn", None))
+
+    with torch.enable_grad(), record(network, modules) as seen, _hooked(network, see):
+        forward()
+    spiking = seen._spiking()
+    ends = {
+        node: module
+        for module, nodes in outputs.items()
+        if module in spiking or _is_trainable(module._parameters.get("weight"))
+        for node in nodes
+    }
+    layers: dict[Module, list[Tensor]] = {}
+    biases: list[Any] = []
+    for module in spiking:
+        before: list[Any] = [each for each in _nearest(inputs[module], ends) if each not in spiking]
+        weights = [each.weight for each in before] + [x for x in module.parameters() if x.ndim > 1]
+        if weights := [x for x in weights if _is_trainable(x)]:
+            layers[module] = weights
+            biases += [getattr(each, "bias", None) for each in (*before, *module.modules())]
+    everything = [x for weights in layers.values() for x in weights]
+    if not everything:
+        raise ValueError(
+            "no trainable weights were found before the spiking modules: forward must not disable "
+            "gradients, and the weights must be those of modules such as torch.nn.Linear"
+        )
+    if len({*everything}) < len(everything):
+        raise ValueError("several layers share a weight, which can only have one factor")
+    with torch.no_grad():
+        for x in filter(_is_trainable, biases):
+            x.zero_()
+    return layers
+
+
+def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> list[Module]:
+    """Return the modules of the first ends on each path through a graph, from outputs to inputs."""
+    todo, seen = [*nodes], {None}
+    found: dict[Module, None] = {}  # a set in the order of the search
+    while todo:
+        if (node := todo.pop()) in seen:
+            continue
+        seen.add(node)
+        if node in ends:
+            found[ends[node]] = None
+        else:
+            todo += [each for each, _ in node.next_functions]
+    return [*found]
+
+
+def _is_trainable(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad
+
+
+def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]]:
+    """Return groups of parameters with learning rates in proportion to the size of the weights.
+
+    The learning rate of a weight is `step` times the root mean square of its values. With an
+    optimizer such as Adam, whose updates are about as large as the learning rate, each step then
+    changes a weight by about this fraction, whatever the width of the layer. A bias has the
+    learning rate of the weight in the same module, because its own values may be 0. All other
+    parameters, such as the time constants of neurons, have the learning rate `step`.
+
+    The groups are for optimizers whose updates do not depend on the size of the gradients, such as
+    `torch.optim.Adam`, `torch.optim.AdamW` and `torch.optim.RMSprop`. They are not for SGD.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network, with the weights with which training begins.
+    step : float, optional
+        The size of an update relative to the weights.
+
+    Returns
+    -------
+    list of dict
+        A group for each parameter that requires a gradient, for the constructor of an optimizer.
+
+    Raises
+    ------
+    ValueError
+        If all values of a weight are 0, or if any value is NaN or infinite.
+    """
+    step = _checks.positive(step, "step")
+    groups: dict[Tensor, dict[str, Any]] = {}
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        weights = [key for key, x in own.items() if key == "weight" or x.ndim > 1]
+        for key, x in own.items():
+            if x.requires_grad and x not in groups:
+                weight = key if key in weights else next(iter(weights), None)
+                size = 1.0 if weight is None else _size(f"{name}.{weight}", own[weight])
+                groups[x] = {"params": [x], "lr": step * size}
+    return [*groups.values()]
+
+
+def _size(name: str, weight: Tensor) -> float:
+    """Return the root mean square of a weight."""
+    size = weight.detach().float().square().mean().sqrt().item()
+    if not 0 < size < math.inf:
+        raise ValueError(
+            f"the root mean square of {name.lstrip('.')} is {size}, so it gives no learning rate: "
+            "initialise this weight with finite values other than 0"
+        )
+    return size

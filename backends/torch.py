@@ -1,4 +1,4 @@
-"""For PyTorch only: a loss as a module, and recordings of the spikes of networks of modules."""
+"""For PyTorch only: a loss as a module, and functions for networks of modules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from spikeloss_xp._typing import ArrayLike
-from spikeloss_xp.backends._torch_networks import record
+from spikeloss_xp.backends._torch_networks import parameter_groups, record, scale_network
 
-__all__ = ["LossModule", "record"]
+__all__ = ["LossModule", "parameter_groups", "record", "scale_network"]
 
 
 class LossModule(torch.nn.Module):

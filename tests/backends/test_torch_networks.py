@@ -1,4 +1,4 @@
-"""`record` finds the spiking modules of networks in PyTorch, and keeps their spikes."""
+"""Networks of PyTorch modules: their spikes are recorded, and their weights scaled to a rate."""
 
 import itertools
 
@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.checkpoint import checkpoint
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends.torch import record
+from spikeloss_xp.backends.torch import parameter_groups, record, scale_network
 
 LOSS = sx.CrossEntropy(time_axis=0)
 STEPS, BATCH = 12, 8
@@ -312,3 +312,254 @@ def test_module_of_several_layers_raises():
         network(INPUTS)
     with pytest.raises(ValueError, match=r"1 returned spikes of different shapes.*its own"):
         _ = seen.spikes
+
+
+# Scaling --------------------------------------------------------------------------------------
+
+
+def rates_of(network, inputs=INPUTS):
+    with torch.no_grad(), record(network) as seen:
+        network(inputs)
+    return {name: x.mean().item() for name, x in seen.spikes.items()}
+
+
+def assert_close(rates, goal=0.05):
+    for name, rate in rates.items():
+        assert goal / 1.3 <= rate <= goal * 1.3, (name, rate)
+
+
+def state_of(network):
+    return {name: x.clone() for name, x in network.state_dict().items()}
+
+
+def assert_equal(state, other, names=None):
+    assert state.keys() == other.keys()
+    for name in state if names is None else names:
+        assert torch.equal(state[name], other[name]), name
+
+
+@pytest.mark.parametrize("gain", [0.01, 1.0, 30.0])
+def test_scaled_network_fires_at_the_rate(gain):
+    network = network_of(20, 30, 25, 3, gain=gain)
+    before = state_of(network)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert list(factors) == ["1", "3", "5"]
+    assert_close(rates_of(network))
+    for name, factor in zip("024", factors.values(), strict=True):
+        layer = network[int(name)]
+        assert torch.equal(layer.weight, factor * before[f"{name}.weight"])
+        assert not layer.bias.any()
+        assert layer.weight.requires_grad
+        assert layer.weight.grad is None
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_each_layer_is_scaled_to_a_rate_of_its_own():
+    network, sentences = network_of(20, 30, 3), []
+    scale_network(network, lambda: network(INPUTS), (0.1, 0.3), progress=sentences.append)
+    first, last = rates_of(network).values()
+    assert_close({"1": first}, 0.1)
+    assert_close({"3": last}, 0.3)
+    assert [sentence[:7] for sentence in sentences] == ["layer 1", "layer 3"]
+
+
+def test_padding_does_not_change_the_factors_of_a_network():
+    network, same = network_of(20, 30, 3), network_of(20, 30, 3)
+    padded = torch.cat([INPUTS, torch.ones_like(INPUTS)])
+    options = {"lengths": [STEPS] * BATCH, "time_axis": 0}
+    found = scale_network(network, lambda: network(padded), **options)
+    assert found == scale_network(same, lambda: same(INPUTS))
+
+
+def test_recurrent_weights_of_a_loop_are_scaled():
+    """The network is called without gradients around it, as the function turns them on."""
+    torch.manual_seed(0)
+    network = Loop()
+    before = state_of(network)
+    with torch.no_grad():
+        factors = scale_network(network, lambda: network(INPUTS))
+    assert_close(rates_of(network))
+    assert list(factors) == ["neurons", "output"]
+    for name, layer in (("first", "neurons"), ("again", "neurons"), ("last", "output")):
+        weight = getattr(network, name).weight
+        assert torch.equal(weight, factors[layer] * before[f"{name}.weight"])
+
+
+def test_norm_is_scaled_instead_of_the_weights_before_it():
+    torch.manual_seed(0)
+
+    class Norm(torch.nn.BatchNorm1d):
+        def forward(self, x):
+            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    pairs = ((20, 30), (30, 3))
+    modules = [x for a, b in pairs for x in (torch.nn.Linear(a, b), Norm(b), Neurons())]
+    network = torch.nn.Sequential(*modules)
+    for norm in network[1::3]:
+        norm.bias.data += 0.5
+    before = state_of(network)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert network.training
+    assert_equal(state_of(network), before, [x for x in before if "running" in x or "num" in x])
+    assert_close(rates_of(network))
+    for name, factor in zip("14", factors.values(), strict=True):
+        assert torch.equal(
+            network[int(name)].weight, factor * torch.ones(len(before[f"{name}.weight"]))
+        )
+        assert not network[int(name)].bias.any()
+    assert_equal(state_of(network), before, ["0.weight", "0.bias", "3.weight", "3.bias"])
+
+
+def test_weights_of_all_branches_are_scaled():
+    class Branches(torch.nn.Module):
+        """Two layers that are computed side by side, with a skip connection to the last one."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (torch.nn.Linear(20, 25) for _ in range(3))
+            self.last, self.skip = torch.nn.Linear(25, 3), torch.nn.Linear(25, 3)
+            self.of_a, self.of_b, self.of_last = Neurons(), Neurons(), Neurons()
+
+        def forward(self, x):
+            a, b, c = self.a(x), self.b(x), self.c(x)
+            a, b = self.of_a(a + c), self.of_b(b)
+            return self.of_last(self.skip(a) + self.last(b))
+
+    torch.manual_seed(0)
+    network = Branches()
+    before = state_of(network)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert_close(rates_of(network))
+    layers = {"a": "of_a", "c": "of_a", "b": "of_b", "last": "of_last", "skip": "of_last"}
+    for name, layer in layers.items():
+        weight = getattr(network, name).weight
+        assert torch.equal(weight, factors[layer] * before[f"{name}.weight"])
+
+
+def test_frozen_layers_are_not_scaled():
+    network = network_of(20, 30, 25, 3, gain=8.0)
+    network[2].requires_grad_(False)
+    before = state_of(network)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert list(factors) == ["1", "5"]
+    rates = rates_of(network)
+    assert_close({name: rates[name] for name in factors})
+    assert_equal(state_of(network), before, ["2.weight", "2.bias"])
+
+
+def assert_raises(network, match, error=ValueError, forward=None, **options):
+    """Assert that scaling raises an error, and leaves the network as it was."""
+    before = state_of(network)
+    with pytest.raises(error, match=match):
+        scale_network(network, forward or (lambda: network(INPUTS)), **options)
+    assert_equal(state_of(network), before)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_network_that_does_not_reach_the_rate_is_left_as_it_was():
+    network = network_of(20, 30, 3)
+    network.insert(3, torch.nn.BatchNorm1d(BATCH))  # its statistics are buffers
+    assert_raises(network, "layer 1 does not fire", forward=lambda: network(0 * INPUTS))
+    assert_raises(network, "rate must be above 0", rate=0)
+    assert_raises(network, "no trainable weights", forward=torch.no_grad()(lambda: network(INPUTS)))
+
+    def interrupted():
+        if network[0].bias.any():
+            return network(INPUTS)
+        raise KeyboardInterrupt
+
+    assert_raises(network, None, KeyboardInterrupt, forward=interrupted)
+
+
+def test_network_without_trainable_weights_raises():
+    network = network_of(20, 3).requires_grad_(False)
+    assert_raises(network, "no trainable weights were found")
+    assert_raises(torch.nn.Sequential(torch.nn.Linear(20, 3)), "no spiking modules")
+
+
+def test_weight_of_two_layers_raises():
+    network = network_of(20, 20, 20)
+    network[2] = network[0]
+    assert_raises(network, "several layers share a weight")
+
+
+# Groups of parameters -------------------------------------------------------------------------
+
+
+def rates_by_name(network, **options):
+    names = {x: name for name, x in network.named_parameters()}
+    groups = parameter_groups(network, **options)
+    torch.optim.Adam(groups)
+    return {names[x]: group["lr"] for group in groups for x in group["params"]}
+
+
+def rms(x):
+    return x.detach().square().mean().sqrt().item()
+
+
+def test_learning_rate_is_a_fraction_of_the_size_of_the_weight():
+    network = network_of(20, 30, 3)
+    network.append(torch.nn.BatchNorm1d(3))
+    network[0].bias.data *= 0
+    sizes = rms(network[0].weight), rms(network[2].weight)
+    for options, step in (({}, 0.03), ({"step": 0.1}, 0.1)):
+        assert rates_by_name(network, **options) == pytest.approx(
+            {
+                **{"0.weight": step * sizes[0], "0.bias": step * sizes[0]},
+                **{"2.weight": step * sizes[1], "2.bias": step * sizes[1]},
+                **{"4.weight": step, "4.bias": step},
+            }
+        )
+
+
+def test_other_parameters_have_the_step_as_their_learning_rate():
+    class Adaptive(Neurons):
+        def __init__(self):
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(3))
+            self.matrix = torch.nn.Parameter(torch.full((3, 3), 2.0))
+            self.slopes = torch.nn.ParameterDict({"a": torch.zeros(())})
+
+    network = torch.nn.Sequential(Adaptive())
+    found = {"0.bias": 0.06, "0.matrix": 0.06, "0.slopes.a": 0.03}
+    assert rates_by_name(network) == pytest.approx(found)
+
+
+def test_frozen_parameters_have_no_group_and_shared_ones_a_single_group():
+    network = network_of(20, 20, 20)
+    network[2].weight = network[0].weight
+    network[2].bias.requires_grad_(False)
+    assert list(rates_by_name(network)) == ["0.weight", "0.bias"]
+    network[0].weight.requires_grad_(False)
+    network[0].weight.data *= 0
+    network[0].bias.requires_grad_(False)
+    assert parameter_groups(network) == []
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_weight_without_a_size_raises(value):
+    network = network_of(20, 30, 3)
+    network[2].weight.data.fill_(value)
+    with pytest.raises(ValueError, match=r"the root mean square of 2.weight is .* no learning"):
+        parameter_groups(network)
+
+
+def test_step_must_be_above_0():
+    with pytest.raises(ValueError, match="step must be above 0"):
+        parameter_groups(network_of(20, 3), step=0)
+
+
+def test_scaled_network_learns():
+    network = network_of(20, 30, 3, gain=0.1)
+    for layer in network[::2]:
+        layer.bias.data *= 0
+    assert not any(rates_of(network).values())
+    scale_network(network, lambda: network(INPUTS))
+    optimizer = torch.optim.Adam(parameter_groups(network))
+    values = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        values.append(LOSS(network(INPUTS), LABEL))
+        values[-1].backward()
+        optimizer.step()
+    assert values[-1] < 0.5 * values[0]

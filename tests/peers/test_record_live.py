@@ -1,4 +1,4 @@
-"""`record` finds the spiking layers of networks of snnTorch, SpikingJelly, Norse and Sinabs."""
+"""Networks of snnTorch, SpikingJelly, Norse and Sinabs are recorded, and scaled to a rate."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.side_by_side import import_peer, labels, torch, trains
-from spikeloss_xp.backends.torch import record
+from spikeloss_xp.backends.torch import parameter_groups, record, scale_network
 
 pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
 
@@ -116,6 +116,38 @@ def sinabs():
     return network, run
 
 
+def spikingjelly_convolutions(norm=True):
+    """Return a network of convolutions with a skip connection, and a function that runs it."""
+    based = "spikingjelly.activation_based"
+    functional, neuron, layer = (
+        import_peer(f"{based}.{name}") for name in ("functional", "neuron", "layer")
+    )
+
+    def block(inputs, channels):
+        norms = [layer.BatchNorm2d(channels)] if norm else []
+        convolution = layer.Conv2d(inputs, channels, 3, padding=1)
+        return torch.nn.Sequential(convolution, *norms, neuron.LIFNode())
+
+    class Skip(torch.nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    modules = block(2, 6), Skip(block(6, 6)), layer.MaxPool2d(2), block(6, 8), layer.Flatten()
+    network = torch.nn.Sequential(*modules, layer.Linear(8 * 3 * 3, 5), neuron.LIFNode())
+    functional.set_step_mode(network, "m")
+    inputs = trains((STEPS, BATCH, 2, 6, 6))
+
+    def run():
+        functional.reset_net(network)
+        return network(inputs)
+
+    return network, run
+
+
+def spikingjelly_convolutions_without_norms():
+    return spikingjelly_convolutions(norm=False)
+
+
 NETWORKS = (
     *(snntorch_states, snntorch_init_hidden, snntorch_recurrent),
     *(spikingjelly_multi_step, spikingjelly_single_step, norse, norse_recurrent, sinabs),
@@ -190,3 +222,21 @@ def test_output_monitor_of_the_package_has_the_same_spikes(make, module):
     assert monitor.monitored_layers == list(seen.spikes)
     for name, spikes in seen.spikes.items():
         assert torch.equal(torch.stack(monitor[name]).reshape(spikes.shape), spikes)
+
+
+@pytest.mark.parametrize(
+    "make", [*NETWORKS, spikingjelly_convolutions, spikingjelly_convolutions_without_norms]
+)
+def test_scaled_network_fires_at_the_rate(make):
+    torch.manual_seed(0)
+    network, run = make()
+    factors = scale_network(network, run)
+    assert list(factors) == of_layers(network)
+    with torch.no_grad(), record(network) as seen:
+        run()
+    for name, spikes in seen.spikes.items():
+        rate = (spikes != 0).float().mean().item()
+        assert 0.05 / 1.3 <= rate <= 0.05 * 1.3, (name, rate)
+    groups = parameter_groups(network)
+    torch.optim.Adam(groups)
+    assert all(0 < group["lr"] < 1 for group in groups)

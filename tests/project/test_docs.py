@@ -29,7 +29,8 @@ MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) 
 PUBLIC = sorted(
     # Without the module `losses`.
     {name for part in (sx, sx.backends, sx.distances, sx.testing, losses) for name in part.__all__}
-    | {"LossModule", "record"}  # of `backends.torch`, which imports PyTorch
+    # Those of `backends.torch`, which imports PyTorch.
+    | {"LossModule", "parameter_groups", "record", "scale_network"}
 )
 
 

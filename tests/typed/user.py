@@ -14,7 +14,7 @@ import torch
 
 import spikeloss_xp as sx
 from spikeloss_xp import slayer
-from spikeloss_xp.backends.torch import LossModule
+from spikeloss_xp.backends.torch import LossModule, parameter_groups, record
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]  # as the spikes, whose dtype is inferred
 Doubles = np.ndarray[tuple[Any, ...], np.dtype[np.float64]]
@@ -89,6 +89,8 @@ def documented_numpy() -> None:
     assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Any)
     assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Doubles)
     sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    assert_type(sx.scale_to_rate(lambda factors: [0.05 * factors[0]], layers=1), list[float])
+    sx.scale_to_rate(lambda factors: {"a": spikes > 0.5}, 1, (0.5,), time_axis=2, lengths=[4])
 
 
 def documented_torch() -> None:
@@ -102,6 +104,12 @@ def documented_torch() -> None:
     assert_type(sx.distances.van_rossum(spikes[0], time_constant=5), torch.Tensor)
     assert_type(sx.distances.victor_purpura([torch.ones(2)], cost=1), torch.Tensor)
     LossModule(loss, weight=[1.0, 2.0])
+    network = torch.nn.Linear(2, 2)
+    with record(network, modules=[network]) as seen:
+        network(torch.ones(1, 2))
+    assert_type(seen.spikes, dict[str, torch.Tensor])
+    assert_type(seen.gradients, dict[str, torch.Tensor | None])
+    torch.optim.Adam(parameter_groups(network, step=0.01))
     slayer.loss.SpikeMax(reduction="mean", numerics="stable")
     assert_type(slayer.classifier.Rate.predict(spikes), torch.Tensor)
 
