@@ -37,8 +37,7 @@ class Recording:
     def hidden(self) -> dict[str, Tensor]:
         """The spikes without those of the output."""
         spikes, called, output = self.spikes, [*self._outputs], self._spiking()[-1]
-        later = called[called.index(output) + 1 :]
-        if not any("weight" in each._parameters for each in later):
+        if not any(map(_weights_of, called[called.index(output) + 1 :])):
             del spikes[self._names[output]]
         return spikes
 
@@ -96,12 +95,10 @@ class Recording:
     def _stacked(self, module: Module) -> Tensor:
         """Return the spikes of a module, with time first if it was called at every step."""
         outputs = self._outputs[module]
-        shapes = {tuple(x.shape) for x in outputs}
-        if len(shapes) > 1:
+        if len({x.shape for x in outputs}) > 1:
             raise ValueError(
-                f"{self._names[module]} returned spikes of different shapes, "
-                f"{' and '.join(map(str, sorted(shapes)))}: give each layer a module of its own, "
-                "and call the network for one batch only"
+                f"{self._names[module]} returned spikes of different shapes: give each layer its "
+                "own spiking module, and call the network for one batch only"
             )
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs)
 
@@ -280,43 +277,53 @@ def scale_network(
     """
     from spikeloss_xp.diagnosis import scale_to_rate  # imported here because it imports backends
 
-    parameters, buffers = _copies(network.parameters()), _copies(network.buffers())
-    try:
-        layers = _weights_of_layers(network, forward, modules)
-        weights = [_copies(own) for own in layers.values()]
+    def scale(factors: list[float]) -> None:
+        for (weights, biases), factor in zip(layers.values(), factors, strict=True):
+            for x in biases:
+                x.zero_()
+            for x in weights:
+                x.copy_(factor * initial[x])
 
-        def run(factors: list[float]) -> dict[str, Tensor]:
-            with torch.no_grad(), record(network, layers) as seen:
-                for own, factor in zip(weights, factors, strict=True):
-                    for weight, initial in own:
-                        weight.copy_(factor * initial)
-                forward()
-            return seen.spikes
+    def run(factors: list[float]) -> dict[str, Tensor]:
+        with record(network, layers) as seen:
+            scale(factors)
+            forward()
+        return seen.spikes
 
+    with _restored(network) as initial:
+        layers = _layers_of(network, forward, modules)
         factors = scale_to_rate(run, len(layers), rate, **options)
-    except BaseException:
-        _restore(parameters)
-        raise
-    finally:
-        _restore(buffers)
+    with torch.no_grad():
+        scale(factors)
     names = {module: name for name, module in network.named_modules()}
     return {names[module]: factor for module, factor in zip(layers, factors, strict=True)}
 
 
-def _copies(tensors: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    return [(x, x.detach().clone()) for x in tensors]
+@contextlib.contextmanager
+def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
+    """Return a context at whose end the parameters and buffers have their initial values again.
 
-
-def _restore(copies: list[tuple[Tensor, Tensor]]) -> None:
+    Within the context, gradients are disabled. The context yields the initial values.
+    """
+    initial = {x: x.detach().clone() for x in (*network.parameters(), *network.buffers())}
     with torch.no_grad():
-        for x, initial in copies:
-            x.copy_(initial)
+        try:
+            yield initial
+        finally:
+            for x, value in initial.items():
+                x.copy_(value)
 
 
-def _weights_of_layers(
+def _weights_of(module: Module) -> dict[str, Tensor]:
+    """Return the weights of a module itself, without its submodules."""
+    own = module.named_parameters(recurse=False)
+    return {name: x for name, x in own if name == "weight" or x.ndim > 1}
+
+
+def _layers_of(
     network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
-) -> dict[Module, list[Tensor]]:
-    """Return the weights of each spiking module that has any, and set their biases to 0."""
+) -> dict[Module, tuple[list[Tensor], list[Tensor]]]:
+    """Return the trainable weights and biases of each spiking module that has such weights."""
     inputs: dict[Module, list[Any]] = {}
     outputs: dict[Module, list[Any]] = {}
 
@@ -327,52 +334,33 @@ def _weights_of_layers(
 
     with torch.enable_grad(), record(network, modules) as seen, _hooked(network, see):
         forward()
-    spiking = seen._spiking()
-    ends = {
-        node: module
-        for module, nodes in outputs.items()
-        if module in spiking or _is_trainable(module._parameters.get("weight"))
-        for node in nodes
-    }
-    layers: dict[Module, list[Tensor]] = {}
-    biases: list[Any] = []
+    spiking, layers, ends = seen._spiking(), {}, {}
+    for module, nodes in outputs.items():
+        if module in spiking or any(x.requires_grad for x in _weights_of(module).values()):
+            ends |= dict.fromkeys(nodes, module)
     for module in spiking:
-        before: list[Any] = [each for each in _nearest(inputs[module], ends) if each not in spiking]
-        weights = [each.weight for each in before] + [x for x in module.parameters() if x.ndim > 1]
-        if weights := [x for x in weights if _is_trainable(x)]:
-            layers[module] = weights
-            biases += [getattr(each, "bias", None) for each in (*before, *module.modules())]
-    everything = [x for weights in layers.values() for x in weights]
+        parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
+        parts += module.modules()
+        weights = [x for part in parts for x in _weights_of(part).values() if x.requires_grad]
+        biases = [part._parameters.get("bias") for part in parts]
+        if weights:
+            layers[module] = weights, [x for x in biases if x is not None and x.requires_grad]
+    everything = [x for weights, _ in layers.values() for x in weights]
     if not everything:
-        raise ValueError(
-            "no trainable weights were found before the spiking modules: forward must not disable "
-            "gradients, and the weights must be those of modules such as torch.nn.Linear"
-        )
+        raise ValueError("no trainable weights were found: forward must not disable gradients")
     if len({*everything}) < len(everything):
         raise ValueError("several layers share a weight, which can only have one factor")
-    with torch.no_grad():
-        for x in filter(_is_trainable, biases):
-            x.zero_()
     return layers
 
 
-def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> list[Module]:
-    """Return the modules of the first ends on each path through a graph, from outputs to inputs."""
+def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
+    """Return the modules of the ends that are reached first on the paths back through a graph."""
     todo, seen = [*nodes], {None}
-    found: dict[Module, None] = {}  # a set in the order of the search
     while todo:
-        if (node := todo.pop()) in seen:
-            continue
-        seen.add(node)
-        if node in ends:
-            found[ends[node]] = None
-        else:
-            todo += [each for each, _ in node.next_functions]
-    return [*found]
-
-
-def _is_trainable(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.requires_grad
+        if (node := todo.pop()) not in seen:
+            seen.add(node)
+            todo += [] if node in ends else [each for each, _ in node.next_functions]
+    return {ends[node] for node in seen & ends.keys()}
 
 
 def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]]:
@@ -407,22 +395,21 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
     step = _checks.positive(step, "step")
     groups: dict[Tensor, dict[str, Any]] = {}
     for name, module in network.named_modules():
-        own = dict(module.named_parameters(recurse=False))
-        weights = [key for key, x in own.items() if key == "weight" or x.ndim > 1]
-        for key, x in own.items():
-            if x.requires_grad and x not in groups:
-                weight = key if key in weights else next(iter(weights), None)
-                size = 1.0 if weight is None else _size(f"{name}.{weight}", own[weight])
-                groups[x] = {"params": [x], "lr": step * size}
+        weights = _weights_of(module)
+        for key, x in module.named_parameters(recurse=False):
+            if not x.requires_grad or x in groups:
+                continue
+            weight = key if key in weights else next(iter(weights), None)
+            size = 1.0 if weight is None else _size(weights[weight])
+            if not 0 < size < math.inf:
+                raise ValueError(
+                    f"the root mean square of {weight} in {name or 'the network'} is {size}, which "
+                    "gives no learning rate: initialise it with finite values other than 0"
+                )
+            groups[x] = {"params": [x], "lr": step * size}
     return [*groups.values()]
 
 
-def _size(name: str, weight: Tensor) -> float:
-    """Return the root mean square of a weight."""
-    size = weight.detach().float().square().mean().sqrt().item()
-    if not 0 < size < math.inf:
-        raise ValueError(
-            f"the root mean square of {name.lstrip('.')} is {size}, so it gives no learning rate: "
-            "initialise this weight with finite values other than 0"
-        )
-    return size
+def _size(x: Tensor) -> float:
+    """Return the root mean square of a tensor."""
+    return x.detach().float().square().mean().sqrt().item()

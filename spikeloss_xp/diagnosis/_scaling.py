@@ -105,24 +105,24 @@ def scale_to_rate(
     _checks.optional(_checks.function)(progress, "progress")
     layers = _checks.count(layers, "layers")
     time_axis = _checks.optional(_checks.integer)(time_axis, "time_axis")
-    goals = _checks.one_or_more(_checks.firing_rate)(rate, "rate")
-    goals = goals if isinstance(goals, tuple) else (goals,) * layers
+    given = _checks.one_or_more(_checks.firing_rate)(rate, "rate")
+    goals = [*given] if isinstance(given, tuple) else [given] * layers
     if len(goals) != layers:
-        raise ValueError(
-            f"rate must be a number or have an entry for each of the {layers} layers; got "
-            f"{len(goals)} entries"
-        )
+        raise ValueError(f"rate must be a number or {layers} numbers; got {len(goals)} numbers")
     if lengths is not None and time_axis is None:
         raise TypeError("lengths need a time_axis: pass the time axis of the spikes")
 
     def measure(factors: list[float]) -> list[_Activity]:
         return _activities(run(factors), layers, time_axis, lengths)
 
-    search = _Search(measure, goals)
-    for i in range(layers):
-        search.scale(i, progress)
-    while off := [i for i in range(layers) if not search.activities[i].is_accepted(goals[i])]:
-        search.scale(off[0], progress)
+    search, todo = _Search(measure, goals), [*range(layers)]
+    while todo:
+        sentence = search.scale(todo.pop(0))
+        if progress is not None:
+            progress(sentence)
+        # A later layer may have changed the rate of an earlier one.
+        moved = (i for i in range(layers) if not search.activities[i].is_accepted(goals[i]))
+        todo = todo or [*moved][:1]
     return search.factors
 
 
@@ -146,16 +146,13 @@ class _Activity(NamedTuple):
 class _Search:
     """The factors of the layers, and their activities in the last call of `measure`."""
 
-    def __init__(
-        self, measure: Callable[[list[float]], list[_Activity]], goals: tuple[float, ...]
-    ) -> None:
-        self.measure, self.goals = measure, goals
-        self.factors = [1.0] * len(goals)
+    def __init__(self, measure: Callable[[list[float]], list[_Activity]], goals: list[float]):
+        self.measure, self.goals, self.factors = measure, goals, [1.0] * len(goals)
         self.seen: list[list[tuple[float, _Activity]]] = [[] for _ in goals]
         self.activities = measure([*self.factors])
 
-    def scale(self, i: int, progress: Callable[[str], Any] | None) -> None:
-        """Change the factor of one layer until its rate is accepted."""
+    def scale(self, i: int) -> str:
+        """Change the factor of one layer until its rate is accepted, and describe the result."""
         goal, seen, low, high = self.goals[i], self.seen[i], 0.0, math.inf
         while (now := self.activities[i]).ratio(goal) > CLOSE:
             factor = self.factors[i]
@@ -167,39 +164,26 @@ class _Search:
             low, high = (factor, high) if now.rate < goal else (low, factor)
             if len(seen) == CALLS:  # the bisection may have ended on the wrong side of a jump
                 self.factors[i], _ = min(seen, key=lambda each: each[1].ratio(goal))
-            elif high == math.inf or low == 0:
-                self.factors[i] = factor * (STRIDE if low else 1 / STRIDE)
-            else:
+            elif low > 0 and high < math.inf:
                 self.factors[i] = math.sqrt(low * high)
+            else:
+                self.factors[i] *= STRIDE if low else 1 / STRIDE
             self.activities = self.measure([*self.factors])
-        if progress is not None:
-            progress(
-                f"{now.name} fires at a rate of {now.rate:.3g} with a factor of "
-                f"{self.factors[i]:.3g} (calls for this layer: {len(seen)})"
-            )
+        return (
+            f"{now.name} fires at a rate of {now.rate:.3g} with a factor of {self.factors[i]:.3g} "
+            f"(calls for this layer: {len(seen)})"
+        )
 
 
 def _failure(goal: float, seen: list[tuple[float, _Activity]]) -> str:
     """Return the message for a layer whose rate was not reached."""
-    rates = [activity.rate for _, activity in seen]
-    if max(rates) == 0:
-        reason = "nothing reaches the layer, such as a silent layer before it"
-    elif max(rates) < goal:
-        reason = "the layer gets too little input, or run does not apply its factor"
-    elif min(rates) > goal:
-        reason = (
-            "a bias or another input that its factor does not scale makes the layer fire: set "
-            "biases to 0"
-        )
-    else:
-        reason = (
-            "the rate jumps past the goal because there are too few steps (one spike in 20 steps "
-            "is a rate of 0.05) or because all neurons fire together"
-        )
     listed = ", ".join(f"{each.rate:.3g} with {factor:.3g}" for factor, each in sorted({*seen}))
     return (
         f"{seen[0][1].name} does not fire at a rate of {goal:.3g} with any factor that was tried. "
-        f"The rates were {listed}. The usual reason is that {reason}"
+        f"The rates were {listed}. The usual reasons are that nothing reaches the layer (all rates "
+        "are 0), that a bias makes it fire alone (all rates are too high: set biases to 0), that "
+        "there are too few steps (the rate jumps past the goal: one spike in 20 steps is a rate of "
+        "0.05), or that run does not apply the factor"
     )
 
 
@@ -213,25 +197,25 @@ def _activities(
             "run must return a sequence or mapping with the spikes or the rate of each layer; "
             f"layers is {layers}, but got {len(leaves)}"
         )
-    return [_activity(f"layer {name or 0}", x, time_axis, lengths) for name, x in leaves]
+    activities = [_activity(f"layer {name or 0}", x, time_axis, lengths) for name, x in leaves]
+    for name, rate, _ in activities:
+        if not 0 <= rate < math.inf:
+            raise ValueError(
+                f"the rate of {name} must be finite and at least 0; got {rate} (it is NaN if any "
+                "spike is NaN or infinite)"
+            )
+    return activities
 
 
 def _activity(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | None) -> _Activity:
     """Return the activity of a layer, given its spikes or its rate."""
-    steps = math.inf
     if rank(x) == 0:
-        rate = float(host_values(x, name))
-    else:
-        axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
-        with np.errstate(all="ignore"):
-            pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
-            [(layer, _)] = _layers.finished([pending])
-        rate = layer.rate if layer.finite else math.nan
-        if time_axis is not None:
-            steps = x.shape[time_axis]
-        if lengths is not None:
-            steps = max(float(host_values(lengths, "lengths").mean()), 1.0)
-    if not 0 <= rate < math.inf:
-        hint = " (it is NaN if any spike is NaN or infinite)" if math.isnan(rate) else ""
-        raise ValueError(f"the rate of {name} must be finite and at least 0; got {rate}{hint}")
-    return _Activity(name, rate, 1 / steps)
+        return _Activity(name, float(host_values(x, name)), 0.0)
+    axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
+    with np.errstate(all="ignore"):
+        pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
+        [(layer, _)] = _layers.finished([pending])
+    steps = math.inf if time_axis is None else x.shape[time_axis]
+    if lengths is not None:
+        steps = max(float(host_values(lengths, "lengths").mean()), 1.0)
+    return _Activity(name, layer.rate if layer.finite else math.nan, 1 / steps)

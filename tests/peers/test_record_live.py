@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import spikeloss_xp as sx
+from _support.pages import DOCS
 from _support.side_by_side import import_peer, labels, torch, trains
 from spikeloss_xp.backends.torch import parameter_groups, record, scale_network
 
@@ -240,3 +241,18 @@ def test_scaled_network_fires_at_the_rate(make):
     groups = parameter_groups(network)
     torch.optim.Adam(groups)
     assert all(0 < group["lr"] < 1 for group in groups)
+
+
+@pytest.mark.parametrize("library", ["snnTorch", "SpikingJelly", "Norse", "Sinabs"])
+def test_code_of_the_page_scales_a_network(library):
+    import_peer(library.lower())
+    page = (DOCS / "guides" / "initialisation.md").read_text(encoding="utf-8")
+    _, tab = page.split(f":::{{tab-item}} {library}\n\n```py\n")
+    torch.manual_seed(0)
+    names = {"torch": torch, "scale_network": scale_network, "inputs": trains((20, 8, 64))}
+    exec(tab.partition("```")[0], names)
+    run = names.get("forward") or (lambda: names["network"](names["inputs"]))
+    with torch.no_grad(), record(names["network"]) as seen:
+        run()
+    for spikes in seen.spikes.values():
+        assert 0.05 / 1.3 <= (spikes != 0).float().mean() <= 0.05 * 1.3
