@@ -57,6 +57,14 @@ class JAXAdapter(ArrayAPIAdapter):
             return jax.device_put(x, _replicated(like.sharding.mesh))
         return jax.device_put(x, like.sharding)
 
+    def sharded_like(self, x: Array, like: Array) -> Array:
+        if not _is_sharded(like):
+            return x
+        sharding = jax.typeof(like).sharding
+        pairs = zip(sharding.spec, x.shape, like.shape, strict=True)
+        spec = jax.sharding.PartitionSpec(*(name if n == m else None for name, n, m in pairs))  # type: ignore[no-untyped-call]
+        return jax.sharding.reshard(x, jax.sharding.NamedSharding(sharding.mesh, spec))
+
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         traced = isinstance(x, jax.core.Tracer)
         if traced or any(place.platform != "cpu" for place in x.devices()):
