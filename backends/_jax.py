@@ -61,9 +61,11 @@ class JAXAdapter(ArrayAPIAdapter):
         if not _is_sharded(like):
             return x
         sharding = jax.typeof(like).sharding
-        pairs = zip(sharding.spec, x.shape, like.shape, strict=True)
-        spec = jax.sharding.PartitionSpec(*(name if n == m else None for name, n, m in pairs))  # type: ignore[no-untyped-call]
-        return jax.sharding.reshard(x, jax.sharding.NamedSharding(sharding.mesh, spec))
+        sizes = zip(sharding.spec, x.shape, like.shape, strict=True)
+        names = (name if n == m else None for name, n, m in sizes)
+        spec = jax.sharding.PartitionSpec(*names)  # type: ignore[no-untyped-call]
+        place = jax.sharding.NamedSharding(sharding.mesh, spec)
+        return jax.sharding.reshard(x, place)  # type: ignore[no-untyped-call]
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         traced = isinstance(x, jax.core.Tracer)

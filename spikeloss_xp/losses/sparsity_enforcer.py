@@ -443,8 +443,8 @@ class SparsityEnforcer(Loss):
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""
         adapter, u = reading.adapter, reading.u
-        limits = [limit_of(adapter, u, rate) for rate in (self.min_rate, self.max_rate)]
-        terms, to_rate = criteria.outside_range(adapter, u, *limits, self.power)
+        lowest, highest = (limit_of(adapter, u, rate) for rate in (self.min_rate, self.max_rate))
+        terms, to_rate = criteria.outside_range(adapter, u, lowest, highest, self.power)
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
