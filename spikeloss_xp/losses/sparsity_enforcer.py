@@ -164,6 +164,10 @@ class SparsityEnforcer(Loss):
                 "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
                 f"per={self.per!r}"
             )
+        self._check_rates()
+
+    def _check_rates(self) -> None:
+        """Raise an error if a neuron has no range, and warn if rates may have another unit."""
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         if tuple in map(type, (self.min_rate, self.max_rate)) and not self.per.endswith("neuron"):
             raise ValueError(
@@ -181,7 +185,7 @@ class SparsityEnforcer(Loss):
                 f"max_rate={max(highest):g} is above 1, but rates are in events per neuron and "
                 "time step. Multiply a rate in Hz by the time step in seconds. For graded events, "
                 'use numerics="lava".',
-                stacklevel=3,
+                stacklevel=4,
             )
 
     @on_device_of("input")
