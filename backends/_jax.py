@@ -57,6 +57,16 @@ class JAXAdapter(ArrayAPIAdapter):
             return jax.device_put(x, _replicated(like.sharding.mesh))
         return jax.device_put(x, like.sharding)
 
+    def sharded_like(self, x: Array, like: Array) -> Array:
+        if not _is_sharded(like):
+            return x
+        sharding = jax.typeof(like).sharding
+        sizes = zip(sharding.spec, x.shape, like.shape, strict=True)
+        names = (name if n == m else None for name, n, m in sizes)
+        spec = jax.sharding.PartitionSpec(*names)  # type: ignore[no-untyped-call]
+        place = jax.sharding.NamedSharding(sharding.mesh, spec)
+        return jax.sharding.reshard(x, place)  # type: ignore[no-untyped-call]
+
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         traced = isinstance(x, jax.core.Tracer)
         if traced or any(place.platform != "cpu" for place in x.devices()):

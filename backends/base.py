@@ -128,6 +128,14 @@ class ArrayAPIAdapter(FastPaths):
         place = self.device(like)
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 
+    def sharded_like(self, x: Array, like: Array) -> Array:
+        """Return `x` split over devices like `like`, which has the same axes or longer axes.
+
+        The base class returns `x` itself. An adapter needs this method if its library does not
+        combine arrays that are split differently.
+        """
+        return x
+
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         """Return the values of `x` if they can be read for free, otherwise None.
 

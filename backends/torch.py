@@ -80,6 +80,18 @@ class LossModule(torch.nn.Module):
         """Return the fraction of the labels that are predicted correctly."""
         return self.loss.accuracy(input, target, **masks)
 
+    def bits_per_spike(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
+        """Return the gain of a likelihood over a null model, in bits per recorded spike."""
+        return self.loss.bits_per_spike(input, target, **options)
+
+    def deviance_explained(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
+        """Return the fraction of the null deviance that the model of a likelihood explains."""
+        return self.loss.deviance_explained(input, target, **options)
+
+    def gain_and_spikes(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
+        """Return the gain of a likelihood over a null model, and the number of recorded spikes."""
+        return self.loss.gain_and_spikes(input, target, **options)
+
     def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:
         given = options.get("weight") is not None or self.weight is None
         return options if given else {**options, "weight": self.weight}

@@ -65,3 +65,8 @@ __all__ = [
     "times",
     "value_and_grad",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names, without the modules that only the library imports."""
+    return [*__all__, "__version__", "losses"]

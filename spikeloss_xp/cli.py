@@ -28,12 +28,14 @@ LOSSES: dict[str, tuple[Any, str]] = {  # each loss, and its kind of target
     "SpikeTime": (losses.SpikeTime(), "trains"),
     "PoissonNLL": (losses.PoissonNLL(time_axis=-1), "counts"),
     "SpikeRate": (losses.SpikeRate(0.2, 0.03, moving_window=WINDOW), "classes"),
-    "SpikeMax": (losses.SpikeMax(), "classes"),
+    "SpikeMax": (losses.SpikeMax(), "classes of spikes"),
     "SpikeMoid": (losses.SpikeMoid(theta=0), "multi-hot"),
     "CrossEntropy": (losses.CrossEntropy(time_axis=-1), "classes"),
     "SparsityEnforcer": (losses.SparsityEnforcer(), "none"),
 }
-AXES_WITH_TIME = {"classes": 2, "multi-hot": 3}  # the number of axes if each step has a label
+# The number of axes of a target if each step has a label.
+AXES_WITH_TIME = {"classes": 2, "classes of spikes": 2, "multi-hot": 3}
+WHY_LEFT_OUT = "the file has no target for this loss, or has negative numbers, which it rejects"
 HEADER = "loss              library  device      value  value err  grad err  verdict"
 ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
 ROW += "{gradient_difference:8.1e}  {verdict}"
@@ -89,7 +91,7 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     names = list(dict.fromkeys(options.loss or LOSSES))
     left_out = [name for name in names if LOSSES[name][1] not in targets]
     if left_out == names:
-        raise ValueError(f"the file has no target for {' or '.join(names)}")
+        raise ValueError(f"nothing to compare for {' and '.join(names)}: {WHY_LEFT_OUT}")
     rows: list[dict[str, Any]] = []
     for name in names:
         if name not in left_out:
@@ -100,7 +102,7 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
         "dtype": dtype,
         "agree": all(row["problem"] is None for row in rows),
         "unused": unused,
-        "left_out": dict.fromkeys(left_out, "the file has no target for this loss"),
+        "left_out": dict.fromkeys(left_out, WHY_LEFT_OUT),
         "rows": rows,
     }
 
@@ -138,6 +140,8 @@ def _targets(input: np.ndarray, **arrays: np.ndarray) -> dict[str, Target]:
                 targets["counts"] = (array,)
         elif array.dtype.kind in "iu":
             targets["classes"] = (array,)
+            if input.min(initial=0) >= 0:
+                targets["classes of spikes"] = (array,)
             hot = array[..., None] == np.arange(math.prod(input.shape[1:-1]))
             if not hot.any(axis=-1).all():
                 raise ValueError(f"`{name}` must contain classes from 0 to {hot.shape[-1] - 1}")

@@ -45,17 +45,20 @@ def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
 
 
 def outside_range(
-    adapter: Adapter, u: Array, lowest: float, highest: float, power: int
+    adapter: Adapter, u: Array, lowest: Any, highest: Any, power: int
 ) -> ValueAndPullback:
     """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power`` for a power of 1 or 2.
 
-    With a power of 1, the slope at ``u == highest`` is 0. If `highest` is 0, the slope there is 1
-    instead, because `u` is never negative.
+    Each limit is a number or an array that broadcasts to `u`. With a power of 1, the slope at
+    ``u == highest`` is 0. If `highest` is 0, the slope there is 1 instead, because `u` is never
+    negative.
     """
     xp = adapter.xp
-    above = u > highest if highest > 0 else u >= highest
+    above = u > highest
+    if not isinstance(highest, float) or highest == 0:
+        above = above | ((highest == 0) & (u == 0))
     far = xp.where(above, u - highest, 0 * u)  # 0 * u propagates NaN
-    if lowest > 0:  # `u` is never negative
+    if not isinstance(lowest, float) or lowest > 0:  # `u` is never negative
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
         return far * far, lambda cotangent: 2 * cotangent * far
@@ -415,9 +418,9 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     if adapter.on_host and adapter.are_within(u, FINITE, math.inf):
         terms = rate - n * u
     else:
-        none = (n == 0) & (u == -math.inf)  # 0 times infinity is NaN
+        none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
         # NumPy would warn about this product. Compilers prefer the selection to come last.
-        terms = xp.where(none, 0.0, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
+        terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
     return terms, lambda cotangent: cotangent * (rate - n)
 
 

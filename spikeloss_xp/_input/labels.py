@@ -158,23 +158,23 @@ class TargetTrains(ClassNumbers):
         return self
 
 
-def class_weights(prepared: Prepared, weight: Any, name: str = "weight") -> Array:
+def class_weights(prepared: Prepared, weight: Any, each: str, name: str = "weight") -> Array:
     """Return class weights with the axes of the readings and the dtype of the input values.
 
-    Error messages use `name` for the argument.
+    Error messages use `name` for the argument, and `each` for what has a weight.
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes
     weights = asarray_like(adapter, values, weight, name)
     if xp.isdtype(weights.dtype, "bool"):
-        raise TypeError(f"{name} must hold numbers, one for each class; got bool")
+        raise TypeError(f"{name} must hold numbers, one for each {each}; got bool")
     weights = floating(adapter, weights, name)
     if tuple(weights.shape) != (classes,):
         hint = prepared.layout.hint_at_time(weights.shape)
         if tuple(weights.shape) == (prepared.layout.batch,) and name == "weight":
             hint = " (to weight samples, multiply the terms that reduction='none' returns)"
         raise ValueError(
-            f"{name} must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
+            f"{name} must have shape {(classes,)}, one for each {each}; got {tuple(weights.shape)}"
             f"{hint}"
         )
     known = concrete_or_none(weight)

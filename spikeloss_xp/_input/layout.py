@@ -176,6 +176,13 @@ class Layout(NamedTuple):
                 return axis
         return None
 
+    def hint_at_neurons(self, shape: tuple[int, ...]) -> str:
+        """Return a hint if a mask has a value for each neuron but lacks the other axes, else ""."""
+        axes = range(len(self.shape))
+        index = ", ".join(":" if axis in self.space_axes() else "None" for axis in axes)
+        hint = f" (to leave out whole neurons, add the other axes: [{index}])"
+        return hint if shape == self.space() else ""
+
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
         """Return a hint if a ``[class]`` array has the same length as the time axis, else ""."""
         if not self.has_time or tuple(shape) != (self.steps,):

@@ -134,14 +134,30 @@ def prepare_input(
     return Prepared(adapter, values, mask, layout, input.dtype, *masks, number)
 
 
+def check_number(prepared: Prepared, values: Any, argument: str, each: str = "class") -> None:
+    """Raise an error if a hyper-parameter with a number for each class has the wrong length."""
+    if isinstance(values, tuple) and len(values) != prepared.num_classes:
+        raise ValueError(
+            f"{argument} must be one number, or {prepared.num_classes} numbers, one for each "
+            f"{each}; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
+        )
+
+
 def _lacks_axes(shape: tuple[int, ...], smallest_rank: int, time_axis: int) -> str:
     """Return the message for an input with fewer axes than `smallest_rank`."""
     axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
-    add = "[:, None]" if time_axis in (0, -smallest_rank) else "[None]"
-    sample = f" (if the batch axis is missing, add it to all arrays: loss(input{add}, target{add}))"
+    hint = ""
+    if len(shape) == 2:
+        one_step = ("[None]", "[:, None]", "[..., None]")[time_axis % 3]
+        one_sample = "[:, None]" if time_axis % 3 == 0 else "[None]"
+        hint = (
+            " (if these are counts or rates without a time axis, pass them as one time step, "
+            f"input{one_step}; if the batch axis is missing, pass input{one_sample}, and add the "
+            "axis to the target too)"
+        )
     return (
         f"input must have at least {smallest_rank} axes, {axes} in the order that time_axis "
-        f"defines; got shape {shape}{sample if len(shape) > 1 else ''}"
+        f"defines; got shape {shape}{hint}"
     )
 
 
@@ -240,7 +256,7 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
             "[1, time], in the order of input": layout.with_time(1),
             "the shape of input, where any axis may have length 1": layout.shape,
         }
-        check_shape(mask, name, "bools", expected)
+        check_shape(mask, name, "bools", expected, layout.hint_at_neurons)
     mask = layout.broadcastable(adapter, mask)
     space = layout.space_axes()
     if len(space) > 1 and any(mask.shape[axis] > 1 for axis in space):

@@ -173,6 +173,7 @@ class ClassIndices(ClassTarget):
                 label = _narrowed(prepared, label, given.target)
 
         label = prepared.layout.expanded(adapter, label, with_class=False)
+        label = adapter.sharded_like(label, prepared.values)
         if not usual:  # `ignore_index` may not fit in a narrow dtype
             label = xp.astype(label, adapter.arange(1, label).dtype)
         ignored, valid = None, None
@@ -248,7 +249,8 @@ class Numbers(ClassTarget):
             if unchecked:
                 fits = xp.isfinite(label) & (label >= self.lowest) & (label <= self.highest)
                 label = xp.where(fits, label, math.nan)
-        return ClassNumbers(None, prepared.layout.expanded(adapter, label, with_class=True))
+        label = prepared.layout.expanded(adapter, label, with_class=True)
+        return ClassNumbers(None, adapter.sharded_like(label, prepared.values))
 
     def _check_values(self, known: np.ndarray) -> None:
         """Raise an error if a number is outside the range, as NaN and infinity always are."""

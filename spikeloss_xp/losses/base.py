@@ -45,6 +45,7 @@ OTHER_NAMES = {
     "tau": "the time constant of SpikeTime is time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... for the axis of time",
+    "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
     "layer_axis": "pass stacked layers as a list, such as loss(list(x)) for layers along axis 0",
 }
 CALL_NAMES = {
@@ -56,6 +57,9 @@ CALL_NAMES = {
     "class_weights": "use weight=..., with a weight for each class",
     "sample_weight": 'use reduction="none", and multiply the terms by the weights of the samples',
 }
+
+# Names in derived classes that, like most names in `Loss`, are not for users.
+FOR_SUBCLASSES = {"fires", "read", "readouts", "score", "smallest_rank", "split", "sums_neurons"}
 
 
 def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
@@ -98,8 +102,8 @@ class Loss(ABC):
     expects_spikes: bool = False
     """Whether the input should be spikes. If False, membrane potentials are allowed too."""
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise an error if an option has a name from another library, and suggest our name."""
+    def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: D102
+        # A docstring here would replace the docstring of the class in the hover text of editors.
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
@@ -121,6 +125,11 @@ class Loss(ABC):
         fields = vars(self)
         shared = {name: check for name, check in SHARED_CHECKS.items() if name in fields}
         _checks.check_fields(self, **shared)
+
+    def __dir__(self) -> list[str]:
+        """Return the names for users, without those that only subclasses and `diagnose` need."""
+        internal = {name for name in vars(Loss) if not name.startswith("__")} | FOR_SUBCLASSES
+        return sorted(set(super().__dir__()) - (internal - {"memory", *vars(self)}))
 
     if not TYPE_CHECKING:
 
@@ -225,7 +234,8 @@ class Loss(ABC):
         prepared = self._prepare_input(input, where, lengths, context)
         labels = self._labels(prepared, target)
         if weight is not None:
-            labels = labels._replace(class_weight=class_weights(prepared, weight))
+            each = "neuron" if self.per_step is None else "class"
+            labels = labels._replace(class_weight=class_weights(prepared, weight, each))
         return prepared, labels
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:

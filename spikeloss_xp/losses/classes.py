@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Readout, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
@@ -101,7 +101,7 @@ class ReadsClasses(TargetLoss, Predictor):
         options: Any = {"num_classes": self.num_classes, "context": context}
         prepared = prepare_input(input, where, lengths, self.time_axis, **options)
         for name in self._by_class:
-            self._check_classes(prepared, name)
+            check_number(prepared, getattr(self, name), name)
         return prepared
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
@@ -139,15 +139,6 @@ class ReadsClasses(TargetLoss, Predictor):
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
-
-    def _check_classes(self, prepared: Prepared, name: str) -> None:
-        """Raise an error if a hyper-parameter with one number per class has the wrong length."""
-        values = getattr(self, name)
-        if isinstance(values, tuple) and len(values) != prepared.num_classes:
-            raise ValueError(
-                f"{name} must be one number, or {prepared.num_classes} numbers, one for each "
-                f"class; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
-            )
 
 
 @dataclass(frozen=True)

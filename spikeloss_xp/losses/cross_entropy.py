@@ -270,7 +270,7 @@ def _warn_if_counts(reading: Reading, n: Array) -> None:
 
 def unfit_temperature(batch: Any) -> Iterator[tuple[str, str]]:
     """Yield a finding if the logits are too close or too far apart for a softmax."""
-    if batch.fires.any() and batch.range and not 1 <= batch.range <= 1000:
+    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # NaN has no finding
         yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
 
 

@@ -15,8 +15,10 @@ def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
     """Return the arrays in nested sequences and mappings, in the order of sorted keys."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
-    # JAX sorts the keys of a mapping too, before a compiled function receives it.
-    keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
+    try:  # JAX sorts the keys of a mapping too, before a compiled function receives it
+        keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
+    except TypeError:
+        raise TypeError(f"{name} must have keys of one type; got {list(input)}") from None
     arrays = [
         array for key in keys for array in arrays_by_sorted_key(input[key], f"{name}[{key!r}]")
     ]

@@ -1,6 +1,7 @@
 """Likelihoods of recorded spikes, and published scores that are computed from them."""
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -73,7 +74,7 @@ class Likelihood(TrainLoss):
         if number and not number / 30 < rate < 30 * number:
             yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
         elif self._takes_logarithms() and lowest >= 0 < highest and 0 < mean < 0.5:
-            seen = f"every logarithm of a rate is at least 0, but the mean count is {mean:.3g}"
+            seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
             yield "rate-units", seen
         if silent:
             yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
@@ -132,7 +133,9 @@ class Likelihood(TrainLoss):
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
             training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
-            `BernoulliNLL`, it is the probability of a spike, at most 1.
+            `BernoulliNLL`, it is the probability of a spike, at most 1. If it is 0 for a neuron
+            that has spikes in the target, the score is infinite. Leave such neurons out with
+            `where`, or give them a small mean, such as half a spike in the whole training set.
         per : {"all", "neuron"}, default "all"
             Whether to return one score, which is the total gain of all neurons divided by the total
             number of spikes, or the score of each neuron. The single score is not the mean of the
@@ -311,21 +314,33 @@ class Likelihood(TrainLoss):
             reading, _ = self._read(prepared, values, prepared.mask, labels)
             return self._compare(prepared, reading, labels)[0]
 
-        mean = _means(prepared, counts) if null is None else self._given_means(prepared, null)
+        if null is None:
+            mean = _means(prepared, counts)
+        else:
+            mean = self._given_means(prepared, null, counts)
         of_null = terms(self._input_for(adapter, mean))
         of_saturated = (
             summed(of_null - terms(self._input_for(adapter, counts))) if with_saturated else None
         )
         return summed(of_null - terms(prepared.values)), summed(counts), of_saturated
 
-    def _given_means(self, prepared: Prepared, null: Any) -> Array:
+    def _given_means(self, prepared: Prepared, null: Any, counts: Array) -> Array:
         """Return the means of the null model with the axes of the readings, or raise."""
-        means = class_weights(prepared, null, "null")
+        means = class_weights(prepared, null, "neuron", "null")
         known = concrete_or_none(null)
         if known is not None and (known > self.largest_mean).any():
             raise ValueError(
                 f"null must hold probabilities of a spike, at most 1; got {known.tolist()}"
             )
+        if known is not None and (known == 0).any():
+            axes = prepared.layout.batch_axis, prepared.layout.time
+            spikes = concrete_or_none(prepared.adapter.xp.sum(counts, axis=axes))
+            if spikes is not None and spikes[known == 0].any():
+                warnings.warn(
+                    "null is 0 for a neuron with spikes in the target, so the gain is infinite: "
+                    "leave such neurons out with where=..., or give them a small mean in null",
+                    stacklevel=2,
+                )
         return means
 
 
@@ -365,7 +380,8 @@ class PoissonNLL(Likelihood):
     entries, and `weight` to weight the neurons.
 
     If the count and the rate are both 0, the term is 0. A spike where the rate is 0 makes the loss
-    infinite.
+    infinite. An infinite rate makes the loss infinite or, with ``log_rates=False`` and a count of
+    0, NaN.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """SparsityEnforcer: a penalty on layers whose mean event rates are outside a range."""
 
 import functools
+import itertools
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,13 +9,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import (
-    adapter_of,
-    floating,
-    on_device_of,
-)
+from spikeloss_xp._arrays import Adapter, adapter_of, floating, on_device_of
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
@@ -22,6 +19,7 @@ from spikeloss_xp._typing import (
     Events,
     Numerics,
     Per,
+    PerClass,
     Power,
     Pullback,
     Total,
@@ -58,14 +56,16 @@ class SparsityEnforcer(Loss):
 
     Parameters
     ----------
-    max_rate : float, default 0.01
+    max_rate : float or sequence of float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
-        neuron and time step; at least 0.
+        neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, it may be a
+        sequence or array with one rate for each neuron, which requires that all arrays have the
+        same number of neurons.
     lam : float, default 1.0
         The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
-    min_rate : float, default 0
-        The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
-        neuron and time step; from 0 to `max_rate`.
+    min_rate : float or sequence of float, default 0
+        The mean event rate :math:`r_\text{min}` below which an array is penalised, in the same
+        form; from 0 to `max_rate`.
     power : {2, 1}, default 2
         The power to which the distance from the range is raised. With ``max_rate=0``, a power of 1
         and the default `lam`, the loss is the mean of :math:`|x|`.
@@ -130,10 +130,10 @@ class SparsityEnforcer(Loss):
     0.25
     """
 
-    max_rate: float = 0.01
+    max_rate: PerClass = 0.01
     lam: float = 1.0
     _: KW_ONLY
-    min_rate: float = 0.0
+    min_rate: PerClass = 0.0
     power: Power = 2
     per: Per = "array"
     reduction: Total = "mean"
@@ -142,10 +142,12 @@ class SparsityEnforcer(Loss):
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        numbers = dict.fromkeys(("max_rate", "lam", "min_rate"), _checks.not_negative)
+        rates = _checks.one_or_more(_checks.not_negative)
         _checks.check_fields(
             self,
-            **numbers,
+            max_rate=rates,
+            lam=_checks.not_negative,
+            min_rate=rates,
             per=_checks.one_of(get_args(Per)),
             power=_checks.one_or_two,
             reduction=_checks.one_of(get_args(Total)),
@@ -162,23 +164,35 @@ class SparsityEnforcer(Loss):
                 "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
                 f"per={self.per!r}"
             )
-        if self.min_rate > self.max_rate:
+        self._check_rates()
+
+    def _check_rates(self) -> None:
+        """Raise an error if a neuron has no range, and warn if rates may have another unit."""
+        lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
+        if tuple in map(type, (self.min_rate, self.max_rate)) and not self.per.endswith("neuron"):
+            raise ValueError(
+                "max_rate and min_rate can hold a number for each neuron only with per='neuron' or "
+                f"'sample_neuron'; got per={self.per!r}"
+            )
+        number = max(len(lowest), len(highest))
+        pairs = zip(itertools.cycle(lowest), itertools.cycle(highest), range(number))
+        if any(low > high for low, high, _ in pairs):
             raise ValueError(
                 f"min_rate must be at most max_rate, {self.max_rate}; got {self.min_rate}"
             )
-        if self.max_rate > 1 and self.scale is None and self.numerics == "stable":
+        if max(highest) > 1 and self.scale is None and self.numerics == "stable":
             warnings.warn(
-                f"max_rate={self.max_rate:g} is above 1, but rates are in events per neuron and "
+                f"max_rate={max(highest):g} is above 1, but rates are in events per neuron and "
                 "time step. Multiply a rate in Hz by the time step in seconds. For graded events, "
                 'use numerics="lava".',
-                stacklevel=3,
+                stacklevel=4,
             )
 
     @on_device_of("input")
     def __call__(
         self,
         input: Events[ArrayT],
-        *,
+        *target: Never,
         where: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         others: tuple[ArrayLike, ArrayLike] | None = None,
@@ -216,6 +230,8 @@ class SparsityEnforcer(Loss):
             required; or if a mask or `others` has the wrong shape or dtype, comes from another
             library, or is out of range.
         """
+        if target:
+            raise TypeError("SparsityEnforcer has no target: pass several arrays as a list, [x, y]")
         if unknown:
             raise unknown_argument(self, ("where", "lengths", "others"), unknown)
         adapter, arrays = arrays_of_one_library(input)
@@ -231,9 +247,9 @@ class SparsityEnforcer(Loss):
             value = self._value_of_scaled(input, where=where, lengths=lengths)
         return value
 
-    def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
+    def forward(self, input: Events[ArrayT], *target: Never, **options: Any) -> ArrayT:
         """Return the loss. This is the same as calling the object."""
-        return self(input, **options)
+        return self(input, *target, **options)
 
     def value(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
@@ -379,6 +395,8 @@ class SparsityEnforcer(Loss):
             values = floating(adapter, input)  # of any shape
             return Prepared(adapter, values, None, None, input.dtype)
         prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
+        for name in ("max_rate", "min_rate"):
+            check_number(prepared, getattr(self, name), name, "neuron")
         prepared.values = prepared.filled()
         return prepared
 
@@ -407,7 +425,8 @@ class SparsityEnforcer(Loss):
         published = self.numerics == "lava"
         reading, to_values = read(at_silence=not published)
         if published and self.min_rate:  # below min_rate, events reduce the distance
-            reading, to_values = read(at_silence=reading.u < self.min_rate)
+            lowest = limit_of(prepared.adapter, reading.u, self.min_rate)
+            reading, to_values = read(at_silence=reading.u < lowest)
         return reading, to_values
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
@@ -418,16 +437,18 @@ class SparsityEnforcer(Loss):
         tuple of str
             The code of the finding, and the option that caused it.
         """
-        name = "min_rate" if self.min_rate > 1 else "max_rate"
-        impossible = self.min_rate > 1 or (self.max_rate >= 1 and not self.min_rate)
+        lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
+        name = "min_rate" if max(lowest) > 1 else "max_rate"
+        impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
         # Larger events are graded, and a scale multiplies them by a factor.
         if impossible and not self.scale and batch.largest <= 1:
-            yield "impossible-rate", f"{name}={getattr(self, name):g}"
+            yield "impossible-rate", f"{name}={max(as_tuple(getattr(self, name))):g}"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""
-        limits = self.min_rate, self.max_rate
-        terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
+        adapter, u = reading.adapter, reading.u
+        lowest, highest = (limit_of(adapter, u, rate) for rate in (self.min_rate, self.max_rate))
+        terms, to_rate = criteria.outside_range(adapter, u, lowest, highest, self.power)
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
@@ -463,3 +484,13 @@ class SparsityEnforcer(Loss):
         reading = reading._replace(u=rate)  # all arrays have the same mask
         terms, mask, weight, _ = self._compare(prepared, reading, Labels())
         return adapter.sum_all(terms), self._weight(prepared, terms, mask, weight)
+
+
+def as_tuple(rates: Any) -> tuple[float, ...]:
+    """Return the rates of all neurons, which may be a single number, as a tuple."""
+    return rates if isinstance(rates, tuple) else (rates,)
+
+
+def limit_of(adapter: Adapter, u: Array, rates: Any) -> Any:
+    """Return a single rate unchanged, or the rates of the neurons as an array like `u`."""
+    return adapter.constants(rates, u) if isinstance(rates, tuple) else rates

@@ -25,7 +25,8 @@ class SpikeRate(ReadsClasses):
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
     moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the terms
-    are also summed over time steps. There is no factor of 1/2.
+    are also summed over time steps. There is no factor of 1/2. With ``one_sided=True``, the target
+    rates are bounds, and rates on the right side of their bounds have no terms.
 
     Parameters
     ----------
@@ -46,6 +47,12 @@ class SpikeRate(ReadsClasses):
         the target rate times the number of steps; or the maximum or last value of its membrane
         potential. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any real
         numbers.
+    one_sided : bool, default False
+        Whether the target rates are bounds: the lowest rate of the labelled class, and the highest
+        rate of the other classes. A term is then
+        :math:`\max(r_\text{true} - r, 0)^2` for the labelled class and
+        :math:`\max(r - r_\text{false}, 0)^2` for each other class, as with the option `rates` of
+        `CrossEntropy`, but without a cross entropy and without roots.
     num_classes : int, optional
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
@@ -80,6 +87,12 @@ class SpikeRate(ReadsClasses):
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
     0.125
+
+    With bounds, only the silent label has a term:
+
+    >>> bounded = sx.SpikeRate(true_rate=0.5, false_rate=0.1, one_sided=True, reduction="none")
+    >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])
+    array([[0.25, 0.  ]])
     """
 
     true_rate: PerClass
@@ -88,6 +101,7 @@ class SpikeRate(ReadsClasses):
     reduction: Reduction = "sum"
     _: KW_ONLY
     readout: Readout = "rate"
+    one_sided: bool = False
     num_classes: int | None = None
     ignore_index: int = -100
     time_axis: int = -1
@@ -100,13 +114,17 @@ class SpikeRate(ReadsClasses):
         # With "max", "last" or a one-step window, the inputs may be membrane potentials.
         potentials = not READOUTS[self.readout].windowed or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
-        _checks.check_fields(self, true_rate=rates, false_rate=rates)
+        _checks.check_fields(self, true_rate=rates, false_rate=rates, one_sided=_checks.flag)
 
     def score(self, reading: Reading) -> Array:
         """Return, for each class, how much the loss decreases if that class becomes the label."""
+        xp, u = reading.xp, reading.u
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
-        return (true - false) * (2 * reading.u - true - false)
+        if not self.one_sided:
+            return (true - false) * (2 * u - true - false)
+        excess, missing = (xp.where(x < 0, 0.0, x) for x in (u - false, true - u))
+        return excess * excess - missing * missing
 
     def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
         """Return target rates in the unit of the reading, with a class axis if necessary."""
@@ -122,8 +140,12 @@ class SpikeRate(ReadsClasses):
             yield "reversed-rates", seen
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared differences between the rates and their targets."""
+        """Return the squared differences between the rates and their targets or bounds."""
+        xp, label = reading.xp, labels.one_hot(reading)
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
-        target = reading.xp.where(labels.one_hot(reading), true, false)
-        return criteria.squared(reading.u - target)
+        far = reading.u - xp.where(label, true, false)
+        if self.one_sided:
+            inside = xp.where(label, far >= 0, far <= 0)
+            far = xp.where(inside, reading.adapter.operand(far, 0.0), far)  # this propagates NaN
+        return criteria.squared(far)

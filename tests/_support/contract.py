@@ -161,6 +161,7 @@ CONTRACTS = (
         LABELS,
         required={"true_rate": 0.6875, "false_rate": 0.0625},
         variants={
+            "one-sided": {"true_rate": 0.59375, "false_rate": 0.40625, "one_sided": True},
             "per-class": {"true_rate": (0.9375, 0.8125, 0.6875, 0.5625), "false_rate": 0.0625},
             "groups": GROUPS,
         },

@@ -371,7 +371,8 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     assert kind is sx.SpikeRate, f"{kind.__name__} has no random options"
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
     per_class = tuple(one(*targets) for _ in range(neurons // group))
-    return kind(one(one(*targets), per_class), one(*targets), **options)
+    rates = one(one(*targets), per_class), one(*targets)
+    return kind(*rates, one_sided=one(False, False, True), **options)
 
 
 def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -452,6 +453,11 @@ def _is_smooth(call: Call) -> bool:
         n = reading.u * reading.most if loss.readout == "rate" else reading.u
         edge = [abs(n - rate * reading.most)[reading.term_mask] for rate in loss.rates]
         return not (np.asarray(edge) < MARGIN).any()
+    if isinstance(loss, sx.SpikeRate) and loss.one_sided:
+        rates = (reference.per_class(x, reading) for x in (loss.true_rate, loss.false_rate))
+        edge = [abs(reading.u - np.asarray(x)[:, None] * reading.duration) for x in rates]
+        margin = MARGIN / 5 if loss.readout == "rate" else MARGIN
+        return not (np.asarray(edge)[:, reading.term_mask] < margin).any()
     if isinstance(loss, sx.AbsoluteError | sx.HuberError):  # the slope or its slope has a jump
         wanted = call.target if call.target.ndim == 3 else call.target[:, :, None]
         return bool((abs(abs(reading.u - wanted) - getattr(loss, "delta", 0)) > MARGIN).all())

@@ -317,7 +317,10 @@ def spike_rate(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nd
     true, false = per_class(o.true_rate, r), per_class(o.false_rate, r)
 
     def term(at: Any, c: int, label: int) -> float:
-        return (r.u[at] - (true[c] if c == label else false[c]) * r.duration[at]) ** 2
+        far = r.u[at] - (true[c] if c == label else false[c]) * r.duration[at]
+        if o.one_sided:
+            far = min(far, 0) if c == label else max(far, 0)
+        return far**2
 
     return each_reading(o, r, target, weight, term)
 
@@ -576,6 +579,8 @@ def scores(
             np.asarray(per_class(rate, r))[:, None] * r.duration
             for rate in (o.true_rate, o.false_rate)
         )
+        if o.one_sided:
+            return np.maximum(r.u - false, 0) ** 2 - np.maximum(true - r.u, 0) ** 2, r.term_mask
         return (r.u - false) ** 2 - (r.u - true) ** 2, r.term_mask
     late = o.false_time is not None and o.false_time < o.true_time
     return -r.u if o.readout == "latency" and not late else r.u, r.term_mask

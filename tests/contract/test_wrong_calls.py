@@ -18,17 +18,18 @@ def test_wrong_input_raises(backend):
         entropy()((x, x), LABEL)
     with raises(ValueError, "input must have at least 2 axes, [batch, *space, time].*(5,)"):
         sx.SpikeTime()(backend.asarray(np.zeros(5)), np.zeros(5))
-    missing = "got shape (2, 5) (if the batch axis is missing.*loss(input[{0}], target[{0}])"
+    missing = "got shape (2, 5) (if these are counts.*as one time step, input[{1}];"
+    missing += ".*batch axis is missing, pass input[{0}], and add the axis to the target too"
     for loss in (rate(), LOSS, moid()):
         expected = "input must have at least 3 axes, [batch, class or *space, time]"
-        with raises(ValueError, f"{expected}.*{missing.format('None')}"):
+        with raises(ValueError, f"{expected}.*{missing.format('None', '..., None')}"):
             loss(flat, np.zeros((2, 5)))
-    for kind, axis, index in (
-        (sx.PoissonNLL, 0, ":, None"),
-        (sx.BernoulliNLL, -3, ":, None"),
-        (sx.PoissonNLL, 1, "None"),
+    for kind, axis, indices in (
+        (sx.PoissonNLL, 0, (":, None", "None")),
+        (sx.BernoulliNLL, -3, (":, None", "None")),
+        (sx.PoissonNLL, 1, ("None", ":, None")),
     ):
-        with raises(ValueError, missing.format(index)):  # [time, neuron], as a GLM has it
+        with raises(ValueError, missing.format(*indices)):  # [time, neuron], as a GLM has it
             kind(time_axis=axis)(flat, np.ones((2, 5)))
     for shape in ((2, 3, 0), (0, 3, 5), (2, 0, 5)):
         with raises(ValueError, f"input has no elements: got shape {shape}"):
@@ -38,12 +39,25 @@ def test_wrong_input_raises(backend):
             rate(time_axis=axis)(x, LABEL)
 
 
+def test_advice_on_counts_without_time_is_right(backend):
+    counts, label = backend.asarray(SPIKES.sum(axis=-1)), backend.asarray(LABEL)
+    for loss, index in ((entropy(), (..., None)), (sx.SquaredError(time_axis=0), (None, ...))):
+        target = label if loss == entropy() else counts
+        with raises(ValueError, f"one time step, input[{'None' if index[0] is None else '...'}"):
+            loss(counts, target)
+        assert loss(counts[index], target).shape == ()
+
+
 def test_option_that_does_not_fit_the_input_raises(backend):
     x = backend.asarray(SPIKES)
     with raises(ValueError, "num_classes=3 must divide.*4"):
         sx.SpikeMax(num_classes=3)(x, [0, 1, 2])
     with raises(ValueError, "true_rate must be.*4 numbers.*got 3"):
         sx.SpikeRate((0.5, 0.5, 0.5), 0)(x, LABEL)
+    with raises(
+        ValueError, "min_rate must be one number, or 4 numbers, one for each neuron; got 2"
+    ):
+        sx.SparsityEnforcer(0.5, min_rate=(0.25, 0.5), per="neuron")(x)
     with raises(ValueError, "pos_weight must be.*4 numbers.*got 2"):
         moid(pos_weight=(2, 3))(x, MULTI_HOT)
 
@@ -74,6 +88,12 @@ def test_wrong_mask_raises(backend):
     for shape in ((5, 3), (4,), (), (1,), (3, 4), (3, 2, 5), (5, 4, 3)):
         with raises(ValueError, f"where must.*(3,).*(3, 5).*(3, 4, 5).*got {shape}"):
             LOSS(x, LABEL, where=np.ones(shape, bool))
+    for axis, index in ((-1, "None, :, None"), (1, "None, None, :")):
+        order = np.moveaxis(SPIKES, -1, axis)
+        with raises(
+            ValueError, f"got (4,) (to leave out whole neurons, add the other axes: [{index}])"
+        ):
+            rate(time_axis=axis)(backend.asarray(order), LABEL, where=np.ones(4, bool))
     with raises(TypeError, "where must be bool.*int"):
         LOSS(x, LABEL, where=[1, 1, 0])
     for shape in ((2,), ()):
@@ -87,7 +107,7 @@ def test_wrong_weight_raises(backend):
     x = backend.asarray(SPIKES)
     with raises(TypeError, "weight must hold numbers.*bool"):
         rate()(x, LABEL, weight=[True, False, True, True])
-    with raises(ValueError, "weight must have shape (4,).*got (3,)"):
+    with raises(ValueError, "weight must have shape (4,), one for each neuron; got (3,)"):
         sx.SpikeTime()(x, np.ones((3, 4, 5), bool), weight=np.ones(3))
     with raises(ValueError, "weight contains a number of magnitude 1e+300"):
         LOSS(backend.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300))

@@ -1,6 +1,8 @@
 """PoissonNLL and BernoulliNLL: values of other libraries, corners, and scores."""
 
+import contextlib
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -103,6 +105,7 @@ INF = math.inf
 CORNERS = (  # a loss, an input and a target, the term and its derivative
     (POISSON, -INF, 0, 0, 0),
     (POISSON, -INF, 1, INF, -1),
+    (POISSON, INF, 0, INF, INF),
     (RATES, 0, 0, 0, 1),
     (RATES, 0, 1, INF, -INF),
     (LOGITS, -INF, 0, 0, 0),
@@ -134,6 +137,11 @@ def by_backward(loss):
         return value.detach(), leaf.grad
 
     return evaluate
+
+
+def test_infinite_logarithm_of_a_rate_does_not_warn():
+    with np.errstate(all="raise"):
+        assert POISSON(np.full((1, 1, 1), INF), [[[0]]]) == INF
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -334,7 +342,21 @@ def test_no_spike_gives_nan_and_an_impossible_null_model_an_infinite_gain(backen
     for score in (POISSON.bits_per_spike, POISSON.deviance_explained):
         assert np.isnan(backend.numpy(score(x, 0 * y)))
         assert np.isnan(backend.numpy(score(x, 0 * y, null=[0.5])))
-    assert backend.numpy(POISSON.bits_per_spike(x, y, null=[0.0])) == INF
+    says = pytest.warns(UserWarning, match="null is 0 for a neuron with spikes.*leave.*where=")
+    with says if backend.reads_values else contextlib.nullcontext():
+        assert backend.numpy(POISSON.bits_per_spike(x, y, null=[0.0])) == INF
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        POISSON.bits_per_spike(x, 0 * y, null=[0.0])
+        mask = np.asarray([False])[None, None]
+        POISSON.deviance_explained(x, y, null=[0.0], where=mask)
+
+
+def test_findings_fit_the_link_and_ignore_nan():
+    report = sx.diagnose(LOGITS, np.exp(LOG_RATES), SPIKES)
+    assert "every value of the input is at least 0" in str(report)
+    report = sx.diagnose(sx.CrossEntropy(time_axis=1), MISSING, [0, 1, 2, 3, 0, 1])
+    assert "temperature" not in [finding.code for finding in report.findings]
 
 
 # Errors ------------------------------------------------------------------------------------------
@@ -346,8 +368,12 @@ LAST, HOT = {"time_axis": -1}, np.broadcast_to(cases.MULTI_HOT[..., None], cases
 def test_wrong_arguments_of_a_score_raise(backend):
     loss, x = sx.PoissonNLL(**LAST), backend.asarray(cases.SPIKES)
     for null in (np.ones(3), np.ones((3, 4)), 0.5):
-        with raises(ValueError, f"null must have shape (4,).*got {np.shape(null)}$"):
+        with raises(
+            ValueError, f"null must have shape (4,), one for each neuron; got {np.shape(null)}$"
+        ):
             loss.bits_per_spike(x, HOT, null=null)
+    with raises(TypeError, "null must hold numbers, one for each neuron; got bool"):
+        loss.bits_per_spike(x, HOT, null=[True] * 4)
     with raises(ValueError, "per must be one of all, neuron; got 'sample'"):
         loss.deviance_explained(x, HOT, per="sample")
     with raises(TypeError, "null"):

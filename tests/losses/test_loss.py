@@ -107,3 +107,14 @@ def test_list_of_labels_in_a_compiled_function_says_to_pass_an_array():
         spikes = jax.numpy.ones((3, len(labels), 4))
         with pytest.raises(TypeError, match="pass an array instead"):
             jax.jit(sx.CrossEntropy(time_axis=0))(spikes, labels)
+
+
+def test_completion_offers_what_users_need():
+    loss = sx.CrossEntropy(time_axis=-1)
+    methods = {"forward", "value", "value_and_pullback", "sum_and_weight", "memory"}
+    methods |= {"sum_weight_and_pullback", "predict", "scores", "accuracy", "confusion"}
+    fields = {field.name for field in dataclasses.fields(loss)}
+    assert {name for name in dir(loss) if not name.startswith("_")} == methods | fields
+    assert {"__call__", "__class__", "__doc__"} < set(dir(loss))
+    assert "events_and_entries" in dir(sx.SparsityEnforcer())
+    assert {name for name in dir(sx) if name[0] != "_"} == {*sx.__all__, "losses"}

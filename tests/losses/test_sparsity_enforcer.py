@@ -15,6 +15,14 @@ SATURATED[:, 0] = 1  # saturated; the second neuron is silent
 SATURATED[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign does not matter
 
 
+EVENTS = np.zeros((3, 4, 5))  # neuron 0 is silent, and neuron 2 is silent in the first sample
+EVENTS[:, 1] = [1, 0, -1, 1, 0]
+EVENTS[1:, 2] = [0, 2, 0, 0, 1]
+EVENTS[:, 3, ::2] = 1
+MASK = np.arange(60).reshape(3, 4, 5) % 7 > 0
+LIMITS = (0.125, 0.0, 0.0, 0.5), (0.25, 0.5, 0.0, 1.0)  # lowest and highest rates
+
+
 @one_jax
 @pytest.mark.parametrize(
     ("loss", "value", "neuron_gradient"),
@@ -79,6 +87,47 @@ def test_a_plain_line_has_the_gradient_of_a_mean(backend):
         value, gradient = run(backend, evaluate, x)
         assert value == 2 * (np.mean(np.abs(x)) - 0.25) ** 2
         close(gradient, slope * np.asarray([1, 1, np.sign(x[2]) or 1, 1]), backend.rtol)
+
+
+@one_jax
+@pytest.mark.parametrize("masks", [{}, {"lengths": np.asarray([5, 0, 2]), "where": MASK}])
+@pytest.mark.parametrize("numerics", ["stable", "lava"])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("per", ["neuron", "sample_neuron"])
+def test_limits_of_each_neuron_match_the_formula(backend, per, power, numerics, masks):
+    lowest, highest = LIMITS
+    loss = sx.SparsityEnforcer(
+        highest, 2.0, min_rate=np.asarray(lowest), per=per, power=power, numerics=numerics
+    )
+    assert loss == dataclasses.replace(loss) != dataclasses.replace(loss, min_rate=0.0)
+    assert hash(loss) == hash(dataclasses.replace(loss))
+    lowest, highest = (np.asarray(limit)[:, None] for limit in LIMITS)
+    counted = np.ones(EVENTS.shape, bool)
+    if masks:
+        counted = MASK & (np.arange(5) < masks["lengths"][:, None, None])
+    axes = (0, 2) if per == "neuron" else (2,)
+    entries = counted.sum(axis=axes, keepdims=True)
+    rate = (abs(EVENTS) * counted).sum(axis=axes, keepdims=True) / np.maximum(entries, 1)
+    above = (rate > highest) | ((rate == 0) & (highest == 0))
+    below, number = rate < lowest, 2.0 * (entries > 0) / (entries > 0).sum()
+    distance = above * (rate - highest) + below * (lowest - rate)
+    slope = number * power * distance ** (power - 1) * (1.0 * above - below)
+    at_silence = below if numerics == "lava" else 1
+    sign = np.where(EVENTS == 0, at_silence, np.sign(EVENTS))
+    value, gradient = Call(loss, EVENTS, **masks).on(backend)
+    close(value, (number * distance**power).sum(), backend.rtol)
+    close(gradient, counted * sign * slope / np.maximum(entries, 1), backend.rtol)
+
+
+def test_arrays_with_limits_of_each_neuron_have_equal_numbers_of_neurons():
+    loss = sx.SparsityEnforcer((0.25, 0.5, 0.0, 1.0), per="neuron")
+    assert loss([EVENTS, 2 * EVENTS]) == loss(EVENTS) + loss(2 * EVENTS)
+    others = loss.events_and_entries(EVENTS[:1])
+    close(loss(EVENTS[1:], others=others), loss(EVENTS), 1e-12)
+    with raises(
+        ValueError, "max_rate must be one number, or 3 numbers, one for each neuron; got 4"
+    ):
+        loss([EVENTS, EVENTS[:, :3]])
 
 
 # The sums of parts of a batch ----------------------------------------------------------------
@@ -221,6 +270,11 @@ def test_wrong_arrays_raise(backend):
     ):
         with raises(ValueError, message):
             sx.SparsityEnforcer()(arrays)
+    with raises(TypeError, "input['a'] must have keys of one type; got [1, 'b']"):
+        sx.SparsityEnforcer()({"a": {1: x, "b": x}})
+    for call in (sx.SparsityEnforcer(), sx.SparsityEnforcer().forward):
+        with raises(TypeError, "no target: pass several arrays as a list, [x, y]"):
+            call(x, x)
     with raises(ValueError, "one factor for each array, 1 .*got"):
         sx.SparsityEnforcer(scale=(1, 2))([x])
     with raises(ValueError, "with a scale must have the same number of samples; got 3 and 2"):

@@ -84,6 +84,7 @@ def test_wrong_value_of_an_option_raises(option, values, message, losses):
         (sx.SpikeTime, "filter_order", [1.5], "an integer"),
         (sx.SpikeTime, "time_constant", ["5ms", None], "a number"),
         (entropy, "temperature", [Learned(2.0), np.ones(2)], "a number"),
+        (rate, "one_sided", [None, 1], "True or False"),
         (poisson, "log_rates", [None, 1], "True or False"),
         (poisson, "constant", ["full"], "True or False"),
         (sx.SparsityEnforcer, "scale", [3.0], "a sequence"),
@@ -115,6 +116,8 @@ def test_wrong_number_of_several_raises():
     for value in (-0.1, nan):
         with raises(ValueError, f"rates[1] must be.*got {value}"):
             entropy(rates=(0.5, value))
+    with raises(ValueError, "max_rate[1] must be at least 0; got -0.5"):
+        sx.SparsityEnforcer((0.5, -0.5), per="neuron")
     with raises(ValueError, "scale[0] must be at least 0; got -1"):
         sx.SparsityEnforcer(scale=(-1,))
 
@@ -147,6 +150,15 @@ def test_options_that_do_not_fit_together_raise():
         sx.SpikeMoid(theta=0, pos_weight=2, numerics="lava")
     with raises(ValueError, "min_rate must be at most max_rate, 0.25; got 0.5"):
         sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5)
+    for limits in ((0.25, (0.125, 0.5)), ((0.5, 0.25), 0.375), ((0.5, 0.25), (0.25, 0.5))):
+        max_rate, min_rate = limits
+        with raises(ValueError, f"min_rate must be at most max_rate, {max_rate}; got {min_rate}"):
+            sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron")
+    for per in ("array", "sample"):
+        with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
+            sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per)
+        with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
+            sx.SparsityEnforcer(0.5, min_rate=[0.25], per=per)
     with raises(ValueError, "scale.*per='array' or 'sample'; got per='neuron'"):
         sx.SparsityEnforcer(per="neuron", scale=(1, 2))
 
@@ -160,6 +172,7 @@ def test_options_that_do_not_fit_together_raise():
         (sx.SpikeTime, "tau", "time_constant=..., in time steps"),
         (sx.SpikeRate, "window", "moving_window=..., in time steps"),
         (sx.SparsityEnforcer, "dim", "time_axis=..."),
+        (sx.times.CrossEntropy, "rates", "an option of CrossEntropy, which reads binned spikes"),
     ],
 )
 def test_option_of_another_library_raises_with_our_name(loss, option, remedy):

@@ -31,15 +31,16 @@ def on_devices(batches):
     by_sample, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("batch"), jax.P()))
     for recipe, name, batch in batches:
         params = jax.device_put(mixing(batch.spikes.shape[1]), whole)
-        spikes, target = jax.device_put((batch.spikes, batch.target), by_sample)
+        function, _, variant = recipe.partition("-")
+        spikes = jax.device_put(batch.spikes, by_sample)
+        target = jax.device_put(batch.target, whole if variant == "replicated" else by_sample)
         options = {
             name: jax.device_put(x, whole if name == "weight" else by_sample)
             for name, x in batch.options.items()
         }
         arrays = [params, spikes, *([] if target is None else [target]), options]
-        static = [batch.loss, mixed, *([] if recipe == "whole" else [mesh])]
-        function, _, unchecked = recipe.partition("-")
-        arrays += [False] if unchecked else []
+        static = [batch.loss, mixed, *([] if function == "whole" else [mesh])]
+        arrays += [False] if variant == "unchecked" else []
         yield recipe, name, evaluate(getattr(in_jax, function), *static, *arrays)
 
 

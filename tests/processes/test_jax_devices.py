@@ -20,11 +20,13 @@ pytestmark = pytest.mark.compiles
 
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 VIRTUAL = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+BOUNDS = "CrossEntropy-bounds-count-mean"
 UNCHECKED = "CrossEntropy-groups-cold-sqrt_count-window-mean"
 DEVICES = {  # all cases of a recipe, and that of the quick run
     "gradient_outside": ([HARDEST, *MEANS], HARDEST),
     "gradient_inside": (MEANS, "SpikeMoid-groups-rate-window-mean"),
     "whole": (MEANS, "SpikeRate-rate-window-per-step-mean"),
+    "whole-replicated": ([BOUNDS, *MEANS], BOUNDS),  # the target is whole on each device
     "gradient_inside-unchecked": ([UNCHECKED], UNCHECKED),
     "sparsity_over_devices": (list(SPARSITY), "SparsityEnforcer-min"),
 }

@@ -154,6 +154,17 @@ def test_public_names_are_documented(name):
     assert re.search(rf"^   (\w+\.)*{name}$|`sx\.(\w+\.)*{name}`", names, flags=re.M), name
 
 
+def test_constructor_does_not_hide_the_docstring_of_its_class():
+    """Editors that ask pyright show a docstring of `__new__` or `__init__` first."""
+    objects = [getattr(part, name) for part in (sx, sx.times, losses) for name in part.__all__]
+    kinds = [kind for kind in objects if isinstance(kind, type)]
+    assert sx.CrossEntropy in kinds
+    for kind in kinds:
+        hidden_by = [made.__doc__ for made in (kind.__new__, kind.__init__)]
+        none = [None, object.__new__.__doc__, object.__init__.__doc__]
+        assert all(text in none for text in hidden_by), kind.__name__
+
+
 @pytest.mark.parametrize("page", [*DOCS, *ROOT.glob("*.md")], ids=lambda page: page.name)
 def test_relative_links_resolve(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)

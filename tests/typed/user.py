@@ -25,6 +25,7 @@ Integers = np.ndarray[Any, np.dtype[np.integer[Any]]]
 LOSSES = (
     sx.SpikeRate([0.5, 0.25], (0.0, 0.125), 3, "mean", readout="count", num_classes=2),
     sx.SpikeRate(1.5, -1, reduction="batchmean", readout="last", ignore_index=-1, time_axis=0),
+    sx.SpikeRate(0.5, 0.02, one_sided=True, time_axis=0),
     sx.CrossEntropy(temperature=0.5, label_smoothing=0.1, moving_window=5, time_axis=-1),
     sx.CrossEntropy(rates=(0.5, 0.02), rate_weight=1, time_axis=-1),
     sx.CrossEntropy(readout="softmax_sum", reduction="none", time_axis=0),
@@ -64,6 +65,7 @@ def documented_numpy() -> None:
     sx.SparsityEnforcer(1.0, power=1, per="sample", scale=[2, 3])([spikes, spikes])
     enforcer = sx.SparsityEnforcer(0.1, 2.0, min_rate=0.01, per="neuron")
     assert_type(enforcer(spikes), Floats)
+    sx.SparsityEnforcer([0.5, 0.25], min_rate=(0.1, 0.0), per="neuron")(spikes)
     enforcer({"layer": spikes}, lengths=[4])
 
     assert_type(sx.MovingWindow(2, "softmax", time_axis=-1).predict(spikes, lengths=[4]), Integers)
@@ -137,4 +139,5 @@ def mistakes(spikes: torch.Tensor) -> None:
     loss(spikes, [0], lenghts=[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.Rate(time_axis=-1)(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    sx.SparsityEnforcer()(spikes, spikes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
