@@ -334,10 +334,12 @@ def _layers_of(
 
     with torch.enable_grad(), record(network, modules) as seen, _hooked(network, see):
         forward()
-    spiking, layers, ends = seen._spiking(), {}, {}
+    spiking, ends = seen._spiking(), dict[Any, Module]()
+    layers: dict[Module, tuple[list[Tensor], list[Tensor]]] = {}
     for module, nodes in outputs.items():
         if module in spiking or any(x.requires_grad for x in _weights_of(module).values()):
             ends |= dict.fromkeys(nodes, module)
+    ends.pop(None, None)  # of modules that ran without gradients
     for module in spiking:
         parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
         parts += module.modules()

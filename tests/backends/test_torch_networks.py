@@ -447,6 +447,19 @@ def test_frozen_layers_are_not_scaled():
     assert_equal(state_of(network), before, ["2.weight", "2.bias"])
 
 
+def test_layers_that_run_without_gradients_are_not_scaled():
+    network = network_of(20, 30, 25, 3, gain=8.0)
+    before = state_of(network)
+
+    def forward():
+        with torch.no_grad():
+            currents = network[0](INPUTS)
+        return network[1:](currents)
+
+    assert list(scale_network(network, forward)) == ["3", "5"]
+    assert_equal(state_of(network), before, ["0.weight", "0.bias"])
+
+
 def assert_raises(network, match, error=ValueError, forward=None, **options):
     """Assert that scaling raises an error, and leaves the network as it was."""
     before = state_of(network)
