@@ -449,15 +449,18 @@ def test_frozen_layers_are_not_scaled():
 
 def test_layers_that_run_without_gradients_are_not_scaled():
     network = network_of(20, 30, 25, 3, gain=8.0)
+    network.append(torch.nn.Linear(3, 2))  # a readout that is trained on its own
     before = state_of(network)
 
     def forward():
         with torch.no_grad():
             currents = network[0](INPUTS)
-        return network[1:](currents)
+        output = network[1:-1](currents)
+        with torch.no_grad():
+            network[-1](output)
 
     assert list(scale_network(network, forward)) == ["3", "5"]
-    assert_equal(state_of(network), before, ["0.weight", "0.bias"])
+    assert_equal(state_of(network), before, ["0.weight", "0.bias", "6.weight", "6.bias"])
 
 
 def assert_raises(network, match, error=ValueError, forward=None, **options):
