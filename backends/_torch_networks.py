@@ -66,7 +66,8 @@ class Recording:
             outputs.clear()
         else:
             outputs.append(output)
-            if kind not in self._firing and _fires(module, (*args, *kwargs.values())):
+            is_known = kind in self._firing or not output.isfinite().any()
+            if not is_known and _fires(module, (*args, *kwargs.values())):
                 self._firing.add(kind)
 
     def _spiking(self) -> list[Module]:
@@ -201,7 +202,7 @@ def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
 
 
 def _are_counts(x: Any) -> bool:
-    """Return whether all values of a tensor are whole numbers of at least 0, up to rounding.
+    """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
     A surrogate gradient may be written so that it adds a smooth function to the spikes and
     subtracts it again, which rounds 1 but not 0.
@@ -212,7 +213,7 @@ def _are_counts(x: Any) -> bool:
         return True
     x = x.detach()  # or a checkpoint would keep tensors of this function
     count = x.round()
-    return bool(((x - count).abs() <= 0.01 * count).all())
+    return not ((x - count).abs() > 0.01 * count).any()
 
 
 # Scaling --------------------------------------------------------------------------------------

@@ -237,6 +237,18 @@ def test_counts_above_1_and_bools_are_spikes():
     assert seen.spikes["1"].max() > 1
 
 
+@pytest.mark.parametrize("neuron", [0, slice(None)])
+def test_spikes_that_are_not_finite_are_recorded(neuron):
+    network = network_of(20, 30, 25, 3)
+    network[2].weight.data[neuron, 0] = float("nan")
+    with record(network) as seen:
+        output = network(INPUTS)
+    assert list(seen.hidden) == ["1", "3"]
+    assert not torch.isfinite(output).any()
+    report = sx.diagnose(LOSS, output, LABEL, hidden=seen.hidden)
+    assert report.findings[0].code == "not-finite"
+
+
 def test_readout_with_weights_is_no_spiking_module():
     network = torch.nn.Sequential(*layers(20, 30, 25), torch.nn.Linear(25, 3))
     with record(network) as seen:
