@@ -51,6 +51,7 @@ class Recording:
         used.sort(key=lambda each: place.get(each[1], len(called)))
         return {name: x.grad for name, x in used if x.requires_grad}
 
+    @torch.no_grad()  # or a checkpoint would keep tensors of this function
     def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """Keep the output of a call, as a forward hook."""
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
@@ -211,7 +212,6 @@ def _are_counts(x: Any) -> bool:
         return False
     if x.dtype == torch.bool:
         return True
-    x = x.detach()  # or a checkpoint would keep tensors of this function
     count = x.round()
     return not ((x - count).abs() > 0.01 * count).any()
 
