@@ -124,7 +124,7 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     ----------
     network : torch.nn.Module
         The network.
-    modules : iterable of torch.nn.Module, optional
+    modules : sequence of torch.nn.Module, optional
         The spiking modules, if the search does not find the right ones, for example because the
         spikes are graded. The first output of each module is recorded, whatever it is.
 
@@ -244,7 +244,7 @@ def scale_network(
         states of the neurons first, and must not disable gradients.
     rate : float or sequence of float, optional
         The rate of all layers, or of each layer that has weights, from input to output.
-    modules : iterable of torch.nn.Module, optional
+    modules : sequence of torch.nn.Module, optional
         The spiking modules, as for `record`.
     **options
         The arguments ``time_axis``, ``lengths`` and ``progress`` of `spikeloss_xp.scale_to_rate`.

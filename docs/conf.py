@@ -77,6 +77,7 @@ numpydoc_xref_ignore = {
     *("arrays", "optional", "default", "of", "or", "such", "callable"),
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
     *("Reading", "Labels", "Target", "Trains", "Axis"),  # adding-a-loss.md describes them
+    "Recording",  # `record` describes it
 }
 
 # Where the network does not reach them, the names that are needed are beside this file.
