@@ -51,6 +51,7 @@ class Recording:
         used.sort(key=lambda each: place.get(each[1], len(called)))
         return {name: x.grad for name, x in used if x.requires_grad}
 
+    @torch.no_grad()  # or a checkpoint would keep tensors of this function
     def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """Keep the output of a call, as a forward hook."""
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
@@ -66,7 +67,8 @@ class Recording:
             outputs.clear()
         else:
             outputs.append(output)
-            if kind not in self._firing and _fires(module, (*args, *kwargs.values())):
+            is_known = kind in self._firing or not output.isfinite().any()
+            if not is_known and _fires(module, (*args, *kwargs.values())):
                 self._firing.add(kind)
 
     def _spiking(self) -> list[Module]:
@@ -122,7 +124,7 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     ----------
     network : torch.nn.Module
         The network.
-    modules : iterable of torch.nn.Module, optional
+    modules : sequence of torch.nn.Module, optional
         The spiking modules, if the search does not find the right ones, for example because the
         spikes are graded. The first output of each module is recorded, whatever it is.
 
@@ -201,7 +203,7 @@ def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
 
 
 def _are_counts(x: Any) -> bool:
-    """Return whether all values of a tensor are whole numbers of at least 0, up to rounding.
+    """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
     A surrogate gradient may be written so that it adds a smooth function to the spikes and
     subtracts it again, which rounds 1 but not 0.
@@ -210,9 +212,8 @@ def _are_counts(x: Any) -> bool:
         return False
     if x.dtype == torch.bool:
         return True
-    x = x.detach()  # or a checkpoint would keep tensors of this function
     count = x.round()
-    return bool(((x - count).abs() <= 0.01 * count).all())
+    return not ((x - count).abs() > 0.01 * count).any()
 
 
 # Scaling --------------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ def scale_network(
         states of the neurons first, and must not disable gradients.
     rate : float or sequence of float, optional
         The rate of all layers, or of each layer that has weights, from input to output.
-    modules : iterable of torch.nn.Module, optional
+    modules : sequence of torch.nn.Module, optional
         The spiking modules, as for `record`.
     **options
         The arguments ``time_axis``, ``lengths`` and ``progress`` of `spikeloss_xp.scale_to_rate`.
@@ -334,10 +335,12 @@ def _layers_of(
 
     with torch.enable_grad(), record(network, modules) as seen, _hooked(network, see):
         forward()
-    spiking, layers, ends = seen._spiking(), {}, {}
+    spiking, ends = seen._spiking(), dict[Any, Module]()
+    layers: dict[Module, tuple[list[Tensor], list[Tensor]]] = {}
     for module, nodes in outputs.items():
         if module in spiking or any(x.requires_grad for x in _weights_of(module).values()):
             ends |= dict.fromkeys(nodes, module)
+    ends.pop(None, None)  # of modules that ran without gradients
     for module in spiking:
         parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
         parts += module.modules()

@@ -96,6 +96,7 @@ numpydoc_xref_ignore = {
         "Trains",
         "Axis",
     ),  # adding-a-loss.md describes them
+    "Recording",  # `record` describes it
 }
 
 # Where the network does not reach them, the names that are needed are beside this file.

@@ -9,7 +9,7 @@ import spikeloss_xp as sx
 
 
 def scale_network(network, forward, rate=0.05):
-    """Set biases to 0, and scale each linear layer until its spikes have the rate."""
+    """Set biases to 0, and scale each linear layer until it fires at the rate."""
     layers = [x for x in network.layers if isinstance(x, nnx.Linear)]
     kernels = [x.kernel[...] for x in layers]
 

@@ -4,7 +4,7 @@ import jax
 
 
 def spikes_of_layers(network, inputs):
-    """Return the spikes ``[time, sample, neuron]`` of each layer of a `Sequential`."""
+    """Return the spikes ``[time, sample, neuron]`` of each spiking layer."""
     x, found = inputs, []
     for layer in network.layers:
         if not hasattr(layer, "initial_state"):

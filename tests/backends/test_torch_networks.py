@@ -237,6 +237,18 @@ def test_counts_above_1_and_bools_are_spikes():
     assert seen.spikes["1"].max() > 1
 
 
+@pytest.mark.parametrize("neuron", [0, slice(None)])
+def test_spikes_that_are_not_finite_are_recorded(neuron):
+    network = network_of(20, 30, 25, 3)
+    network[2].weight.data[neuron, 0] = float("nan")
+    with record(network) as seen:
+        output = network(INPUTS)
+    assert list(seen.hidden) == ["1", "3"]
+    assert not torch.isfinite(output).any()
+    report = sx.diagnose(LOSS, output, LABEL, hidden=seen.hidden)
+    assert report.findings[0].code == "not-finite"
+
+
 def test_readout_with_weights_is_no_spiking_module():
     network = torch.nn.Sequential(*layers(20, 30, 25), torch.nn.Linear(25, 3))
     with record(network) as seen:
@@ -445,6 +457,22 @@ def test_frozen_layers_are_not_scaled():
     rates = rates_of(network)
     assert_close({name: rates[name] for name in factors})
     assert_equal(state_of(network), before, ["2.weight", "2.bias"])
+
+
+def test_layers_that_run_without_gradients_are_not_scaled():
+    network = network_of(20, 30, 25, 3, gain=8.0)
+    network.append(torch.nn.Linear(3, 2))  # a readout that is trained on its own
+    before = state_of(network)
+
+    def forward():
+        with torch.no_grad():
+            currents = network[0](INPUTS)
+        output = network[1:-1](currents)
+        with torch.no_grad():
+            network[-1](output)
+
+    assert list(scale_network(network, forward)) == ["3", "5"]
+    assert_equal(state_of(network), before, ["0.weight", "0.bias", "6.weight", "6.bias"])
 
 
 def assert_raises(network, match, error=ValueError, forward=None, **options):
