@@ -88,7 +88,7 @@ def sum_magnitude(
 
     plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is negative
     if mask is None:
-        entries: Any = math.prod(map(x.shape.__getitem__, axes))
+        entries: Any = math.prod([x.shape[axis] for axis in axes])
     else:
         repeated = math.prod([x.shape[i] for i in axes if mask.shape[i] != x.shape[i]])
         entries = _total(adapter, xp.astype(mask, x.dtype), axes) * repeated

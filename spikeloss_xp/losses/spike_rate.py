@@ -26,7 +26,7 @@ class SpikeRate(ReadsClasses):
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
     moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the terms
     are also summed over time steps. There is no factor of 1/2. With ``one_sided=True``, the target
-    rates are bounds, and rates on the right side of their bounds have no terms.
+    rates are bounds, and the term of a rate within its bound is 0.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ class SpikeRate(ReadsClasses):
         numbers.
     one_sided : bool, default False
         Whether the target rates are bounds: the lowest rate of the labelled class, and the highest
-        rate of the other classes. A term is then
-        :math:`\max(r_\text{true} - r, 0)^2` for the labelled class and
-        :math:`\max(r - r_\text{false}, 0)^2` for each other class, as with the option `rates` of
-        `CrossEntropy`, but without a cross entropy and without roots.
+        rate of the other classes. The term of the labelled class is then
+        :math:`\max(r_\text{true} - r, 0)^2`, and the term of each other class is
+        :math:`\max(r - r_\text{false}, 0)^2`. The option `rates` of `CrossEntropy` adds similar
+        bounds to a cross entropy.
     num_classes : int, optional
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.

@@ -251,7 +251,7 @@ def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
     np.testing.assert_array_equal(per_sample.isnan(), [False, True, False, False])
 
 
-@pytest.mark.parametrize("name", ["CrossEntropy, each step"])
+@pytest.mark.parametrize("name", ["CrossEntropy, each step", "SparsityEnforcer"])
 def test_second_derivative_of_a_compiled_loss_equals_eager(case):
     def penalty(function):
         x = (SPIKES + 0.25).requires_grad_()
