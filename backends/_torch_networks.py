@@ -64,7 +64,6 @@ class Recording:
             kind.__module__.startswith("torch.") or kind in self._others or not _are_counts(output)
         ):
             self._others.add(kind)
-            outputs.clear()
         else:
             outputs.append(output)
             is_known = kind in self._firing or not output.isfinite().any()
@@ -415,4 +414,4 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
 
 def _size(x: Tensor) -> float:
     """Return the root mean square of a tensor."""
-    return x.detach().float().square().mean().sqrt().item()
+    return x.float().square().mean().sqrt().item()

@@ -138,6 +138,8 @@ def test_rate_one_spike_away_is_accepted_if_the_rate_jumps():
         sx.scale_to_rate(spikes_of(jumps), 1)
     with pytest.raises(ValueError, match="too few steps"):
         sx.scale_to_rate(spikes_of(lambda factor: 3 * (factor > 3)), 1, time_axis=0)
+    with pytest.raises(ValueError, match="too few steps"):  # twice the rate, but two spikes away
+        sx.scale_to_rate(spikes_of(lambda factor: 4 * (factor > 3)), 1, 0.1, time_axis=0)
     with pytest.raises(ValueError, match="too few steps"):  # one spike, but four times the rate
         sx.scale_to_rate(spikes_of(lambda factor: factor > 3, steps=5), 1, time_axis=0)
 

@@ -218,6 +218,33 @@ def test_modules_between_are_no_spiking_modules():
     assert list(seen.spikes) == ["1", "7"]
 
 
+def test_small_activations_are_no_spikes():
+    class Smooth(torch.nn.Module):
+        def forward(self, x):
+            return 0.4 * torch.sigmoid(x)
+
+    network = torch.nn.Sequential(torch.nn.Linear(20, 20), Smooth(), *layers(20, 30, 3))
+    with record(network) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == ["3", "5"]
+
+
+def test_network_itself_is_not_one_of_its_layers():
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.neurons = torch.nn.Parameter(torch.randn(20, 3)), Neurons()
+
+        def forward(self, x):
+            return self.neurons(x @ self.weight)
+
+    network = Whole()
+    with record(network) as seen:
+        output = network(INPUTS)
+    assert list(seen.spikes) == ["neurons"]
+    assert torch.equal(seen.spikes["neurons"], output)
+
+
 def test_counts_above_1_and_bools_are_spikes():
     class Several(torch.nn.Module):
         def forward(self, x):
