@@ -300,6 +300,14 @@ def test_given_modules_are_recorded_without_a_search():
         pass
 
 
+def test_network_that_is_a_single_module_can_be_recorded():
+    neurons = Neurons()
+    with record(neurons, [neurons]) as seen:
+        output = neurons(0.3 * INPUTS)
+    assert seen.hidden == {}
+    assert torch.equal(seen.spikes[""], output)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpoint_is_recorded_once(use_reentrant):
     network = network_of(20, 30, 25, 3)
