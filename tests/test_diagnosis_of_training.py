@@ -111,6 +111,16 @@ def test_network_that_has_learned_gets_no_problem_until_a_fault_is_planted(seed)
     assert "not-finite" in codes(report_of(network, slope, x, label))
 
 
+def test_busy_layers_of_a_network_that_has_learned_are_a_note():
+    label = np.arange(16) % 4
+    right = (label[:, None] == np.arange(4)) * np.ones((20, 1, 1))
+    half = 1.0 * (np.arange(50) < 25) + 0 * WIDE
+    for busy, code in ((1 + 0 * WIDE, "saturated"), (half, "stuck-hidden")):
+        for spikes, severity in ((right, "note"), (np.roll(right, 1, axis=2), "problem")):
+            report = sx.diagnose(LOSS, spikes, label, hidden=[busy])
+            assert {x.code: x.severity for x in report.findings}.get(code) == severity, code
+
+
 EXACT = np.zeros((20, 8, 4)) + (np.arange(8)[:, None] % 4 == np.arange(4))
 ALL_ZERO = [np.zeros((5, 4)), np.zeros((4, 4))]
 AT_ITS_MINIMUM = {

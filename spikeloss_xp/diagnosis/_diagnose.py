@@ -121,7 +121,8 @@ def diagnose(
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
-    findings = [finding_of(each, loss, all_learn=all_learn) for each in observed]
+    state = {"all_learn": all_learn, "learned": call.learned}
+    findings = [finding_of(each, loss, **state) for each in observed]
     names = [*(each.name for each in pending), "output"]
     findings.sort(key=lambda each: sort_key(each, names))
     return Report(numbers, tuple(layers), sizes, tuple(findings))

@@ -318,12 +318,15 @@ def texts() -> dict[str, Any]:
     return {code: found for code, found in tomllib.loads(text).items() if code != "shared"}
 
 
-def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) -> Finding:
+def finding_of(
+    observed: tuple[str, ...], loss: Any, *, all_learn: bool | None, learned: bool
+) -> Finding:
     """Return a finding with its texts.
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
     reads spike times. Some findings depend on `all_learn`, which is whether all weights have
-    gradients, or None if no gradients were passed.
+    gradients, or None if no gradients were passed, and some on whether the network has `learned`
+    the batch.
     """
     code, seen, *names = observed
     text = texts()[code]
@@ -332,7 +335,7 @@ def finding_of(observed: tuple[str, ...], loss: Any, *, all_learn: bool | None) 
         text = text | text.get("times", {})
     options = [field.name for field in fields(loss)] if own else []
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
-    severity = text["severity"]
+    severity = "note" if learned and text.get("unless_learned") else text["severity"]
     if text.get("gradients_decide"):
         severity = "note" if all_learn else severity
         remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")

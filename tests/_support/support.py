@@ -177,7 +177,8 @@ def findings() -> str:
     rows = []
     for code, text in texts().items():
         remedies = [text["remedy"], *text.get("options", {}).values()]
-        kind = f"{text['severity']}{', or note' * text.get('gradients_decide', False)}"
+        may_be_note = "gradients_decide" in text or "unless_learned" in text
+        kind = f"{text['severity']}{', or note' * may_be_note}"
         sentences = (_with_code(x) for x in (text["why"], " ".join(remedies)))
         rows.append((f"[`{code}`]{{#{code}}}", kind, *sentences))
     return table(("finding", "", "why it matters", "what to do"), rows)
