@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
 from spikeloss_xp import backends, distances, testing, times
 from spikeloss_xp.binning import bin_spikes
 from spikeloss_xp.classifiers import MovingWindow, Rate
-from spikeloss_xp.diagnosis import diagnose
+from spikeloss_xp.diagnosis import diagnose, scale_to_rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import (
@@ -60,6 +60,7 @@ __all__ = [
     "distances",
     "exponential_kernel",
     "moving_average",
+    "scale_to_rate",
     "testing",
     "times",
     "value_and_grad",

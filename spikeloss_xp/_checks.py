@@ -139,6 +139,9 @@ not_negative = _within(real, *NUMBER, (0, math.inf, "be at least 0"))
 fraction = _within(real, *NUMBER, (0, math.nextafter(1, 0), "be at least 0 and below 1"))
 share = _within(real, *NUMBER, (0, 1, "be between 0 and 1"))
 rate = _within(real, *NUMBER, (0, 1, "be between 0 and 1, in spikes per time step"))
+firing_rate = _within(
+    real, *NUMBER, ABOVE_0, (-math.inf, 1, "be at most 1, in spikes per time step")
+)
 # A scale is a divisor, so it must be large enough for the quotient to fit in float32.
 AT_LEAST_SMALLEST = SMALLEST_SCALE, math.inf, f"be at least {SMALLEST_SCALE:g}"
 scale = _within(real, *NUMBER, ABOVE_0, AT_LEAST_SMALLEST)

@@ -1,6 +1,7 @@
-"""Diagnosis: find out from one batch and its gradients why a network does not learn."""
+"""Diagnosis: find out from one batch why a network does not learn, and scale it to a rate."""
 
 from spikeloss_xp.diagnosis._diagnose import diagnose
 from spikeloss_xp.diagnosis._report import Finding, Report
+from spikeloss_xp.diagnosis._scaling import scale_to_rate
 
-__all__ = ["Finding", "Report", "diagnose"]
+__all__ = ["Finding", "Report", "diagnose", "scale_to_rate"]

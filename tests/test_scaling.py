@@ -1,0 +1,298 @@
+"""`scale_to_rate`: each layer fires at the given rate, or an error says why it does not."""
+
+import math
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+
+STEPS, BATCH = 40, 8
+RNG = np.random.default_rng(0)
+INPUTS = RNG.random((STEPS, BATCH, 20)) < 0.3
+WEIGHTS = [0.01 * RNG.normal(size=(20, 30)), RNG.normal(size=(30, 30)), RNG.normal(size=(30, 9))]
+
+
+def fire(currents):
+    membrane, spikes = 0.0, []
+    for current in currents:
+        membrane = 0.9 * membrane + current
+        spikes.append(membrane > 1)
+        membrane = membrane - spikes[-1]
+    return np.stack(spikes)
+
+
+class Network:
+    """A network of NumPy, which keeps the factors that it was run with."""
+
+    def __init__(self, convert=lambda spikes: spikes):
+        self.convert, self.calls = convert, []
+
+    def __call__(self, factors):
+        self.calls.append(factors)
+        x, layers = INPUTS, []
+        for weight, factor in zip(WEIGHTS, factors, strict=True):
+            x = fire(x @ (factor * weight))
+            layers.append(x)
+        return self.convert(layers)
+
+
+def rates(factors):
+    return [x.mean() for x in Network()(factors)]
+
+
+def is_close(rate, goal=0.05):
+    return goal / 1.3 <= rate <= goal * 1.3
+
+
+def one_layer(rate_of):
+    """Return the `run` of a network of one layer with a rate that depends on its factor."""
+    return lambda factors: [rate_of(*factors)]
+
+
+def spikes_of(count_of, steps=20):
+    """Return the `run` of a network of one layer, whose neurons all fire this often."""
+    fired = np.arange(steps)[:, None, None] * np.ones((1, 4, 3))
+    return one_layer(lambda factor: fired < count_of(factor))
+
+
+def test_each_layer_fires_at_the_rate():
+    network = Network()
+    factors = sx.scale_to_rate(network, 3)
+    assert all(map(is_close, rates(factors)))
+    assert network.calls[-1] == factors
+    assert len(network.calls) <= 1 + 3 * 14
+    assert all(type(factor) is float for factor in factors)
+    assert factors[0] > 10  # because its weights are small
+
+
+def test_each_layer_has_a_rate_of_its_own():
+    goals = (0.02, 0.1, 0.3)
+    factors = sx.scale_to_rate(Network(), 3, goals)
+    assert all(map(is_close, rates(factors), goals))
+    assert factors == sx.scale_to_rate(Network(), 3, np.asarray(goals))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
+def test_arrays_of_each_library_give_the_factors_of_numpy(backend, dtype):
+    network = Network(lambda layers: [backend.asarray(x.astype(dtype)) for x in layers])
+    assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
+
+
+FORMS = {
+    "mapping": lambda layers: dict(zip("abc", layers, strict=True)),
+    "nested": lambda layers: {"hidden": layers[:2], "output": layers[2]},
+    "tuple": tuple,
+    "numbers": lambda layers: [float(x.mean()) for x in layers],
+    "samples last": lambda layers: [x.swapaxes(0, 2) for x in layers],
+    "one sample": lambda layers: [x.reshape(-1, x.shape[2]) for x in layers],
+    "graded": lambda layers: [3 * x for x in layers],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_the_result_gives_the_same_factors(form):
+    assert sx.scale_to_rate(Network(FORMS[form]), 3) == sx.scale_to_rate(Network(), 3)
+
+
+def test_rates_without_axes_give_the_factors_of_their_spikes(backend):
+    network = Network(lambda layers: [backend.asarray(np.asarray(x.mean())) for x in layers])
+    assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
+
+
+def test_tensors_with_a_graph_are_read():
+    torch = pytest.importorskip("torch")
+    network = Network(lambda layers: [torch.tensor(1.0 * x, requires_grad=True) for x in layers])
+    assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
+
+
+def test_single_array_is_a_layer():
+    run = one_layer(lambda factor: fire(INPUTS @ (factor * WEIGHTS[0])))
+    [expected] = sx.scale_to_rate(run, 1)
+    assert sx.scale_to_rate(lambda factors: run(factors)[0], 1) == [expected]
+    assert sx.scale_to_rate(lambda factors: run(factors)[0].mean(), 1) == [expected]
+
+
+@pytest.mark.parametrize("time_axis", [0, 1, -1])
+def test_padding_does_not_change_the_factors(backend, time_axis):
+    def padded(layers):
+        """Let all neurons fire after the end of each sample."""
+        layers = [np.concatenate([x, 1 + 0 * x]) for x in layers]
+        return [backend.asarray(np.moveaxis(x, 0, time_axis)) for x in layers]
+
+    found = sx.scale_to_rate(Network(padded), 3, lengths=np.full(BATCH, STEPS), time_axis=time_axis)
+    assert found == sx.scale_to_rate(Network(), 3)
+    with pytest.raises(ValueError, match="layer 0 does not fire at a rate"):
+        sx.scale_to_rate(Network(padded), 3, time_axis=time_axis)
+
+
+def test_rate_one_spike_away_is_accepted_if_the_rate_jumps():
+    def jumps(factor):
+        return 2 * (factor > 3)
+
+    [factor] = sx.scale_to_rate(spikes_of(jumps), 1, time_axis=0)
+    assert jumps(factor) == 2  # a rate of 0 is one spike away too, but means that nothing fires
+    [factor] = sx.scale_to_rate(spikes_of(jumps), 1, lengths=[20] * 4, time_axis=0)
+    assert jumps(factor) == 2
+    with pytest.raises(ValueError, match="too few steps"):  # the number of steps is unknown
+        sx.scale_to_rate(spikes_of(jumps), 1)
+    with pytest.raises(ValueError, match="too few steps"):
+        sx.scale_to_rate(spikes_of(lambda factor: 3 * (factor > 3)), 1, time_axis=0)
+    with pytest.raises(ValueError, match="too few steps"):  # one spike, but four times the rate
+        sx.scale_to_rate(spikes_of(lambda factor: factor > 3, steps=5), 1, time_axis=0)
+
+
+def test_rate_within_the_factor_is_preferred_to_a_rate_one_spike_away():
+    def slow(factor):
+        return min(0.02 * factor, 1.0) * 20  # 20 steps: one spike is the goal
+
+    neurons = np.linspace(0, 1, 100)
+    fired = np.arange(20)[:, None, None] + neurons
+
+    run = one_layer(lambda factor: fired < slow(factor))
+    [factor] = sx.scale_to_rate(run, 1, time_axis=0)
+    assert is_close(run([factor])[0].mean())
+
+
+def message_of(run, layers=1, **options):
+    with pytest.raises(ValueError, match="does not fire at a rate of") as error:
+        sx.scale_to_rate(run, layers, **options)
+    return str(error.value)
+
+
+def test_layer_without_input_raises():
+    run = Network(lambda layers: {"first": layers[0], "second": 0 * layers[1], "last": layers[2]})
+    message = message_of(run, 3)
+    assert message.startswith("layer second does not fire at a rate of 0.05")
+    assert "0 with 1, 0 with 8, 0 with 64" in message
+    assert "nothing reaches the layer" in message
+
+
+def test_bias_that_fires_alone_raises():
+    def run(factors):
+        return [fire(INPUTS @ (factors[0] * WEIGHTS[0]) + 0.3)]
+
+    message = message_of(run)
+    assert "a bias" in message
+    assert "set biases to 0" in message
+
+
+def test_rate_that_stays_below_the_goal_raises():
+    assert "too little input" in message_of(one_layer(lambda factor: 0.01 * math.tanh(factor)))
+
+
+def test_factor_that_is_not_applied_raises():
+    assert "does not apply its factor" in message_of(one_layer(lambda factor: 0.02))
+
+
+def test_factors_far_from_1_are_found():
+    for scale in (1e-6, 1e6):
+        [factor] = sx.scale_to_rate(one_layer(lambda f, by=scale: math.tanh(f * by)), 1)
+        assert factor == pytest.approx(0.05 / scale, rel=0.3)
+
+
+def test_rate_that_falls_again_is_reached_on_the_side_of_the_first_factor():
+    def humped(factor):
+        return factor * math.exp(-factor)
+
+    [factor] = sx.scale_to_rate(one_layer(humped), 1)
+    assert is_close(humped(factor))
+    assert factor < 1
+    assert "too little input" in message_of(one_layer(lambda factor: humped(100 * factor)))
+
+
+def test_layer_is_scaled_again_if_a_later_layer_feeds_back_into_it():
+    sentences = []
+
+    def run(factors):
+        second = math.tanh(0.002 * factors[1])
+        return [math.tanh(0.01 * factors[0] * (1 + 20 * second)), second]
+
+    factors = sx.scale_to_rate(run, 2, progress=sentences.append)
+    assert all(map(is_close, run(factors)))
+    assert [sentence[:7] for sentence in sentences] == ["layer 0", "layer 1", "layer 0"]
+
+
+def test_layers_that_change_each_other_without_end_raise():
+    calls = []
+
+    def run(factors):
+        calls.append(factors)
+        return [factors[0] * factors[1], factors[1] / factors[0] ** 2]
+
+    message_of(run, 2, rate=(0.05, 0.6))
+    assert len(calls) <= 1 + 2 * 14
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1])
+def test_rate_that_is_not_a_number_of_spikes_raises(backend, rate):
+    with pytest.raises(ValueError, match=f"rate of layer 1 must be finite.*got {rate}"):
+        sx.scale_to_rate(lambda factors: [0.05, rate], 2)
+    if rate > 0 or math.isnan(rate):
+        spikes = backend.asarray(np.full((3, 2, 4), rate))
+        with pytest.raises(ValueError, match=r"rate of layer a must be finite.*NaN or infinite"):
+            sx.scale_to_rate(lambda factors: {"a": spikes}, 1)
+
+
+def test_progress_is_a_sentence_for_each_layer():
+    sentences = []
+    factors = sx.scale_to_rate(Network(), 3, progress=sentences.append)
+    for i, sentence in enumerate(sentences):
+        assert sentence.startswith(f"layer {i} fires at a rate of 0.0")
+        assert f"with a factor of {factors[i]:.3g}" in sentence
+    assert len(sentences) == 3
+
+
+@pytest.mark.parametrize("found", [[], [0.1], [0.1] * 3, {"a": 0.1}, 0.1, ()])
+def test_wrong_number_of_layers_raises(found):
+    with pytest.raises(ValueError, match="of each layer; layers is 2, but got"):
+        sx.scale_to_rate(lambda factors: found, 2)
+
+
+@pytest.mark.parametrize("found", [None, "0.1", 1j, object()])
+def test_result_that_is_not_a_number_or_array_raises(found):
+    with pytest.raises(TypeError, match="layer 0 must hold numbers"):
+        sx.scale_to_rate(lambda factors: [found], 1)
+
+
+def test_traced_spikes_raise():
+    jax = pytest.importorskip("jax")
+
+    @jax.jit
+    def traced(spikes):
+        return sx.scale_to_rate(lambda factors: [spikes], 1)
+
+    with pytest.raises(TypeError, match="layer 0 must be an array whose values can be read"):
+        traced(np.ones((3, 2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"layers": 0}, ValueError, "layers must be at least 1"),
+        ({"layers": ["a", "b"]}, TypeError, "layers must be an integer"),
+        ({"rate": 0}, ValueError, "rate must be above 0"),
+        ({"rate": 1.5}, ValueError, "rate must be at most 1, in spikes per time step"),
+        ({"rate": math.nan}, ValueError, "rate must"),
+        ({"rate": "0.05"}, TypeError, "rate must be a number"),
+        ({"rate": [0.05, 0.0, 0.1]}, ValueError, r"rate\[1\] must be above 0"),
+        ({"rate": [0.05, 0.1]}, ValueError, "an entry for each of the 3 layers; got 2"),
+        ({"run": 3}, TypeError, "run must be a function"),
+        ({"progress": True}, TypeError, "progress must be a function"),
+        ({"lengths": [40] * BATCH}, TypeError, "lengths need a time_axis"),
+        ({"lengths": [41] * BATCH, "time_axis": 0}, ValueError, "lengths must be between 0 and 40"),
+        ({"lengths": [1.0] * BATCH, "time_axis": 0}, TypeError, "lengths must hold integers"),
+        ({"lengths": [40], "time_axis": 0}, ValueError, "lengths must hold integers of shape"),
+        ({"time_axis": 3}, ValueError, "time_axis=3 is not an axis of layer 0"),
+        ({"time_axis": "time"}, TypeError, "time_axis must be an integer"),
+    ],
+    ids=str,
+)
+def test_wrong_argument_raises(options, error, match):
+    with pytest.raises(error, match=match):
+        sx.scale_to_rate(**{"run": Network(), "layers": 3} | options)
+
+
+def test_spikes_without_a_batch_axis_raise_with_a_time_axis():
+    with pytest.raises(ValueError, match="layer 0 must have a batch, a neuron and a time axis"):
+        sx.scale_to_rate(one_layer(lambda factor: np.ones((20, 3))), 1, time_axis=0)
