@@ -36,11 +36,9 @@ class Task(NamedTuple):
     batch: int
     fails: float
     learns: float
-    failing: int
-    """How many failing networks of each set advice.py measures."""
 
 
-TASK = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7, failing=20)
+TASK = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7)
 NUMBERS = {
     "tuning": {"plain": 200, "snnTorch": 100, "SpikingJelly": 100, "JAX": 100},
     "reported": {"plain": 200, "snnTorch": 120, "SpikingJelly": 120, "JAX": 110},
@@ -76,20 +74,20 @@ def measured(key: Key) -> dict[str, Any]:
 def trained(
     settings: Settings,
     task: Task = TASK,
-    prepare: Callable[[Any, torch.Tensor], None] = lambda network, x: None,
+    prepare: Callable[..., None] = lambda network, *batch: None,
     *,
     every_epoch: bool = True,
 ) -> dict[str, Any]:
     """Return the test accuracy, and what a batch shows before training and after each epoch.
 
-    `prepare` gets the new network and the inputs of that batch. If `every_epoch` is false, the
-    batch is observed only before training.
+    `prepare` gets the new network, the loss, and the inputs and labels of that batch. If
+    `every_epoch` is false, the batch is observed only before training.
     """
     (x, label), (test, test_label) = data.load(task.data)
     x, label = x[:, : task.samples], label[: task.samples]
     network, loss = networks.build(settings, x.shape[2]), loss_of(settings)
     first = x[:, :INSPECTED], label[:INSPECTED]
-    prepare(network, first[0])
+    prepare(network, loss, *first)
     looks = [observed(loss, network.inspect(loss, *first), first[1])]
     generator = torch.Generator().manual_seed(settings.seed)
     for _ in range(task.epochs):
