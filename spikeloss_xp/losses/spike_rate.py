@@ -90,7 +90,7 @@ class SpikeRate(ReadsClasses):
 
     With bounds, only the silent label has a term:
 
-    >>> bounded = sx.SpikeRate(true_rate=0.5, false_rate=0.1, one_sided=True, reduction="none")
+    >>> bounded = sx.SpikeRate(0.5, 0.1, one_sided=True, reduction="none")
     >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])
     array([[0.25, 0.  ]])
     """

@@ -92,7 +92,8 @@ def test_streams_have_different_networks(name):
         for index in range(20)
     }
     assert len(drawn) == 20 * len(random_networks.STREAMS)
-    assert {settings.convolution for settings in drawn} == {True, False}
+    kinds = {x.recurrent if name == "timing" else x.convolution for x in drawn}
+    assert kinds == {True, False}
 
 
 @pytest.mark.parametrize("surrogate", random_networks.OWN)
@@ -121,70 +122,106 @@ def test_network_in_jax_equals_the_one_in_torch(surrogate):
         np.testing.assert_allclose(layer["bias"], bias, atol=1e-5)
 
 
-SHORT = advice.Task("", 24, 1, 12, fails=1.1, learns=0.7, failing=1)
+SHORT = advice.Task("", 24, 1, 12, fails=1.1, learns=1.1)
+DENSE = advice.Key("digits", "dense", "plain", 0)
 
 
-def test_each_change_of_a_failing_network_is_measured(monkeypatch, small_data):
+@pytest.mark.parametrize("kind", ["dense", "recurrent", "convolution", "batch norm", "SGD"])
+def test_network_is_trained_in_each_way(monkeypatch, small_data, kind):
     monkeypatch.setitem(advice.TASKS, "small", SHORT)
-    key = next(advice.keys("small", "plain"))
-    record = json.loads(json.dumps(advice.measured(key, {})))
-    assert advice.fails(record)
-    assert advice.complete(record)
-    assert set(record["results"]) == set(verdict_page.CHANGES)
-    for name, rate in (("scaled", 0.05), ("scaled to 10 %", 0.1)):
-        rates = record["results"][name]["rates"]
-        assert rates == pytest.approx([rate] * (record["settings"]["depth"] + 1), abs=0.02)
+    key = next(advice.keys("small", kind, "plain"))
+    record = json.loads(json.dumps(advice.measured(key, {}, tuple(advice.WAYS))))
+    assert record["results"].keys() == {"as drawn", *advice.WAYS}
+    depth = record["settings"]["depth"]
+    for result in record["results"].values():
+        assert len(result["rates"]) == depth + 1
+    assert all(0.025 <= rate <= 0.1 for rate in record["results"]["3 %"]["rates"])
+    assert advice.key_of(record) == key
+    assert advice.group(record) == "fails"
 
 
-def test_network_that_learns_is_not_changed(monkeypatch, small_data):
-    monkeypatch.setitem(advice.TASKS, "small", SHORT._replace(fails=0.0))
-    record = advice.measured(next(advice.keys("small", "plain")), {})
-    assert list(record["results"]) == ["as drawn"]
-    assert advice.complete(record)
-    assert not advice.fails(record)
+def test_network_whose_rate_is_not_reached_does_not_learn(monkeypatch):
+    def fail(*arguments, **options):
+        raise ValueError("no input")
+
+    monkeypatch.setattr(verdict, "trained", fail)
+    result = advice.trained(SMALL, SHORT, random_networks.Scaling())
+    assert (result["accuracy"], result["error"]) == (0, "no input")
 
 
-def test_changes_that_were_measured_before_are_not_measured_again(monkeypatch):
-    monkeypatch.setattr(advice, "trained", lambda change, task: {"accuracy": 0.5})
-    key = next(advice.keys("digits", "plain"))
-    known = {"as drawn": {"accuracy": 0.1}, "scaled": {"accuracy": 0.9}}
-    before = {"task": "digits", "settings": SMALL._asdict(), "results": known}
-    assert not advice.complete(before)
-    results = advice.measured(key, known)["results"]
-    assert (results["as drawn"], results["scaled"]) == (known["as drawn"], known["scaled"])
-    assert {results[name]["accuracy"] for name in results.keys() - known.keys()} == {0.5}
+def test_ways_that_were_measured_before_are_not_measured_again(monkeypatch):
+    monkeypatch.setattr(advice, "trained", lambda *arguments: {"accuracy": 0.5})
+    known = {"as drawn": {"accuracy": 0.1}, "3 %": {"accuracy": 0.9}}
+    results = advice.measured(DENSE, known, ("3 %", "wide"))["results"]
+    assert results == known | {"wide": {"accuracy": 0.5}}
+
+
+def test_networks_are_measured_until_there_are_enough_of_each_group(monkeypatch):
+    def trained(settings, task, scaling=None):
+        return {"accuracy": next(accuracies)}
+
+    accuracies = iter([0.1, 0.8, 0.5, 0.2, 0.9, 0.8, 0.7, 0.8, 0.9])
+    monkeypatch.setattr(advice, "trained", trained)
+    wanted = {"fails": 1, "learns": 2}
+    every = advice.keys("digits", "dense", "plain")
+    records = list(advice.measure(every, {}, ("3 %",), wanted))
+    assert [list(one["results"].values()) for one in records] == [
+        [{"accuracy": x} for x in each]
+        for each in ((0.1, 0.8), (0.5,), (0.2,), (0.9, 0.8), (0.7,), (0.8, 0.9))
+    ]
 
 
 @pytest.mark.compiles
 @pytest.mark.parametrize("cell", ["JAX", "Norse"])
-def test_layers_of_a_framework_are_scaled(cell):
+def test_layers_of_a_framework_are_scaled(small_data, cell):
     pytest.importorskip(cell.lower())
     if cell == "JAX":
         pytest.importorskip("optax")
-    surrogate, slope = advice.WIDE[cell]
-    settings = SMALL._replace(cell=cell, surrogate=surrogate, slope=slope, depth=1)
-    network = random_networks.build(settings, 64)
+    settings = advice.changed(SMALL._replace(cell=cell, depth=1), "3 %")
+    result = advice.trained(settings, SHORT, random_networks.Scaling())
+    assert all(0.025 <= rate <= 0.1 for rate in result["rates"])
+
+
+def test_step_is_a_share_of_the_weights():
+    network = random_networks.TorchNetwork(SMALL, 64)
     x, label = random_batch(64)
-    network.scale(x, 0.05, learning_rates=True)
-    loss = verdict.loss_of(settings)
-    look = verdict.observed(loss, network.inspect(loss, x, label), label)
-    rates = [layer["rate"] for layer in look["layers"]]
-    assert rates == pytest.approx([0.05] * 2, abs=0.02)
+    scaling = random_networks.Scaling(0.02, warm_up=20)
+    network.scale(scaling, verdict.loss_of(SMALL), x, label)
+    weight, bias = network.layers[0][1].parameters()
+    assert not bias.any()
+    before = weight.detach().clone()
+    network.step(verdict.loss_of(SMALL), x, label)
+    size = random_networks.rms(before)
+    assert float((weight - before).detach().abs().max()) == pytest.approx(
+        0.02 * size / 20, rel=0.01
+    )
 
 
-def test_start_values_replace_only_settings_that_are_too_large():
-    drawn = SMALL._replace(threshold=0.5, decay=0.95, rate=0.01, scale=4)
-    start = advice.changes(drawn)["start values"].settings
-    assert (start.surrogate, start.slope, start.scale) == ("fast sigmoid", 1, 1.5)
-    assert (start.threshold, start.decay, start.rate) == (0.5, 0.9, 0.002)
-    assert start.depth == drawn.depth
-    assert start.seed == drawn.seed
+def test_fluctuations_reach_the_threshold():
+    settings = SMALL._replace(scale=1, decay=0.5, width=2000, depth=1, threshold=2)
+    x, _ = random_batch(64)
+    x = (2 * x - 1).repeat(3, 1, 1)
+    network = random_networks.TorchNetwork(settings, 64)
+    weight, _ = network.layers[0][1].parameters()
+    membrane = torch.zeros(2000)
+    for now in x:
+        membrane = 0.5 * membrane + now @ weight.detach().T
+    factor = random_networks.fluctuating(settings, x)
+    assert factor * float(membrane.std()) == pytest.approx(2, rel=0.05)
 
 
-def test_networks_of_the_advice_are_dense_and_attached():
-    keys = advice.keys("digits", "plain")
-    drawn = [random_networks.draw("plain", "advice", next(keys).index) for _ in range(40)]
-    assert not any(settings.convolution for settings in drawn)
+def test_surrogate_is_as_wide_as_the_threshold():
+    drawn = SMALL._replace(threshold=2, scale=4)
+    assert advice.changed(drawn, "3 %")[1:3] == ("fast sigmoid", 0.5)
+    assert advice.changed(drawn, "recipe")[1:3] == ("fast sigmoid", 1)
+    assert advice.changed(drawn, "wide").scale == 1
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_networks_of_the_advice_are_attached(kind):
+    keys = advice.keys("digits", kind, "plain")
+    drawn = [advice.settings_of(next(keys)) for _ in range(40)]
+    assert {settings.convolution for settings in drawn} == {kind == "convolution"}
     assert {settings.detached for settings in drawn} == {None}
 
 
@@ -211,19 +248,21 @@ def test_record_counts_networks_and_findings():
     }
 
 
-def test_record_has_the_first_failing_networks(monkeypatch):
-    monkeypatch.setitem(advice.TASKS, "digits", advice.TASKS["digits"]._replace(failing=2))
-    records = [
-        {
-            "task": "digits",
-            "set": "plain",
-            "index": index,
+def test_record_has_the_networks_that_were_trained_again():
+    def record(index, **accuracies):
+        results = {name: {"accuracy": each} for name, each in accuracies.items()}
+        return DENSE._replace(index=index)._asdict() | {
             "settings": {"depth": 2},
-            "results": {"as drawn": {"accuracy": accuracy, "problems": ["saturated"] * 2}},
+            "results": results,
         }
-        for index, accuracy in ((3, 0.1), (2, 0.9), (1, 0.2), (0, 0.25), (0, 0.3))
-    ]
-    found = verdict_page.of_failing(records)
-    assert [one["index"] for one in found] == [0, 1]
-    assert found[0]["problems"] == ["saturated"]
-    assert found[0]["accuracy"] == {"as drawn": 0.3}
+
+    error = {"accuracy": 0.0, "error": "no input"}
+    again = record(1, drawn=0.2)
+    records = [record(3, drawn=0.1, wide=0.2), record(2, drawn=0.9), again]
+    records.append(again | {"results": again["results"] | {"3 %": error}})
+    for one in records:
+        one["results"]["as drawn"] = one["results"].pop("drawn")
+    first, second = verdict_page.of_advice(records)
+    assert (first["index"], first["unreached"]) == (3, [])
+    assert (second["index"], second["group"], second["unreached"]) == (1, "fails", ["3 %"])
+    assert second["accuracy"] == {"3 %": 0.0, "as drawn": 0.2}

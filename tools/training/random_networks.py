@@ -6,18 +6,16 @@ them fail, each for reasons of its own. The settings depend only on the set, the
 index of a network, so any network can be rebuilt alone.
 """
 
-import functools
-import importlib.util
 import itertools
 import math
-import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from training_networks import CLASSES, Spike, surrogate_gradient, unrolled
+
+import spikeloss_xp as sx
 
 WIDTH = 100  # neurons in a dense hidden layer
 SIDE = 8  # of an image; the convolutions expect digits
@@ -30,6 +28,7 @@ SETS = {
     "SpikingJelly": ("SpikingJelly",),
     "JAX": ("JAX", "Spyx"),
     "Norse": ("Norse",),
+    "timing": ("plain",),
 }
 OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": (0.5, 1)}
 # The surrogates of each cell, with slopes at which they are wide.
@@ -58,7 +57,8 @@ class Settings(NamedTuple):
     """Everything that defines a network and its training.
 
     `scale` multiplies the initial weights, `bounds` tells whether the loss has bounds on the rates,
-    and `detached` is the index of a layer whose spikes are detached by mistake.
+    and `detached` is the index of a layer whose spikes are detached by mistake. `width` is the
+    number of neurons in a dense hidden layer. SGD has a momentum of 0.9 and 50 times the `rate`.
     """
 
     cell: str
@@ -77,6 +77,27 @@ class Settings(NamedTuple):
     skip: bool = False
     decay_input: bool = False
     detached: int | None = None
+    recurrent: bool = False
+    width: int = WIDTH
+    classes: int = CLASSES
+    optimiser: str = "Adam"
+
+
+class Scaling(NamedTuple):
+    """How the weights of a network are scaled, and how fast they change.
+
+    By default, the weights are scaled until each layer fires at `rate`. The biases are 0, and the
+    learning rate of a layer is `step` times the root mean square of its weights; with SGD, this is
+    divided by that of the first gradients. The learning rates grow during the first `warm_up`
+    steps. If `fluctuations` is true, the deviation of the membranes decides about the weights.
+    Without a `step`, the biases stay, the learning rate is multiplied by the factor of the layer,
+    and the bisection does not tell whether the rate was reached.
+    """
+
+    step: float | None = 0.03
+    warm_up: int = 20
+    rate: float = 0.05
+    fluctuations: bool = False
 
 
 class Layer(NamedTuple):
@@ -99,16 +120,6 @@ class Batch(NamedTuple):
     gradients: Any
 
 
-@functools.cache
-def recipe(library: str) -> types.ModuleType:
-    """Return the recipe that scales the weights in PyTorch or JAX."""
-    path = Path(__file__).resolve().parents[2] / "docs" / "recipes" / f"scale_weights_{library}.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def draw(name: str, stream: str, index: int) -> Settings:
     """Return the settings of a network from its set, stream and index."""
     random = np.random.default_rng((STREAMS[stream], list(SETS).index(name), index))
@@ -119,6 +130,8 @@ def draw(name: str, stream: str, index: int) -> Settings:
     usual, convolution = random.random() < 0.5, random.random() < 0.25
     cell = pick(*SETS[name])
     surrogate = pick(*WIDE[cell])
+    if name == "timing":
+        return timing(pick, usual, int(random.integers(10**6)))
     depth = pick(2, 3, 4, 5) if convolution else pick(1, 2, 3, 4, 5)
     return Settings(
         cell,
@@ -140,20 +153,81 @@ def draw(name: str, stream: str, index: int) -> Settings:
     )
 
 
+def timing(pick: Callable[..., Any], usual: bool, seed: int) -> Settings:
+    """Return the settings of a network for spike timing data, in which each input fires once.
+
+    Hardly any of the settings for other data work, so the `usual` ones have larger weights.
+    """
+    surrogate = pick(*OWN)
+    return Settings(
+        "plain",
+        surrogate,
+        slope=float(pick(*OWN[surrogate]) if usual else pick(0.5, 1, 2, 5, 10, 25, 100)),
+        depth=pick(1, 2, 3),
+        decay=pick(0.9, 0.95) if usual else pick(0.5, 0.8, 0.9, 0.95),
+        scale=pick(3, 5, 8) if usual else pick(0.3, 1, 2, 4, 8),
+        threshold=pick(0.5, 1) if usual else pick(0.5, 1, 2),
+        rate=pick(0.002, 0.005) if usual else pick(0.0005, 0.002, 0.01),
+        bounds=pick(False, True),
+        reset="subtract",
+        seed=seed,
+        recurrent=pick(False, True),
+        width=pick(50, 100),
+    )
+
+
 def layers_of(settings: Settings, inputs: int) -> list[Layer]:
     """Return the sizes of the layers, from input to output."""
     if not settings.convolution:
-        sizes = (inputs, *settings.depth * (WIDTH,), CLASSES)
+        sizes = (inputs, *settings.depth * (settings.width,), settings.classes)
         return [Layer(*pair) for pair in itertools.pairwise(sizes)]
     hidden = [Layer(*each) for each in CHANNELS[: settings.depth]]
     side = SIDE // math.prod(each.stride or 1 for each in hidden)
-    return [*hidden, Layer(hidden[-1].outputs * side**2, CLASSES)]
+    return [*hidden, Layer(hidden[-1].outputs * side**2, settings.classes)]
 
 
 def build(settings: Settings, inputs: int) -> "TorchNetwork | JAXNetwork":
     """Return the untrained network with these settings."""
+    if settings.recurrent and settings.cell in ("SpikingJelly", *SETS["JAX"]):
+        raise ValueError(f"a recurrent network with {settings.cell} cells is not implemented")
     kind = JAXNetwork if settings.cell in SETS["JAX"] else TorchNetwork
     return kind(settings, inputs)
+
+
+def factors_of(
+    scaling: Scaling, settings: Settings, run: Callable[..., Any], layers: int, x: torch.Tensor
+) -> list[float]:
+    """Return the factors by which the weights of the layers are multiplied."""
+    if scaling.fluctuations:
+        return layers * [fluctuating(settings, x)]
+    if scaling.step is not None:
+        return sx.scale_to_rate(run, layers, scaling.rate, time_axis=0)
+    factors = layers * [1.0]
+    for layer in range(layers):
+        low, high = 1e-3, 1e3
+        for _ in range(20):
+            factors[layer] = factor = (low * high) ** 0.5
+            below = run(factors)[layer].mean() < scaling.rate
+            low, high = (factor, high) if below else (low, factor)
+    return factors
+
+
+def fluctuating(settings: Settings, x: torch.Tensor) -> float:
+    """Return the factor for PyTorch's default weights at which membranes fluctuate by a threshold.
+
+    Without spikes, the standard deviation of the membranes of a dense layer equals the threshold if
+    its inputs fire as often as those of the network (Rossbroich et al., 2022).
+    """
+    kept, gain = settings.decay, 1.0
+    if settings.cell == "Norse" or settings.decay_input:
+        gain = 1 - kept
+    membrane, current, energy = 0.0, 1.0, 0.0
+    for _ in range(500):  # the membrane after a spike
+        membrane = kept * membrane + gain * current
+        current *= 0.8 if settings.cell == "Norse" else 0  # its default synapse, at a millisecond
+        energy += membrane**2
+    variance = float((x**2).mean()) * energy / 3  # with weights of 1 / (3 * inputs) as variance
+    return float(settings.threshold / variance**0.5)
 
 
 # PyTorch -----------------------------------------------------------------------------------------
@@ -168,14 +242,33 @@ class TorchNetwork(torch.nn.Module):
         self.settings = settings
         sizes = layers_of(settings, inputs)
         self.layers = torch.nn.ModuleList(torch_layer(each, settings) for each in sizes)
-        self.optimiser = torch.optim.Adam(self.parameters(), lr=settings.rate)
+        hidden, width = settings.depth if settings.recurrent else 0, settings.width
+        self.recurrent = torch.nn.ModuleList(
+            torch.nn.Linear(width, width, bias=False) for _ in range(hidden)
+        )
+        for each in self.recurrent:
+            each.weight.data *= settings.scale
+        self._optimise([{"params": list(self.parameters()), "lr": self.rate}])
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of all layers."""
+        return self.settings.rate * (50 if self.settings.optimiser == "SGD" else 1)
+
+    def _optimise(self, groups: list[dict[str, Any]], warm_up: int = 1) -> None:
+        options = {"momentum": 0.9} if self.settings.optimiser == "SGD" else {}
+        self.optimiser = getattr(torch.optim, self.settings.optimiser)(groups, **options)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: min(1, (step + 1) / warm_up)
+        )
 
     def spikes(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return the spikes of each layer for an input ``[time, sample, input]``."""
         found = []
         for index, layer in enumerate(self.layers):
             current = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            spikes = torch_neurons(current, self.settings)
+            recurrent = self.recurrent[index] if index < len(self.recurrent) else None
+            spikes = torch_neurons(current, self.settings, recurrent)
             if index == self.settings.detached:
                 spikes = spikes.detach()
             x = x + spikes if self.settings.skip and x.shape == spikes.shape else spikes
@@ -196,17 +289,47 @@ class TorchNetwork(torch.nn.Module):
         """Perform a training step."""
         self.inspect(loss, x, label)
         self.optimiser.step()
+        self.schedule.step()
 
-    def scale(self, x: torch.Tensor, rate: float, *, learning_rates: bool = False) -> None:
-        """Scale the weights of dense layers until each layer fires in this share of the steps.
+    def scale(
+        self, scaling: Scaling, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor
+    ) -> None:
+        """Scale the weights on a batch, or those of the batch normalisation that follows them."""
+        both = itertools.zip_longest(self.layers, self.recurrent)
+        parts = [
+            [part for part in (*layer, recurrent) if hasattr(part, "weight")]
+            for layer, recurrent in both
+        ]
+        norm = torch.nn.BatchNorm2d
+        scaled = [[part for part in of if isinstance(part, norm)] or of for of in parts]
+        start = [[part.weight.detach().clone() for part in of] for of in scaled]
 
-        If `learning_rates` is true, the learning rate of each layer gets the same factor.
-        """
-        layers = [linear for _, linear in self.layers]
-        neurons = functools.partial(torch_neurons, settings=self.settings)
-        factors = recipe("torch").scale_weights(layers, neurons, x, rate)
-        if learning_rates:
-            self.optimiser = recipe("torch").scaled_adam(layers, factors, self.settings.rate)
+        @torch.no_grad()
+        def run(factors: list[float]) -> list[torch.Tensor]:
+            for of, weights, factor in zip(scaled, start, factors, strict=True):
+                for part, weight in zip(of, weights, strict=True):
+                    part.weight.copy_(factor * weight)
+                    if scaling.step is not None and part.bias is not None:
+                        part.bias.zero_()
+            return self.spikes(x)
+
+        factors = factors_of(scaling, self.settings, run, len(parts), x)
+        run(factors)
+        self.inspect(loss, x, label)  # its gradients are used with SGD
+
+        def rate(part: Any, factor: float) -> float:
+            if scaling.step is None:
+                return self.rate * factor
+            size = scaling.step * rms(part.weight.detach())
+            adam = self.settings.optimiser == "Adam"
+            return size if adam else (1 - 0.9) * size / (rms(part.weight.grad) + 1e-12)
+
+        groups = [
+            {"params": list(part.parameters()), "lr": rate(part, factor if part in changed else 1)}
+            for of, changed, factor in zip(parts, scaled, factors, strict=True)
+            for part in of
+        ]
+        self._optimise(groups, scaling.warm_up)
 
     def output(self, x: torch.Tensor) -> np.ndarray:
         """Return the output spikes of the network in evaluation mode."""
@@ -215,6 +338,10 @@ class TorchNetwork(torch.nn.Module):
             spikes = self.spikes(x)[-1]
         self.train()
         return spikes.numpy()
+
+
+def rms(x: Any) -> float:
+    return float((x**2).mean() ** 0.5)
 
 
 def torch_layer(layer: Layer, settings: Settings) -> torch.nn.Module:
@@ -235,7 +362,9 @@ def torch_layer(layer: Layer, settings: Settings) -> torch.nn.Module:
     return torch.nn.Sequential(*parts)
 
 
-def torch_neurons(current: torch.Tensor, settings: Settings) -> torch.Tensor:
+def torch_neurons(
+    current: torch.Tensor, settings: Settings, recurrent: torch.nn.Module | None = None
+) -> torch.Tensor:
     """Return the spikes of leaky neurons with these currents, whose first axis is time.
 
     In a plain cell, the membrane potential is multiplied by the decay at each step, and the current
@@ -245,9 +374,9 @@ def torch_neurons(current: torch.Tensor, settings: Settings) -> torch.Tensor:
     if settings.cell == "SpikingJelly":
         return spikingjelly_cell(settings)(current)
     if settings.cell == "Norse":
-        return norse_spikes(current, settings)
+        return unrolled(norse_cell(settings), current, None, recurrent)
     step = snntorch_cell(settings) if settings.cell == "snnTorch" else plain_cell(settings)
-    return unrolled(step, current, torch.zeros_like(current[0]))
+    return unrolled(step, current, torch.zeros_like(current[0]), recurrent)
 
 
 def plain_cell(settings: Settings) -> Callable[..., Any]:
@@ -288,8 +417,8 @@ def spikingjelly_cell(settings: Settings) -> Any:
     )
 
 
-def norse_spikes(current: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """Return the spikes of Norse's LIF cells, which filter the current and reset to 0."""
+def norse_cell(settings: Settings) -> Any:
+    """Return a LIF cell of Norse, which filters the current and resets to 0."""
     from norse.torch import LIFCell, LIFParameters
 
     parameters = LIFParameters(
@@ -298,7 +427,7 @@ def norse_spikes(current: torch.Tensor, settings: Settings) -> torch.Tensor:
         method=settings.surrogate,
         alpha=torch.tensor(settings.slope),
     )
-    return unrolled(LIFCell(parameters), current, None)
+    return LIFCell(parameters)
 
 
 # JAX ---------------------------------------------------------------------------------------------
@@ -313,28 +442,29 @@ class JAXNetwork:
 
     def __init__(self, settings: Settings, inputs: int) -> None:
         import jax
-        import optax
 
         self.settings, random = settings, np.random.default_rng(settings.seed)
         sizes = layers_of(settings, inputs)
         self.weights = [jax_layer(each, settings, random) for each in sizes]
-        self._optimise(optax.adam(settings.rate))
+        self._optimise(jax.tree.map(lambda _: settings.rate, self.weights))
 
         def value(weights: Any, loss: Any, x: Any, label: Any) -> Any:
             *hidden, output = jax_spikes(weights, sizes, settings, x)
             return loss(output, label), (output, hidden)
 
         self._value = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)
-        self._spikes = jax.jit(lambda weights, x: jax_spikes(weights, sizes, settings, x)[-1])
-        dense = sizes[-1:]
-        self._layer = jax.jit(lambda weight, x: jax_spikes([weight], dense, settings, x)[0])
+        self._spikes = jax.jit(lambda weights, x: jax_spikes(weights, sizes, settings, x))
 
-    def _optimise(self, optimiser: Any) -> None:
+    def _optimise(self, rates: Any, warm_up: int = 1) -> None:
         import jax
         import optax
 
+        growing = optax.linear_schedule(1 / warm_up, 1, max(warm_up - 1, 1))
+        optimiser = optax.adam(growing)
+
         def step(weights: Any, state: Any, gradients: Any) -> Any:
             updates, state = optimiser.update(gradients, state)
+            updates = jax.tree.map(lambda update, rate: rate * update, updates, rates)
             return optax.apply_updates(weights, updates), state
 
         self.state, self._step = optimiser.init(self.weights), jax.jit(step)
@@ -350,19 +480,37 @@ class JAXNetwork:
         gradients = self.inspect(loss, x, label).gradients
         self.weights, self.state = self._step(self.weights, self.state, gradients)
 
-    def scale(self, x: torch.Tensor, rate: float, *, learning_rates: bool = False) -> None:
-        """Scale the weights of dense layers until each layer fires in this share of the steps.
+    def scale(
+        self, scaling: Scaling, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor
+    ) -> None:
+        """Scale the weights on a batch, or those of the batch normalisation that follows them."""
+        start = self.weights
+        if scaling.step is not None:
+            start = [layer | {"bias": 0 * layer["bias"]} for layer in start]
+        names = ["scale" if "scale" in layer else "kernel" for layer in start]
 
-        If `learning_rates` is true, the learning rate of each layer gets the same factor.
-        """
-        scaled = recipe("jax").scale_weights(self.weights, self._layer, x.numpy(), rate)
-        self.weights, factors = scaled
-        if learning_rates:
-            self._optimise(recipe("jax").scaled_adam(factors, self.settings.rate))
+        def scaled(factors: list[float]) -> list[dict[str, Any]]:
+            each = zip(start, names, factors, strict=True)
+            return [layer | {name: factor * layer[name]} for layer, name, factor in each]
+
+        def run(factors: list[float]) -> list[Any]:
+            return self._spikes(scaled(factors), x.numpy())
+
+        factors = factors_of(scaling, self.settings, run, len(start), x)
+        self.weights = scaled(factors)
+
+        def rates(layer: dict[str, Any], name: str, factor: float) -> dict[str, float]:
+            if scaling.step is None:
+                unscaled = dict.fromkeys(layer, self.settings.rate)
+                return unscaled | dict.fromkeys((name, "bias"), self.settings.rate * factor)
+            sizes = {each: scaling.step * rms(weight) for each, weight in layer.items()}
+            return sizes | {"bias": sizes[name]}
+
+        self._optimise(list(map(rates, self.weights, names, factors)), scaling.warm_up)
 
     def output(self, x: torch.Tensor) -> np.ndarray:
         """Return the output spikes of the network."""
-        return np.asarray(self._spikes(self.weights, x.numpy()))
+        return np.asarray(self._spikes(self.weights, x.numpy())[-1])
 
 
 def jax_layer(layer: Layer, settings: Settings, random: np.random.Generator) -> dict[str, Any]:

@@ -42,10 +42,16 @@ def run(
     name: str, function: Callable[..., Any], calls: list[Any], processes: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield what a function returns for each tuple of arguments, and keep it for later runs."""
+    pool = multiprocessing.get_context("spawn").Pool(processes, one_thread)
+    with pool:
+        for record in pool.imap_unordered(functools.partial(call, function), calls):
+            keep(name, record)
+            yield record
+
+
+def keep(name: str, record: dict[str, Any]) -> None:
+    """Add a result to those of earlier runs."""
     path = ROOT / "build" / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    pool = multiprocessing.get_context("spawn").Pool(processes, one_thread)
-    with pool, path.open("a", encoding="utf-8") as file:
-        for record in pool.imap_unordered(functools.partial(call, function), calls):
-            print(json.dumps(record), file=file, flush=True)
-            yield record
+    with path.open("a", encoding="utf-8") as file:
+        print(json.dumps(record), file=file, flush=True)

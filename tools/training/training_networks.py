@@ -57,10 +57,17 @@ def leaky() -> Any:
     return snntorch.Leaky(beta=DECAY)
 
 
-def unrolled(step: Callable[..., Any], current: torch.Tensor, state: Any) -> torch.Tensor:
-    """Return the spikes of a cell that takes a current and its state, and returns a new state."""
-    spikes = []
+def unrolled(
+    step: Callable[..., Any], current: torch.Tensor, state: Any, recurrent: Any = None
+) -> torch.Tensor:
+    """Return the spikes of a cell that takes a current and its state, and returns a new state.
+
+    The function `recurrent` turns the spikes of a step into a current at the next step.
+    """
+    spikes: list[torch.Tensor] = []
     for now in current:
+        if recurrent is not None and spikes:
+            now = now + recurrent(spikes[-1])
         spike, state = step(now, state)
         spikes.append(spike)
     return torch.stack(spikes)

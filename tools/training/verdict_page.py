@@ -10,7 +10,6 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import runs
@@ -28,22 +27,24 @@ SETS = {
     "SpikingJelly": "SpikingJelly",
     "JAX": "JAX and Spyx",
     "Norse": "Norse",
+    "timing": "spike times",
 }
 GROUPS = ("fails", "between", "learns")
-# The rows of the table of changes: the name in the record, and the words on the page.
-CHANGES = {
-    "as drawn": "none",
-    "learning rate alone": "learning rate",
-    "weights alone": "weights",
-    "surrogate alone": "surrogate",
-    "learning rate and surrogate": "surrogate and learning rate",
-    "and weights": "surrogate, learning rate and weights",
-    "and threshold": "surrogate, learning rate, weights and threshold",
-    "start values": "all start values",
-    "scaled": "surrogate and learning rate, layers scaled to 5 %",
-    "scaled with learning rates": "surrogate, layers scaled to 5 % with their learning rates",
-    "scaled to 10 %": "surrogate and learning rate, layers scaled to 10 %",
-    "scaled, surrogate as drawn": "learning rate, layers scaled to 5 %",
+# The columns of the tables of ways to train a network: the name in the record, and on the page.
+WAYS = {
+    "as drawn": "as drawn",
+    "wide": "default weights",
+    "recipe": "old recipe",
+    "3 %": "scaled",
+}
+VARIANTS = {
+    "2 %": "2 %",
+    "3 %": "3 %",
+    "4 %": "4 %",
+    "no warm-up": "3 %, no warm-up",
+    "fluctuations": "fluctuation-driven",
+    "narrower": "narrower surrogate",
+    "narrower, default weights": "narrower surrogate, default weights",
 }
 
 
@@ -63,16 +64,17 @@ def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict
         "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
         "tasks": {name: task._asdict() for name, task in TASKS.items()},
         "verdict": of_sets(reported) if reported else old["verdict"],
-        "advice": of_failing(advice) if advice else old["advice"],
+        "advice": of_advice(advice) if advice else old["advice"],
     }
 
 
 def group(record: dict[str, Any]) -> str:
     """Return whether a network of verdict.py fails, learns or is between the two."""
-    from verdict import TASK
+    from verdict import TASK, TIMING
 
+    task = TIMING if record["set"] == "timing" else TASK
     accuracy = record["accuracy"]
-    return "fails" if accuracy < TASK.fails else "learns" if accuracy > TASK.learns else "between"
+    return "fails" if accuracy < task.fails else "learns" if accuracy > task.learns else "between"
 
 
 def of_sets(records: Records) -> dict[str, Any]:
@@ -97,25 +99,21 @@ def of_sets(records: Records) -> dict[str, Any]:
     return found
 
 
-def of_failing(records: Records) -> Records:
-    """Return the accuracies of the first failing networks of each task and set."""
-    from advice import TASKS, fails
+def of_advice(records: Records) -> Records:
+    """Return the accuracies of the networks that were trained again."""
+    from advice import group, key_of
 
-    found: Records = []
-    latest = {tuple(one[x] for x in ("task", "set", "index")): one for one in records}
-    records = list(latest.values())
-    for key in dict.fromkeys((one["task"], one["set"]) for one in records):
-        own = [one for one in records if (one["task"], one["set"]) == key]
-        failing = sorted(filter(fails, own), key=lambda one: one["index"])
-        for one in failing[: TASKS[key[0]].failing]:
-            results = one["results"]
-            found.append({
-                **{field: one[field] for field in ("task", "set", "index")},
-                "depth": one["settings"]["depth"],
-                "problems": sorted(set(results["as drawn"]["problems"])),
-                "accuracy": {name: result["accuracy"] for name, result in results.items()},
-            })  # fmt: skip
-    return found
+    latest = {key_of(one): one for one in records if len(one["results"]) > 1}
+    return [
+        {
+            **key._asdict(),
+            "depth": one["settings"]["depth"],
+            "group": group(one),
+            "accuracy": {way: result["accuracy"] for way, result in one["results"].items()},
+            "unreached": [way for way, result in one["results"].items() if "error" in result],
+        }
+        for key, one in latest.items()
+    ]
 
 
 # The tables ---------------------------------------------------------------------------------------
@@ -126,8 +124,9 @@ def text(page: str, record: dict[str, Any]) -> str:
     tables = {
         "## What the report finds": [found_by_set(record)],
         "## Which findings": [codes(record["verdict"])],
-        "## What the advice is worth": [by_framework(record), by_kind(record)],
-        "## What each change is worth": [by_change(record)],
+        "## What the advice is worth": [advised(record, "fails", WAYS)],
+        "## What it does to networks that learn": [advised(record, "learns", WAYS)],
+        "## Variants": [advised(record, "fails", VARIANTS)],
     }
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
@@ -178,60 +177,29 @@ def codes(verdict: dict[str, Any]) -> str:
     return pages.table(("%, fail/learn", *(SETS[name] for name in verdict)), rows)
 
 
-def outcome(networks: Records, tasks: dict[str, Any], change: str) -> str:
-    """Return the mean accuracy of networks after a change, and how many of them learn."""
-    accuracies = [one["accuracy"][change] for one in networks]
-    learn = sum(one["accuracy"][change] > tasks[one["task"]]["learns"] for one in networks)
+def outcome(networks: Records, tasks: dict[str, Any], way: str) -> str:
+    """Return the mean accuracy of networks trained in a way, and how many of them learn."""
+    accuracies = [one["accuracy"][way] for one in networks]
+    learn = sum(one["accuracy"][way] > tasks[one["task"]]["learns"] for one in networks)
     return f"{100 * statistics.fmean(accuracies):.0f} % ({learn} of {len(networks)})"
 
 
-def advised(record: dict[str, Any], groups: dict[str, dict[str, Records]]) -> str:
-    """Return a table with the outcome of the advice for groups of networks, by data and name."""
-    changes = ("as drawn", "start values", "scaled", "scaled with learning rates")
-    rows = [
-        (task, words, *(outcome(networks, record["tasks"], change) for change in changes))
-        for task, named in groups.items()
-        for words, networks in named.items()
-        if networks
+def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
+    """Return the table with the outcome of some ways for the networks of a group."""
+    networks = [
+        one
+        for one in record["advice"]
+        if one["group"] == of and ways.keys() <= one["accuracy"].keys()
     ]
-    header = ("as drawn", "start values", "scaled", "scaled, with learning rates")
-    return pages.table(("data", "networks that fail", *header), rows)
-
-
-def by_framework(record: dict[str, Any]) -> str:
-    """Return the table with the outcome of the advice by framework."""
-    groups = {}
-    for task in record["tasks"]:
-        own = [one for one in record["advice"] if one["task"] == task]
-        of = {words: [one for one in own if one["set"] == name] for name, words in SETS.items()}
-        groups[task] = of | {"**all**": own}
-    return advised(record, groups)
-
-
-def by_kind(record: dict[str, Any]) -> str:
-    """Return the same table for networks with and without a problem, and for deep networks."""
-    kinds: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "a problem is reported": lambda one: bool(one["problems"]),
-        "no problem is reported": lambda one: not one["problems"],
-        "at most two hidden layers": lambda one: one["depth"] <= 2,
-        "more than two hidden layers": lambda one: one["depth"] > 2,
-    }
-    groups = {}
-    for task in record["tasks"]:
-        own = [one for one in record["advice"] if one["task"] == task]
-        groups[task] = {words: list(filter(belongs, own)) for words, belongs in kinds.items()}
-    return advised(record, groups)
-
-
-def by_change(record: dict[str, Any]) -> str:
-    """Return the table with the outcome of each change in plain PyTorch."""
-    plain = [one for one in record["advice"] if one["set"] == "plain"]
-    tasks = {one["task"]: [each for each in plain if each["task"] == one["task"]] for one in plain}
-    rows = [
-        (words, *(outcome(networks, record["tasks"], change) for networks in tasks.values()))
-        for change, words in CHANGES.items()
-    ]
-    return pages.table(("change", *tasks), rows)
+    rows = []
+    for task, kind in dict.fromkeys((one["task"], one["kind"]) for one in networks):
+        own = [one for one in networks if (one["task"], one["kind"]) == (task, kind)]
+        groups = {words: [one for one in own if one["set"] == name] for name, words in SETS.items()}
+        for words, chosen in (groups | {"**all**": own}).items():
+            if chosen and (words in groups or own not in groups.values()):
+                outcomes = [outcome(chosen, record["tasks"], way) for way in ways]
+                rows.append((f"{task}, {kind}", words, *outcomes))
+    return pages.table(("data and networks", "framework", *ways.values()), rows)
 
 
 def main() -> None:
