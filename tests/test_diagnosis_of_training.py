@@ -265,6 +265,26 @@ def test_loss_that_fails_is_a_finding_and_the_layers_are_shown(loss, seen):
     assert "silent-hidden" in codes(report)
 
 
+def test_loss_may_compute_gradients_of_its_own():
+    def loss(x):
+        (slope,) = torch.autograd.grad(x.square().sum(), x, create_graph=True)
+        return slope.abs().mean()
+
+    spikes = torch.tensor(SPIKES, requires_grad=True)
+    report = sx.diagnose(loss, spikes, time_axis=0)
+    assert report.numbers["loss"] == pytest.approx(2 * SPIKES.mean())
+
+
+def test_module_with_a_loss_is_inspected_as_its_loss():
+    from spikeloss_xp.backends.torch import LossModule
+
+    spikes, label = torch.tensor(SPIKES), torch.arange(16) % 4
+    weight = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    expected = sx.diagnose(LOSS, spikes, label, weight=weight)
+    assert sx.diagnose(LossModule(LOSS, weight=weight), spikes, label) == expected
+    assert sx.diagnose(LossModule(LOSS), spikes, label, weight=weight) == expected
+
+
 def test_several_outputs_are_layers():
     heads = {"boxes": SPIKES, "classes": np.zeros((20, 16, 7))}
     lengths = [10] * 16

@@ -43,10 +43,10 @@ def diagnose(
     Parameters
     ----------
     loss : callable or None
-        A loss of this library, any other function of the spikes and the target, or None. Another
-        function is called once, as ``loss(spikes, target)`` or, without a target, as
-        ``loss(spikes)``. Its report shows the loss and everything about layers and gradients, but
-        nothing about classes.
+        A loss of this library, also within a ``LossModule``, any other function of the spikes and
+        the target, or None. Another function is called once, as ``loss(spikes, target)`` or,
+        without a target, as ``loss(spikes)``. Its report shows the loss and everything about layers
+        and gradients, but nothing about classes.
     spikes : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, it may be
         several arrays, and the report shows each array as a layer. Without a loss of this library,
@@ -92,22 +92,25 @@ def diagnose(
     >>> [finding.code for finding in report.findings]
     ['silent-output']
     """
+    inner = getattr(loss, "loss", None)
+    if isinstance(inner, losses.Loss):  # a module that holds a loss and its class weights
+        loss, weight = inner, getattr(loss, "weight", None) if weight is None else weight
     given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
     given = {name: x for name, x in given.items() if x is not None}
     axis = _time_axis(loss, spikes, time_axis, given)
     inputs = _named_inputs(loss, spikes)
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
     observed: list[tuple[str, ...]] = []
+    call: Any = None
+    if not isinstance(loss, losses.Loss):
+        call = Function(loss, spikes, target, _as_read(inputs, axis))
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
         seen = "the spikes are detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
         arguments = {name: _argument(adapter, x, name) for name, x in given.items()}
-        if isinstance(loss, losses.Loss):
-            call = _evaluate(adapter, loss, spikes, arguments)
-        else:
-            call = Function(loss, spikes, target, _as_read(inputs, axis))
+        call = call or _evaluate(adapter, loss, spikes, arguments)
         pending = _pending_layers(loss, axis, call, hidden, inputs, arguments)
         results = _layers.finished([*weights, call, *pending])
         observed += call.findings()
