@@ -92,9 +92,7 @@ def diagnose(
     >>> [finding.code for finding in report.findings]
     ['silent-output']
     """
-    inner = getattr(loss, "loss", None)
-    if isinstance(inner, losses.Loss):  # a module that holds a loss and its class weights
-        loss, weight = inner, getattr(loss, "weight", None) if weight is None else weight
+    loss, weight = _unwrapped(loss, weight)
     given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
     given = {name: x for name, x in given.items() if x is not None}
     axis = _time_axis(loss, spikes, time_axis, given)
@@ -124,11 +122,18 @@ def diagnose(
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
-    state = {"all_learn": all_learn, "learned": call.learned}
-    findings = [finding_of(each, loss, **state) for each in observed]
+    found = [finding_of(x, loss, all_learn=all_learn, learned=call.learned) for x in observed]
     names = [*(each.name for each in pending), "output"]
-    findings.sort(key=lambda each: sort_key(each, names))
-    return Report(numbers, tuple(layers), sizes, tuple(findings))
+    found.sort(key=lambda each: sort_key(each, names))
+    return Report(numbers, tuple(layers), sizes, tuple(found))
+
+
+def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
+    """Return the loss and the class weights of a module that holds them, or both unchanged."""
+    inner = getattr(loss, "loss", None)
+    if not isinstance(inner, losses.Loss):
+        return loss, weight
+    return inner, getattr(loss, "weight", None) if weight is None else weight
 
 
 def _time_axis(loss: Any, spikes: Any, time_axis: int | None, given: dict[str, Any]) -> int:
