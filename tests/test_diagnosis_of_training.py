@@ -89,8 +89,8 @@ def timing():
     """Return 60 samples of ten classes. Each input fires once, at a time of its class."""
     random = np.random.default_rng(0)
     label = np.arange(60) % 10
-    times = random.integers(2, 28, size=(10, 40))[label] + random.integers(-2, 3, size=(60, 40))
-    spikes = 3.0 * (np.arange(30)[:, None, None] == times)
+    times = random.integers(2, 18, size=(10, 40))[label] + random.integers(-2, 3, size=(60, 40))
+    spikes = 3.0 * (np.arange(20)[:, None, None] == times)
     return torch.tensor(spikes, dtype=torch.float32), torch.tensor(label)
 
 
