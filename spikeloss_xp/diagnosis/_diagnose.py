@@ -254,8 +254,9 @@ class Batch:
     learned : bool
         Whether the loss is so close to its minimum that small gradients are no problem.
     of_output : float
-        The size of the gradient of the loss with respect to the output: the largest of the classes,
-        summed over steps and samples. If the reduction of the loss is a sum, it is that of the sum.
+        The size of the gradient of the loss with respect to the output, summed over neurons, steps
+        and samples. If the classes share a term, it is the largest of the classes instead of their
+        sum. If the reduction of the loss is a sum, it is the gradient of the sum.
     entries : int or array
         The number of unmasked steps of each train, as an int if nothing is masked.
     masked : float
@@ -380,7 +381,8 @@ class Batch:
         self.size = self._by_class(found["size"]).max(axis=-1)
         steps_of = steps if entries is None else self.entries.max(axis=(1, 2))
         divisor = float(found["divisor"]) if self.is_sum else 1.0
-        self.of_output = float((self.size.max(axis=1) * steps_of).sum()) * divisor
+        of_sample = self.size.max(axis=1) if loss.classes_compete else self.size.sum(axis=1)
+        self.of_output = float((of_sample * steps_of).sum()) * divisor
         self.output: Layer | None = None
         self.about_output: list[tuple[str, ...]] = []
         if loss.reads_times:

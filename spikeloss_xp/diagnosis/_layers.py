@@ -38,8 +38,7 @@ STUCK_ON = 0.1  # the fraction of neurons that fire at every step
 # A vanishing gradient: the size of the first gradient relative to the largest, and the mean factor
 # per layer. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
-# The size of the largest gradient relative to the gradient of the loss with respect to the output,
-# which is summed over steps and samples. Both have the unit of the loss.
+# The size of the largest gradient relative to the gradient of the loss with respect to the output.
 SWALLOWED, EXPLODING = 1e-7, 20.0
 
 

@@ -492,5 +492,8 @@ def as_tuple(rates: Any) -> tuple[float, ...]:
 
 
 def limit_of(adapter: Adapter, u: Array, rates: Any) -> Any:
-    """Return a single rate unchanged, or the rates of the neurons as an array like `u`."""
-    return adapter.constants(rates, u) if isinstance(rates, tuple) else rates
+    """Return a single rate unchanged, or the rates of the neurons with as many axes as `u`."""
+    if not isinstance(rates, tuple):
+        return rates
+    axes = (1,) * (u.ndim - 1)
+    return adapter.xp.reshape(adapter.constants(rates, u), (*axes, -1))

@@ -493,7 +493,7 @@ def random_healthy(seed: int) -> Case:
     trains = [20 * r.random((*hot.shape, 3)) for _ in range(2)]
     entropy = functools.partial(sx.CrossEntropy, time_axis=time_axis)
     hidden = [spikes(r.choice([0.03, 0.1, 0.2]), (samples, 50, steps)) for _ in range(3)]
-    sizes = np.cumprod(r.choice([1 / 3, 1, 2], size=4))
+    sizes = 0.3 * np.cumprod(r.choice([1 / 3, 1, 2], size=4))
     options: dict[str, Any] = {"hidden": hidden, "gradients": gradients(*sizes)}
     masked: dict[str, Any] = {}
     if r.random() < 0.3:
