@@ -89,14 +89,10 @@ numpydoc_xref_aliases = {
 numpydoc_xref_ignore = {
     *("arrays", "optional", "default", "of", "or", "such", "callable"),
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
-    *(
-        "Reading",
-        "Labels",
-        "Target",
-        "Trains",
-        "Axis",
-    ),  # adding-a-loss.md describes them
+    # adding-a-loss.md describes them
+    *("Reading", "Labels", "Target", "Trains", "Axis"),
     "Recording",  # `record` describes it
+    "Figure",  # of matplotlib
 }
 
 # Where the network does not reach them, the names that are needed are beside this file.

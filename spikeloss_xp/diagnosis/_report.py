@@ -173,8 +173,9 @@ class Report:
 
         Returns
         -------
-        matplotlib.figure.Figure
-            A figure with a panel for each of them. Layers and weights with a problem are red.
+        Figure
+            A figure of matplotlib with a panel for each of them. Layers and weights with a problem
+            are red.
         """
         from matplotlib import pyplot as plt  # an optional dependency, which is slow to import
 
