@@ -2,6 +2,7 @@
 
 import functools
 import html
+import importlib
 import itertools
 import math
 import re
@@ -177,7 +178,8 @@ class Report:
             A figure of matplotlib with a panel for each of them. Layers and weights with a problem
             are red.
         """
-        from matplotlib import pyplot as plt  # an optional dependency, which is slow to import
+        # An optional dependency, which type checkers may not find, and which is slow to import.
+        plt = importlib.import_module("matplotlib.pyplot")
 
         weights = [each for each in self.gradients if each.is_weight]
         bad = {name for each in self.findings if each.severity == "problem" for name in each.names}
