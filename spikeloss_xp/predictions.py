@@ -176,7 +176,9 @@ class Predictor(ABC):
     def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         """Return the scores of the classes, at each step if `per_step` is True."""
         _checks.flag(per_step, "per_step")
-        return self._scores(self._prepare_input(input, where, lengths), per_step)
+        prepared = self._prepare_input(input, where, lengths)
+        prepared.mark_invalid()
+        return self._scores(prepared, per_step)
 
     # The overloads are needed because class indices and spikes have different dtypes.
     @overload
@@ -331,9 +333,10 @@ class Predictor(ABC):
         prepared = scores.prepared
         given = Given(prepared, target, kinds, per_step, self.ignore_index)
         counts: ArrayT = scores.confusion(kind_of(kinds, target).read(given))
-        if prepared.valid_or_nan is not None:
-            counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
-        return counts
+        if prepared.valid is None:
+            return counts
+        xp = prepared.adapter.xp
+        return xp.where(xp.all(prepared.valid), counts, math.nan)
 
     @on_device_of("input")
     def accuracy(

@@ -23,9 +23,9 @@ class Labels(NamedTuple):
         A number for each class, in the dtype of the spikes. None for class indices, unless the
         criterion of the loss needs a number for each class.
     valid : array or None
-        False where a class index is neither a valid class nor the ignored index. None if all
-        indices are known to be valid. It is also None for numbers, because invalid numbers are
-        replaced by NaN.
+        False where a class index is neither a valid class nor the ignored index, and for samples
+        with an invalid length. None if all indices and lengths are known to be valid. Invalid
+        numbers have no such mask, because they are replaced by NaN.
     ignored : array or None
         True where the label is ignored. None if no label is ignored.
     class_weight : array or None

@@ -37,9 +37,9 @@ class Prepared:
         The layout of the input. None if the input may have any shape and keeps its axes.
     dtype : dtype
         The dtype of the input.
-    valid_or_nan : array or None
-        NaN for samples with an invalid length, and 1 for all others. `values` has already been
-        multiplied by this array. None if all lengths are known to be valid.
+    valid : array or None
+        False for samples with an invalid length, with the axes of `values`. None if all lengths are
+        known to be valid.
     after_context : array or None
         True for the steps after the context of a segment. Only these steps contribute terms. All
         axes except time have length 1. None if all steps contribute terms.
@@ -52,7 +52,7 @@ class Prepared:
     mask: Array | None
     layout: Any
     dtype: Any
-    valid_or_nan: Array | None = None
+    valid: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
     _factor: Array | None = None
@@ -62,6 +62,11 @@ class Prepared:
         if self.mask is None:
             return self.values
         return self.adapter.masked(self.values, self.factor(self.mask))
+
+    def mark_invalid(self) -> None:
+        """Replace the values of samples with an invalid length by NaN."""
+        if self.valid is not None:
+            self.values = self.adapter.xp.where(self.valid, self.values, math.nan)
 
     def factor(self, mask: Array) -> Array:
         """Return a mask in the form for `adapter.masked`: as numbers if they are multiplied.
@@ -82,15 +87,11 @@ class Prepared:
         The gradient must already be 0 for masked entries. The result has the dtype of the input, or
         the dtype of `values` if the input is bool or integer.
         """
-        adapter, layout, dtype, valid_or_nan = (
-            self.adapter, self.layout, self.dtype, self.valid_or_nan
-        )  # fmt: skip
+        adapter, layout, dtype = self.adapter, self.layout, self.dtype
 
         def pullback(gradient: Array) -> Array:
             if layout is not None and len(layout.shape) != 3:
                 gradient = layout.restored(adapter, gradient)
-            if valid_or_nan is not None:
-                gradient = gradient * valid_or_nan
             if dtype != gradient.dtype and adapter.xp.isdtype(dtype, "real floating"):
                 return adapter.xp.astype(gradient, dtype)
             return gradient
@@ -110,15 +111,13 @@ def prepare_input(
 ) -> Prepared:
     """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
     adapter = adapter_of(input, argument).specialized_for(input)
-    values, mask, valid_or_nan = floating(adapter, input, argument), None, None
+    values, mask, valid = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:
         raise ValueError(_lacks_axes(shape, smallest_rank, time_axis))
     layout = Layout.of(shape, time_axis, "input")
     if where is not None or lengths is not None:
-        mask, valid_or_nan = mask_of(adapter, layout, values, where, lengths)
-    if valid_or_nan is not None:
-        values = values * valid_or_nan
+        mask, valid = mask_of(adapter, layout, values, where, lengths)
     if len(shape) != 3:
         values = layout.collapsed(adapter, values)
     if mask is not None:
@@ -130,7 +129,7 @@ def prepare_input(
         mask = adapter.xp.broadcast_to(mask, tuple(full))
     after_context = _after(adapter, values, layout.time, context) if context else None
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
-    masks = valid_or_nan, after_context
+    masks = valid, after_context
     return Prepared(adapter, values, mask, layout, input.dtype, *masks, number)
 
 
@@ -227,19 +226,19 @@ def mask_of(
     lengths: Any,
     names: tuple[str, str] = ("where", "lengths"),
 ) -> tuple[Array | None, Array | None]:
-    """Return the mask of an input, and an array that is NaN for samples with an invalid length.
+    """Return the mask of an input, and an array that is False for samples with an invalid length.
 
     The mask is bool and has the axes of the input; an axis along which the mask is constant may
-    have length 1. The mask is None if nothing is masked. The array is 1 for samples with a valid
-    length. The array is None if there are no lengths or if they have been checked. Error messages
-    use `names` for the two arguments.
+    have length 1. The mask is None if nothing is masked. The array has the axes of
+    `Prepared.values`. It is None if there are no lengths or if they have been checked. Error
+    messages use `names` for the two arguments.
     """
-    mask, valid_or_nan = None, None
+    mask, valid = None, None
     if lengths is not None:
-        mask, valid_or_nan = _mask_of_lengths(adapter, layout, values, lengths, names[1])
+        mask, valid = _mask_of_lengths(adapter, layout, values, lengths, names[1])
     if where is not None:
         mask = both(mask, _mask_of_where(adapter, layout, values, where, names[0]))
-    return mask, valid_or_nan
+    return mask, valid
 
 
 def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, name: str) -> Array:
@@ -286,7 +285,7 @@ def _mask_of_lengths(
     if checked:
         return mask, None
     valid = (number >= 0) & (number <= layout.steps)
-    return mask | ~valid, xp.where(valid, adapter.scalar(values, 1.0), math.nan)
+    return mask | ~valid, layout.collapsed(adapter, valid)
 
 
 def both(mask: Array | None, other: Array | None) -> Array | None:

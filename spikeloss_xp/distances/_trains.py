@@ -27,8 +27,8 @@ class BinnedTrains(NamedTuple):
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
         chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
-        if trains.valid_or_nan is not None:
-            chunk = chunk * trains.layout.collapsed(adapter, trains.valid_or_nan)
+        if trains.valid is not None:
+            chunk = adapter.xp.where(trains.valid, chunk, math.nan)
         if trains.mask is not None:
             same = trains.mask.shape[axis] == 1
             chunk = adapter.masked(chunk, trains.mask if same else trains.mask[index])
@@ -80,10 +80,10 @@ def _binned(
     spikes = layout.collapsed(adapter, x)
     first = floating(adapter, spikes[:1, :1, :1], name)
     names = (f"{prefix}where", f"{prefix}lengths")
-    mask, valid_or_nan = mask_of(adapter, layout, first, where, lengths, names)
+    mask, valid = mask_of(adapter, layout, first, where, lengths, names)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, valid_or_nan)
+    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, valid)
     return BinnedTrains(prepared, first.dtype)
 
 

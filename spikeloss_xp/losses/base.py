@@ -242,7 +242,11 @@ class Loss(ABC):
         """Check the target and return it as labels."""
         kinds = self.targets
         given = Given(prepared, target, kinds, self.per_step, self.ignore_index)
-        return kind_of(kinds, target).read(given)
+        labels = kind_of(kinds, target).read(given)
+        if prepared.valid is None:
+            return labels
+        # A sample with an invalid length is treated like a sample with an invalid label.
+        return labels._replace(valid=both(labels.valid, prepared.valid))
 
     # Step 2: read, compare and sum ----------------------------------------------------------------
 

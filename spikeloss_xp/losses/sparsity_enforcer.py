@@ -397,6 +397,7 @@ class SparsityEnforcer(Loss):
         prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
         for name in ("max_rate", "min_rate"):
             check_number(prepared, getattr(self, name), name, "neuron")
+        prepared.mark_invalid()
         prepared.values = prepared.filled()
         return prepared
 
