@@ -415,13 +415,20 @@ def binary_cross_entropy_as_published(
 def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullback:
     """Return ``exp(u) - n u``, which is 0 if the count `n` is 0 and `u` is minus infinity."""
     xp, rate = adapter.xp, adapter.xp.exp(u)
-    if adapter.on_host and adapter.are_within(u, FINITE, math.inf):
-        terms = rate - n * u
-    else:
+    if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
         # NumPy would warn about this product. Compilers prefer the selection to come last.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
-    return terms, lambda cotangent: cotangent * (rate - n)
+        return terms, lambda cotangent: cotangent * (rate - n)
+
+    def pullback(cotangent: Array) -> Array:
+        nonlocal rate
+        rate -= n
+        rate *= cotangent
+        return rate
+
+    product = n * u  # its memory is used again, because allocating may take longer than filling it
+    return xp.subtract(rate, product, out=product), single_use(pullback)
 
 
 def poisson_of_rates(

@@ -55,7 +55,7 @@ class Prepared:
     valid: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
-    _factor: Array | None = None
+    _converted: tuple[Array, Array] | None = None  # a mask, and the same mask as numbers
 
     def filled(self) -> Array:
         """Return the values with masked entries set to 0."""
@@ -71,15 +71,13 @@ class Prepared:
     def factor(self, mask: Array) -> Array:
         """Return a mask in the form for `adapter.masked`: as numbers if they are multiplied.
 
-        The mask of the input is converted only once.
+        A mask that is passed several times in a row is converted only once.
         """
         if not self.adapter.on_host:
             return mask
-        if mask is not self.mask:
-            return self.adapter.xp.astype(mask, self.values.dtype)
-        if self._factor is None:
-            self._factor = self.adapter.xp.astype(mask, self.values.dtype)
-        return self._factor
+        if self._converted is None or self._converted[0] is not mask:
+            self._converted = mask, self.adapter.xp.astype(mask, self.values.dtype)
+        return self._converted[1]
 
     def to_input(self) -> Pullback:
         """Return the pullback from `values` to the input, which does not keep `values` in memory.
