@@ -280,12 +280,14 @@ class PlainTorchAdapter(TorchAdapter):
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array
     ) -> ValueAndPullback:
-        sign = torch.rsub(spike, 1, alpha=2)
-        x = sign * logit
+        # Both functions work in place, because allocating memory may take longer than filling it.
+        x = torch.rsub(spike, 1, alpha=2).mul_(logit)
+
+        def pullback(cotangent: Array) -> Array:
+            return x.sigmoid_().mul_(torch.rsub(spike, 1, alpha=2)).mul_(cotangent)
+
         # Above the threshold, `softplus` returns its argument, which is then exact up to rounding.
-        terms = torch.nn.functional.softplus(x, threshold=40)
-        # The pullback works in place, because allocating memory may take longer than filling it.
-        return terms, single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
+        return torch.nn.functional.softplus(x, threshold=40), single_use(pullback)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         if not arrays[0].is_cpu:
