@@ -41,7 +41,7 @@ from spikeloss_xp.primitives import kernels
 Size = tuple[int, int, int]  # [time, batch, class]
 SMALL, MEDIUM, LARGE = SIZES = (20, 100, 10), (100, 256, 20), (100, 256, 200)
 WIDE = (20, 100, 100)  # a hidden layer or a recording, for penalties and likelihoods
-SPEECH = (250, 64, 35)
+WITH_SPEECH = SMALL, MEDIUM, (250, 64, 35), LARGE
 MASKED = (("lengths", "counts"), ("where", "counts"), ("lengths", "each step"))
 MASKED += (("lengths", "SpikeRate"),)  # each mask with a loss
 RECORDINGS = SMALL, WIDE, (100, 64, 100), (64, 200, 100)
@@ -49,6 +49,12 @@ LIBRARIES = ("PyTorch", "PyTorch, compiled", "JAX", "NumPy")
 PRICED = ("PyTorch", "JAX", "NumPy")
 PRICES = ("counts", "each step")  # measured with and without each option
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
+WITH_LENGTHS = {  # measured with and without lengths, for each size
+    "window 20": LOSSES["window 20"],
+    "SpikeTime": LOSSES["SpikeTime"],
+    "SpikeMax": sx.SpikeMax(time_axis=0),
+    "rates": sx.CrossEntropy(time_axis=0, rates=plain.RATES),
+}
 CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # in the loss
 SHARES = ("counts", "window 20")
 HIDDEN = (64, 100, 100, 100)  # the neurons of the layers before the output, for `diagnose`
@@ -71,10 +77,10 @@ def losses(library: str, name: str, size: Size, layout: str) -> dict[str, Run]:
     return {key: setup() for key, setup in setups.items()}
 
 
-def prices(library: str, name: str, option: str) -> dict[str, Run]:
-    """Return runs of our loss with and without an option, for the medium size."""
-    loss, (steps, batch, classes) = LOSSES[name], MEDIUM
-    spikes, label = contenders.arrays(loss, MEDIUM)
+def prices(library: str, name: str, option: str, size: Size = MEDIUM) -> dict[str, Run]:
+    """Return runs of our loss with and without an option."""
+    loss, (steps, batch, classes) = (LOSSES | WITH_LENGTHS)[name], size
+    spikes, label = contenders.arrays(loss, size)
     changed = dataclasses.replace(loss, **CHANGED.get(option, {}))
     options = {
         "lengths": 1 + np.arange(batch) % steps,
@@ -153,6 +159,9 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
         yield f"{library}: {loss}: {list(size)} {layout}", setup
     for names in itertools.product(PRICED, PRICES, OPTIONS):
         yield f"price: {': '.join(names)}", functools.partial(prices, *names)
+    for library, loss, size in itertools.product(PRICED, WITH_LENGTHS, WITH_SPEECH):
+        setup = functools.partial(prices, library, loss, "lengths", size)
+        yield f"lengths: {library}: {loss}: {list(size)}", setup
     for kind, prepare, named in (
         ("likelihood", likelihoods, plain.LIKELIHOODS),
         ("penalty", penalties, plain.PENALTIES),
@@ -160,7 +169,7 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
         for library, name, size in itertools.product(PRICED[:2], named, (SMALL, WIDE, LARGE)):
             setup = functools.partial(checked, prepare, library, name, size)
             yield f"{kind}: {library}: {name}: {list(size)}", setup
-    for library, named, size in itertools.product(PRICED, MASKED, (SMALL, MEDIUM, SPEECH, LARGE)):
+    for library, named, size in itertools.product(PRICED, MASKED, WITH_SPEECH):
         setup = functools.partial(checked, masked.runs, library, named[1], named[0], size)
         yield f"masked: {library}: {named[1]}: {named[0]}: {list(size)}", setup
     for library, name, size in itertools.product(PRICED[:2], ("log rates", "logits"), RECORDINGS):

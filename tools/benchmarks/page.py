@@ -60,10 +60,17 @@ MASKED = {
     "each step: lengths": "a term at each step, `lengths`",
     "SpikeRate: lengths": "`SpikeRate`, `lengths`",
 }
+WITH_LENGTHS = {
+    "window 20": LOSSES["window 20"],
+    "SpikeTime": LOSSES["SpikeTime"],
+    "SpikeMax": "`SpikeMax`",
+    "rates": "spike counts with bounds on rates",
+}
 RECORDED = {f"{name}: where": words for name, words in LIKELIHOODS.items() if name != "rates"}
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 SMALL, MEDIUM, LARGE_BATCH = SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
-WIDE, SPEECH, RECORDING = "[20, 100, 100]", "[250, 64, 35]", "[64, 200, 100]"
+WIDE, RECORDING = "[20, 100, 100]", "[64, 200, 100]"
+WITH_SPEECH = SMALL, MEDIUM, "[250, 64, 35]", LARGE_BATCH
 CHARTED = SMALL, LARGE_BATCH
 Timed = Mapping[str, Mapping[str, float]]  # name of the row: milliseconds, and ratio
 SLOWER = {  # rows where snnTorch is faster
@@ -136,13 +143,22 @@ def of_options(found: Timed) -> Iterator[str]:
 
 def of_masks(found: Timed) -> Iterator[str]:
     """Yield the tables that compare losses with a mask with plain lines with the same mask."""
-    sizes = (SMALL, MEDIUM, SPEECH, LARGE_BATCH)
     for library in ("PyTorch", "JAX", "NumPy"):
-        columns = {size: f"masked: {library}: {{}}: {size}" for size in sizes}
+        columns = {size: f"masked: {library}: {{}}: {size}" for size in WITH_SPEECH}
         yield with_times("loss", found, MASKED, columns)
     for library in ("PyTorch", "JAX"):
         columns = {s: f"masked: {library}: {{}}: {s}" for s in (SMALL, WIDE, RECORDING)}
         yield with_times("loss", found, RECORDED, columns)
+    ratios = (
+        (
+            words,
+            library,
+            *(short(found[f"lengths: {library}: {loss}: {size}"]["ratio"]) for size in WITH_SPEECH),
+        )
+        for loss, words in WITH_LENGTHS.items()
+        for library in ("PyTorch", "JAX", "NumPy")
+    )
+    yield pages.table(("loss", "library", *WITH_SPEECH), ratios)
 
 
 def of_likelihoods(found: Timed) -> Iterator[str]:
