@@ -59,6 +59,10 @@ CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  
 SHARES = ("counts", "window 20")
 HIDDEN = (64, 100, 100, 100)  # the neurons of the layers before the output, for `diagnose`
 PROCESSES, SECONDS = 3, 0.3  # the seconds are for each row in each process
+# The GNU C library itself chooses these thresholds in a process that has freed a large array. With
+# its smaller thresholds, a new process returns memory after each call, and the result depends on
+# which rows were measured before.
+ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 MEASURE = "import sys, daily; daily.measure(*sys.argv[1:])"
 
 
@@ -243,7 +247,8 @@ def main() -> None:
     processes, seconds = (1, 0) if options.quick else (PROCESSES, SECONDS)
     measured: dict[str, list[tuple[float, float]]] = {}
     for _ in range(processes):
-        for name, *numbers in in_new_process("-c", MEASURE, str(seconds), *options.patterns):
+        work = "-c", MEASURE, str(seconds), *options.patterns
+        for name, *numbers in in_new_process(*work, **ALLOCATION):
             measured.setdefault(name, []).append(numbers)
     found = {}
     for name, numbers in measured.items():

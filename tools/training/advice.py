@@ -32,6 +32,7 @@ TASKS = {
     "digits": verdict.TASK,
     "timing": Task("randman 40", 640, 10, 64, fails=0.35, learns=0.6),
     "mnist1d": Task("mnist1d image", 2000, 12, 128, fails=0.2, learns=0.45),
+    "mnist1d 40": Task("mnist1d image", 2000, 40, 128, fails=0.2, learns=0.45),
     "iris": Task("iris", 100, 30, 20, fails=0.5, learns=0.7),
 }
 # The ways to train a network again; those in MAIN are measured by default.
