@@ -427,6 +427,7 @@ def test_figure_has_a_bar_for_each_layer_and_weight():
     assert [text.get_text() for text in gradient.get_yticklabels()] == ["a", "b"]
     bad, good = (bar.get_facecolor() for bar in gradient.patches)
     assert bad != good
+    assert gradient.get_xlim() == pytest.approx((1e-10, 10), rel=1e-12, abs=0)
     assert len(sx.diagnose(None, SPIKES, time_axis=0).plot().axes) == 2
 
 

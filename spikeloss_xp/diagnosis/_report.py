@@ -203,6 +203,11 @@ class Report:
         panels[1].set_xlim(0, 1)
         if weights:
             panels[2].set_xscale("log")
+            panels[2].minorticks_off()  # their labels would overlap
+            powers = [math.log10(x.rms) for x in weights if x.rms and math.isfinite(x.rms)]
+            if powers:
+                lowest, highest = math.ceil(min(powers)) - 1, math.floor(max(powers)) + 1
+                panels[2].set_xlim(10.0**lowest, 10.0**highest)
         return figure
 
     def scalars(self) -> dict[str, float]:
