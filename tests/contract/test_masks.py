@@ -80,6 +80,17 @@ def test_impossible_length_gives_a_nan_gradient_of_a_linear_loss(backend):
     np.testing.assert_array_equal(gradient[1], 1)
 
 
+def test_impossible_length_affects_the_scores_of_its_sample_and_the_penalty(backend):
+    if backend.reads_values:
+        pytest.skip(f"{backend.name} checks lengths by their values")
+    scores, spikes = sx.CrossEntropy(time_axis=-1).scores, np.ones((2, 3, 4))
+    bad, good = (run(backend, scores, spikes, lengths=[length, 4]) for length in (5, 4))
+    assert np.isnan(bad[0]).all()
+    np.testing.assert_array_equal(bad[1], good[1])
+    assert np.isfinite(good).all()
+    assert np.isnan(run(backend, sx.SparsityEnforcer(0.5, time_axis=-1), spikes, lengths=[5, 4]))
+
+
 @one_jax
 def test_negative_ignore_index_never_matches_unsigned_labels(backend):
     # 156 has the bit pattern of -100 in 8 bits, but as an unsigned label it is not ignored
