@@ -184,6 +184,76 @@ def draw(loss, target, title, reading, targets=(), *, narrow=False):
     return figure
 
 
+def burst_at(middle):
+    """Return rates that rise from 0.1 to 2.6 counts per step in the middle of a burst."""
+    return 0.1 + 2.5 * np.exp(-(((np.arange(STEPS) - middle) / 3) ** 2))
+
+
+def counts_and_rate(ax, counts, rate):
+    """Draw a bar for the recorded count in each step, and a line for the predicted rate."""
+    steps = np.arange(len(counts))
+    line = {"color": pictures.FILTERED, "linewidth": 1.6}
+    bars = {"color": "#d3e9e0", "edgecolor": pictures.TARGET, "linewidth": 0.6}
+    shown = ax.bar(steps, counts, width=1, label="recorded count", **bars)
+    (drawn,) = ax.plot(steps, rate, label="predicted rate", **line)
+    ax.set(xlim=(-0.5, len(counts) - 0.5))
+    return shown, drawn
+
+
+def three_panels(narrow):
+    """Return a figure with three panels in a row, or one below another if it is narrow."""
+    plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9.5})
+    if narrow:
+        figure, axes = plt.subplots(3, figsize=(4.2, 5), dpi=180)
+        edges = {"left": 0.06, "right": 0.86, "top": 0.94, "bottom": 0.1}
+        figure.subplots_adjust(**edges, hspace=0.5)
+    else:
+        figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.05), dpi=200)
+        edges = {"left": 0.03, "right": 0.925, "top": 0.86, "bottom": 0.22}
+        figure.subplots_adjust(**edges, wspace=0.22)
+        for left, right in itertools.pairwise(axes):
+            arrow(figure, left, right, 0.905)
+    return figure, axes
+
+
+def draw_likelihood(*, narrow=False):
+    """Return the picture of PoissonNLL: a neuron whose second burst is predicted too late."""
+    rate = np.maximum(burst_at(8), burst_at(30))
+    recorded = np.maximum(burst_at(8), burst_at(25))
+    counts = np.random.default_rng(4).poisson(recorded)
+    loss, x, n = (
+        sx.PoissonNLL(time_axis=-1),
+        np.log(rate)[None, None],
+        counts[None, None],
+    )
+    value, gradient = sx.value_and_grad(loss)(x, n)
+    terms = dataclasses.replace(loss, reduction="none")(x, n)[0, 0]
+    np.testing.assert_allclose(terms.mean(), value)
+    figure, (read, each, pull) = three_panels(narrow)
+    shown = counts_and_rate(read, counts, rate)
+    read.legend(handles=shown, loc="upper left", handlelength=1.2)
+    read.set(ylim=(0, 7), yticks=range(5))
+    bars = {"color": pictures.LIGHT, "edgecolor": pictures.INK, "linewidth": 0.6}
+    each.bar(range(STEPS), terms, width=1, **bars)
+    each.set_yticks((0, 2, 4, 6))
+    note = {"xycoords": "axes fraction", "va": "top", "fontweight": "bold"}
+    each.annotate(f"mean {value:.2f}", (0.04, 1), **note)
+    colors = np.where(gradient[0, 0] < 0, pictures.LOWERS, pictures.RAISES)
+    pull.bar(range(STEPS), gradient[0, 0], width=1, color=colors)
+    largest = np.abs(gradient).max()
+    pull.set_ylim(-1.05 * largest, 1.05 * largest)
+    pull.set_yticks((-largest, 0, largest), ["higher\nrate", "0", "lower\nrate"])
+    pull.yaxis.tick_right()
+    pull.spines["left"].set_visible(False)
+    titles = "counts and rate", "loss of each step", "gradient"
+    for ax, title in zip((read, each, pull), titles, strict=True):
+        ax.set(title=title, xticks=(0, 20), xlim=(-0.5, STEPS - 0.5))
+        ax.axhline(0, color=pictures.GREY, linewidth=0.8)
+    for ax in (pull,) if narrow else (read, each, pull):
+        ax.set_xlabel("time (steps)")
+    return figure
+
+
 TABLE = (  # of the page "Which loss": name, options, loss and target
     ("CrossEntropy", "counts", sx.CrossEntropy(time_axis=-1), LABEL),
     (
@@ -267,6 +337,11 @@ def main():
     for name, case in CASES.items():
         save(draw(*case), PATH.parent / "losses" / f"{name}.png")
         save(draw(*case, narrow=True), PATH.parent / "losses" / f"{name}-narrow.png")
+    save(draw_likelihood(), PATH.parent / "losses" / "PoissonNLL.png")
+    save(
+        draw_likelihood(narrow=True),
+        PATH.parent / "losses" / "PoissonNLL-narrow.png",
+    )
     save(compare(4), PATH.parent / "which-loss.png")
     save(compare(2), PATH.parent / "which-loss-narrow.png")
 
