@@ -120,8 +120,8 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
     The cost is the number of multiplications for the near and far ends of the kernel and for
     carrying sums, plus an estimate for the copy that pads the last block. In measurements of two
-    durations on two CPU cores, block lengths of 20 to 25 were the fastest of the lengths from 10 to
-    50 that divide both durations.
+    durations on two CPU cores, we tried the block lengths from 10 to 50 that divide both durations.
+    Lengths of 20 to 25 were the fastest.
     """
 
     def cost(size: int) -> float:
@@ -136,7 +136,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights with which steps of one block contribute to steps of a later block.
+    """Return the weights of the steps of one block in the steps of a later block.
 
     `later` is the distance from the earlier block to the later block, in blocks.
     """
