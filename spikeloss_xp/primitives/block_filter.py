@@ -153,7 +153,7 @@ class _Blocks(NamedTuple):
 
 
 def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
-    """Return an index that selects a range along an axis; the axis is a negative number."""
+    """Return an index that selects a range along an axis, which must be a negative number."""
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 
