@@ -6,7 +6,7 @@ A call takes two steps. `_prepare` determines the array library, the axes, the m
 `_sum` then computes the numbers: it reads the spikes, compares the readings with the target, and
 sums the terms. Each stage returns its result and the pullback of that result, so the gradient is
 the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight are
-both additive over chunks that fit in the cache, micro-batches, processes and devices. If a loss
+both additive over micro-batches, processes, devices, and chunks that fit in the cache. If a loss
 has a term at each step, the sum and the weight are also additive over segments of time.
 
 Each method with a leading underscore is either final or abstract. Subclasses must define the
@@ -139,7 +139,7 @@ class Loss(ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # Raises the original error again, even if a property raised it.
+            # This raises the original error again, even if a property raised it.
             return object.__getattribute__(self, name)
 
     @property
@@ -389,7 +389,7 @@ class Loss(ABC):
         xp = prepared.adapter.xp
         if prepared.layout is None:  # one term per layer; layers are summed, not averaged
             return 1
-        if None in terms.shape:  # a length known only at run time must be counted
+        if None in terms.shape:  # if a length is unknown until run time, count the terms
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
@@ -436,7 +436,7 @@ class Loss(ABC):
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum and weight of a part and, if `with_pullback` is True, the pullback."""
+        """Return the sum and weight of part of a batch, and the pullback if it is needed."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)

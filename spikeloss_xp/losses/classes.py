@@ -52,7 +52,7 @@ class ReadsClasses(TargetLoss, Predictor):
     def __post_init__(self) -> None:
         """Check the options that all class losses share."""
         super().__post_init__()
-        if "readout" in vars(self):  # `readout` is a field here
+        if "readout" in vars(self):  # `readout` is a field of this class
             _checks.check_fields(self, readout=self._check_readout)
         if self.moving_window is None or self._own_readout or READOUTS[self.readout].windowed:
             return
