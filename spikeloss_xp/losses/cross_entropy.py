@@ -274,7 +274,7 @@ def _warn_if_counts(reading: Reading, n: Array) -> None:
 
 def unfit_temperature(batch: Any) -> Iterator[tuple[str, str]]:
     """Yield a finding if the logits are too close together or too far apart for a softmax."""
-    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # NaN has no finding
+    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
         yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
 
 
