@@ -51,11 +51,11 @@ class Likelihood(TrainLoss):
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
-        """Return the input of a model that predicts this mean count."""
+        """Return the input for which the predicted mean count is `mean`."""
 
     @abstractmethod
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        """Return the mean count predicted by a model with input `u`."""
+        """Return the mean count that the input `u` predicts."""
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield findings about the unit of the rates, and about neurons without spikes.
@@ -148,7 +148,7 @@ class Likelihood(TrainLoss):
         -------
         array
             A scalar array, or an array of shape ``[neuron]``. It is 0 for a model that is as good
-            as the null model, negative for a worse model, and NaN without spikes. With
+            as the null model, negative for a worse model, and NaN if there are no spikes. With
             ``per="all"``, neurons without spikes contribute to the score too.
 
         Raises
@@ -382,9 +382,9 @@ class PoissonNLL(Likelihood):
     `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
     entries, and `weight` to weight the neurons.
 
-    If the count and the rate are both 0, the term is 0. A spike where the rate is 0 makes the loss
-    infinite. An infinite rate makes the loss infinite or, with ``log_rates=False`` and a count of
-    0, NaN.
+    If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
+    the loss is infinite. An infinite rate makes the loss infinite or, with ``log_rates=False`` and
+    a count of 0, NaN.
 
     Examples
     --------
@@ -473,8 +473,8 @@ class BernoulliNLL(Likelihood):
     Notes
     -----
     `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
-    `target` holds 0 and 1, or bools, and has the same shape. Pass ``where`` to leave out missing
-    entries, and `weight` to weight the neurons.
+    `target` holds bools or the numbers 0 and 1, and has the same shape. Pass `where` to leave out
+    missing entries, and `weight` to weight the neurons.
 
     References
     ----------
