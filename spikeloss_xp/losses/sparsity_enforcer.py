@@ -51,16 +51,16 @@ class SparsityEnforcer(Loss):
         \qquad m_x = \operatorname{mean} |x|
 
     The sum is over arrays :math:`x`, usually one for each layer. Called with a single array, the
-    loss returns the term for that array. Called with several arrays, in sequences and mappings that
-    may be nested, it returns the sum of their terms. Rates are in events per neuron and time step.
+    loss returns the term for that array. Called with a sequence or mapping of arrays, which may be
+    nested, it returns the sum of their terms. Rates are in events per neuron and time step.
 
     Parameters
     ----------
     max_rate : float or sequence of float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
         neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, it may be a
-        sequence or array with one rate for each neuron, which requires that all arrays have the
-        same number of neurons.
+        sequence or array with one rate for each neuron. All arrays must then have the same number
+        of neurons.
     lam : float, default 1.0
         The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
     min_rate : float or sequence of float, default 0
@@ -81,7 +81,7 @@ class SparsityEnforcer(Loss):
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
     scale : sequence of float, optional
-        A factor for each array, at least 0, such as the number of synapses per neuron. The scaled
+        A factor of at least 0 for each array, such as the number of synapses per neuron. The scaled
         events of all arrays are summed, and only their total rate is compared with the range. The
         unit of `max_rate` and `min_rate` is then scaled events per sample and time step, for
         example synaptic operations. If some neurons of an array are masked, the events of its other
@@ -370,7 +370,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # If there is no mask, or all neurons share one, each neuron has the same number of entries.
+        # Without a mask, or if all neurons have the same mask, `entries` is the same for all.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _without_closed_form(self) -> TypeError:
@@ -444,7 +444,7 @@ class SparsityEnforcer(Loss):
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         name = "min_rate" if max(lowest) > 1 else "max_rate"
         impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-        # Larger events are graded, and a scale multiplies them by a factor.
+        # Events above 1 are not binary spikes, and a scale multiplies the events by a factor.
         if impossible and not self.scale and batch.largest <= 1:
             yield "impossible-rate", f"{name}={max(as_tuple(getattr(self, name))):g}"
 
