@@ -1,4 +1,4 @@
-"""Base class for losses that have a target: their calls, and how a call is split into blocks."""
+"""The base class for losses that have a target, and the code that splits a call into blocks."""
 
 import dataclasses
 from typing import Any, NamedTuple, Never
