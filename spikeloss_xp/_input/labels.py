@@ -95,7 +95,7 @@ class Labels(NamedTuple):
     def _with_invalid(
         self, reading: Any, factor: Array | None, weight: Array | None
     ) -> tuple[Array | None, Array | None]:
-        """Return both with invalid class indices marked: a factor of NaN and a weight of 0."""
+        """Set the factor to NaN and the weight to 0 where the class index is invalid."""
         if self.valid is None:
             return factor, weight
         adapter, xp = reading.adapter, reading.xp
