@@ -69,7 +69,7 @@ class Prepared:
             self.values = self.adapter.xp.where(self.valid, self.values, math.nan)
 
     def factor(self, mask: Array) -> Array:
-        """Return a mask in the form that `adapter.masked` expects, which is numbers on the host.
+        """Return a mask in the form that `adapter.masked` expects: on the host, as numbers.
 
         A mask that is passed several times in a row is converted only once.
         """
