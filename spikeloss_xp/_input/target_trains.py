@@ -37,9 +37,9 @@ class AnyTrains(Target):
         return TargetTrains(None, trains)
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
-        """Raise an error if a number is not allowed. Here, all numbers are allowed.
+        """Raise an error if a number is not allowed. This class allows all numbers.
 
-        `trains` is the converted target, which held integers if `integral` is True.
+        `trains` is the converted target. `integral` is True if the target held integers.
         """
 
 
