@@ -1,6 +1,6 @@
 """The kinds of targets. Each kind checks a target and converts it to labels.
 
-A loss lists the kinds that it accepts in its attribute `targets`.
+A loss lists the kinds that it accepts in its `targets` attribute.
 """
 
 import math
@@ -223,7 +223,7 @@ class ClassIndices(ClassTarget):
 
 @dataclass(frozen=True)
 class Numbers(ClassTarget):
-    """A number for each class, at least `lowest` and at most `highest`."""
+    """A number between `lowest` and `highest` for each class."""
 
     name: str = "target readings"
     rule: str = "finite"
@@ -328,7 +328,7 @@ def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
     """
     prepared, found = given.prepared, find_adapter(given.target)
     if found is not None and found.xp is prepared.adapter.xp:
-        known = prepared.adapter.concrete_or_none(given.target)  # specialised for this call
+        known = prepared.adapter.concrete_or_none(given.target)  # specialised for the call
     else:
         known = concrete_or_none(given.target)
     if known is None or given.all_count():
