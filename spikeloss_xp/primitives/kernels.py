@@ -61,7 +61,7 @@ class Exponential(NamedTuple):
             return math.inf
 
 
-@functools.lru_cache(maxsize=8)  # usually a few kilobytes each; 6 MB for 40,000 taps of order 6
+@functools.lru_cache(maxsize=8)  # a few kilobytes per entry, or 6 MB for 40,000 taps of order 6
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
@@ -136,7 +136,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights of the steps of one block in the steps of a later block.
+    """Return the weights with which steps of one block contribute to steps of a later block.
 
     `later` is the distance from the earlier block to the later block, in blocks.
     """
