@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """Return slices that together cover an axis, each with at most `size` entries (at least 1)."""
+    """Return slices of `size` entries that together cover an axis. A size below 1 counts as 1."""
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
