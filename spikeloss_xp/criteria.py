@@ -37,7 +37,7 @@ def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
 
 
 def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
-    """Return ``u² / 2`` if ``|u| <= delta``, and otherwise its tangent at ``±delta``."""
+    """Return ``u² / 2``, replaced by its tangent at ``±delta`` where ``|u| > delta``."""
     xp = adapter.xp
     high, low = (adapter.operand(u, limit) for limit in (delta, -delta))
     slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # this propagates NaN
@@ -250,8 +250,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
-    # The quotient form would also preserve the precision of the derivative, but it would overflow
-    # when the label's probability is close to 0.
+    # ``log1p(odds)`` and its derivative are precise, but the odds would overflow if the probability
+    # of the label were close to 0.
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
@@ -315,7 +315,7 @@ def outside_rates(
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return the signed distance of each root from the root of its bound, or 0 if permitted."""
+        """Return the signed distance of roots from the root of a bound, or 0 within the bound."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # This form of the difference between the roots is exact at 0 and precise near 0.
         distance = (n - bound) / (u + at_bound)
@@ -388,8 +388,8 @@ def binary_cross_entropy_as_published(
 ) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    The logarithm of 0 is clamped to -100, and its derivative is 0. It occurs if `p` rounds to 1, or
-    if ``exp(-z)`` overflows so that `p` is 0. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    The logarithm of 0 is clamped to -100, and its derivative is 0. This happens if `p` rounds to 1,
+    or if ``exp(-z)`` overflows so that `p` is 0. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
     imprecise, as in the published loss. ``log(p)`` is computed from `z`.
     """
     xp = adapter.xp
