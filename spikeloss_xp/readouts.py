@@ -138,7 +138,7 @@ ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
 
 def identity(cotangent: Array) -> Array:
-    """Return the derivative unchanged. This is the pullback of readings that are the input."""
+    """Return the derivative unchanged. This is the pullback if the readings are the input."""
     return cotangent
 
 
@@ -166,7 +166,8 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        return reading, lambda cotangent: cotangent  # masking it later spreads it over time
+        # The cotangent is masked later, which also spreads it over time.
+        return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
 
