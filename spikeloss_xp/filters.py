@@ -75,7 +75,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     Parameters
     ----------
     x : array
-        An array of any shape. The result has the same library and device.
+        An array of any shape. The result is an array from the same library, on the same device.
     kernel : array or sequence of float
         The taps, of shape ``[length]``. The first tap belongs to the current step.
     axis : int, default -1
@@ -128,7 +128,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     Parameters
     ----------
     x : array
-        An array of any shape. The result has the same library and device.
+        An array of any shape. The result is an array from the same library, on the same device.
     window : int
         The number of steps to average over; at least 1.
     axis : int, default -1
