@@ -239,10 +239,10 @@ class Predictor(ABC):
         """Return the scores of the classes. The class with the largest score is predicted.
 
         Scores are differentiable and can be passed to any function that takes logits. For
-        `CrossEntropy`, the scores are its logits, already divided by the temperature, and their
-        softmax gives the probabilities that the loss trains. For `SpikeMoid`, the score of a class
-        is its logit, which is above 0 if the class is predicted. For the other losses and for
-        classifiers, the scores are the numbers that `predict` compares.
+        `CrossEntropy`, the scores are its logits, already divided by the temperature. Their softmax
+        gives the probabilities that the loss trains. For `SpikeMoid`, the score of a class is its
+        logit, which is above 0 if the class is predicted. For the other losses and for classifiers,
+        the scores are the numbers that `predict` compares.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class Predictor(ABC):
         array([[1.5, 0.5]])
         """
         found = self._read_scores(input, where, lengths, per_step)
-        result: ArrayT = 1 * found.result(found.of_classes())  # never a view of the spikes
+        result: ArrayT = 1 * found.result(found.of_classes())  # a copy, not a view of the spikes
         return result
 
     @on_device_of("input")
@@ -308,8 +308,8 @@ class Predictor(ABC):
 
             `CrossEntropy` also accepts class probabilities. The label is then the most probable
             class (in a tie, the first of the tied classes), and a row of zeros is not counted.
-            `SpikeMoid` accepts bools, or floats that are 0 or 1, with a class axis:
-            ``[batch, class]``, or ``[batch, class, time]`` with labels for each step.
+            `SpikeMoid` accepts bools, or floats that are 0 or 1, of shape ``[batch, class]``. With
+            labels for each step, the shape is ``[batch, class, time]``.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a loss. A label is not counted if its class is masked.
 
