@@ -44,11 +44,11 @@ def bin_spikes(
     Parameters
     ----------
     times : array or sequence of array
-        The spike times, in any order and in the unit of `time_step`. Pass either one array
-        ``[spike]`` with the times of all neurons, together with `neuron`, or a separate train for
-        each neuron: a list or tuple of arrays, or one array ``[neuron, spike]``. NaN and infinite
-        times are padding. Times that have a unit, such as a neo spike train, are converted to the
-        unit of `time_step`, which must then have a unit as well.
+        The spike times, in any order and in the unit of `time_step`. Pass the times of all neurons
+        as one array ``[spike]``, together with `neuron`. Alternatively, pass a separate train for
+        each neuron, as a list or tuple of arrays or as one array ``[neuron, spike]``. NaN and
+        infinite times are padding. Times that have a unit, such as a neo spike train, are converted
+        to the unit of `time_step`, which must then have a unit as well.
     neuron : array or sequence of int, optional
         The index of the neuron that fired each spike, ``[spike]``; -1 is padding. This argument is
         required if `times` is an array with one axis, and not allowed otherwise.
@@ -144,7 +144,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
 
 
 class Bins(NamedTuple):
-    """Time bins: `steps` bins of length `time_step`, the first of which begins at `start`."""
+    """A sequence of `steps` time bins of length `time_step`. The first bin begins at `start`."""
 
     steps: int
     time_step: float
@@ -208,7 +208,7 @@ def _places(
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
     """Return the adapter, a `like` array, and the row and column of each spike.
 
-    The binned spikes get the library and device of the `like` array.
+    The binned spikes are created in the library and on the device of the `like` array.
     """
     if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
         return _of_each_neuron(times, neuron, neurons, bins)
