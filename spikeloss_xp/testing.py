@@ -1,4 +1,4 @@
-"""An assertion for your own tests: a loss gives the same results in every array library.
+"""An assertion that all array libraries give the same results, for use in your own tests.
 
 The command ``spikeloss-xp compare`` makes the same comparison and prints the results.
 """
