@@ -93,7 +93,7 @@ class EditTable(NamedTuple):
     adapter : Adapter
         The adapter for the library of the times.
     x, y : array
-        Spike times along axis 0, with at least one in each array. The other axes broadcast.
+        Arrays with one or more spike times along axis 0. The other axes broadcast.
     price : callable
         The cost of matching two spike times.
     slope : callable, optional
@@ -132,7 +132,7 @@ class EditTable(NamedTuple):
     def _edits(self, carry: tuple[Array, Array], step: "Step") -> tuple[Array, Array, Array]:
         """Return three arrays of costs: after a match, after an insertion and after a deletion.
 
-        They have no entries for the edges of the table.
+        The arrays have no entries for the edges of the table.
         """
         (corner, last), (insertion, deletion) = carry, self._costs
         inserted, deleted = last[1:, ...], last[:-1, ...]
