@@ -131,7 +131,7 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
 
 
 def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
-    """Return the values of an argument as a NumPy array. This may wait for a device.
+    """Return the values of an argument as a NumPy array, waiting for a device if necessary.
 
     The argument may be anything that `asarray_like` accepts, except a traced array.
     """
@@ -164,8 +164,8 @@ def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
         return True
     if theirs is not None and not isinstance(values, np.ndarray | np.generic):
         raise TypeError(
-            f"{argument} must come from the library of the input, {adapter.library}, or "
-            f"be a NumPy array or a Python sequence; got an array from {theirs.library}"
+            f"{argument} must be a NumPy array, a Python sequence or an array from "
+            f"{adapter.library}, the library of the input; got an array from {theirs.library}"
         )
     return False
 
@@ -199,7 +199,7 @@ def host(values: Any, argument: str) -> np.ndarray:
 def sign(adapter: Adapter, x: Array) -> Array:
     """Return the sign of `x`, or 0 where `x` is NaN.
 
-    `xp.sign` is not used because it checks for NaN, and this check may wait for a GPU.
+    `xp.sign` is not used because it checks for NaN, which may mean waiting for a GPU.
     """
     return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 

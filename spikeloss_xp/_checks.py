@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters and arrays.
+"""Functions that check hyper-parameters and arrays.
 
 Error messages name the argument, the rule and the value that arrived.
 """
@@ -86,14 +86,14 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
-    """Return a pair of rates, or raise an error unless the first is larger than the second."""
+    """Return a pair of rates. Raise an error unless the first rate is larger than the second."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     is_pair = (is_sequence or getattr(value, "ndim", 0) == 1) and len(value) == 2
     rates: Any = one_or_more(rate)(value, argument) if is_pair else None
     if rates is None or not rates[0] > rates[1]:
         raise ValueError(
-            f"{argument} must be two rates: the lowest rate for the label, and a smaller highest "
-            f"rate for the other classes; got {value!r}"
+            f"{argument} must be a pair of rates, with a bound for the labelled class and a "
+            f"smaller bound for the other classes; got {value!r}"
         )
     pair: tuple[float, float] = rates
     return pair
@@ -116,7 +116,7 @@ def _within(
 ) -> Callable[[Any, str], Number]:
     """Return a check that converts a number and raises an error if it breaks one of the rules.
 
-    Each rule gives the smallest and the largest number that it allows, and says so in words.
+    Each rule is a tuple of the smallest number, the largest number and a description in words.
     """
     lowest, highest = max(low for low, _, _ in rules), min(high for _, high, _ in rules)
 
@@ -197,7 +197,7 @@ def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument
     if bool(((size > limits.max) & (size < math.inf)).any()):
         raise ValueError(
             f"{argument} contains a number of magnitude {size[size < math.inf].max():g}, which "
-            f"overflows in {dtype}, the dtype that the loss computes in"
+            f"overflows in {dtype}, the dtype used for computation"
         )
 
 
@@ -208,7 +208,7 @@ def check_shape(
     expected: dict[str, tuple[int, ...]],
     hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Raise an error with a hint about the mistake if an argument has an unexpected shape."""
+    """Raise an error if an argument has an unexpected shape, with a hint about the mistake."""
     shape = tuple(given.shape)
     if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())

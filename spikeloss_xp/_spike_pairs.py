@@ -1,4 +1,4 @@
-"""Pairs of spike times: kernels, and the lowest cost of editing one train into another.
+"""Kernels for pairs of spike times, and the lowest cost of editing one train into another.
 
 The distances between pairs of trains and the losses on spike times both use this module.
 """
@@ -16,7 +16,7 @@ UNMATCHED = 3.0  # above 2, which is the cost of a deletion plus an insertion
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
-    """Return ``abs(a - b)``, with a derivative of 0 at 0, where libraries define it differently."""
+    """Return ``abs(a - b)``. The derivative at 0, which differs between libraries, is set to 0."""
     difference = a - b
     return difference * sign(adapter, difference)
 
@@ -60,10 +60,10 @@ class SortedTimes(NamedTuple):
 def pad_unmatched(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return the times padded with a time that no spike matches, and a correction to the costs.
+    """Return the times of `x` and `y`, padded with a time that matches no spike, and a correction.
 
     In an `EditTable`, padding matches padding at no cost. If one train has more padding than the
-    other, the table also deletes or inserts the extra padding. Adding the correction to the costs
+    other, the table also deletes or inserts the extra padding. Add the correction to the costs: it
     removes the cost of these edits and restores the difference in length, which the table omits.
     `surplus` is the spike count of `x` minus the spike count of `y`.
     """
@@ -78,20 +78,22 @@ def pad_unmatched(
 
 
 class EditTable(NamedTuple):
-    """The table of the lowest edit costs, minus the difference in length between two trains.
+    """The table of the lowest edit costs between two trains, minus their difference in length.
 
     Entry ``(i, j)`` is the cost of editing the first `i` spikes of `x` into the first `j` spikes of
-    `y`, minus ``i - j``, or minus ``j - i`` if `y` is longer. An insertion or a deletion therefore
+    `y`, minus ``i - j`` (or minus ``j - i`` if `y` is longer). An insertion or a deletion therefore
     costs 0 if it reduces the difference in length, and 2 otherwise. The subtraction preserves the
-    precision of small costs if one train is much longer. Each step fills an anti-diagonal from
-    `last`, the previous anti-diagonal, and from `corner`, the entries that are one match away.
+    precision of small costs if one train is much longer than the other.
+
+    Each step fills an anti-diagonal from two arrays: `last` holds the previous anti-diagonal, and
+    `corner` holds the entries that are one match away.
 
     Attributes
     ----------
     adapter : Adapter
         The adapter for the library of the times.
     x, y : array
-        Spike times along axis 0, with at least one in each array. The other axes broadcast.
+        Arrays with one or more spike times along axis 0. The other axes broadcast.
     price : callable
         The cost of matching two spike times.
     slope : callable, optional
@@ -128,7 +130,10 @@ class EditTable(NamedTuple):
         return (2, 0) if self.x.shape[0] >= self.y.shape[0] else (0, 2)
 
     def _edits(self, carry: tuple[Array, Array], step: "Step") -> tuple[Array, Array, Array]:
-        """Return the costs after a match, an insertion and a deletion, except at the edges."""
+        """Return three arrays of costs: after a match, after an insertion and after a deletion.
+
+        The arrays have no entries for the edges of the table.
+        """
         (corner, last), (insertion, deletion) = carry, self._costs
         inserted, deleted = last[1:, ...], last[:-1, ...]
         if insertion:
@@ -205,7 +210,7 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, entry: Any) -> "Step":
-        """Return `entry` as a step. It may be a step, or the window of a step."""
+        """Return `entry` as a step. `entry` may be a step or only the window of a step."""
         return entry if isinstance(entry, cls) else cls(entry)
 
     def matched(self, x: Array) -> Array:

@@ -7,13 +7,14 @@ repeat a measurement, try several values in turn on the benchmark rows whose nam
 """
 
 # Chunks: the number of entries evaluated at a time, so that intermediate arrays stay in a cache.
-# CHUNK is used for losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
-# 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
+# CHUNK is used for losses on NumPy, and for Dask's blocks. Compared with this size, losses took
+# 0.99 to 1.00 times as long with chunks half as large, and 1.12 to 1.29 times as long with chunks
+# twice as large.
 CHUNK = 1 << 18
 AUTOGRAD_CHUNK = 1 << 19  # used for losses on PyTorch
 # PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
-# distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
-# factor is 2.2.
+# distances between 8,000 trains needs 1.3 times as much memory as the result, and computing the
+# distances between 4,000 trains needs 2.2 times as much.
 PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # used for the anti-diagonals of the table of edit costs
 
@@ -38,7 +39,7 @@ SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for kernels that 
 GROUP, LARGEST_GROUP = 8, 16
 GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
 
-# The largest number of steps that NumPy sums with `einsum`, which is both faster and more accurate
-# than `sum` up to this limit. Beyond it and up to 2,048 steps, `einsum` takes 0.86 times as long as
-# `sum`, but it is less accurate.
+# The largest number of steps that NumPy sums with `einsum`. Up to this limit, `einsum` is both
+# faster and more accurate than `sum`. For longer sums of up to 2,048 steps, `einsum` takes 0.86
+# times as long as `sum`, but it is less accurate.
 SHORT_SUM = 512

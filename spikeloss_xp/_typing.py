@@ -1,4 +1,4 @@
-"""Type aliases for arrays, which have no common type across libraries, and for options.
+"""Type aliases for arrays and options. Array libraries have no common array type.
 
 Internal code uses `Array`. Public functions use `ArrayT`, which tells a type checker that the
 result has the same type as the input, such as a tensor. The type of a NumPy array includes its

@@ -18,7 +18,7 @@ from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 EPSILON = float(np.finfo(np.float64).eps)
-PADDING = -1  # the neuron index, or bin index, of an entry that is not a spike
+PADDING = -1  # the neuron index or bin index of an entry that is not a spike
 
 
 @on_device_of("times")
@@ -36,18 +36,19 @@ def bin_spikes(
     """Return the number of spikes of each neuron in each time bin.
 
     Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
-    ``start + (k + 1) * time_step``. A time that is below an edge only because of rounding, by at
-    most a tenth of a bin, is counted in the bin that begins at that edge. With bins of 0.1, the
-    time 0.3 is in bin 3, although ``0.3 / 0.1`` is less than 3 in floating-point arithmetic.
+    ``start + (k + 1) * time_step``. Rounding may move a time slightly below the edge of a bin. Such
+    a time is counted in the bin that begins at that edge, provided that it is below the edge by at
+    most a tenth of a bin. With bins of 0.1, the time 0.3 is in bin 3, although ``0.3 / 0.1`` is
+    less than 3 in floating-point arithmetic.
 
     Parameters
     ----------
     times : array or sequence of array
-        The spike times, in any order and in the unit of `time_step`. Pass either one array
-        ``[spike]`` with the times of all neurons, together with `neuron`, or a separate train for
-        each neuron: a list or tuple of arrays, or one array ``[neuron, spike]``. NaN and infinite
-        times are padding. Times that have a unit, such as a neo spike train, are converted to the
-        unit of `time_step`, which must then have a unit as well.
+        The spike times, in any order and in the unit of `time_step`. Pass the times of all neurons
+        as one array ``[spike]``, together with `neuron`. Alternatively, pass a separate train for
+        each neuron, as a list or tuple of arrays or as one array ``[neuron, spike]``. NaN and
+        infinite times are padding. Times that have a unit, such as a neo spike train, are converted
+        to the unit of `time_step`, which must then have a unit as well.
     neuron : array or sequence of int, optional
         The index of the neuron that fired each spike, ``[spike]``; -1 is padding. This argument is
         required if `times` is an array with one axis, and not allowed otherwise.
@@ -65,9 +66,9 @@ def bin_spikes(
     Returns
     -------
     array
-        An array ``[neurons, steps]`` with the library and device of `times`. Counts have the
-        library's default floating-point dtype; with `binary` the dtype is bool. There is no
-        gradient with respect to `times`.
+        An array ``[neurons, steps]`` from the same library and on the same device as `times`.
+        Counts have the library's default floating-point dtype. If `binary` is True, the dtype is
+        bool. There is no gradient with respect to `times`.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
 
 
 class Bins(NamedTuple):
-    """Time bins: `steps` bins of length `time_step`, the first of which begins at `start`."""
+    """A sequence of `steps` time bins of length `time_step`. The first bin begins at `start`."""
 
     steps: int
     time_step: float
@@ -156,8 +157,8 @@ class Bins(NamedTuple):
         """Return the bin index of each time, or raise a `ValueError` if a time is outside the bins.
 
         `epsilon` is the machine epsilon of the dtype to which the times were rounded, or 0 for
-        integers. The index is `PADDING` for times that are marked by `padding` or are not
-        finite. If times outside the bins are dropped, their index is also `PADDING`.
+        integers. The index is `PADDING` for times that are not finite, or for which `padding` is
+        True. If times outside the bins are dropped, their index is also `PADDING`.
         """
         shape, padding = times.shape, padding | ~np.isfinite(times)
         if len(shape) != 1:
@@ -193,7 +194,7 @@ class Bins(NamedTuple):
 
 
 def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
-    """If any value is outside, raise an error that names the first such value."""
+    """Raise an error if any value is outside. The message names the first of these values."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
@@ -207,7 +208,7 @@ def _places(
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
     """Return the adapter, a `like` array, and the row and column of each spike.
 
-    The binned spikes get the library and device of the `like` array.
+    The binned spikes are created in the library and on the device of the `like` array.
     """
     if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
         return _of_each_neuron(times, neuron, neurons, bins)
@@ -234,7 +235,7 @@ def _places(
 def _of_each_neuron(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return what `_places` returns, if `times` holds a separate train for each neuron."""
+    """Return the result of `_places` for times that hold a separate train for each neuron."""
     if neuron is not None:
         raise TypeError(
             "times must be one array of shape [spike] if neuron is given; got a "

@@ -1,4 +1,4 @@
-"""Classifiers that predict the class of spike trains, and return a confidence in each class."""
+"""Classifiers that predict the class of spike trains and return the confidence in each class."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -94,7 +94,7 @@ class Classifier(Predictor):
     ) -> ArrayT:
         """Return the confidence in each class, as defined by `mode`.
 
-        The result has the same shape as the rates.
+        The result has the same shape as the result of `rate`.
         """
         scores = self._read_scores(spikes, where, lengths, False)
         xp, rate, classes = scores.prepared.adapter.xp, scores.values, scores.classes
@@ -135,7 +135,7 @@ class Rate(Classifier):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Examples
     --------
@@ -181,7 +181,7 @@ class MovingWindow(Classifier):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Examples
     --------

@@ -1,14 +1,14 @@
 """Criteria: functions that compute the terms of a loss from readings and targets.
 
 A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
-respect to the terms, or an array that broadcasts to its shape, and returns the derivative with
-respect to the readings. Each reading contributes to only one term, so the pullback multiplies by
-the derivative of that term. If the classes of a sample share one term, the class axis of the terms
-has length 1.
+respect to the terms and returns the derivative with respect to the readings. The derivative that
+it takes may have any shape that broadcasts to the shape of the terms. Each reading contributes to
+only one term, so the pullback multiplies by the derivative of that term. If the classes of a sample
+share one term, the class axis of the terms has length 1.
 
 `one_hot` holds the labels as bools, with a class axis. `class_mask` is True for unmasked classes,
-or None if no class is masked. Masked classes have no gradient; their reading is replaced by 0, or
-their logit by a number far below all other logits.
+or None if no class is masked. Masked classes have no gradient. Their readings are replaced by 0,
+and their logits by a number far below all other logits.
 """
 
 import math
@@ -31,13 +31,13 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``, with a derivative of 0 at 0, where libraries define it differently."""
+    """Return ``|u|``. The derivative at 0, which differs between libraries, is set to 0."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
 
 def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
-    """Return ``u² / 2`` if ``|u| <= delta``, and otherwise its tangent at ``±delta``."""
+    """Return ``u² / 2``, replaced by its tangent at ``±delta`` where ``|u| > delta``."""
     xp = adapter.xp
     high, low = (adapter.operand(u, limit) for limit in (delta, -delta))
     slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # this propagates NaN
@@ -84,14 +84,14 @@ def cross_entropy_of_rates(
     short: Array,
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, extended below `half_spike` to remain finite.
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, or a finite extension if r_y is below `half_spike`.
 
-    `short` is True for rates below `half_spike`. The caller computes it from counts, which are
-    exact. With ``d = max(half_spike - r_y, 0)``, the missing rate of the labelled class, the term
-    is ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. This expression extends the
-    logarithm along its tangent, and adds `d` to each of the ``C`` classes in the denominator. The
-    term is computed as ``log1p(others / own) + d / half_spike``, which preserves the precision of a
-    small loss.
+    `short` is True for rates below `half_spike`. The caller computes `short` from counts, which are
+    exact. Let ``d = max(half_spike - r_y, 0)`` be the shortfall in the rate of the labelled class.
+    The term is then ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. This expression
+    extends the logarithm along its tangent, and adds `d` to each of the ``C`` classes in the
+    denominator. The term is computed as ``log1p(others / own) + d / half_spike``, which preserves
+    the precision of a small loss.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = _taking_part(classes, rate, class_mask)
@@ -105,9 +105,9 @@ def cross_entropy_of_rates(
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
     others = others + (number - 1) * missing
-    # `own - own` is 0, or NaN for an infinite rate, which the quotient would hide. It is added to
-    # the terms and not to `missing`, where its contributions to the gradient would not cancel
-    # exactly.
+    # `own - own` is 0, or NaN if the rate is infinite. The quotient would hide an infinite rate.
+    # The difference is added to the terms and not to `missing`, where its contributions to the
+    # gradient would not cancel exactly.
     odds = others / own
     terms = xp.log1p(odds) + missing / half_spike + (own - own)
 
@@ -143,10 +143,10 @@ def cross_entropy_of_logits(
 ) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
 
-    The term is computed as ``log1p(odds)`` from the odds against the label, which are the sum of
+    The term is computed as ``log1p(odds)``. The odds against the label are the sum of
     ``exp(u_c - u_y)`` over the other classes. The term and its derivative preserve their precision
-    even if the probability of the label is close to 1. If the odds could overflow, ``u - max(u)``
-    is used instead.
+    even if the probability of the label is close to 1. If the odds could overflow, the term is
+    computed from ``u - max(u)`` instead.
     """
     adapter = classes.adapter
     if class_mask is not None:
@@ -250,8 +250,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
-    # The quotient form would also preserve the precision of the derivative, but it would overflow
-    # when the label's probability is close to 0.
+    # ``log1p(odds)`` and its derivative are precise, but the odds would overflow if the probability
+    # of the label were close to 0.
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
@@ -280,7 +280,7 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)``, whose standard deviation for Poisson counts is about 1/2 [1]_.
 
     The result is NaN for counts below -1/4. Counts between -1/4 and 0 are allowed, because finite
-    differences produce them. If `checked` is True, no count is below -1/4.
+    differences produce them. `checked` states that no count is below -1/4.
 
     References
     ----------
@@ -303,18 +303,19 @@ def outside_rates(
     bounds: tuple[Any, ...],
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return squared distances between roots of counts and their bounds, and the pullback to `n`.
+    """Return the penalties for counts `n` that violate their bounds, and the pullback to `n`.
 
     The bounds are the lowest permitted count of the label and the highest permitted count of the
-    other classes. With the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the
-    label plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds
-    either class indices, or floats that give the share `q` of each class in the label. With shares,
-    the two penalties of a class are weighted by `q` and ``1 - q``.
+    other classes. `u` holds the roots of `n`. A term is ``max(root(lowest) - u, 0)²`` for the label
+    plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds either
+    class indices, or floats that give the share `q` of each class in the label. With shares, each
+    class has both penalties: the penalty for the label is weighted by `q`, and the penalty for
+    other classes by ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return the signed distance of roots from a bound, or 0 on its permitted side."""
+        """Return the signed distance of roots from the root of a bound, or 0 within the bound."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # This form of the difference between the roots is exact at 0 and precise near 0.
         distance = (n - bound) / (u + at_bound)
@@ -387,9 +388,9 @@ def binary_cross_entropy_as_published(
 ) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    If `p` rounds to 1, or ``exp(-z)`` overflows so that `p` is 0, the logarithm of 0 is clamped to
-    -100, and its derivative is 0. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as
-    in the published loss. ``log(p)`` is computed from `z`.
+    The logarithm of 0 is clamped to -100, and its derivative is 0. This happens if `p` rounds to 1,
+    or if ``exp(-z)`` overflows so that `p` is 0. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    imprecise, as in the published loss. ``log(p)`` is computed from `z`.
     """
     xp = adapter.xp
     zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
@@ -427,20 +428,20 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
         rate *= cotangent
         return rate
 
-    product = n * u  # its memory is used again, because allocating may take longer than filling it
+    product = n * u  # reused for the terms: allocating an array may take longer than filling it
     return xp.subtract(rate, product, out=product), single_use(pullback)
 
 
 def poisson_of_rates(
     adapter: Adapter, rate: Array, n: Array, *, positive: bool
 ) -> ValueAndPullback:
-    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are 0.
+    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are both 0.
 
-    If `positive` is True, no rate is 0.
+    `positive` states that no rate is 0.
     """
     xp = adapter.xp
     inside = rate
-    if not positive:  # add 1 instead of selecting it, which takes XLA up to 1.5 times as long
+    if not positive:  # add 1, because a selection takes XLA up to 1.5 times as long
         inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
@@ -474,7 +475,7 @@ def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAn
 
 
 def _by_logaddexp(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
-    """Return the terms of `bernoulli_of_logits`, with functions that are smooth at 0."""
+    """Return the terms of `bernoulli_of_logits`, computed with functions that are smooth at 0."""
     sign = 1 - 2 * spike
     terms = adapter.xp.logaddexp(adapter.scalar(logit, 0.0), sign * logit)
     return terms, lambda cotangent: cotangent * -sign * adapter.xp.expm1(-terms)
@@ -484,8 +485,8 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     """Return ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is a spike.
 
     For small rates, the logarithm is computed as ``u + log((1 - exp(-r)) / r)``, which is accurate
-    even if the rate underflows.
-    Each function is evaluated only in the range where its derivative is finite.
+    even if the rate underflows. Each function is evaluated only in the range where its derivative
+    is finite.
     """
     xp, own = adapter.xp, spike != 0
     tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 2.0, 7.0))

@@ -15,8 +15,8 @@ def exponential_kernel(
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the causal exponential kernel of the filter in `SpikeTime`.
 
-    The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``, the convolution
-    of `order` identical exponentials, truncated to `length` taps. It is not normalised:
+    The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``. This is the
+    convolution of `order` identical exponentials, truncated to `length` taps. It is not normalised:
     ``h[0] = 1``.
 
     Parameters
@@ -37,7 +37,7 @@ def exponential_kernel(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range or of the wrong type.
+        If an argument is out of range or has the wrong type.
 
     Examples
     --------
@@ -60,8 +60,8 @@ def check_size(kernel: Exponential) -> None:
     if largest > _checks.LARGEST:
         raise ValueError(
             f"order={kernel.order} with time_constant={kernel.time_constant:g} gives a kernel with "
-            f"values of up to {largest:.2g}, whose squares are too large for float32: reduce one "
-            "of the two"
+            f"values of up to {largest:.2g}, whose squares are too large for float32: reduce the "
+            "order or the time constant"
         )
 
 
@@ -75,7 +75,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     Parameters
     ----------
     x : array
-        An array of any shape. The result has the same library and device.
+        An array of any shape. The result is an array from the same library, on the same device.
     kernel : array or sequence of float
         The taps, of shape ``[length]``. The first tap belongs to the current step.
     axis : int, default -1
@@ -128,7 +128,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     Parameters
     ----------
     x : array
-        An array of any shape. The result has the same library and device.
+        An array of any shape. The result is an array from the same library, on the same device.
     window : int
         The number of steps to average over; at least 1.
     axis : int, default -1
@@ -166,7 +166,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
 
 def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter and `x` in its computation dtype; raise an error if `x` has no steps."""
+    """Return the adapter, and `x` in its computation dtype. Raise an error if `x` has no steps."""
     adapter = adapter_of(x, "x")
     x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:

@@ -101,7 +101,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
-    """Return `given` on the device of `like` if it is an array from the adapter's library.
+    """Return `given` on the device of `like` if `given` is an array from the adapter's library.
 
     Any other object is returned unchanged. If `given` is on the host and `like` is not, the result
     is a NumPy array, which the loss checks and then copies.

@@ -24,8 +24,8 @@ class ClassScores(NamedTuple):
     prepared : Prepared
         The spikes.
     values : array
-        The scores, whose batch, class and time axes are in the same order as those of the spikes.
-        The time axis has length 1 unless `per_step` is True.
+        The scores, with the axes batch, class and time in the order of the spikes. The time axis
+        has length 1 unless `per_step` is True.
     mask : array or None
         True for each class that has an unmasked entry. The class axis of the mask may have length
         1. None if nothing is masked.
@@ -213,11 +213,11 @@ class Predictor(ABC):
         Returns
         -------
         array of int
-            The class indices, with the following shape. The index is 0 if all entries of a sample
-            or step are masked.
+            The class indices. If all entries of a sample or step are masked, the index is 0. The
+            array has the following shape:
 
             - ``[batch]`` by default;
-            - ``[batch, time]`` if `per_step` is True and for `MovingWindow`, with the time axis at
+            - ``[batch, time]`` if `per_step` is True, and for `MovingWindow`. The time axis is at
               the same position as in `input`.
 
             `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
@@ -239,10 +239,10 @@ class Predictor(ABC):
         """Return the scores of the classes. The class with the largest score is predicted.
 
         Scores are differentiable and can be passed to any function that takes logits. For
-        `CrossEntropy`, the scores are its logits, already divided by the temperature, and their
-        softmax gives the probabilities that the loss trains. For `SpikeMoid`, the score of a class
-        is its logit, which is above 0 if the class is predicted. For the other losses and for
-        classifiers, the scores are the numbers that `predict` compares.
+        `CrossEntropy`, the scores are its logits, already divided by the temperature. Their softmax
+        gives the probabilities that the loss trains. For `SpikeMoid`, the score of a class is its
+        logit, which is above 0 if the class is predicted. For the other losses and for classifiers,
+        the scores are the numbers that `predict` compares.
 
         Parameters
         ----------
@@ -257,8 +257,8 @@ class Predictor(ABC):
         Returns
         -------
         array
-            The scores, with the following shape. The scores of masked classes are minus infinity,
-            unless all classes of a sample are masked.
+            The scores. The scores of masked classes are minus infinity, unless all classes of a
+            sample are masked. The array has the following shape:
 
             - ``[batch, class]`` by default;
             - ``[batch, class, time]`` if `per_step` is True, with the time axis at the same
@@ -279,7 +279,7 @@ class Predictor(ABC):
         array([[1.5, 0.5]])
         """
         found = self._read_scores(input, where, lengths, per_step)
-        result: ArrayT = 1 * found.result(found.of_classes())  # never a view of the spikes
+        result: ArrayT = 1 * found.result(found.of_classes())  # a copy, not a view of the spikes
         return result
 
     @on_device_of("input")
@@ -290,8 +290,9 @@ class Predictor(ABC):
         """Return the confusion matrix, which counts each pair of a label and a predicted class.
 
         The matrices of several batches can be summed. The accuracy and other metrics can then be
-        computed from the sum: if `m` is the matrix, ``m.diagonal() / m.sum(1)`` is the fraction of
-        correct predictions for each label. In float32 the matrix is exact for up to 2**24 labels.
+        computed from the sum. For example, ``m.diagonal() / m.sum(1)`` is the fraction of correct
+        predictions for each label of a matrix `m`. In float32 the matrix is exact for up to 2**24
+        labels.
         If there are more labels, sum the matrices in float64 or as integers, for example with
         ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
@@ -307,8 +308,8 @@ class Predictor(ABC):
 
             `CrossEntropy` also accepts class probabilities. The label is then the most probable
             class (in a tie, the first of the tied classes), and a row of zeros is not counted.
-            `SpikeMoid` accepts bools, or floats that are 0 or 1, with a class axis:
-            ``[batch, class]``, or ``[batch, class, time]`` with labels for each step.
+            `SpikeMoid` accepts bools, or floats that are 0 or 1, of shape ``[batch, class]``. With
+            labels for each step, the shape is ``[batch, class, time]``.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a loss. A label is not counted if its class is masked.
 

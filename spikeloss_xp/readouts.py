@@ -24,7 +24,7 @@ class Trains(NamedTuple):
     Attributes
     ----------
     values : array
-        The spikes. Masked entries may have any value, except in `read` of a loss, where they are 0.
+        The spikes. Masked entries may have any value. In the `read` method of a loss, they are 0.
     mask : array or None
         A mask with the same axes, which is True for unmasked entries, or None if nothing is masked.
         The class axis of the mask may have length 1.
@@ -36,7 +36,7 @@ class Trains(NamedTuple):
     xp : namespace
         The array API namespace of the spikes.
     factor : array or None
-        The mask in the form for `adapter.masked`.
+        The mask in the form that `adapter.masked` expects.
     """
 
     values: Array
@@ -90,7 +90,7 @@ class Reading(NamedTuple):
     xp : namespace
         The array API namespace of the readings.
     per_unit : float or array
-        The number of spikes that increases `u` by 1; `u` is `counts` divided by this number.
+        The number of spikes that increase `u` by 1; `u` is `counts` divided by this number.
     saturated : float or array
         The reading of a neuron that fires at every step.
     counts : array or None
@@ -103,8 +103,8 @@ class Reading(NamedTuple):
         A mask that is True for readings with at least one unmasked entry, or None if nothing is
         masked. The class axis of the mask may have length 1.
     class_mask : array or None
-        If the classes share one term, a mask with the axes of `u` that is True for unmasked
-        classes; None if no class is masked.
+        A mask with the axes of `u`, which is True for unmasked classes. It is set only if the
+        classes share one term. None if no class is masked.
     """
 
     u: Array
@@ -138,7 +138,7 @@ ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
 
 def identity(cotangent: Array) -> Array:
-    """Return the derivative unchanged. This is the pullback of readings that are the input."""
+    """Return the derivative unchanged. This is the pullback if the readings are the input."""
     return cotangent
 
 
@@ -161,12 +161,13 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     else:
         counts = adapter.masked_sum(time.index, spikes, factor)
         duration = time.sum(xp.astype(factor, spikes.dtype, copy=False))
-        # If the mask leaves some steps of each sample, each train has a reading.
+        # If each sample has at least one unmasked step, no reading is masked.
         if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        return reading, lambda cotangent: cotangent  # the mask, applied later, spreads it over time
+        # The cotangent is masked later, which also spreads it over time.
+        return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
 
@@ -237,8 +238,8 @@ def read_classes(
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
-        # A window of one step reads no other step, so masking the terms is enough, but on the host
-        # the criterion of some losses needs valid values.
+        # A window of one step reads no other step, so it is enough to mask the terms. On the host,
+        # however, some criteria need valid readings.
         own_step = window == 1 and not trains.adapter.on_host
         masked_later = window is None or own_step
         each: ReadResult = readout.read(trains if masked_later else trains.filled(), window)
@@ -287,12 +288,11 @@ def read_groups(
 ) -> ReadResult:
     """Apply `read` to the mean of the neurons in each class. By default, each neuron is a class.
 
-    If `proportional` is True, the readings are proportional to the trains, so the spikes are summed
-    first and divided once: dividing first would round each value and break ties. If individual
-    neurons are masked, the number of unmasked neurons may differ between steps, so the mean at each
-    step is read instead.
-    If `summed` is True, the mean is multiplied by the number of neurons per class. If no neuron is
-    masked, this equals the sum over the neurons.
+    If `proportional` is True, the readings are proportional to the trains. The spikes are then
+    summed first and divided once, because dividing first would round each value and break ties. If
+    individual neurons are masked, the number of unmasked neurons may differ between steps, so the
+    mean at each step is read instead. If `summed` is True, the mean is multiplied by the number of
+    neurons per class. If no neuron is masked, the product equals the sum over the neurons.
     """
     if classes is None:
         return read(trains)
@@ -365,11 +365,11 @@ def softmax_sum(trains: Trains) -> ReadResult:
 
 
 def latency(trains: Trains) -> ReadResult:
-    """Compute the latency of the first spike, in unmasked steps. Spikes must be from 0 to 1.
+    """Compute the latency of the first spike, in unmasked steps. Spikes must be between 0 and 1.
 
     The latency of a silent neuron is the largest number of unmasked steps of any neuron in its
-    sample, so that neurons with fewer unmasked steps do not seem early. The field `saturated` of
-    the reading holds this number.
+    sample, so that neurons with fewer unmasked steps do not seem early. The reading's `saturated`
+    field holds this number.
     """
     spikes, mask, time, classes = trains[:4]
     adapter, xp = trains.adapter, trains.xp
@@ -391,15 +391,15 @@ def latency(trains: Trains) -> ReadResult:
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     """Return the spikes, limited to 1 so that several spikes in one step count as one spike.
 
-    Negative spikes raise an error if their values are concrete, and become NaN otherwise. The
-    limit is a selection instead of a minimum, because libraries disagree on the derivative of a
-    minimum at 1. Here, the derivative at 1 is the same as below 1.
+    Negative values raise an error if the values are concrete, and become NaN otherwise. The values
+    are limited by a selection and not by a minimum, because libraries disagree on the derivative of
+    a minimum at 1. Here, the derivative at 1 is the same as below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)
     if lowest is not None:
         raise ValueError(
-            "input must not have negative values if latencies are read, because a value is the "
+            "input must not have negative values if latencies are read, because each value is the "
             f"probability of a spike; got {lowest:g}"
         )
     if known is not None and known.size:

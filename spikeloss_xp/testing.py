@@ -1,4 +1,4 @@
-"""An assertion for your own tests: a loss gives the same results in every array library.
+"""An assertion that all array libraries give the same results, for use in your own tests.
 
 The command ``spikeloss-xp compare`` makes the same comparison and prints the results.
 """
@@ -124,9 +124,9 @@ class Device:
         return f"{self.library} {self.version} on {self.name}"
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
-        """Copy a NumPy array to this device and convert it to `dtype`, whose scope must be active.
+        """Copy a NumPy array to this device and convert the copy to `dtype`.
 
-        Without `dtype`, the library chooses the dtype.
+        The scope of `dtype` must be active. Without `dtype`, the library chooses the dtype.
         """
         library = adapter(self.library)
         array = library.from_host(values, self.name)
@@ -138,11 +138,11 @@ class Device:
 def select_devices(
     backends: Sequence[str] | None, dtype: str, wanted: str | None = None
 ) -> tuple[list[Device], dict[str, str]]:
-    """Return the devices to compare and, for each library that contributes none, the reason why.
+    """Return the devices to compare and, for each library that has no such device, the reason.
 
     A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
     the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,
-    or if a library in `backends` contributes none.
+    or if a library in `backends` contributes no device.
     """
     infos = available() if backends is None else {name: describe(name) for name in backends}
     selected: list[Device] = []
@@ -176,7 +176,7 @@ def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The value of a loss on one device, and how far the results are from the reference.
+    """The value of a loss on one device, and the differences between the results and the reference.
 
     The differences are relative to the largest entry of the reference. `problem` is None if the
     results agree. Otherwise it describes the differences that exceed the tolerance, or says why
@@ -240,8 +240,9 @@ def _difference(
 ) -> tuple[float, str | None]:
     """Return the largest difference, relative to the largest expected entry, and a description.
 
-    The difference is infinite if an entry is NaN or infinite in only one of the arrays, or infinite
-    with opposite signs. The description is None if the difference is within the tolerance.
+    The difference is infinite if an entry is NaN or infinite in only one of the arrays, or if it is
+    infinite in both arrays with opposite signs. The description is None if the difference is within
+    the tolerance.
     """
     if got.shape != expected.shape:
         return math.inf, f"has shape {got.shape} instead of {expected.shape}"

@@ -211,7 +211,7 @@ def test_dtype_too_coarse_for_the_bins_raises():
 
 def test_array_of_another_library_raises():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="neuron must come from the library of the input, numpy"):
+    with pytest.raises(TypeError, match="or an array from numpy, the library of the input"):
         sx.bin_spikes(TIMES, torch.asarray(NEURON), **BINS)
 
 

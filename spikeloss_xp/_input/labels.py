@@ -1,4 +1,4 @@
-"""Labels: targets in the layout of the readings, in which a loss compares them."""
+"""Labels, which are targets that have been converted to the layout of the readings."""
 
 import math
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Labels(NamedTuple):
     valid : array or None
         False where a class index is neither a valid class nor the ignored index, and for samples
         with an invalid length. None if all indices and lengths are known to be valid. Invalid
-        numbers have no such mask, because they are replaced by NaN.
+        numbers are not marked here, because they are replaced by NaN.
     ignored : array or None
         True where the label is ignored. None if no label is ignored.
     class_weight : array or None
@@ -47,7 +47,7 @@ class Labels(NamedTuple):
         return self
 
     def of_class(self, reading: Any) -> Array:
-        """Return True for the labelled classes. An invalid class counts as labelled."""
+        """Return True for the labelled classes, or for all classes if a label is invalid."""
         own = self.one_hot(reading)
         return own if self.valid is None else own | ~self.valid
 
@@ -83,9 +83,9 @@ class Labels(NamedTuple):
         return self
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
-        """Return a factor for each term, and the term's weight in the divisor of a mean.
+        """Return a factor for each term, and the weight of each term in the divisor of a mean.
 
-        None stands for a factor or weight of 1.
+        None stands for a factor or a weight of 1.
         """
         weight = self.class_weight
         if weight is not None:  # use the class weight of the label
@@ -95,7 +95,7 @@ class Labels(NamedTuple):
     def _with_invalid(
         self, reading: Any, factor: Array | None, weight: Array | None
     ) -> tuple[Array | None, Array | None]:
-        """Return the factor and weight, with a factor of NaN where the class index is invalid."""
+        """Set the factor to NaN and the weight to 0 where the class index is invalid."""
         if self.valid is None:
             return factor, weight
         adapter, xp = reading.adapter, reading.xp
@@ -111,11 +111,11 @@ class ClassNumbers(Labels):
     __slots__ = ()
 
     def of_class(self, reading: Any) -> Array:
-        """Return True for classes with a number above 0 and, so that the term is NaN, for NaN."""
+        """Return True for classes whose number is above 0 or NaN. NaN makes the term NaN."""
         return ~(self.numbers <= 0)
 
     def are_plain(self, compete: bool) -> bool:
-        """Return whether all terms have weight 1; if classes compete, the numbers are weights."""
+        """Return whether all terms have weight 1. If classes compete, their numbers are weights."""
         return not compete and super().are_plain(compete)
 
     def filled(self, reading: Any, mask: Array) -> Labels:
@@ -124,7 +124,7 @@ class ClassNumbers(Labels):
         return self._replace(numbers=reading.adapter.masked(self.numbers, mask))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
-        """Return a factor for each term, and its weight; see `Labels.weights`."""
+        """Return a factor and a weight for each term; see `Labels.weights`."""
         weight = self.class_weight
         if not compete:
             return self._with_invalid(reading, weight, weight)
@@ -161,7 +161,7 @@ class TargetTrains(ClassNumbers):
 def class_weights(prepared: Prepared, weight: Any, each: str, name: str = "weight") -> Array:
     """Return class weights with the axes of the readings and the dtype of the input values.
 
-    Error messages use `name` for the argument, and `each` for what has a weight.
+    In error messages, `name` is the name of the argument, and `each` says what the weights are for.
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes

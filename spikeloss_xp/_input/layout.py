@@ -15,7 +15,7 @@ from spikeloss_xp._typing import Array
 class Layout(NamedTuple):
     """The shape of an input and the positions of its batch and time axes.
 
-    The batch axis is the first axis other than the time axis. The remaining axes are the space
+    The batch axis is the first axis other than the time axis. The remaining axes are the spatial
     axes, which are flattened into one class axis. In targets and terms, the time axis has the same
     position as in the input: before the batch axis, between the batch and class axes, or last.
 
@@ -29,10 +29,10 @@ class Layout(NamedTuple):
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
-        The number of samples, of neurons per sample, and of time steps.
+        The numbers of samples, neurons per sample and time steps.
     has_time : bool
-        Whether the input has a time axis. Spike times have no time axis; the spike axis, or an
-        added axis of length 1, takes its place.
+        Whether the input has a time axis. Spike times have no time axis. Its place is taken by the
+        spike axis or, if there is none, by an added axis of length 1.
     """
 
     shape: tuple[int, ...]
@@ -83,7 +83,7 @@ class Layout(NamedTuple):
     # Conversion between the axes of the input and the axes batch, class and time ------------------
 
     def collapsed(self, adapter: Adapter, x: Array) -> Array:
-        """Rearrange the axes of an array from those of the input to batch, class and time."""
+        """Convert an array with the axes of the input to the axes batch, class and time."""
         if x.ndim == 3:
             return x
         if self.time == 2:
@@ -94,7 +94,7 @@ class Layout(NamedTuple):
         return adapter.xp.reshape(x, shape)
 
     def restored(self, adapter: Adapter, x: Array) -> Array:
-        """Rearrange the axes of an array from batch, class and time to those of the input."""
+        """Convert an array with the axes batch, class and time to the axes of the input."""
         if len(self.shape) == 3:
             return x
         if self.time != 2 or not self.has_time:
@@ -151,10 +151,10 @@ class Layout(NamedTuple):
         return adapter.xp.reshape(x, shape)
 
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask with one value per sample, per sample and step, or per entry.
+        """Return a mask of shape ``[batch]`` or ``[batch, time]``, or of the shape of the input.
 
-        The number of axes alone determines what such a mask refers to. A block of the mask is
-        therefore unambiguous even if it happens to have as many samples as steps.
+        The number of axes alone then determines which entries each value refers to. A block of the
+        mask is therefore unambiguous even if it happens to have as many samples as steps.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1
@@ -168,7 +168,7 @@ class Layout(NamedTuple):
     # Hints in error messages ----------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return a different time axis that would make this target shape valid, or None."""
+        """Return another time axis for which this target shape would be valid, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)

@@ -69,7 +69,7 @@ class Prepared:
             self.values = self.adapter.xp.where(self.valid, self.values, math.nan)
 
     def factor(self, mask: Array) -> Array:
-        """Return a mask in the form for `adapter.masked`: as numbers if they are multiplied.
+        """Return a mask in the form that `adapter.masked` expects: on the host, as numbers.
 
         A mask that is passed several times in a row is converted only once.
         """
@@ -80,10 +80,11 @@ class Prepared:
         return self._converted[1]
 
     def to_input(self) -> Pullback:
-        """Return the pullback from `values` to the input, which does not keep `values` in memory.
+        """Return the pullback from `values` to the input.
 
-        The gradient must already be 0 for masked entries. The result has the dtype of the input, or
-        the dtype of `values` if the input is bool or integer.
+        The pullback does not keep `values` in memory. It requires a gradient that is already 0 for
+        masked entries. The result has the dtype of the input, or the dtype of `values` if the input
+        is bool or integer.
         """
         adapter, layout, dtype = self.adapter, self.layout, self.dtype
 
@@ -120,8 +121,8 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along time and batch, because it is summed over time to obtain
-        # durations, and because the samples that have a term are counted.
+        # The mask is broadcast along time because sums over time give the durations, and along
+        # batch because the samples that have a term are counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -135,13 +136,13 @@ def check_number(prepared: Prepared, values: Any, argument: str, each: str = "cl
     """Raise an error if a hyper-parameter with a number for each class has the wrong length."""
     if isinstance(values, tuple) and len(values) != prepared.num_classes:
         raise ValueError(
-            f"{argument} must be one number, or {prepared.num_classes} numbers, one for each "
-            f"{each}; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
+            f"{argument} must be one number or {prepared.num_classes} numbers (one for each "
+            f"{each}); got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
         )
 
 
 def _lacks_axes(shape: tuple[int, ...], smallest_rank: int, time_axis: int) -> str:
-    """Return the message for an input with fewer axes than `smallest_rank`."""
+    """Return the error message for an input with fewer axes than `smallest_rank`."""
     axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
     hint = ""
     if len(shape) == 2:
@@ -171,7 +172,7 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     if where is not None and shape_of(where) != shape[:1]:
         raise ValueError(
             f"where must have shape {shape[:1]} ([batch]) for spike times; got {shape_of(where)}: "
-            "to leave out single spikes, replace them by NaN or infinity"
+            "to leave out individual spikes, replace their times by NaN or infinity"
         )
     check_not_trains(adapter, input, "input")
     times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
@@ -199,8 +200,8 @@ def check_not_trains(
         return
     if max((known == value).sum(axis=-1).max(initial=0) for value in (0, 1)) > 2:
         raise ValueError(
-            f"{argument} must hold spike times; got only 0 and 1 of shape {known.shape}, like "
-            f"binned spikes: {remedy}, or convert the spikes to spike times"
+            f"{argument} must hold spike times; got only 0 and 1 in an array of shape "
+            f"{known.shape}, as in binned spikes: {remedy}, or convert the spikes to spike times"
         )
 
 
@@ -226,10 +227,10 @@ def mask_of(
 ) -> tuple[Array | None, Array | None]:
     """Return the mask of an input, and an array that is False for samples with an invalid length.
 
-    The mask is bool and has the axes of the input; an axis along which the mask is constant may
-    have length 1. The mask is None if nothing is masked. The array has the axes of
-    `Prepared.values`. It is None if there are no lengths or if they have been checked. Error
-    messages use `names` for the two arguments.
+    The mask is bool and has the axes of the input. An axis along which the mask is constant may
+    have length 1. The mask is None if nothing is masked. The second array has the axes of
+    `Prepared.values`. It is None if there are no lengths or if the lengths have been checked. In
+    error messages, `names` are the names of `where` and `lengths`.
     """
     mask, valid = None, None
     if lengths is not None:

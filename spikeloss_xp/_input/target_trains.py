@@ -37,14 +37,14 @@ class AnyTrains(Target):
         return TargetTrains(None, trains)
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
-        """Raise an error if a number is not allowed. Here, all numbers are allowed.
+        """Raise an error if a number is not allowed. This class allows all numbers.
 
-        `trains` is the converted target, which held integers if `integral` is True.
+        `trains` is the converted target. `integral` is True if the target held integers.
         """
 
 
 class CountTrains(AnyTrains):
-    """Target trains that hold spike counts, which may be fractions."""
+    """Target trains that hold spike counts. The counts may be fractions."""
 
     name, rule, remedy = "spike counts", "finite and at least 0", ""
     highest = math.inf
@@ -83,7 +83,7 @@ class CountTrains(AnyTrains):
 class WholeCountTrains(CountTrains):
     """Target trains that hold whole spike counts."""
 
-    name, rule = "whole spike counts", "whole numbers and at least 0"
+    name, rule = "whole spike counts", "which are whole numbers of at least 0"
     remedy = "constant=False accepts fractions"
 
     def holds(self, xp: Namespace, trains: Array) -> Array:

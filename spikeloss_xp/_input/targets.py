@@ -1,6 +1,6 @@
 """The kinds of targets. Each kind checks a target and converts it to labels.
 
-A loss lists the kinds that it accepts in its attribute `targets`.
+A loss lists the kinds that it accepts in its `targets` attribute.
 """
 
 import math
@@ -74,11 +74,15 @@ class Target(ABC):
 
     @abstractmethod
     def read(self, given: Given) -> Labels:
-        """Return a target as labels, or raise an error if it is not of this kind."""
+        """Return a target as labels. Raise an error if its dtype, shape or values are wrong."""
 
 
 def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
-    """Return the kind of a target. Floats with a class axis are of the second kind, if any."""
+    """Return the kind of a target, given the kinds that the loss accepts.
+
+    If there are two kinds, floats with a class axis are of the second kind, and all other targets
+    are of the first kind.
+    """
     if len(kinds) == 1 or rank(target) < 2:
         return kinds[0]
     adapter = find_adapter(target)
@@ -219,7 +223,7 @@ class ClassIndices(ClassTarget):
 
 @dataclass(frozen=True)
 class Numbers(ClassTarget):
-    """A number for each class, at least `lowest` and at most `highest`."""
+    """A number between `lowest` and `highest` for each class."""
 
     name: str = "target readings"
     rule: str = "finite"
@@ -253,7 +257,7 @@ class Numbers(ClassTarget):
         return ClassNumbers(None, adapter.sharded_like(label, prepared.values))
 
     def _check_values(self, known: np.ndarray) -> None:
-        """Raise an error if a number is outside the range, as NaN and infinity always are."""
+        """Raise an error if a number is outside the range, or is NaN or infinite."""
         if known.dtype.kind == "b" or not known.size:
             return
         low, high = known.min(), known.max()
@@ -272,13 +276,13 @@ class Numbers(ClassTarget):
             )
 
     def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
-        """Return hints about a missing class axis, several space axes or another time axis."""
+        """Return hints about a missing class axis, several spatial axes or another time axis."""
         layout, once = given.prepared.layout, self.shape(given.prepared)
         if not shape:
             return [f"to use one number for all classes, pass an array like numpy.full({once}, x)"]
         if shape in ((layout.batch,), layout.with_time(layout.batch)):
             return ["it lacks the class axis"]
-        flatten = f"flatten the space axes of the target: {once}"
+        flatten = f"flatten the spatial axes of the target to get shape {once}"
         return [flatten] * (len(layout.space()) > 1) + super().hints(given, shape)
 
 
@@ -314,17 +318,17 @@ def _floats_for(kinds: tuple[Target, ...]) -> str:
     """Return a hint on how to pass a target that has a class axis."""
     if len(kinds) > 1:
         return f"{kinds[1].name} must be floats"
-    return "only CrossEntropy, when called, takes class probabilities, which must be floats"
+    return "class probabilities must be floats, and only a call to CrossEntropy accepts them"
 
 
 def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
-    """Return the values of a target that contribute to a term, or None if they are not readable.
+    """Return the values of a target that contribute to a term, or None if they cannot be read.
 
     Only these values are checked, because masked values may be arbitrary.
     """
     prepared, found = given.prepared, find_adapter(given.target)
     if found is not None and found.xp is prepared.adapter.xp:
-        known = prepared.adapter.concrete_or_none(given.target)  # adapts to the kind of call
+        known = prepared.adapter.concrete_or_none(given.target)  # specialised for the call
     else:
         known = concrete_or_none(given.target)
     if known is None or given.all_count():
@@ -360,7 +364,7 @@ def _narrowed(prepared: Prepared, label: Array, target: Any) -> Array:
 
 
 def hint_at_order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
-    """Return a hint if the axes of a shape are in the wrong order, or else ""."""
+    """Return a hint if the axes of a shape are in the wrong order, else ""."""
     permuted = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
     return " (its axes are in a different order)" if permuted else ""
 

@@ -6,11 +6,11 @@ A call takes two steps. `_prepare` determines the array library, the axes, the m
 `_sum` then computes the numbers: it reads the spikes, compares the readings with the target, and
 sums the terms. Each stage returns its result and the pullback of that result, so the gradient is
 the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight are
-both additive over chunks that fit in the cache, micro-batches, processes and devices. For losses
-with a term at each step, they are also additive over segments of time.
+both additive over micro-batches, processes, devices, and chunks that fit in the cache. If a loss
+has a term at each step, the sum and the weight are also additive over segments of time.
 
-Each method with a leading underscore is either abstract, to be defined by a subclass, or final.
-Subclasses may override public methods and class attributes.
+Each method with a leading underscore is either final or abstract. Subclasses must define the
+abstract methods. They may override public methods and class attributes.
 """
 
 import functools
@@ -42,9 +42,9 @@ SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options shared by
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
     "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
-    "tau": "the time constant of SpikeTime is time_constant=..., in time steps",
+    "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
-    "dim": "use time_axis=... for the axis of time",
+    "dim": "use time_axis=... to choose the time axis",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
     "layer_axis": "pass stacked layers as a list, such as loss(list(x)) for layers along axis 0",
 }
@@ -139,7 +139,7 @@ class Loss(ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # Raises the original error again, even if a property raised it.
+            # This raises the original error again, even if a property raised it.
             return object.__getattribute__(self, name)
 
     @property
@@ -173,7 +173,8 @@ class Loss(ABC):
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
         """Yield the findings about the options of the loss, each as a code and a description.
 
-        `batch` is the call that `diagnose` inspects, with its numbers as attributes.
+        `batch` is the call that `diagnose` inspects. The numbers that were measured are attributes
+        of `batch`.
         """
         return ()
 
@@ -211,7 +212,7 @@ class Loss(ABC):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        """Return the readings of `values` (all or a chunk of the input) and their pullback."""
+        """Return the readings of `values`, the whole input or a chunk, and their pullback."""
 
     @abstractmethod
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
@@ -311,9 +312,9 @@ class Loss(ABC):
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
         The terms are multiplied by their weights. Masked terms, which include all terms in the
-        context of a segment, are 0. The mask and the weight broadcast to the terms. A mask of None
-        is True everywhere, and a weight of None is 1. The pullback maps the derivative with respect
-        to the terms to the derivative with respect to the readings.
+        context of a segment, are 0. The mask and the weight broadcast to the terms. None stands for
+        a mask that is True everywhere, or for a weight of 1. The pullback maps the derivative with
+        respect to the terms to the derivative with respect to the readings.
         """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
@@ -328,8 +329,8 @@ class Loss(ABC):
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # Automatic differentiation would multiply a gradient of 0 by the weight of the term,
-            # which is NaN for an invalid label.
+            # The weight of a term is NaN if its label is invalid. Automatic differentiation would
+            # multiply a gradient of 0 by this weight.
             if self.shields_masked or not adapter.on_host:
                 reading = reading.shielded(mask)
             labels = labels.filled(reading, mask)
@@ -372,8 +373,8 @@ class Loss(ABC):
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
             raise ValueError(
-                f"the mask of the readings of {type(self).__name__} must broadcast to their shape, "
-                f"{shape}; got a mask of shape {given}"
+                f"the mask of the readings of {type(self).__name__} must broadcast to the shape of "
+                f"the readings, {shape}; got a mask of shape {given}"
             )
 
     def _weight(
@@ -382,16 +383,17 @@ class Loss(ABC):
         """Return the number by which the reduction divides the sum of these terms.
 
         For "batchmean", it is the number of samples with an unmasked term. For other reductions, it
-        is the sum of the weights of the unmasked terms. Without a mask or weights, it is an int.
+        is the sum of the weights of the unmasked terms. If there is neither a mask nor a weight,
+        the result is an int.
         """
         xp = prepared.adapter.xp
         if prepared.layout is None:  # one term per layer; layers are summed, not averaged
             return 1
-        if None in terms.shape:  # a length known only at run time must be counted
+        if None in terms.shape:  # if a length is unknown until run time, count the terms
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
-        if self.reduction not in REDUCTIONS:  # if a subclass skips the checks
+        if self.reduction not in REDUCTIONS:  # a subclass may have skipped the checks
             SHARED_CHECKS["reduction"](self.reduction, "reduction")
         if mask is None and weight is None:
             return math.prod(terms.shape)
@@ -416,7 +418,7 @@ class Loss(ABC):
         return xp.sum(xp.astype(counted, terms.dtype))
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
-        """Return the terms in the shape for ``reduction="none"``, and their pullback."""
+        """Return the terms with the shape that the user receives, and their pullback."""
         adapter, layout = prepared.adapter, prepared.layout
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
@@ -434,7 +436,7 @@ class Loss(ABC):
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum and weight of a part and, if `with_pullback` is True, the pullback."""
+        """Return the sum and weight of part of a batch, and the pullback if it is needed."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
@@ -467,9 +469,10 @@ class Loss(ABC):
 
 
 def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -> Pullback:
-    """Return a pullback to the values whose results are 0 for masked entries.
+    """Return a pullback that calls `to_values` and sets the derivatives of masked entries to 0.
 
-    If the readings are the values, the terms have the same mask, which has been applied already.
+    If there is no mask, `to_values` is returned unchanged. It is also returned unchanged if the
+    readings are the values themselves, because the terms have then been masked already.
     """
     if mask is None or to_values is identity:
         return to_values

@@ -1,4 +1,4 @@
-"""Base classes for losses that read one number per class from the spikes."""
+"""Base classes for losses that read one number for each class from the spikes."""
 
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -24,7 +24,7 @@ NUMERICS = get_args(Numerics)
 
 
 class ReadsClasses(TargetLoss, Predictor):
-    """Base class for losses that read classes. It declares no option fields.
+    """Base class for losses that read one number for each class. It declares no option fields.
 
     Published losses declare their options themselves, in the published order. All other losses
     inherit the options of `ClassLoss`.
@@ -52,7 +52,7 @@ class ReadsClasses(TargetLoss, Predictor):
     def __post_init__(self) -> None:
         """Check the options that all class losses share."""
         super().__post_init__()
-        if "readout" in vars(self):  # `readout` is a field here
+        if "readout" in vars(self):  # `readout` is a field of this class
             _checks.check_fields(self, readout=self._check_readout)
         if self.moving_window is None or self._own_readout or READOUTS[self.readout].windowed:
             return
@@ -129,13 +129,13 @@ class ReadsClasses(TargetLoss, Predictor):
             raise TypeError(f"{name} predicts no classes, because its targets are numbers")
         if per_step and not self.per_step:
             raise ValueError(
-                f"per_step=True needs a moving_window; got a {name} without a window, which reads "
-                "the whole duration"
+                f"per_step=True needs a moving_window; this {name} has no window, so it reads the "
+                "whole duration"
             )
         if self.per_step and not per_step and self._own_readout:
             raise ValueError(
-                f"per_step must be True, because {name} overrides read, and its readings are for "
-                "single steps; got False"
+                f"per_step must be True, because {name} overrides read, and the overridden method "
+                "returns a reading for each step; got False"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
@@ -146,14 +146,15 @@ class ClassLoss(ReadsClasses):
     """Base class for losses that read one number for each class, such as its firing rate.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
-    `criterion`. It inherits the options below, and may change their defaults. Masks, class weights,
-    ignored and invalid labels, layouts and reductions work without further code.
+    `criterion`. The subclass inherits the options below, and may change their defaults. Masks,
+    class weights, ignored and invalid labels, layouts and reductions work without further code.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
+        `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
         value of its membrane potential.

@@ -27,15 +27,15 @@ class CrossEntropy(ClassLoss):
         L = \frac{1}{B} \sum_b
             \Bigl( \log \sum_c e^{u_{b, c} / \rho} - \frac{u_{b, y_b}}{\rho} \Bigr)
 
-    where :math:`u` is the reading, by default the spike count, :math:`y` is the label and
+    where :math:`u` is the reading (by default the spike count), :math:`y` is the label, and
     :math:`\rho` is the temperature. With a moving window, there is a term at each step.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, 1 for ``[batch, time, class]``,
-        and -1 for ``[batch, class, time]``. Targets and terms with a time axis have the same order
-        of axes.
+        and -1 for ``[batch, class, time]``. Targets and terms with a time axis use the same order
+        of axes as `input`.
     readout : str, default "count"
         The quantity read from each class:
 
@@ -47,8 +47,8 @@ class CrossEntropy(ClassLoss):
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
         - ``"latency"``: the number of steps before the first spike. The earliest class has the
           highest probability. A tenth of the number of steps is a good initial `temperature`;
-        - ``"softmax_sum"``: the sum over time of the class probability, which is a softmax of the
-          potentials at each step [2]_.
+        - ``"softmax_sum"``: the sum of the class probabilities over time. At each step, they are
+          the softmax of the potentials [2]_.
     moving_window : int, optional
         The length of the moving window, in time steps. Only the readouts ``"count"``,
         ``"sqrt_count"`` and ``"rate"`` support a window. With a window, there is a term at each
@@ -67,15 +67,16 @@ class CrossEntropy(ClassLoss):
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
     temperature : float, default 1
-        The divisor :math:`\rho` of the readings, in the unit of the reading; from 1e-6 to 1e18.
+        The number :math:`\rho` by which the readings are divided. It has the unit of the readings,
+        and must be between 1e-6 and 1e18.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     rates : tuple of float, optional
-        Bounds on the firing rates, in spikes per neuron and time step: the lowest rate of the
-        labelled class, and the highest rate of the other classes, for example ``(0.5, 0.02)``. Both
-        are between 0 and 1, and the first is larger. A rate that violates its bound is penalised,
-        even if the labelled class is silent. Only readouts that support a window support bounds.
-        By default, there are no bounds.
+        Bounds on the firing rates, in spikes per neuron and time step. The first number is the
+        lowest permitted rate of the labelled class, and the second is the highest permitted rate of
+        the other classes, for example ``(0.5, 0.02)``. Both are between 0 and 1, and the first is
+        larger. A rate that violates its bound is penalised, even if the labelled class is silent.
+        Only readouts that support a window support bounds. By default, there are no bounds.
     rate_weight : float, default 3
         The weight of the penalties relative to the cross entropy; at least 0. With
         ``"sqrt_count"``, a weight of 1 performed best in our measurements.
@@ -87,17 +88,17 @@ class CrossEntropy(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. The space axes
+    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. The spatial axes
     are flattened into one class axis. `target` holds class indices or class probabilities. Class
     indices are integers of shape ``[batch]`` or, with a window, also ``[batch, time]``. Class
     probabilities :math:`q` are floats of shape ``[batch, class]`` or, with a window, also
     ``[batch, class, time]``. They must be finite and at least 0, but need not sum to 1.
 
-    The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
-    softmax, and a mean divides by the sum of all :math:`q`. A one-hot row is therefore equivalent
-    to a class index, and a row of zeros is ignored. Class weights :math:`w` multiply :math:`q` both
-    in the term and in the divisor. (PyTorch divides by the number of samples instead, as
-    ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
+    For a row of probabilities, the term is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
+    softmax. A mean divides the sum of the terms by the sum of all :math:`q`. A one-hot row is
+    therefore equivalent to a class index, and a row of zeros is ignored. Class weights :math:`w`
+    multiply :math:`q` both in the term and in the divisor. (PyTorch divides by the number of
+    samples instead, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
     :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
     With ``rates=(r, r')``, the following is added to the term of each sample [4]_:
@@ -110,15 +111,15 @@ class CrossEntropy(ClassLoss):
     where :math:`\lambda` is `rate_weight`, :math:`n` is the spike count, and :math:`T` is the
     number of unmasked steps or, with a window, the length of the window. If a class has several
     neurons, :math:`n` and :math:`T` are summed over its neurons. With class probabilities, each
-    class :math:`c` has both penalties: the penalty for the label is weighted by the share
+    class :math:`c` has both penalties. The penalty for the label is weighted by the share
     :math:`q_c / \sum q`, and the penalty for other classes by one minus this share. The penalties
     of a row are multiplied by :math:`\sum_c w_c q_c`. Temperature and label smoothing do not affect
     the bounds, and the bounds do not affect predictions.
 
-    Masked classes are excluded from the softmax. If only some neurons of a class are masked, its
-    sum is scaled up to the full number of neurons. With ``"sqrt_count"`` or `rates`, a negative
-    spike count (below -1/4) raises an error if the values can be read cheaply. On a GPU and in
-    traced functions, it makes the loss NaN instead.
+    Masked classes are excluded from the softmax. If only some neurons of a class are masked, the
+    sum over the other neurons is scaled up to the full number of neurons. With ``"sqrt_count"`` or
+    `rates`, a negative spike count (below -1/4) raises an error if the values can be read cheaply.
+    On a GPU and in traced functions, it makes the loss NaN instead.
 
     The loss and its gradient preserve their precision for a confident and correct prediction. In
     float32, if the labelled class has 25 spikes and the only other class has none, the loss is
@@ -254,7 +255,10 @@ class CrossEntropy(ClassLoss):
 
 
 def _warn_if_counts(reading: Reading, n: Array) -> None:
-    """If the counts can be read cheaply, warn if a single time step has more than two spikes."""
+    """Warn if the input has only one time step, but more than two spikes in that step.
+
+    There is no warning if the counts cannot be read cheaply.
+    """
     if not isinstance(reading.duration, int) or reading.duration != 1:
         return
     counts = reading.adapter.concrete_or_none(n)
@@ -269,8 +273,8 @@ def _warn_if_counts(reading: Reading, n: Array) -> None:
 
 
 def unfit_temperature(batch: Any) -> Iterator[tuple[str, str]]:
-    """Yield a finding if the logits are too close or too far apart for a softmax."""
-    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # NaN has no finding
+    """Yield a finding if the logits are too close together or too far apart for a softmax."""
+    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
         yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
 
 
@@ -295,7 +299,7 @@ def compare_logits(
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    `option` names the option that needs these roots; the error message mentions it.
+    The error message says that `option` needs these roots.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)
@@ -309,7 +313,10 @@ def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
 
 
 def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> Array:
-    """Return the smoothed label probabilities times the class weights; 0 for masked classes."""
+    """Return the smoothed label probabilities, multiplied by the class weights.
+
+    The probabilities of masked classes are set to 0.
+    """
     xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
     if label_smoothing:
         present: Any = classes.length(q)

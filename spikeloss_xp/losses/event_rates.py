@@ -12,7 +12,7 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 
 def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays in nested sequences and mappings, in the order of sorted keys."""
+    """Return the arrays in nested sequences and mappings, with each mapping sorted by its keys."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     try:  # JAX sorts the keys of a mapping too, before a compiled function receives it
@@ -38,7 +38,7 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
 
 
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
-    """Return the events and entries of the rest of the batch, in the dtype of the computation."""
+    """Return the events and entries of the rest of the batch, in the computation dtype."""
     if per.startswith("sample"):
         raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
     if isinstance(others, str) or not hasattr(others, "__len__"):

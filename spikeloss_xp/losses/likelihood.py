@@ -1,4 +1,4 @@
-"""Likelihoods of recorded spikes, and published scores that are computed from them."""
+"""Likelihoods of recorded spikes, and published scores that are based on these likelihoods."""
 
 import math
 import warnings
@@ -38,7 +38,7 @@ COUNTS, WHOLE_COUNTS = (CountTrains(),), (WholeCountTrains(),)
 
 @dataclass(frozen=True)
 class Likelihood(TrainLoss):
-    """Base class for negative log-likelihoods of recorded spikes, with scores computed from them.
+    """Base class for negative log-likelihoods of recorded spikes, which also defines scores.
 
     All scores compare the loss of the input with the loss of a null model, which predicts a
     constant mean count for each neuron.
@@ -51,11 +51,11 @@ class Likelihood(TrainLoss):
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
-        """Return the input of a model that predicts this mean count."""
+        """Return the input for which the predicted mean count is `mean`."""
 
     @abstractmethod
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        """Return the mean count predicted by a model with input `u`."""
+        """Return the mean count that the input `u` predicts."""
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield findings about the unit of the rates, and about neurons without spikes.
@@ -80,7 +80,7 @@ class Likelihood(TrainLoss):
             yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
 
     def _totals(self, prepared: Prepared, labels: Labels) -> dict[str, Array]:
-        """Return the sums over the batch from which `diagnose` computes scores and findings."""
+        """Return the sums over the batch that `diagnose` needs to compute scores and findings."""
         adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
         xp, predicted = adapter.xp, self._mean_for(adapter, values)
         if prepared.mask is not None:
@@ -100,7 +100,7 @@ class Likelihood(TrainLoss):
         """Return whether the input holds logarithms of rates or odds."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target, with NaN for invalid numbers if they could not be read cheaply."""
+        """Return the target. If it could not be checked, invalid numbers are replaced by NaN."""
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
@@ -108,7 +108,7 @@ class Likelihood(TrainLoss):
         return adapter.xp.where(valid, target, math.nan)
 
     def _allows(self, u: Array) -> Any:
-        """Return True for each number that the input may hold."""
+        """Return True for each number that is allowed in the input."""
         return True
 
     @on_device_of("input")
@@ -131,15 +131,16 @@ class Likelihood(TrainLoss):
         target : array or sequence
             The target, as in a call to the loss.
         null : array or sequence of float, optional
-            The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
-            training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
-            `BernoulliNLL`, it is the probability of a spike, at most 1. If it is 0 for a neuron
-            that has spikes in the target, the score is infinite. Leave such neurons out with
-            `where`, or give them a small mean, such as half a spike in the whole training set.
+            The mean count of each neuron per time step, of shape ``[neuron]``. It can be computed
+            from the training set, for example. By default, it is the mean of the unmasked target,
+            as in nlb_tools. For `BernoulliNLL`, it is the probability of a spike, at most 1. If it
+            is 0 for a neuron that has spikes in the target, the score is infinite. Leave such
+            neurons out with `where`, or give them a small mean, such as half a spike in the whole
+            training set.
         per : {"all", "neuron"}, default "all"
-            Whether to return one score, which is the total gain of all neurons divided by the total
-            number of spikes, or the score of each neuron. The single score is not the mean of the
-            scores of the neurons.
+            ``"all"`` returns one score, which is the total gain of all neurons divided by the total
+            number of spikes. This is not the mean of the scores of the neurons. ``"neuron"``
+            returns the score of each neuron.
         where, lengths : array or sequence, optional
             The mask, as in a call to the loss.
 
@@ -147,7 +148,7 @@ class Likelihood(TrainLoss):
         -------
         array
             A scalar array, or an array of shape ``[neuron]``. It is 0 for a model that is as good
-            as the null model, negative for a worse model, and NaN without spikes. With
+            as the null model, negative for a worse model, and NaN if there are no spikes. With
             ``per="all"``, neurons without spikes contribute to the score too.
 
         Raises
@@ -195,8 +196,8 @@ class Likelihood(TrainLoss):
         null : array or sequence of float, optional
             The mean count of each neuron per time step, as for `bits_per_spike`.
         per : {"all", "neuron"}, default "all"
-            Whether to return one score, computed from sums over all neurons, or the score of each
-            neuron.
+            ``"all"`` returns one score, which is computed from sums over all neurons. ``"neuron"``
+            returns the score of each neuron.
         where, lengths : array or sequence, optional
             The mask, as in a call to the loss.
 
@@ -235,10 +236,11 @@ class Likelihood(TrainLoss):
         self, input: ArrayT, target: ArrayLike, *, null: ArrayLike, per: ScorePer = "all",
         where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> tuple[ArrayT, ArrayT]:  # fmt: skip
-        """Return the gain over the null model, in nats, and the number of recorded spikes.
+        """Return the gain over the null model (in nats) and the number of recorded spikes.
 
-        Both numbers can be summed over micro-batches, processes and segments of time. The quotient
-        of the sums, divided by ``log(2)``, is `bits_per_spike` for all of the data.
+        Both numbers can be summed over micro-batches, processes and segments of time. To get
+        `bits_per_spike` for all the data, divide the total gain by the total number of spikes and
+        by ``log(2)``.
 
         Parameters
         ----------
@@ -292,7 +294,8 @@ class Likelihood(TrainLoss):
     ) -> tuple[Array, Array, Any]:
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
-        The last gain is half of the null deviance. It is None unless `with_saturated` is True.
+        The gain of the saturated model is half of the null deviance. It is None unless
+        `with_saturated` is True.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
@@ -325,12 +328,12 @@ class Likelihood(TrainLoss):
         return summed(of_null - terms(prepared.values)), summed(counts), of_saturated
 
     def _given_means(self, prepared: Prepared, null: Any, counts: Array) -> Array:
-        """Return the means of the null model with the axes of the readings, or raise."""
+        """Return the means of the null model with the axes of the readings, or raise an error."""
         means = class_weights(prepared, null, "neuron", "null")
         known = concrete_or_none(null)
         if known is not None and (known > self.largest_mean).any():
             raise ValueError(
-                f"null must hold probabilities of a spike, at most 1; got {known.tolist()}"
+                f"null must hold spike probabilities, which are at most 1; got {known.tolist()}"
             )
         if known is not None and (known == 0).any():
             axes = prepared.layout.batch_axis, prepared.layout.time
@@ -379,9 +382,9 @@ class PoissonNLL(Likelihood):
     `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
     entries, and `weight` to weight the neurons.
 
-    If the count and the rate are both 0, the term is 0. A spike where the rate is 0 makes the loss
-    infinite. An infinite rate makes the loss infinite or, with ``log_rates=False`` and a count of
-    0, NaN.
+    If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
+    the loss is infinite. An infinite rate makes the loss infinite or, with ``log_rates=False`` and
+    a count of 0, NaN.
 
     Examples
     --------
@@ -457,9 +460,10 @@ class BernoulliNLL(Likelihood):
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
     link : {"logit", "hazard"}, default "logit"
-        What `input` holds: logits :math:`z`, with :math:`p = 1 / (1 + e^{-z})`, or the logarithms
-        :math:`u` of escape rates, with :math:`p = 1 - e^{-r}` and :math:`r = e^u` [1]_. An escape
-        rate is the expected number of spikes per time step of a neuron with escape noise.
+        What `input` holds. With ``"logit"``, it holds logits :math:`z`, and
+        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, it holds the logarithms of escape rates
+        :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. An escape rate is the expected number of spikes
+        per time step of a neuron with escape noise.
 
     Raises
     ------
@@ -469,8 +473,8 @@ class BernoulliNLL(Likelihood):
     Notes
     -----
     `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
-    `target` holds 0 and 1, or bools, and has the same shape. Pass ``where`` to leave out missing
-    entries, and `weight` to weight the neurons.
+    `target` holds bools or the numbers 0 and 1, and has the same shape. Pass `where` to leave out
+    missing entries, and `weight` to weight the neurons.
 
     References
     ----------
@@ -521,7 +525,7 @@ class BernoulliNLL(Likelihood):
 
 
 def _check_rates(adapter: Adapter, u: Array) -> None:
-    """Raise if rates that can be read cheaply are negative."""
+    """Raise an error if the rates can be read cheaply and one of them is negative."""
     lowest = lowest_below(adapter.concrete_or_none(u), 0)
     if lowest is not None:
         raise ValueError(
@@ -531,7 +535,7 @@ def _check_rates(adapter: Adapter, u: Array) -> None:
 
 
 def _log(adapter: Adapter, x: Array) -> Array:
-    """Return the logarithm, and minus infinity at 0 without a warning."""
+    """Return the logarithm of `x`. For 0, return minus infinity without a warning."""
     xp = adapter.xp
     return xp.where(x == 0, -math.inf, xp.log(xp.where(x == 0, 1.0, x)))
 

@@ -18,21 +18,23 @@ class SquaredError(ClassLoss):
     .. math::
         L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
 
-    where :math:`u` is the reading, by default the firing rate, and :math:`\hat u` is the target.
+    where :math:`u` is the reading (by default the firing rate) and :math:`\hat u` is the target.
     With a moving window, there is a term at each step, and the target may be a signal.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
+        `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
         value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window of 1, the
-        input itself, such as the membrane potentials of a readout layer, is compared with the
-        target at each step. By default, each neuron is read over the whole duration.
+        input itself is compared with the target at each step. The input may then be the membrane
+        potentials of a readout layer, for example. By default, each neuron is read over the whole
+        duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
@@ -48,10 +50,10 @@ class SquaredError(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened into one axis.
+    `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one axis.
     `target` holds finite floats, in the unit of the reading. Its shape is ``[batch, class]`` or,
     with a window, also ``[batch, class, time]``. A target without a time axis applies to every
-    step. `weight` holds one weight per class.
+    step. `weight` holds one weight for each class.
 
     To compare filtered spikes with a signal, use `SpikeTime` with ``filter_target=False``.
 

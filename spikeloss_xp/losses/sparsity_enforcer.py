@@ -51,34 +51,37 @@ class SparsityEnforcer(Loss):
         \qquad m_x = \operatorname{mean} |x|
 
     The sum is over arrays :math:`x`, usually one for each layer. Called with a single array, the
-    loss returns the term for that array. Called with several arrays, in sequences and mappings that
-    may be nested, it returns the sum of their terms. Rates are in events per neuron and time step.
+    loss returns the term for that array. Called with a sequence or mapping of arrays, which may be
+    nested, it returns the sum of their terms. Rates are in events per neuron and time step.
 
     Parameters
     ----------
     max_rate : float or sequence of float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
         neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, it may be a
-        sequence or array with one rate for each neuron, which requires that all arrays have the
-        same number of neurons.
+        sequence or array with one rate for each neuron. All arrays must then have the same number
+        of neurons.
     lam : float, default 1.0
         The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
     min_rate : float or sequence of float, default 0
-        The mean event rate :math:`r_\text{min}` below which an array is penalised, in the same
-        form; from 0 to `max_rate`.
+        The mean event rate :math:`r_\text{min}` below which an array is penalised, in the same form
+        as `max_rate`; from 0 to `max_rate`.
     power : {2, 1}, default 2
         The power to which the distance from the range is raised. With ``max_rate=0``, a power of 1
         and the default `lam`, the loss is the mean of :math:`|x|`.
     per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
-        The parts of an array whose mean rates are penalised separately: the whole array; each
-        neuron, averaged over batch and time, so that silent neurons cannot compensate for neurons
-        that fire too often; each sample; or each neuron in each sample, like the upper bound in
-        [2]_.
+        The parts of an array whose mean rates are penalised separately:
+
+        - ``"array"``: the whole array;
+        - ``"neuron"``: each neuron, averaged over batch and time. Silent neurons then cannot
+          compensate for neurons that fire too often;
+        - ``"sample"``: each sample;
+        - ``"sample_neuron"``: each neuron in each sample, like the upper bound in [2]_.
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
     scale : sequence of float, optional
-        A factor for each array, at least 0, such as the number of synapses per neuron. The scaled
+        A factor of at least 0 for each array, such as the number of synapses per neuron. The scaled
         events of all arrays are summed, and only their total rate is compared with the range. The
         unit of `max_rate` and `min_rate` is then scaled events per sample and time step, for
         example synaptic operations. If some neurons of an array are masked, the events of its other
@@ -86,10 +89,10 @@ class SparsityEnforcer(Loss):
         support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
         The gradient has no closed form, so it needs a library with automatic differentiation.
     numerics : {"stable", "lava"}, default "stable"
-        The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"``, it is 1, as for
-        a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 for the excess over `max_rate`,
-        so that silent steps have no gradient. For the shortfall below `min_rate`, it is 1 even with
-        ``"lava"``. If `scale` is given, it is always 1.
+        The derivative of :math:`|x|` at :math:`x = 0`, which is silence. With ``"stable"``, it is
+        1, as for a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 if the rate is above
+        `max_rate`, so that silent steps have no gradient. If the rate is below `min_rate`, it is 1
+        even with ``"lava"``. If `scale` is given, it is always 1.
     time_axis : int, default -1
         The time axis of each array. With ``per="array"`` and no mask, it has no effect.
 
@@ -101,8 +104,8 @@ class SparsityEnforcer(Loss):
     Warns
     -----
     UserWarning
-        If `max_rate` is above 1, a rate that binary spikes never reach. There is no warning with a
-        `scale`, or with ``numerics="lava"``, which is meant for graded events.
+        If `max_rate` is above 1, because binary spikes never reach such a rate. There is no warning
+        with a `scale`, or with ``numerics="lava"``, which is meant for graded events.
 
     Notes
     -----
@@ -167,7 +170,7 @@ class SparsityEnforcer(Loss):
         self._check_rates()
 
     def _check_rates(self) -> None:
-        """Raise an error if a neuron has no range, and warn if rates may have another unit."""
+        """Raise an error if a range is empty, and warn if rates may be in a different unit."""
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         if tuple in map(type, (self.min_rate, self.max_rate)) and not self.per.endswith("neuron"):
             raise ValueError(
@@ -203,9 +206,9 @@ class SparsityEnforcer(Loss):
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events: spikes, or graded or signed values. Sequences and mappings may be nested. With
-            ``per="array"``, no mask and no `scale`, an array may have any shape. Otherwise, its
-            shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
+            Events, which are spikes, graded values or signed values. Sequences and mappings may be
+            nested. With ``per="array"``, no mask and no `scale`, an array may have any shape.
+            Otherwise, its shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
         where : array or sequence of bool, optional
             The mask, which is True for entries to keep. It has the same form as for other losses,
             and applies to every array.
@@ -226,9 +229,9 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError, TypeError
-            If there is no array; if an array has no elements, or lacks a batch or time axis that is
-            required; or if a mask or `others` has the wrong shape or dtype, comes from another
-            library, or is out of range.
+            If there is no array, if an array has no elements, or if an array lacks a batch or time
+            axis that is required. Also if a mask or `others` has the wrong shape or dtype, comes
+            from another library, or is out of range.
         """
         if target:
             raise TypeError("SparsityEnforcer has no target: pass several arrays as a list, [x, y]")
@@ -367,7 +370,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # If there is no mask, or all neurons share one, each neuron has the same number of entries.
+        # Without a mask, or if all neurons have the same mask, `entries` is the same for all.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _without_closed_form(self) -> TypeError:
@@ -383,7 +386,7 @@ class SparsityEnforcer(Loss):
                 "events_and_entries"
             )
 
-    # Methods of the steps that all losses share ---------------------------------------------------
+    # The steps of a call, which all losses share --------------------------------------------------
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         adapter = adapter_of(input).specialized_for(input)
@@ -410,7 +413,7 @@ class SparsityEnforcer(Loss):
         return None
 
     def _averaged_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        """Return the axes over which rates are averaged, which depend on `per`."""
+        """Return the axes over which the option `per` averages rates."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
         if self.per != "array":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
@@ -441,7 +444,7 @@ class SparsityEnforcer(Loss):
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         name = "min_rate" if max(lowest) > 1 else "max_rate"
         impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-        # Larger events are graded, and a scale multiplies them by a factor.
+        # Events above 1 are not binary spikes, and a scale multiplies the events by a factor.
         if impossible and not self.scale and batch.largest <= 1:
             yield "impossible-rate", f"{name}={max(as_tuple(getattr(self, name))):g}"
 
@@ -488,12 +491,12 @@ class SparsityEnforcer(Loss):
 
 
 def as_tuple(rates: Any) -> tuple[float, ...]:
-    """Return the rates of all neurons, which may be a single number, as a tuple."""
+    """Return rates as a tuple. A single number becomes a tuple with one entry."""
     return rates if isinstance(rates, tuple) else (rates,)
 
 
 def limit_of(adapter: Adapter, u: Array, rates: Any) -> Any:
-    """Return a single rate unchanged, or the rates of the neurons with as many axes as `u`."""
+    """Return a number unchanged, or a tuple of rates as an array with as many axes as `u`."""
     if not isinstance(rates, tuple):
         return rates
     axes = (1,) * (u.ndim - 1)

@@ -33,8 +33,8 @@ class SpikeLatency(ClassLoss):
         The target time of the other classes, in time steps; at least 0. By default, it is the
         duration of the sample, which is the latency of a silent neuron.
     tolerance : float, default 0
-        The distance :math:`\delta` from the target time, in time steps, up to which a term is 0; at
-        least 0.
+        The largest distance :math:`\delta` from the target time at which a term is still 0, in time
+        steps; at least 0.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
@@ -54,19 +54,19 @@ class SpikeLatency(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are
-    flattened into one class axis. `target` holds either class indices, which are integers of shape
-    ``[batch]``, or a target time for each class. Target times are floats of shape
-    ``[batch, class]`` that are finite and at least 0. Invalid class indices and target times raise
-    an error if the values can be read cheaply. On a GPU and in traced functions, they make the loss
-    NaN instead. With class indices, the weight of a term is the weight of the label; with target
-    times, it is the weight of the term's own class.
+    `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
+    `target` holds either class indices or target times. Class indices are integers of shape
+    ``[batch]``. Target times are floats of shape ``[batch, class]`` that are finite and at least 0.
+    Invalid class indices and target times raise an error if the values can be read cheaply. On a
+    GPU and in traced functions, they make the loss NaN instead. With class indices, each term is
+    weighted by the weight of the label. With target times, it is weighted by the weight of its own
+    class.
 
     Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
     latency is then an expected value. Integers above 1, which count several events in one step, are
     treated as 1 and have gradient 0. Negative values and non-integers above 1 raise an error if the
-    values can be read cheaply. On a GPU and in traced functions, negative values make the
-    loss NaN instead.
+    values can be read cheaply. On a GPU and in traced functions, negative values make the loss NaN
+    instead.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
     its sample. If this number differs between neurons, the largest number is used for all of them.
@@ -117,7 +117,7 @@ def score_of_times(reading: Reading, true_time: float, false_time: float | None)
 def compare_times(
     reading: Reading, labels: Labels, true_time: float, false_time: float | None, tolerance: float
 ) -> ValueAndPullback:
-    """Return the squared distances between times and the target times given by the labels."""
+    """Return the squared distances between the readings and the target times of the labels."""
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time

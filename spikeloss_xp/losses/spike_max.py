@@ -22,8 +22,8 @@ class SpikeMax(ReadsClasses):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, the terms are also summed over time steps. For other readouts, a temperature, class
-    probabilities or label smoothing, use `CrossEntropy`.
+    window, the terms are also summed over time steps. If you need another readout, a temperature,
+    class probabilities or label smoothing, use `CrossEntropy`.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class SpikeMax(ReadsClasses):
         of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
         ``[batch, time]``.
     pseudo_count : float, default 0.5
-        The spike count :math:`a` of the labelled neuron below which the logarithm is replaced by
-        its tangent; from 1e-6 to 1e18. It has an effect only in the probability mode with
-        ``numerics="stable"``.
+        A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer spikes, the
+        logarithm is replaced by its tangent. The option has an effect only in the probability mode
+        with ``numerics="stable"``.
     numerics : {"stable", "lava"}, default "stable"
         With ``"lava"``, as in the published loss, the loss in the probability mode is infinite if
         the labelled neuron is silent.
@@ -50,7 +50,8 @@ class SpikeMax(ReadsClasses):
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
     time_axis : int, default -1
-        The time axis of `input`. Targets and terms with a time axis have the same order of axes.
+        The time axis of `input`. Targets and terms with a time axis use the same order of axes as
+        `input`.
 
     Raises
     ------
@@ -59,22 +60,22 @@ class SpikeMax(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are
-    flattened into one class axis. `target` holds class indices, which are integers of shape
-    ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
-    values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN
-    instead.
+    `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
+    `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
+    ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
+    and in traced functions, it makes the loss NaN instead.
 
     In the probability mode, :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
-    the rate :math:`r_0 = a / T`, the tangent at :math:`r_0` is therefore used instead. With
-    :math:`C` classes and the missing rate :math:`d = r_0 - r_y`, the term is
-    :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
+    the rate :math:`r_0 = a / T`, the tangent at :math:`r_0` is therefore used instead. If the rate
+    of the labelled neuron is lower than :math:`r_0` by :math:`d = r_0 - r_y`, the term for
+    :math:`C` classes is :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
+
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
     divided by the number of unmasked neurons of the class. If this number changes over time, each
     term uses the number at its own step or, without a window, the largest number. If trains are
-    binary and `pseudo_count` is the default, only the rate of a silent labelled neuron is below
-    :math:`r_0`, so all other values are the same as in the published loss. The gradient is finite
-    everywhere, and it is negative for a silent labelled neuron.
+    binary and `pseudo_count` has its default value, only the rate of a silent labelled neuron is
+    below :math:`r_0`. All other values are then the same as in the published loss. The gradient is
+    finite everywhere, and it is negative for a silent labelled neuron.
 
     References
     ----------

@@ -21,7 +21,7 @@ class SpikeMoid(ReadsClasses):
         L = -\sum_{b, c} \bigl( v_c \, y \log p + (1 - y) \log(1 - p) \bigr), \qquad
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
-    where :math:`r` are the firing rates of `SpikeRate`, or other readings, and :math:`y` are the
+    where :math:`r` are the firing rates of `SpikeRate` (or other readings) and :math:`y` are the
     labels. With a moving window, the terms are also summed over time steps.
 
     Parameters
@@ -34,8 +34,8 @@ class SpikeMoid(ReadsClasses):
         of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
         window, ``[batch, class, time]``.
     alpha : float, default 1
-        The temperature :math:`\alpha`, in the unit of the reading, which is spikes per time step
-        for rates; from 1e-6 to 1e18.
+        The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
+        from 1e-6 to 1e18.
     theta : float, default 0
         The reading :math:`\theta` at which the probability of a class is 1/2, in the unit of the
         reading. If `theta` is omitted and the readout is a rate or a count, the constructor warns:
@@ -55,7 +55,8 @@ class SpikeMoid(ReadsClasses):
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
     time_axis : int, default -1
-        The time axis of `input`. Targets and terms with a time axis have the same order of axes.
+        The time axis of `input`. Targets and terms with a time axis use the same order of axes as
+        `input`.
 
     Raises
     ------
@@ -64,9 +65,9 @@ class SpikeMoid(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened into one class axis.
-    `target` holds bools, or floats between 0 and 1, of shape ``[batch, class]`` or, with a window,
-    also ``[batch, class, time]``.
+    `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
+    `target` holds bools or floats between 0 and 1. Its shape is ``[batch, class]`` or, with a
+    window, also ``[batch, class, time]``.
 
     References
     ----------

@@ -34,7 +34,7 @@ class SpikeRate(ReadsClasses):
         The target rate of the labelled class, in spikes per time step; between 0 and 1. Pass one
         number for all classes, or a sequence with one number for each class.
     false_rate : float or sequence of float
-        The target rate of the other classes, in the same form.
+        The target rate of the other classes, in the same form as `true_rate`.
     moving_window : int, optional
         The length :math:`W` of the moving window, in time steps. By default, the rates are computed
         over the whole duration.
@@ -48,8 +48,8 @@ class SpikeRate(ReadsClasses):
         potential. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any real
         numbers.
     one_sided : bool, default False
-        Whether the target rates are bounds: the lowest rate of the labelled class, and the highest
-        rate of the other classes. The term of the labelled class is then
+        Whether the target rates are bounds: the lowest permitted rate of the labelled class, and
+        the highest permitted rate of the other classes. The term of the labelled class is then
         :math:`\max(r_\text{true} - r, 0)^2`, and the term of each other class is
         :math:`\max(r - r_\text{false}, 0)^2`. The option `rates` of `CrossEntropy` adds similar
         bounds to a cross entropy.
@@ -60,7 +60,8 @@ class SpikeRate(ReadsClasses):
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
     time_axis : int, default -1
-        The time axis of `input`. Targets and terms with a time axis have the same order of axes.
+        The time axis of `input`. Targets and terms with a time axis use the same order of axes as
+        `input`.
 
     Raises
     ------
@@ -69,11 +70,10 @@ class SpikeRate(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are
-    flattened into one class axis. `target` holds class indices, which are integers of shape
-    ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
-    values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN
-    instead.
+    `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
+    `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
+    ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
+    and in traced functions, it makes the loss NaN instead.
 
     References
     ----------
@@ -88,7 +88,7 @@ class SpikeRate(ReadsClasses):
     >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
     0.125
 
-    With bounds, only the silent label has a term:
+    With bounds, only the term of the labelled class, which is silent, is above 0:
 
     >>> bounded = sx.SpikeRate(0.5, 0.1, one_sided=True, reduction="none")
     >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])

@@ -61,10 +61,10 @@ class SpikeTime(ReadsTrains):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. `target`, which holds the target trains or the
-    signal, has the same shape. Masked entries of both are set to 0 before filtering. The run
-    time of an exponential filter does not depend on its length. For a `kernel`, the run time grows
-    with the number of taps; taps beyond the duration are omitted.
+    `input` has shape ``[batch, *space, time]``. `target` holds the target trains or the signal, and
+    has the same shape. In both arrays, masked entries are set to 0 before filtering. The run time
+    of an exponential filter does not depend on its length. For a `kernel`, the run time grows with
+    the number of taps; taps beyond the duration are omitted.
 
     References
     ----------
@@ -115,7 +115,7 @@ class SpikeTime(ReadsTrains):
         taps = _taps(self.kernel, self.length)
         if self.length not in (len(taps), None):
             raise ValueError(
-                f"length must be the number of taps of the kernel, {len(taps)}, or omitted; got "
+                f"length must be omitted, or be the number of taps of the kernel, {len(taps)}; got "
                 f"{self.length}"
             )
         object.__setattr__(self, "kernel", taps)

@@ -1,4 +1,4 @@
-"""Base classes for losses that compare each neuron with a target train."""
+"""Base classes for losses that compare the train of each neuron with a target train."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ class ReadsTrains(TargetLoss):
     per_step = None
     targets: ClassVar[tuple[Target, ...]] = (AnyTrains(),)
     smallest_rank: ClassVar[int] = 2
-    """The smallest number of axes of an input. If it is 2, the neuron axis may be left out."""
+    """The smallest number of axes that an input may have: 2 if the neuron axis is optional."""
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         rank = self.smallest_rank
@@ -25,7 +25,7 @@ class ReadsTrains(TargetLoss):
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         layout = prepared.layout
-        if self.reduction == "batchmean":  # to count samples, a chunk must hold whole samples
+        if self.reduction == "batchmean":  # samples are counted, so chunks must hold whole samples
             return (layout.batch_axis,)
         return layout.batch_axis, layout.class_axis
 
@@ -57,8 +57,8 @@ class TrainLoss(ReadsTrains):
     def memory(self) -> int | None:
         """The number of earlier steps that a term reads, or None if terms read whole trains.
 
-        The default is 0, or None if a subclass overrides `read`. If the overridden readings depend
-        only on a known number of earlier steps, the subclass should override this property as well.
+        The default is 0, or None if a subclass overrides `read`. If the readings of the subclass
+        depend only on a known number of earlier steps, it should override this property as well.
         """
         return 0 if type(self).read is TrainLoss.read else None
 

@@ -1,4 +1,4 @@
-"""Base class for losses that have a target: their calls, and how a call is split into blocks."""
+"""The base class for losses that have a target, and the code that splits a call into blocks."""
 
 import dataclasses
 from typing import Any, NamedTuple, Never
@@ -39,8 +39,9 @@ class TargetLoss(Loss):
             of the following shapes:
 
             - ``[batch]``, with one value for each sample;
-            - ``[time]``, with one value for each step, if the numbers of samples and steps differ;
-            - batch and time, in the order of `input`; the batch axis may have length 1;
+            - ``[time]``, with one value for each step, if there are not as many samples as steps;
+            - ``[batch, time]``, with the axes in the order of `input`. The batch axis may have
+              length 1;
             - the shape of `input`, in which any axis may have length 1. For example, a mask of
               shape ``[1, 1, neuron]`` leaves out whole neurons.
         lengths : array or sequence of int, optional
@@ -50,8 +51,8 @@ class TargetLoss(Loss):
             Class weights of shape ``[class]``, finite and at least 0. Each term is multiplied by
             the weight of its label, and a mean divides by the sum of these weights instead of the
             number of terms. If the target holds a number for each class, or a train for each
-            neuron, each term is multiplied by the weight of its own class or neuron instead;
-            `CrossEntropy` describes the weights of class probabilities.
+            neuron, each term is multiplied by the weight of its own class or neuron instead. For
+            class probabilities, see `CrossEntropy`.
 
         Returns
         -------
@@ -188,9 +189,9 @@ class TargetLoss(Loss):
         -------
         tuple
             The sum and the weight that `sum_and_weight` returns, and the pullback of the sum. The
-            pullback is a function that takes a scalar array, the derivative of the loss with
-            respect to the sum, and returns the gradient with respect to `input`. Call it at most
-            once.
+            pullback is a function that takes the derivative of the loss with respect to the sum,
+            which is a scalar array. It returns the gradient with respect to `input`. Call it at
+            most once.
 
         Raises
         ------
@@ -219,8 +220,9 @@ class TargetLoss(Loss):
         """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
 
         The call is checked before it is split. A loss that overrides `value` or
-        `value_and_pullback` is not split, because it may not be a quotient of sums. Nor is a loss
-        that holds arrays, because the arrays may not be available where the blocks are evaluated.
+        `value_and_pullback` is not split, because it may not be a quotient of sums. A loss that
+        holds arrays is not split either, because the arrays may not be available where the blocks
+        are evaluated.
         """
         kind = type(self)
         own = kind.value is TargetLoss.value
@@ -243,9 +245,9 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        Maps the name of each array (the input or another argument) to a tuple with one entry for
-        each axis of that array: the corresponding axis of the input, or None for a class axis that
-        the input lacks.
+        A tuple for each array argument, such as "input" or "target". Each entry of the tuple
+        describes an axis of that array: it is the matching axis of the input, or None for a class
+        axis that the input lacks.
     independent : set of int
         The axes of the input along which the call may be split into blocks whose sums are added.
         For a split along time, each block must be extended to include the `memory` preceding steps.

@@ -1,4 +1,4 @@
-"""Numerical building blocks: filters, survival products, slices, and pullbacks in place."""
+"""Numerical building blocks: filters, survival sums, chunks and single-use pullbacks."""
 
 import functools
 import math
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """Return slices of `size` entries each (at least 1) that together cover an axis."""
+    """Return slices of `size` entries that together cover an axis. A size below 1 counts as 1."""
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
@@ -24,9 +24,9 @@ def sums_in_chunks(
 ) -> Sums:
     """Evaluate a function in chunks of about `entries` entries each; see `FastPaths.map_chunks`.
 
-    The first of the `axes` that is long enough is split, or else the longest. The gradient of a
-    chunk is computed before the next chunk is evaluated, so that intermediate arrays stay in the
-    cache. A small array is not split.
+    The arrays are split along the first of the `axes` that is long enough, or else along the
+    longest. The gradient of a chunk is computed before the next chunk is evaluated, so that
+    intermediate arrays stay in the cache. Small arrays are not split.
     """
     x = arrays[0]
     size = math.prod(x.shape)
@@ -65,10 +65,10 @@ def _chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
 
 
 def sum_of_products(adapter: "Adapter", axis: int, x: Array, factor: Array) -> Array:
-    """Return the sum of ``x * factor`` over an axis, which is kept with length 1.
+    """Return the sum of ``x * factor`` over an axis. The axis is kept, with length 1.
 
-    The products are made in chunks, because an array of all products may cost more to allocate than
-    to compute.
+    The products are computed in chunks, because it may take longer to allocate an array for all
+    products than to compute them.
     """
     rows = _tuning.CHUNK * x.shape[0] // math.prod(x.shape)
     chunks = slices(x.shape[0], rows)

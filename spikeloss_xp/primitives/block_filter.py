@@ -1,4 +1,4 @@
-"""The causal filter and the moving sum, computed by matrix products of blocks of time steps.
+"""The causal filter and the moving sum, computed with matrix products on blocks of time steps.
 
 All functions use array API operations. `x` must already have the floating-point dtype used for
 computation. Time is the last axis unless an axis is given.
@@ -153,7 +153,7 @@ class _Blocks(NamedTuple):
 
 
 def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
-    """Return an index that selects a range along an axis; the axis is a negative number."""
+    """Return an index that selects a range along an axis. The axis must be a negative number."""
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 

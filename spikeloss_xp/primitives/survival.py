@@ -18,16 +18,16 @@ def survival_sum(
 ) -> SurvivalSum:
     """Return the sum of the cumulative products along an axis, the full product, and the pullback.
 
-    The terms of the sum are multiplied by `weight`. None stands for weights of 1. In this case the
-    product must not be used, because padding the last group makes it 0. The axis is kept, with
-    length 1.
+    The terms of the sum are multiplied by `weight`. None stands for weights of 1. Without weights,
+    the full product must not be used, because padding the last group makes it 0. The axis is kept,
+    with length 1.
 
-    Two neighbouring groups of steps, with products P1 and P2 and with sums V1 and V2 of their
-    cumulative products, merge into one group with ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are
-    merged into groups of about 8 steps, and groups are merged in the same way until one group is
-    left. The number of array operations therefore grows with the logarithm of the duration. No
-    division is needed, so factors of 0 are not a special case, not even in higher derivatives. The
-    pullback goes through the merges in reverse order.
+    For a group of steps, let P be the product of its factors and V the sum of its cumulative
+    products. Two neighbouring groups merge into one group with ``P = P1 P2`` and
+    ``V = V1 + P1 V2``. Steps are merged into groups of about 8 steps, and groups are merged in the
+    same way until one group is left. The number of array operations therefore grows with the
+    logarithm of the duration. No division is needed, so factors of 0 are not a special case, not
+    even in higher derivatives. The pullback goes through the merges in reverse order.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -97,7 +97,7 @@ def _merge_groups(
 
 
 def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
-    """Return a list of arrays: the first entries of all groups, then the second entries, etc."""
+    """Return a list of arrays: the first entry of each group, then the second entry, and so on."""
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size

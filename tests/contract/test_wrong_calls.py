@@ -55,7 +55,7 @@ def test_option_that_does_not_fit_the_input_raises(backend):
     with raises(ValueError, "true_rate must be.*4 numbers.*got 3"):
         sx.SpikeRate((0.5, 0.5, 0.5), 0)(x, LABEL)
     with raises(
-        ValueError, "min_rate must be one number, or 4 numbers, one for each neuron; got 2"
+        ValueError, "min_rate must be one number or 4 numbers (one for each neuron); got 2"
     ):
         sx.SparsityEnforcer(0.5, min_rate=(0.25, 0.5), per="neuron")(x)
     with raises(ValueError, "pos_weight must be.*4 numbers.*got 2"):

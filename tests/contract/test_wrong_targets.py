@@ -13,7 +13,7 @@ rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, theta=0)
 entropy = partial(sx.CrossEntropy, time_axis=-1)
 latency, squared = (partial(loss, time_axis=-1) for loss in (sx.SpikeLatency, sx.SquaredError))
 poisson, bernoulli = (partial(loss, time_axis=-1) for loss in (sx.PoissonNLL, sx.BernoulliNLL))
-FOR_ENTROPY = "(only CrossEntropy, when called, takes class probabilities, which must be floats"
+FOR_ENTROPY = "(class probabilities must be floats, and only a call to CrossEntropy accepts them"
 REORDERED = "(its axes are in a different order)"
 HOT = "(3, 4) ([batch, class])"
 AT_STEPS = "(3,) ([batch]) or (3, 5) (one at each step)"

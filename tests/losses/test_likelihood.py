@@ -387,7 +387,7 @@ def test_wrong_rates_of_the_null_model_raise(backend, readable):
     for value in (-0.25, math.nan):
         with raises(ValueError, f"null must be finite and at least 0.*{value}"):
             sx.PoissonNLL(**LAST).bits_per_spike(x, HOT, null=readable([1, value, 1, 1.0]))
-    with raises(ValueError, "probabilities of a spike, at most 1; got [1.0, 0.5, 0.0, 1.5]"):
+    with raises(ValueError, "spike probabilities, which are at most 1; got [1.0, 0.5, 0.0, 1.5]"):
         sx.BernoulliNLL(**LAST).gain_and_spikes(x, HOT, null=readable([1, 0.5, 0, 1.5]))
 
 
@@ -400,7 +400,7 @@ def test_target_that_is_not_a_count_or_a_binary_spike_raises(backend, readable):
                 loss(x, readable(np.where(busy, value, 1)))
         with raises(ValueError, f"got nan {MASK_THEM}"):
             loss(x, readable(np.where(busy, math.nan, 1)))
-    with raises(ValueError, "whole numbers and at least 0; got 2.5 (constant=False accepts"):
+    with raises(ValueError, "whole numbers of at least 0; got 2.5 (constant=False accepts"):
         whole(x, readable(np.full((3, 4, 5), 2.5)))
     for dtype in (int, float):
         with raises(ValueError, "target must hold binary spikes, 0 or 1; got 2.*PoissonNLL"):

@@ -125,7 +125,7 @@ def test_arrays_with_limits_of_each_neuron_have_equal_numbers_of_neurons():
     others = loss.events_and_entries(EVENTS[:1])
     close(loss(EVENTS[1:], others=others), loss(EVENTS), 1e-12)
     with raises(
-        ValueError, "max_rate must be one number, or 3 numbers, one for each neuron; got 4"
+        ValueError, "max_rate must be one number or 3 numbers (one for each neuron); got 4"
     ):
         loss([EVENTS, EVENTS[:, :3]])
 

@@ -47,7 +47,7 @@ NO_KERNEL = "kernel must be a function of the lag, or taps of shape [length]; go
     [
         ({"kernel": [1, 0.5], "time_constant": 3}, "kernel replaces.*with time_constant=3"),
         ({"kernel": [1, 0.5], "filter_order": 3}, "kernel replaces.*with filter_order=3"),
-        ({"kernel": [1, 0.5], "length": 3}, "length must be.*of the kernel, 2, or omitted; got 3"),
+        ({"kernel": [1, 0.5], "length": 3}, "length must be.*of the kernel, 2; got 3"),
         ({"kernel": 1.0}, f"{NO_KERNEL} ()"),
         ({"kernel": []}, f"{NO_KERNEL} (0,)"),
         ({"kernel": [[1.0, 1.0]]}, f"{NO_KERNEL} (1, 2)"),

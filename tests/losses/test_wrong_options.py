@@ -58,7 +58,7 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ),
         ("temperature", [0, -1, nan], "must be", [entropy]),
         ("label_smoothing", [-0.1, 1, 1.5, nan], "must be", [entropy]),
-        ("rates", NO_RATES, "must be two rates", [entropy]),
+        ("rates", NO_RATES, "must be a pair of rates", [entropy]),
         ("rate_weight", [-1, inf], "must be", [entropy]),
         ("delta", [0], "must be above 0", [huber]),
         *(
