@@ -39,8 +39,8 @@ class TrainsOfTimes(Target):
         if shape[:2] != pairs or len(shape) > 3 or 0 in shape:
             raise ValueError(
                 f"target must hold spike times of {pairs[0]} samples and {pairs[1]} classes: an "
-                "array [batch, class], or an array [batch, class, spike] that is padded with NaN or "
-                f"infinity; got shape {shape}"
+                "array [batch, class], or an array [batch, class, spike] that is padded with NaN "
+                f"or infinity; got shape {shape}"
             )
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
