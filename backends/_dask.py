@@ -1,8 +1,8 @@
 """The Dask adapter, which computes losses, gradients and filters block by block in a task graph.
 
 Each block of the input is evaluated as an array of its own library, together with the matching
-entries of the target and the masks. Neighbouring blocks overlap in time by the memory of the loss,
-so that the sums over the blocks add up to the sum over the whole input.
+entries of the target and the masks. Neighbouring blocks overlap by as many time steps as the loss
+remembers, so that the sums over the blocks add up to the sum over the whole input.
 """
 
 import functools
@@ -26,7 +26,7 @@ from spikeloss_xp.primitives.kernels import Exponential
 if TYPE_CHECKING:
     from spikeloss_xp.losses.with_target import Split
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # blocks are passed in this order
+ARGUMENTS = ("target", "where", "lengths", "weight")  # passed in this order
 CLASSES, PLACE = -1, -2  # Dask index labels for axes that the input lacks
 
 
