@@ -44,7 +44,7 @@ class FastPaths:
     # Calls and chunks -----------------------------------------------------------------------------
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss. Calling a loss object calls this method.
+        """Return the value of a loss. Every call to a loss object goes through this method.
 
         If only the gradient with respect to `input` is needed, the adapter of a library with
         automatic differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
