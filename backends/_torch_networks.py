@@ -16,13 +16,13 @@ from spikeloss_xp import _checks
 
 
 class Recording:
-    """The spikes and gradients of a network, as `record` collects them."""
+    """The spikes and gradients of a network, as collected by `record`."""
 
     def __init__(self, network: Module, modules: Iterable[Module] | None) -> None:
         self._network = network
         self._names = {module: name for name, module in network.named_modules()}
         self._chosen = None if modules is None else {*modules}
-        self._outputs: dict[Module, list[Tensor]] = {}  # of each module that was called
+        self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
         self._firing: set[type] = set()  # classes that turned other numbers into counts
         self._others: set[type] = set()  # classes with outputs other than counts
         if not (self._chosen or set()) <= self._names.keys():
@@ -90,11 +90,11 @@ class Recording:
         return found
 
     def _inside(self, module: Module) -> set[Module]:
-        """Return those of the called modules that are inside a module."""
+        """Return the called submodules of a module."""
         return {each for each in module.modules() if each in self._outputs} - {module}
 
     def _stacked(self, module: Module) -> Tensor:
-        """Return the spikes of a module, with time first if it was called at every step."""
+        """Return the spikes of a module, with a leading time axis if it was called at each step."""
         outputs = self._outputs[module]
         if len({x.shape for x in outputs}) > 1:
             raise ValueError(
@@ -106,7 +106,7 @@ class Recording:
 
 @contextlib.contextmanager
 def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator[Recording]:
-    """Record the spikes of the layers of a network while it runs.
+    """Record the spikes of a network's layers while it runs.
 
     Within the context, call the network for one batch, in a single call or in a loop over the time
     steps. The network is not changed: forward hooks collect the spikes, and the hooks are removed
@@ -137,9 +137,8 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
           calls, keyed by the names of the modules. If a module is called once, its output is kept
           as it is. If a module is called at every time step, its outputs are stacked along a new
           first axis. The spikes are not detached.
-        - ``hidden``: the same dict without the output layer. The output layer is the last spiking
-          module, unless a module with a ``weight`` is called after it: then all spiking modules are
-          hidden layers.
+        - ``hidden``: the same dict without the output layer, which is the last spiking module. If a
+          module with a ``weight`` is called after it, all spiking modules are hidden layers.
         - ``gradients``: a dict with the current gradient of each parameter that requires a
           gradient, in the order in which the modules are called. A parameter is left out if its
           module is not called and it has no gradient.
@@ -261,7 +260,7 @@ def scale_network(
     ------
     ValueError
         If a layer does not reach its rate (see `spikeloss_xp.scale_to_rate`), if no layer has
-        weights, or if several layers share a weight. The network is then left as it was.
+        weights, or if several layers share a weight. The network is then left unchanged.
 
     Examples
     --------
@@ -342,7 +341,7 @@ def _layers_of(
     for module, nodes in outputs.items():
         if module in spiking or any(x.requires_grad for x in _weights_of(module).values()):
             ends |= dict.fromkeys(nodes, module)
-    ends.pop(None, None)  # of modules that ran without gradients
+    ends.pop(None, None)  # modules that ran without gradients have no node
     for module in spiking:
         parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
         parts += module.modules()
@@ -390,7 +389,7 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
     Returns
     -------
     list of dict
-        A group for each parameter that requires a gradient, for the constructor of an optimizer.
+        A group for each parameter that requires a gradient, to pass to an optimizer.
 
     Raises
     ------
