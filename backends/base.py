@@ -100,7 +100,7 @@ class ArrayAPIAdapter(FastPaths):
     # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, given by name or as returned by the `device` method."""
+        """Copy a NumPy array to a device, which is a name or a result of the `device` method."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
