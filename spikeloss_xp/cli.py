@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare the losses and return the results, as they are printed in JSON.
+    """Compare the losses and return the results in the form that is printed as JSON.
 
     If the options or the file cannot be used, raise a `ValueError` with a message for the user.
     """
