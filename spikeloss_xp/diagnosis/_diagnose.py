@@ -74,7 +74,7 @@ def diagnose(
     Returns
     -------
     diagnosis.Report
-        A report whose string is a table. Its `findings` are empty if nothing was found.
+        A report, which is printed as a table. If nothing was found, `findings` is empty.
 
     Raises
     ------
