@@ -31,10 +31,10 @@ from spikeloss_xp.primitives import slices
 CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
 ENOUGH = 8  # the number of steps needed to say that a neuron fires at every step
-BUSY = 0.4  # the fraction of steps in which a neuron fires
-ALWAYS_ON = 0.5  # the fraction of neurons that fire at every step
-STUCK = 0.9  # the fraction of neurons that are silent or fire at every step
-STUCK_ON = 0.1  # the fraction of neurons that fire at every step
+BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
+ALWAYS_ON = 0.5  # a layer is saturated if more than this fraction of its neurons always fire
+STUCK = 0.9  # a layer is stuck if at least this fraction of its neurons never or always fire,
+STUCK_ON = 0.1  # and if at least this fraction of its neurons always fire
 # Limits for a vanishing gradient: the size of the first gradient relative to the largest gradient,
 # and the mean factor per layer. Some surrogates shrink gradients by a factor of 5 in each layer
 # without harm.
@@ -87,7 +87,7 @@ def finished(everything: list[Any]) -> list[Any]:
 
 
 def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested sequences and mappings, each with its path, in their order."""
+    """Yield the leaves of nested sequences and mappings in order, each with its path."""
     if not isinstance(x, Mapping | list | tuple):
         yield name, x
         return
@@ -281,7 +281,7 @@ def silent_layer(name: str, samples: int) -> tuple[str, ...]:
 
 
 def _is_output(name: str) -> bool:
-    """Return whether a layer is an output: there may be several, such as ``"output.boxes"``."""
+    """Return whether a layer is an output. There may be several, such as ``"output.boxes"``."""
     return name.partition(".")[0] == "output"
 
 
@@ -343,8 +343,8 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
-    # The mean leaves out zeros, which come from inputs that never fire, such as unused rows of an
-    # embedding.
+    # Dividing by `share` takes the zeros out of the mean. They come from inputs that never fire,
+    # such as unused rows of an embedding.
     arrays = {"mean": xp.mean(x * x), "share": xp.mean(xp.astype(x != 0, x.dtype))}
     is_weight = x.ndim > 1
 
