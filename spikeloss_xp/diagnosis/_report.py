@@ -49,8 +49,8 @@ class Layer(NamedTuple):
     finite : bool
         Whether no entry is NaN or infinite.
     first_spike : float or None
-        The mean time of a neuron's first spike in a sample, for layers of spike times, whose `rate`
-        is NaN. None for other layers.
+        The mean time of a neuron's first spike in a sample if the layer holds spike times,
+        otherwise None. The `rate` of a layer of spike times is NaN.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Report:
         return "\n".join(lines)
 
     def _paragraphs(self) -> Iterator[str]:
-        """Yield the lines about the findings. The same text is not given twice."""
+        """Yield the lines about the findings, without repeating any text."""
         printed: set[str] = set()
         same = itertools.groupby(self.findings, lambda each: (each.code, each.why, each.remedy))
         for (code, *texts), found in same:
