@@ -36,7 +36,7 @@ LOSSES: dict[str, tuple[Any, str]] = {  # each loss, and its kind of target
 }
 # The number of axes of a target that has a label for each step.
 AXES_WITH_TIME = {"classes": 2, "classes of spikes": 2, "multi-hot": 3}
-WHY_LEFT_OUT = "the file holds no target for this loss, or negative numbers, which the loss rejects"
+WHY_LEFT_OUT = "the file has no target for this loss, or negative numbers, which the loss rejects"
 HEADER = "loss              library  device      value  value err  grad err  verdict"
 ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
 ROW += "{gradient_difference:8.1e}  {verdict}"
