@@ -9,11 +9,11 @@ from spikeloss_xp.diagnosis._report import Observations
 
 
 class Penalty:
-    """A call to a `SparsityEnforcer`, with attributes and methods like those of `Batch`."""
+    """A call of a `SparsityEnforcer`, with attributes and methods like those of `Batch`."""
 
     name, output = "input", None
     of_output: float | None = None
-    """The size of the gradient of the loss with respect to the output, or None if it is unknown."""
+    """The gradient of the loss with respect to the output, in the unit of the loss, if known."""
     value: float | None = None
 
     def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
@@ -22,17 +22,17 @@ class Penalty:
         self.arrays = {"value": value}
 
     def finish(self, value: Any = None) -> None:
-        """Store the value of the loss, or None if there is no value."""
+        """Set the value of the loss, if it has one."""
         self.value = None if value is None else float(value)
 
     @property
     def learned(self) -> bool:
-        """Whether the loss is at its minimum, which is so if all rates are within their range."""
+        """Whether the loss is at its minimum, as it is for rates within their range."""
         return self.value == 0
 
     @property
     def largest(self) -> float:
-        """The largest event in any layer."""
+        """The largest event of all layers."""
         layers = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
         largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in layers]
         return max(float(host_values(x, "input")) for x in largest)
@@ -60,7 +60,7 @@ class Refusal(Penalty):
 
 
 class Function(Penalty):
-    """A call to a function that is not a loss of this library, or no call if it is None."""
+    """A call of a function that is no loss of this library, or no call if the function is None."""
 
     error = ""
 
@@ -80,15 +80,15 @@ class Function(Penalty):
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
     def finish(self, value: Any = None) -> None:
-        """Store the value of the loss, or None if there is no value."""
+        """Set the value of the loss, if it has one."""
         super().finish(None if value is None else value.item())
 
     def numbers(self) -> dict[str, Any]:
-        """Return the value of the loss, if there is one, and the axes of each output."""
+        """Return the value of the loss, if it has one, and how each output is read."""
         return self.shapes if self.value is None else {"loss": self.value, **self.shapes}
 
     def findings(self) -> Observations:
-        """Yield a finding if the function raised an error, or if its value is not finite."""
+        """Yield the error that the function raised, or that its value is not finite."""
         if self.error:
             yield "refused", self.error
         elif not math.isfinite(self.value or 0):
