@@ -74,7 +74,7 @@ def scale_to_rate(
     -----
     A layer's rate need not rise with its factor if the layer is recurrent or if the network has
     skip connections. If several factors give the same rate, any of them may be returned. If the
-    rate jumps past the goal or turns back before reaching it, the function raises an error.
+    rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
     earlier layer. The first layer whose rate is not accepted is then scaled again, until all rates
