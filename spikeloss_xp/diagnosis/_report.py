@@ -71,9 +71,9 @@ class Gradient(NamedTuple):
     name : str
         The name of the parameter.
     rms : float or None
-        The root mean square of the entries that are not 0. Zeros are left out, so that inputs that
-        never fire do not change the value. It is NaN if an entry is NaN or infinite, and None if
-        the parameter has no gradient.
+        The root mean square of the entries that are not 0, which does not depend on the number of
+        inputs that never fire. It is NaN if an entry is NaN or infinite, and None if the parameter
+        has no gradient.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
     """
