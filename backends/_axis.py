@@ -1,4 +1,4 @@
-"""An axis of a call's arrays, so that only the layout needs to know where each axis is."""
+"""Axes as objects, so that only the layout needs to know the position of each axis."""
 
 import functools
 from typing import TYPE_CHECKING

@@ -10,7 +10,7 @@ USES = 500
 
 
 class Copies:
-    """A cache of arrays on devices that evicts entries once they are no longer used."""
+    """A cache of device arrays, which evicts entries that are no longer used."""
 
     def __init__(self) -> None:
         self._uses = 0

@@ -51,7 +51,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         return self._made_once(make, like, None, ("arange", stop))
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return the array from `make` on the device of `like`, cached under `key`."""
+        """Return the array that `make` creates on the device of `like`, cached under `key`."""
 
         def make_and_wait() -> Array:
             with like.device:

@@ -1,8 +1,8 @@
 """The Dask adapter, which computes losses, gradients and filters block by block in a task graph.
 
 Each block of the input is evaluated as an array of its own library, together with the matching
-entries of the target and the masks. Neighbouring blocks overlap in time by the memory of the loss,
-so that the sums over the blocks add up to the sum over the whole input.
+entries of the target and the masks. Neighbouring blocks overlap by as many time steps as the loss
+remembers, so that the sums over the blocks add up to the sum over the whole input.
 """
 
 import functools
@@ -26,7 +26,7 @@ from spikeloss_xp.primitives.kernels import Exponential
 if TYPE_CHECKING:
     from spikeloss_xp.losses.with_target import Split
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
+ARGUMENTS = ("target", "where", "lengths", "weight")  # passed in this order
 CLASSES, PLACE = -1, -2  # Dask index labels for axes that the input lacks
 
 
@@ -79,7 +79,7 @@ class DaskAdapter(ArrayAPIAdapter):
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
-        """Filter block by block, with the whole time axis in each block.
+        """Return the filtered array, computed in blocks that span the whole time axis.
 
         Filtering the Dask array itself would split time into many small blocks, each with its own
         tasks.
@@ -179,8 +179,8 @@ class Blocks:
         """Call a function for each block, and return the results as a Dask array.
 
         The function takes the split, the arguments in `more`, the place of the block in time, and
-        the entries of the block. These entries include the last steps of the previous block and the
-        first `ahead` steps of the next block.
+        the entries of the block. These entries include the last `self.reach` steps of the previous
+        block and the first `ahead` steps of the next block.
         """
         x, split = self.input, self.split._replace(divisor=None)  # the divisor may be lazy
         entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
@@ -225,7 +225,7 @@ class Blocks:
 
 
 class Chunk(NamedTuple):
-    """A chunk of a block: samples and steps that fit in the cache and are evaluated together.
+    """A chunk of a block: some samples and steps, which fit in the cache.
 
     Attributes
     ----------
@@ -234,8 +234,8 @@ class Chunk(NamedTuple):
     options : dict
         The other arguments of `Loss.sum_and_weight`.
     samples, own : slice
-        The samples of the chunk and its own steps, counted from the first sample and the first own
-        step of the block.
+        The positions of the chunk's samples and of its own steps in the block. Steps are counted
+        from the first own step of the block.
     inside : slice
         The position of the chunk's own steps in `spikes`.
     """
@@ -260,12 +260,12 @@ def _chunks(
     split : Split
         The loss, and a description of how its call may be split.
     block : tuple of array
-        The spikes, including the steps in which the block overlaps with its neighbours, followed by
-        the target, the mask and the lengths for the same samples and steps, and the class weights.
-        Arguments that were not passed are None.
+        The spikes, the target, the mask, the lengths and the class weights. The spikes include the
+        steps in which the block overlaps with its neighbours. The target, the mask and the lengths
+        refer to the same samples and steps. Arguments that were not passed are None.
     place : array
-        The number of steps at the start that belong to the previous block, the number of the
-        block's own steps, and the position of its first own step in the whole train.
+        Three numbers: how many steps at the start belong to the previous block, how many steps are
+        the block's own, and the position of the first own step in the whole train.
     ahead : bool
         Whether a chunk includes the later steps whose terms depend on its own steps. They are
         needed for a gradient, but not for a sum.

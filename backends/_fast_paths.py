@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FastPaths:
-    """Methods whose results are correct for every library, and which some libraries can speed up.
+    """Methods that work for every library, and that an adapter may replace with faster ones.
 
     `ArrayAPIAdapter` inherits them. To write an adapter, you do not have to read this class.
     """
@@ -44,7 +44,7 @@ class FastPaths:
     # Calls and chunks -----------------------------------------------------------------------------
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss. Calling a loss object calls this method.
+        """Return the value of a loss. Every call to a loss object goes through this method.
 
         If only the gradient with respect to `input` is needed, the adapter of a library with
         automatic differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
@@ -66,7 +66,7 @@ class FastPaths:
         """Return the adapter for a call on `x`.
 
         An adapter can use this method to check once per call whether any transform or graph sees
-        the arrays. It can then return an adapter that does not check again.
+        the arrays. If none does, it can return an adapter that does not repeat the check.
         """
         return self
 
@@ -97,14 +97,15 @@ class FastPaths:
         return function(*arrays)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Return whether ``lowest <= x < stop`` for all entries; False if the check is not free."""
+        """Return whether ``lowest <= x < stop`` for all entries; False if checking is costly."""
         return False
 
     def masked(self, x: Array, mask: Array) -> Array:
-        """Return `x` with its masked entries set to 0. If `on_host` is True, a mask may be numbers.
+        """Return `x` with its masked entries set to 0.
 
-        An adapter may multiply by the mask instead of selecting entries, if it finds out whether
-        `x` contains NaN or infinity, which would remain.
+        If `on_host` is True, the mask may hold numbers instead of bools. An adapter may multiply
+        by the mask instead of selecting entries. It must then check that `x` contains no NaN or
+        infinity, because multiplying by 0 does not remove them.
         """
         return self.xp.where(mask, x, self.operand(x, 0.0))
 
@@ -174,8 +175,8 @@ class FastPaths:
     ) -> ValueAndPullback:
         """Return the terms of a cross entropy and their pullback, computed by `default`.
 
-        An adapter may use operations that the compiler can fuse more effectively. See
-        `spikeloss_xp.criteria.cross_entropy_of_logits`.
+        Instead of calling `default`, an adapter may use operations that its compiler can fuse
+        better. See `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
         return default(classes, logit, index, q)  # type: ignore[no-any-return]
 

@@ -53,7 +53,7 @@ class JAXAdapter(ArrayAPIAdapter):
             return x  # the compiler places the array
         if x.devices() == like.devices():
             return x
-        if isinstance(like.sharding, jax.sharding.NamedSharding):  # replicated over the mesh
+        if isinstance(like.sharding, jax.sharding.NamedSharding):  # replicate over the mesh
             return jax.device_put(x, _replicated(like.sharding.mesh))
         return jax.device_put(x, like.sharding)
 
@@ -113,7 +113,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return result
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        # XLA takes seconds to compile the base method's many operations; a CPU loop is no slower.
+        # XLA takes seconds to compile the many operations of the base method. On a CPU, a loop
+        # runs just as fast.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
@@ -206,10 +207,10 @@ def _derivative_of_terms(
 
 @jax.custom_jvp
 def _sum_over_first(x: Array) -> Array:
-    """Sum over the first axis with matrix products that each add at most 32 entries.
+    """Return the sum over the first axis, from matrix products that each add at most 32 entries.
 
-    On a CPU, XLA's own sum is ten times slower if the first axis is short and the other axes have
-    many entries.
+    On a CPU, XLA's own sum is ten times slower than these products if the first axis is short and
+    the other axes have many entries.
     """
     steps, size = x.shape[0], 32
     blocks = np.arange(steps) // size == np.arange(-(-steps // size))[:, None]

@@ -71,7 +71,7 @@ def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
 def _minimum(x: Array, y: Array) -> Array:
     """Return the smaller of two numbers; if they are equal, they share the gradient.
 
-    The gradient of MLX's own `minimum` belongs to the second of two equal numbers.
+    MLX's own `minimum` passes the whole gradient to the second of two equal numbers.
     """
     smaller = mx.minimum(x, y)
     if not mx.issubdtype(smaller.dtype, mx.floating):

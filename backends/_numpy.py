@@ -62,7 +62,8 @@ class NumPyAdapter(ArrayAPIAdapter):
         return np.arange(stop)
 
     def sum(self, axis: int, x: Array) -> Array:
-        # `einsum` has less overhead per row, but its rounding error grows with the row length.
+        # `einsum` has less overhead per row than `sum`, but its rounding error grows with the
+        # length of the row.
         last = axis in (-1, x.ndim - 1) and type(x) is np.ndarray
         if last and x.shape[-1] <= _tuning.SHORT_SUM and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)

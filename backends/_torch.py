@@ -151,9 +151,9 @@ class TorchAdapter(TorchFilters):
         """Return the value of a loss, as a single graph node if only `input` needs a gradient."""
         if loss.reduction == "none" and is_distributed(input):
             raise ValueError(
-                "reduction='none' cannot be used with a DTensor, because it has no sum over "
-                "processes: call the loss with the samples of this process, input.to_local(), and "
-                "their target"
+                "reduction='none' cannot be used with a DTensor, because only sums are combined "
+                "across processes: call the loss with input.to_local(), which holds the samples of "
+                "this process, and with the target of these samples"
             )
         alone = loss.has_closed_form and _torch_state.is_alone(input)
         captured = loss.captured_arrays() if alone else None

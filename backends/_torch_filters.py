@@ -39,7 +39,7 @@ class TorchFilters(ArrayAPIAdapter):
         return not like.is_cpu and _torch_state.is_plain(like)  # traced tensors are not cached
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return a tensor from `make`, and cache it if tensors like `like` may be cached."""
+        """Return the tensor that `make` creates, cached under `key` if `_keeps` allows it."""
         if not self._keeps(like):
             return replicated(make(), like)
 

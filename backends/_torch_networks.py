@@ -16,15 +16,15 @@ from spikeloss_xp import _checks
 
 
 class Recording:
-    """The spikes and gradients of a network, as `record` collects them."""
+    """The spikes and gradients of a network, as collected by `record`."""
 
     def __init__(self, network: Module, modules: Iterable[Module] | None) -> None:
         self._network = network
         self._names = {module: name for name, module in network.named_modules()}
         self._chosen = None if modules is None else {*modules}
-        self._outputs: dict[Module, list[Tensor]] = {}  # of each module that was called
-        self._firing: set[type] = set()  # classes that turned other inputs into whole numbers
-        self._others: set[type] = set()  # classes with other outputs
+        self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
+        self._firing: set[type] = set()  # classes that turned other numbers into counts
+        self._others: set[type] = set()  # classes with outputs other than counts
         if not (self._chosen or set()) <= self._names.keys():
             raise ValueError("modules must be modules of the network, such as [network.lif1]")
 
@@ -35,7 +35,7 @@ class Recording:
 
     @property
     def hidden(self) -> dict[str, Tensor]:
-        """The spikes without those of the output."""
+        """The spikes of the hidden layers: all spikes except those of the output."""
         spikes, called, output = self.spikes, [*self._outputs], self._spiking()[-1]
         if not any(map(_weights_of, called[called.index(output) + 1 :])):
             del spikes[self._names[output]]
@@ -51,9 +51,9 @@ class Recording:
         used.sort(key=lambda each: place.get(each[1], len(called)))
         return {name: x.grad for name, x in used if x.requires_grad}
 
-    @torch.no_grad()  # or a checkpoint would keep tensors of this function
+    @torch.no_grad()  # otherwise, a checkpoint would keep tensors of this function
     def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        """Keep the output of a call, as a forward hook."""
+        """Keep the output of a module; this method is a forward hook."""
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
             return
         outputs, kind = self._outputs.setdefault(module, []), type(module)
@@ -85,16 +85,16 @@ class Recording:
         if not found:
             raise ValueError(
                 "no spiking modules were found: call the network within `with record(network)`, "
-                "and pass modules=[...] if its neurons are not modules whose outputs are counts"
+                "and pass modules=[...] if the outputs of the spiking modules are not spike counts"
             )
         return found
 
     def _inside(self, module: Module) -> set[Module]:
-        """Return the modules inside a module that were called."""
+        """Return the called submodules of a module."""
         return {each for each in module.modules() if each in self._outputs} - {module}
 
     def _stacked(self, module: Module) -> Tensor:
-        """Return the spikes of a module, with time first if it was called at every step."""
+        """Return the spikes of a module, with a leading time axis if it was called at each step."""
         outputs = self._outputs[module]
         if len({x.shape for x in outputs}) > 1:
             raise ValueError(
@@ -106,26 +106,27 @@ class Recording:
 
 @contextlib.contextmanager
 def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator[Recording]:
-    """Record the spikes of the layers of a network while it runs.
+    """Record the spikes of a network's layers while it runs.
 
     Within the context, call the network for one batch, in a single call or in a loop over the time
     steps. The network is not changed: forward hooks collect the spikes, and the hooks are removed
-    at the end of the context, even if the network raises an error. Calls during `backward`, which
-    are those of checkpoints, are ignored.
+    at the end of the context, even if the network raises an error. Calls during `backward` are
+    ignored, because they come from checkpoints.
 
-    A module is a spiking module if all values of its first output are whole numbers of at least 0,
-    but some values of its inputs, or of weights that it contains, are not. All other modules of the
-    same class are then spiking modules too, because the layers of a silent network receive only
-    zeros. Classes of PyTorch, classes with any other output, and containers of spiking modules are
-    left out. Each layer must have its own spiking module.
+    A module is recognised as a spiking module if its first output holds only counts (whole numbers
+    of at least 0), but its inputs or the weights inside it hold other numbers. All modules of the
+    same class are then spiking modules, even if they received only zeros, as in a silent network.
+    PyTorch's own classes, classes with any output other than counts, and containers of spiking
+    modules are left out. Each layer must have its own spiking module.
 
     Parameters
     ----------
     network : torch.nn.Module
         The network.
     modules : sequence of torch.nn.Module, optional
-        The spiking modules, if the search does not find the right ones, for example because the
-        spikes are graded. The first output of each module is recorded, whatever it is.
+        The spiking modules. Pass them if the search does not find the right modules, for example
+        because the spikes are graded. The first output of each of these modules is then recorded,
+        whatever its values are.
 
     Yields
     ------
@@ -136,17 +137,17 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
           calls, keyed by the names of the modules. If a module is called once, its output is kept
           as it is. If a module is called at every time step, its outputs are stacked along a new
           first axis. The spikes are not detached.
-        - ``hidden``: the same dict without the output of the network, which is the last spiking
-          module unless a module with a ``weight`` is called after it.
-        - ``gradients``: a dict with the current gradient of each parameter that requires one, in
-          the order in which the modules are called. Parameters of modules that are not called and
-          that have no gradient are left out.
+        - ``hidden``: the same dict without the output layer, which is the last spiking module. If a
+          module with a ``weight`` is called after it, all spiking modules are hidden layers.
+        - ``gradients``: a dict with the current gradient of each parameter that requires a
+          gradient, in the order in which the modules are called. A parameter is left out if its
+          module is not called and it has no gradient.
 
     Raises
     ------
     ValueError
-        If `modules` contains a module that is not in the network. When the spikes are read: if no
-        spiking module was called, or if a module returned spikes of different shapes.
+        If `modules` contains a module that is not in the network. Reading the spikes raises this
+        error if no spiking module was called, or if a module returned spikes of different shapes.
 
     Examples
     --------
@@ -183,17 +184,17 @@ def _hooked(network: Module, hook: Callable[..., None]) -> Iterator[None]:
 
 
 def _first(output: Any) -> Any:
-    """Return the first output of a module, which may return its state too."""
+    """Return the first output of a module that may also return its state."""
     while isinstance(output, list | tuple) and output:
         output = output[0]
     return output
 
 
 def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
-    """Return whether a module has made its output, which is whole numbers, from other numbers.
+    """Return whether a module turned other numbers into counts, given that its output is counts.
 
-    Recurrent neurons may contain all weights, and receive spikes. If the spikes are all 0, other
-    modules with weights may return zeros too.
+    A recurrent module may contain all weights and receive spikes, so the weights are checked too.
+    If all inputs are 0, they are not checked, because any module with weights may return zeros.
     """
     given = [x for x in inputs if isinstance(x, Tensor)]
     if not all(map(_are_counts, given)):
@@ -204,8 +205,8 @@ def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
 def _are_counts(x: Any) -> bool:
     """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
-    A surrogate gradient may be written so that it adds a smooth function to the spikes and
-    subtracts it again, which rounds 1 but not 0.
+    Some surrogate gradients add a smooth function to the spikes and subtract it again. This adds a
+    rounding error to 1, but not to 0.
     """
     if not isinstance(x, Tensor) or x.is_complex():
         return False
@@ -230,9 +231,9 @@ def scale_network(
 
     The biases become 0, and the weights of each layer are multiplied by a factor. If the weights
     are followed by a norm with weights, the weights of the norm are scaled instead. The layers are
-    those that `record` finds, and the graph of the input of a layer shows which weights belong to
-    it. Weights within a spiking module, such as recurrent weights, belong to it too. Frozen
-    parameters and buffers, such as running statistics, are not changed.
+    the spiking modules that `record` finds. The autograd graph of a layer's input shows which
+    weights belong to the layer. Weights inside the spiking module, such as recurrent weights, also
+    belong to the layer. Frozen parameters and buffers (such as running statistics) are not changed.
 
     Parameters
     ----------
@@ -242,7 +243,8 @@ def scale_network(
         Runs the network on one batch, for example ``lambda: network(inputs)``. It must reset the
         states of the neurons first, and must not disable gradients.
     rate : float or sequence of float, optional
-        The rate of all layers, or of each layer that has weights, from input to output.
+        One rate for all layers, or a sequence with the rate of each layer that has weights, from
+        input to output.
     modules : sequence of torch.nn.Module, optional
         The spiking modules, as for `record`.
     **options
@@ -257,8 +259,8 @@ def scale_network(
     Raises
     ------
     ValueError
-        If a layer does not reach its rate, as explained in `spikeloss_xp.scale_to_rate`, if no
-        layer has weights, or if layers share a weight. The network is then left as it was.
+        If a layer does not reach its rate (see `spikeloss_xp.scale_to_rate`), if no layer has
+        weights, or if several layers share a weight. The network is then left unchanged.
 
     Examples
     --------
@@ -301,7 +303,7 @@ def scale_network(
 
 @contextlib.contextmanager
 def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
-    """Return a context at whose end the parameters and buffers have their initial values again.
+    """Return a context that restores the parameters and buffers of a network when it ends.
 
     Within the context, gradients are disabled. The context yields the initial values.
     """
@@ -315,7 +317,7 @@ def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
 
 
 def _weights_of(module: Module) -> dict[str, Tensor]:
-    """Return the weights of a module itself, without its submodules."""
+    """Return the weights of a module itself, without those of its submodules."""
     own = module.named_parameters(recurse=False)
     return {name: x for name, x in own if name == "weight" or x.ndim > 1}
 
@@ -339,7 +341,7 @@ def _layers_of(
     for module, nodes in outputs.items():
         if module in spiking or any(x.requires_grad for x in _weights_of(module).values()):
             ends |= dict.fromkeys(nodes, module)
-    ends.pop(None, None)  # of modules that ran without gradients
+    ends.pop(None, None)  # modules that ran without gradients have no node
     for module in spiking:
         parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
         parts += module.modules()
@@ -356,7 +358,7 @@ def _layers_of(
 
 
 def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
-    """Return the modules of the ends that are reached first on the paths back through a graph."""
+    """Return the modules of the first nodes in `ends` on each path backwards through a graph."""
     todo, seen = [*nodes], {None}
     while todo:
         if (node := todo.pop()) not in seen:
@@ -366,11 +368,11 @@ def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
 
 
 def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]]:
-    """Return groups of parameters with learning rates in proportion to the size of the weights.
+    """Return groups of parameters with learning rates proportional to the size of the weights.
 
     The learning rate of a weight is `step` times the root mean square of its values. With an
-    optimizer such as Adam, whose updates are about as large as the learning rate, each step then
-    changes a weight by about this fraction, whatever the width of the layer. A bias has the
+    optimizer such as Adam, whose updates are about as large as the learning rate, each update then
+    changes a weight by a fraction of about `step`, whatever the width of the layer. A bias has the
     learning rate of the weight in the same module, because its own values may be 0. All other
     parameters, such as the time constants of neurons, have the learning rate `step`.
 
@@ -380,14 +382,14 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
     Parameters
     ----------
     network : torch.nn.Module
-        The network, with the weights with which training begins.
+        The network, with its initial weights.
     step : float, optional
         The size of an update relative to the weights.
 
     Returns
     -------
     list of dict
-        A group for each parameter that requires a gradient, for the constructor of an optimizer.
+        A group for each parameter that requires a gradient, to pass to an optimizer.
 
     Raises
     ------

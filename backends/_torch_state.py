@@ -1,4 +1,4 @@
-"""Queries of PyTorch's state. Only this module calls private functions of PyTorch."""
+"""Queries about PyTorch's state. Only this module calls private functions of PyTorch."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The base adapter: what a library must answer, in plain array API code."""
+"""The base class of all adapters, written in plain array API code."""
 
 import contextlib
 import importlib
@@ -23,9 +23,9 @@ class ArrayAPIAdapter(FastPaths):
     Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
     The name of the entry point is the import name of the array library.
 
-    If a library differs from the standard, its adapter must override the methods of this class for
-    which it differs. The methods that this class inherits may be overridden to make a library
-    faster.
+    If a library deviates from the standard, its adapter must override the affected methods of this
+    class. An adapter may also override methods that this class inherits from `FastPaths`, to make
+    the library faster.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class ArrayAPIAdapter(FastPaths):
     is_lazy : bool
         Whether the library computes an array only when its values are requested.
     has_current_device : bool
-        Whether the library creates arrays on a current device. If so, each call makes its
-        input's device the current device, and `device` must return a context manager that does
-        this.
+        Whether the library creates arrays on a current device. If so, each call first makes the
+        device of its input the current device. For this purpose, the object that `device` returns
+        must be a context manager.
     """
 
     differentiates: ClassVar[bool] = False
@@ -100,7 +100,7 @@ class ArrayAPIAdapter(FastPaths):
     # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, given by name or as returned by the `device` method."""
+        """Copy a NumPy array to a device, which is a name or a result of the `device` method."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -129,10 +129,11 @@ class ArrayAPIAdapter(FastPaths):
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 
     def sharded_like(self, x: Array, like: Array) -> Array:
-        """Return `x` split over devices like `like`, which has the same axes or longer axes.
+        """Return `x`, sharded over devices in the same way as `like`.
 
-        The base class returns `x` itself. An adapter needs this method if its library does not
-        combine arrays that are split differently.
+        Both arrays have the same number of axes. Axes that are shorter in `x` are not sharded. The
+        base class returns `x` itself. An adapter must override this method if its library cannot
+        combine arrays that are sharded differently.
         """
         return x
 
@@ -201,7 +202,7 @@ class ArrayAPIAdapter(FastPaths):
         return entries
 
     def sum_all(self, x: Array) -> Array:
-        """Return the sum of all entries, in an order that does not accumulate rounding errors."""
+        """Return the sum of all entries, added in an order that keeps rounding errors small."""
         return self.xp.sum(x)
 
     def matmul(self, a: Array, b: Array) -> Array:
@@ -234,8 +235,8 @@ def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
     """Mark a function so that PyTorch's compiler calls it instead of tracing it.
 
     The compiler treats the result as a constant. `torch.compiler.assume_constant_result` does the
-    same, but imports the compiler, which takes longer than any other part of the first call to a
-    loss.
+    same, but it imports the compiler. That import would take longer than any other part of the
+    first call to a loss.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function

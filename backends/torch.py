@@ -14,10 +14,10 @@ __all__ = ["LossModule", "parameter_groups", "record", "scale_network"]
 class LossModule(torch.nn.Module):
     """A loss as a PyTorch module, with class weights as a buffer.
 
-    A loss object can also be called on tensors directly. As a module, the loss can be part of
-    `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with them. As in
-    `torch.nn.CrossEntropyLoss`, the class weights are moved by ``.to(device)`` and saved in
-    checkpoints.
+    A loss object can be called on tensors directly, without this class. As a module, the loss can
+    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with
+    them. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by ``.to(device)`` and
+    saved in checkpoints.
 
     Parameters
     ----------

@@ -68,5 +68,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """Return the public names, without the modules that only the library imports."""
+    """Return the public names, without modules that only the library itself uses."""
     return [*__all__, "__version__", "losses"]

@@ -21,8 +21,9 @@ from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, referen
 DESCRIPTION = """Evaluate the losses and their gradients with every array library on this machine,
 and compare the results with those of NumPy in float64. The exit status is 0 if all results agree,
 1 if any of them differs, and 2 after an error."""
-FILE_HELP = """spikes `input` [batch, *space, time] and `target` (trains of that shape) or `label`
-(class indices or multi-hot labels), or both; by default, a recording from a grasshopper's ear"""
+FILE_HELP = """a file with spikes `input` [batch, *space, time], and with `target` (trains of that
+shape), `label` (class indices or multi-hot labels), or both; by default, a recording from a
+grasshopper's ear"""
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
 LOSSES: dict[str, tuple[Any, str]] = {  # each loss, and its kind of target
     "SpikeTime": (losses.SpikeTime(), "trains"),
@@ -33,9 +34,9 @@ LOSSES: dict[str, tuple[Any, str]] = {  # each loss, and its kind of target
     "CrossEntropy": (losses.CrossEntropy(time_axis=-1), "classes"),
     "SparsityEnforcer": (losses.SparsityEnforcer(), "none"),
 }
-# The number of axes of a target if each step has a label.
+# The number of axes of a target that has a label for each step.
 AXES_WITH_TIME = {"classes": 2, "classes of spikes": 2, "multi-hot": 3}
-WHY_LEFT_OUT = "the file has no target for this loss, or has negative numbers, which it rejects"
+WHY_LEFT_OUT = "the file has no target for this loss, or negative numbers, which the loss rejects"
 HEADER = "loss              library  device      value  value err  grad err  verdict"
 ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
 ROW += "{gradient_difference:8.1e}  {verdict}"
@@ -44,7 +45,7 @@ Target = tuple[np.ndarray, ...]  # the arguments after the input: one, or none
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, or those of the process, and return its exit status."""
+    """Run the command and return its exit status; by default, use the process's arguments."""
     options = _parser().parse_args(arguments)
     try:
         with np.errstate(all="ignore"):  # the rows show an overflow; only NumPy would warn
@@ -69,19 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--loss", action="append", choices=LOSSES, help="compare only this loss; may be repeated")
     add("--backend", action="append", help="use only this array library; may be repeated")
     add("--device", help="use only devices of this name or kind, such as cpu, cuda or cuda:1")
-    add("--dtype", choices=PRECISION, default="float32", help="of the spikes; default: %(default)s")
+    add("--dtype", choices=PRECISION, default="float32", help="spike dtype; default: %(default)s")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare the losses and return the results, as they are printed in JSON.
+    """Compare the losses and return the results in the form that is printed as JSON.
 
     If the options or the file cannot be used, raise a `ValueError` with a message for the user.
     """
     arrays, dtype = _read(options.file), options.dtype
     devices, unused = select_devices(options.backend, dtype, options.device)
-    library = adapter(devices[0].library)  # it has the dtype, which NumPy may lack
+    library = adapter(devices[0].library)  # this library has the dtype, but NumPy may lack it
     with library.scope(dtype):
         arrays["input"] = library.to_host(devices[0].put(arrays["input"], dtype))
     for name, array in arrays.items():
@@ -125,10 +126,10 @@ def _read(path: str | None) -> dict[str, np.ndarray]:
 
 
 def _targets(input: np.ndarray, **arrays: np.ndarray) -> dict[str, Target]:
-    """Return the targets in a file, keyed by kind; the losses check their shapes and values.
+    """Return the targets in a file, keyed by kind.
 
-    Class indices are also converted to multi-hot labels. A loss without a target has the kind
-    "none".
+    The losses check the shapes and values of the targets. Class indices are also converted to
+    multi-hot labels. The kind "none" is for losses that have no target.
     """
     if input.ndim < 3:
         raise ValueError(f"`input` must have the axes [batch, *space, time]; got {input.shape}")

@@ -325,7 +325,7 @@ def test_half_of_an_image_of_pixels_is_read_as_neurons():
         (None, {}, TypeError, "time_axis must be given"),
         (None, {"time_axis": 0, "weight": [1, 1]}, TypeError, "weight"),
         (None, {"time_axis": 3}, ValueError, "time_axis=3 is not an axis of output"),
-        (LOSS, {"time_axis": 1}, ValueError, "time_axis must be that of the loss, 0; got 1"),
+        (LOSS, {"time_axis": 1}, ValueError, r"time_axis must be that of the loss \(0\); got 1"),
     ],
 )
 def test_wrong_combination_raises(loss, options, error, words):

@@ -1,4 +1,4 @@
-"""Diagnosis: find out from one batch why a network does not learn, and scale it to a rate."""
+"""Find out why a network does not learn, and scale its layers to a given firing rate."""
 
 from spikeloss_xp.diagnosis._diagnose import diagnose
 from spikeloss_xp.diagnosis._report import Finding, Report

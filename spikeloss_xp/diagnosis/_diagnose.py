@@ -37,51 +37,51 @@ def diagnose(
 
     The spikes of the hidden layers and the gradients of the weights decide whether a network will
     learn, so pass both. Spikes and gradients are reduced on their own device. The results and a few
-    sample values are copied to the host, which synchronises the device. Neither the arguments nor
-    the graphs and gradients of the caller are modified.
+    sample values are copied to the host, which synchronises the device. The arguments, their graphs
+    and their gradients are not modified.
 
     Parameters
     ----------
     loss : callable or None
-        A loss of this library, also within a ``LossModule``, any other function of the spikes and
-        the target, or None. Another function is called once, as ``loss(spikes, target)`` or,
-        without a target, as ``loss(spikes)``. Its report shows the loss and everything about layers
-        and gradients, but nothing about classes.
+        A loss of this library (possibly wrapped in a ``LossModule``), any other function of the
+        spikes and the target, or None. A function that is not a loss of this library is called
+        once, as ``loss(spikes, target)``, or as ``loss(spikes)`` if there is no target. The report
+        then shows the loss and everything about layers and gradients, but nothing about classes.
     spikes : array, or sequence or mapping of arrays
-        The input of the loss, which is the output of the network. For `SparsityEnforcer`, it may be
-        several arrays, and the report shows each array as a layer. Without a loss of this library,
-        it may be several outputs.
+        The input of the loss, which is the output of the network. For `SparsityEnforcer`, you can
+        pass several arrays, and the report shows each array as a layer. If `loss` is not a loss of
+        this library, you can pass several outputs.
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the spikes. Required without a loss of this library; the losses of this
-        library have a time axis of their own.
+        The time axis of the spikes. It is required unless `loss` is a loss of this library, because
+        these losses have their own time axis.
     hidden : array, or sequence or mapping of arrays, optional
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
     gradients : array, or sequence or mapping of arrays, optional
         The gradients of the loss with respect to the parameters, in order from input to output.
-        Arrays may come from any supported library. Sequences and mappings may be nested. None
-        stands for a weight without a gradient, so leave out parameters that are frozen or that the
-        loss does not depend on. Arrays with two or more axes are treated as weights. All arrays are
+        Arrays may come from any supported library. Sequences and mappings may be nested. None is
+        reported as a weight that has no gradient, so leave out parameters that are frozen or that
+        do not affect the loss. Arrays with two or more axes are treated as weights. All arrays are
         checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
         gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call to the loss. The lengths also mask the padding of the hidden
-        layers that have as many steps as `spikes`. Without a loss of this library, the mask and the
-        lengths apply to `spikes`, and `weight` is not accepted.
+        The other arguments of a call to the loss. The lengths also mask the padding of hidden
+        layers that have as many steps as `spikes`. If `loss` is not a loss of this library, the
+        mask and the lengths apply to `spikes`, and `weight` is not accepted.
 
     Returns
     -------
     diagnosis.Report
-        A report whose string is a table. Its `findings` are empty if nothing was found.
+        A report, which is printed as a table. If nothing was found, `findings` is empty.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or type, just as when the loss is called, or if an array
-        is traced, as in a compiled function. Values that the loss does not accept are reported as a
-        finding instead, and so is any error that another function raises.
+        If an argument has the wrong shape or type, or if an array is traced (as in a compiled
+        function). Values that the loss does not accept are reported as a finding instead. If `loss`
+        is not a loss of this library, any error that it raises is also reported as a finding.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def diagnose(
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
-    """Return the loss and the class weights of a module that holds them, or both unchanged."""
+    """Return the loss and the class weights inside a module, or both arguments unchanged."""
     inner = getattr(loss, "loss", None)
     if not isinstance(inner, losses.Loss):
         return loss, weight
@@ -142,25 +142,25 @@ def _time_axis(loss: Any, spikes: Any, time_axis: int | None, given: dict[str, A
         axis = getattr(loss, "time_axis", -1)
         rank = _arrays.rank(next(iter(dict(_layers.named_leaves(spikes, "input")).values()), None))
         if time_axis is not None and (time_axis - axis) % max(rank, 1):
-            raise ValueError(f"time_axis must be that of the loss, {axis}; got {time_axis}")
+            raise ValueError(f"time_axis must be that of the loss ({axis}); got {time_axis}")
         needs_target = bool(loss.targets)
         if needs_target and "target" not in given:
-            raise TypeError(f"target must be given, because {type(loss).__name__} compares with it")
+            raise TypeError(f"target must be given, because {type(loss).__name__} needs a target")
         if not needs_target and "target" in given:
             raise TypeError(f"{type(loss).__name__} takes no target, but got one: omit the target")
         return axis
     if loss is not None and (isinstance(loss, type) or not callable(loss)):
         raise TypeError(
-            "loss must be a loss of this library, such as SpikeMax(), another function of spikes "
+            "loss must be a loss of this library (such as SpikeMax()), another function of spikes "
             f"and target, or None; got {loss!r}"
         )
     if time_axis is None:
         raise TypeError(
-            "time_axis must be given unless the loss is one of this library: it is 0 for "
-            "[time, batch, neuron], 1 for [batch, time, neuron] and -1 for [batch, neuron, time]"
+            "time_axis must be given unless loss is a loss of this library: pass 0 for "
+            "[time, batch, neuron], 1 for [batch, time, neuron] or -1 for [batch, neuron, time]"
         )
     if "weight" in given:
-        raise TypeError("weight is an argument of losses of this library: omit it")
+        raise TypeError("weight is accepted only with a loss of this library: omit it")
     return time_axis
 
 
@@ -175,7 +175,7 @@ def _named_inputs(loss: Any, spikes: Any) -> dict[str, Any]:
 
 
 def _as_read(outputs: dict[str, Any], time_axis: int) -> dict[str, str]:
-    """Return the axes and the shape of each output, keyed by what they are."""
+    """Return the axes and the shape of each output as text, keyed by the name to print."""
     shapes = {name: _arrays.shape_of(x) for name, x in outputs.items()}
     layouts = {name: Layout.of(shape, time_axis, name) for name, shape in shapes.items()}
     return {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in layouts.items()}
@@ -184,7 +184,7 @@ def _as_read(outputs: dict[str, Any], time_axis: int) -> dict[str, str]:
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     """Return an argument of the loss unchanged if it is large or on the host, else a NumPy array.
 
-    The loss checks only values on the host.
+    Small arguments are copied to the host, because the loss checks only values on the host.
     """
     if _arrays.find_adapter(x) is adapter:
         on_host = adapter.concrete_or_none(x) is not None
@@ -194,7 +194,7 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 
 
 def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any]) -> Any:
-    """Return the call of the loss, or a `Refusal` if the loss does not accept some values."""
+    """Return the call to the loss, or a `Refusal` if the loss does not accept some values."""
     penalty = isinstance(loss, losses.SparsityEnforcer)
     kind: Any = Penalty if penalty else Batch
     x = spikes if penalty else _layers.eager(spikes, "input")[1]
@@ -228,8 +228,8 @@ def _pending_layers(
 
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
-    """Raise the error of the loss unless the shapes and types of all arguments are right."""
-    silent = 2 * loss.reads_times  # losses on spike times reject times of 0 as binned spikes
+    """Raise the loss's own error if the shape or the type of an argument is wrong."""
+    silent = 2 * loss.reads_times  # losses on spike times take zeros for binned spikes
     leaves = _layers.named_leaves(x, "input")
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}

@@ -31,14 +31,16 @@ from spikeloss_xp.primitives import slices
 CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
 ENOUGH = 8  # the number of steps needed to say that a neuron fires at every step
-BUSY = 0.4  # the fraction of steps in which a neuron fires
-ALWAYS_ON = 0.5  # the fraction of neurons that fire at every step
-STUCK = 0.9  # the fraction of neurons that are silent or fire at every step
-STUCK_ON = 0.1  # the fraction of neurons that fire at every step
-# A vanishing gradient: the size of the first gradient relative to the largest, and the mean factor
-# per layer. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
+BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
+ALWAYS_ON = 0.5  # a layer is saturated if more than this fraction of its neurons always fire
+STUCK = 0.9  # a layer is stuck if at least this fraction of its neurons never or always fire,
+STUCK_ON = 0.1  # and if at least this fraction of its neurons always fire
+# Limits for a vanishing gradient: the size of the first gradient relative to the largest gradient,
+# and the mean factor per layer. Some surrogates shrink gradients by a factor of 5 in each layer
+# without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
-# The size of the largest gradient relative to the gradient of the loss with respect to the output.
+# Limits for the size of the largest gradient, relative to the gradient of the loss with respect to
+# the output.
 SWALLOWED, EXPLODING = 1e-7, 20.0
 
 
@@ -64,9 +66,10 @@ class Pending(NamedTuple):
 
 
 def finished(everything: list[Any]) -> list[Any]:
-    """Return the results. All arrays with the same device and dtype are copied to the host at once.
+    """Return the result of each object, after copying the arrays of all objects to the host.
 
-    Besides `Pending`, an object with the same attributes is accepted.
+    Arrays with the same device and dtype are copied together. Each object is a `Pending`, or has
+    the same attributes.
     """
     groups: dict[Any, list[Any]] = {}
     for each in everything:
@@ -84,7 +87,7 @@ def finished(everything: list[Any]) -> list[Any]:
 
 
 def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested sequences and mappings, each with its path, in their order."""
+    """Yield the leaves of nested sequences and mappings in order, each with its path."""
     if not isinstance(x, Mapping | list | tuple):
         yield name, x
         return
@@ -108,7 +111,7 @@ def eager(x: Any, name: str) -> tuple[Adapter, Array]:
 
 
 def axes(layout: Layout, space: str) -> str:
-    """Return the axes and the shape of an input, given the name of the axes of its neurons."""
+    """Return the axes and the shape of an input as text; `space` is the name of a neuron axis."""
     time = "time" if layout.has_time else "spike"
     names = {layout.batch_axis: "batch", layout.time_axis: time}
     return f"[{', '.join(names.get(i, space) for i in range(len(layout.shape)))}] = {layout.shape}"
@@ -133,7 +136,7 @@ def activity(
     if total is None:
         total = reduced(lambda chunk: xp.sum(chunk, **time))
     sample = floating(adapter, some_samples(x, axis))
-    # The sum of a binary train is its number of spikes, and is three times as fast to compute.
+    # The sum of a binary train is its number of spikes. Summing is three times as fast as counting.
     spikes = total
     if not _are_binary(adapter, sample, total, layout.steps):
         spikes = reduced(lambda chunk: xp.sum(xp.astype(chunk != 0, chunk.dtype), **time))
@@ -171,8 +174,8 @@ def layer_of(
 ) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
     """Return the statistics of a layer, and the findings about it.
 
-    The other arguments are the values of the arrays from `activity` and `unmasked`. Values with
-    other names are ignored.
+    The arguments after `layout` are the values of the arrays from `activity` and `unmasked`.
+    Arguments with other names are ignored.
     """
     steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
@@ -213,15 +216,14 @@ def layer(
     """Return the statistics of the unmasked entries of a layer, and the findings about it.
 
     If `single_step` is True, an array with one or two axes has a single time step, and is not
-    masked. Given the layout of the `output`, the layer must have as many samples, and the lengths
-    apply if it has as many steps.
+    masked. If the layout of the `output` is given, the layer must have as many samples as the
+    output, and the lengths are ignored unless it also has as many steps.
     """
     adapter, x = eager(x, name)
     if x.ndim < (1 if single_step else 3):
         raise ValueError(
             f"{name} must have a batch, a neuron and a time axis, like the input of a loss; got "
-            f"shape {tuple(x.shape)}: if the list holds the time steps of a layer, stack them into "
-            "one array"
+            f"shape {tuple(x.shape)}: if you passed a list of time steps, stack them into one array"
         )
     if x.ndim < 3:
         x, time_axis = adapter.xp.reshape(x, (*(*x.shape, 1)[:2], 1)), -1
@@ -279,12 +281,12 @@ def silent_layer(name: str, samples: int) -> tuple[str, ...]:
 
 
 def _is_output(name: str) -> bool:
-    """Return whether a layer is an output: there may be several, such as ``"output.boxes"``."""
+    """Return whether a layer is an output. There may be several, such as ``"output.boxes"``."""
     return name.partition(".")[0] == "output"
 
 
 def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
-    """Return the statistics of a hidden layer of spike times, in which NaN and inf are silence."""
+    """Return the statistics of a hidden layer of spike times, in which NaN and inf mark silence."""
     times = host_values(x, name)
     if times.ndim < 2:
         raise ValueError(f"{name} must have a batch and a neuron axis; got shape {times.shape}")
@@ -294,8 +296,8 @@ def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
 def of_times(name: str, times: Any, fires: Any) -> tuple[Layer, list[tuple[str, ...]]]:
     """Return the statistics of a layer of spike times, and the finding that it is silent.
 
-    The axes of `times` are batch and neuron and, optionally, spike. `fires` is True for times that
-    are spikes.
+    The axes of `times` are batch, neuron and, optionally, spike. `fires` is True for times that are
+    spikes.
     """
     neurons = (*times.shape[:2], -1)
     fired = np.any(np.reshape(fires, neurons), axis=-1)
@@ -341,7 +343,8 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
-    # Inputs that never fire, such as unused rows of an embedding, have a gradient of 0.
+    # Dividing by `share` takes the zeros out of the mean. They come from inputs that never fire,
+    # such as unused rows of an embedding.
     arrays = {"mean": xp.mean(x * x), "share": xp.mean(xp.astype(x != 0, x.dtype))}
     is_weight = x.ndim > 1
 

@@ -20,11 +20,11 @@ LONG = 20  # the number of entries above which only the range of a list is shown
 INDENT = "    "
 MORE = 'The guide "My network does not learn" describes all findings.'
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
-LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # of the numbers
+LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # keys of `numbers`
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings about layers are sorted by layer, from input to output. Among other findings, all of them
-# have the rank of the first one, which also comes first in the texts.
+# Findings about layers are sorted by layer, from input to output. Compared with other findings, all
+# of them rank like the first code in this tuple, which also comes first in the texts.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 Row = tuple[str, ...]  # a mark, and a cell for each column
 
@@ -39,9 +39,9 @@ class Layer(NamedTuple):
     rate : float
         The fraction of steps in which a neuron fires.
     silent, always_on : float
-        The fraction of neurons that never fire, and of neurons that fire at every step. A neuron
-        with fewer than 8 unmasked steps in the batch, or with only one in each sample, is not
-        counted as always on. Neurons that are masked at all steps are left out.
+        The fraction of neurons that never fire, and the fraction that fire at every step. A neuron
+        is not counted as always on if it has fewer than 8 unmasked steps in the batch, or only one
+        in each sample. Neurons that are masked at all steps are left out.
     silent_samples : float
         The fraction of samples in which no neuron fires.
     samples : int
@@ -49,8 +49,8 @@ class Layer(NamedTuple):
     finite : bool
         Whether no entry is NaN or infinite.
     first_spike : float or None
-        The mean time of the first spike of a neuron in a sample, for layers of spike times. These
-        layers have no `rate`, which is NaN.
+        The mean time of a neuron's first spike in a sample if the layer holds spike times,
+        otherwise None. The `rate` of a layer of spike times is NaN.
     """
 
     name: str
@@ -114,12 +114,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `diagnose`. Its string shows the layers, the batch and the findings.
+    """The result of `diagnose`. Printing it shows the layers, the batch and the findings.
 
     Attributes
     ----------
     numbers : dict
-        The numbers of the batch, keyed by their names in words.
+        The numbers about the batch, keyed by descriptive names.
     layers : tuple
         How often the neurons of each layer fire, from the first hidden layer to the output. A
         layer has the attributes `name`, `rate`, `silent`, `always_on`, `silent_samples`,
@@ -148,7 +148,7 @@ class Report:
         return f"{table}<pre>{html.escape(self._rest())}</pre>"
 
     def _rest(self) -> str:
-        """Return the most important numbers of the batch, and the findings."""
+        """Return the most important numbers about the batch, and the findings."""
         numbers = list(self.numbers.items())[:BATCH_NUMBERS]
         width = max((len(name) for name, _ in numbers), default=0)
         lines = [f"{name:{width}}  {_in_words(x)}" for name, x in numbers]
@@ -157,7 +157,7 @@ class Report:
         return "\n".join(lines)
 
     def _paragraphs(self) -> Iterator[str]:
-        """Yield the lines about the findings. The same text is not given twice."""
+        """Yield the lines about the findings, without repeating any text."""
         printed: set[str] = set()
         same = itertools.groupby(self.findings, lambda each: (each.code, each.why, each.remedy))
         for (code, *texts), found in same:
@@ -170,15 +170,15 @@ class Report:
             printed.update(texts)
 
     def plot(self) -> Any:
-        """Draw the rate, the silent share and the gradient of each layer, with matplotlib.
+        """Plot the rates, the fractions of silent neurons and the gradients with matplotlib.
 
         Returns
         -------
         Figure
-            A figure of matplotlib with a panel for each of them. Layers and weights with a problem
-            are red.
+            A matplotlib figure with one panel for each of these quantities. Layers and weights with
+            a problem are red.
         """
-        # An optional dependency, which type checkers may not find, and which is slow to import.
+        # matplotlib is optional and slow to import, and type checkers may not find it.
         plt = importlib.import_module("matplotlib.pyplot")
 
         weights = [each for each in self.gradients if each.is_weight]
@@ -216,17 +216,21 @@ class Report:
         Returns
         -------
         dict of str to float
-            The keys are ``"loss"``, which is the mean of the terms for any `reduction`;
-            ``"accuracy"``, if the target has classes; ``"bits_per_spike"``, ``"mean_rate"`` and
-            ``"mean_count"`` for likelihoods; ``"output/rate"``, ``"output/silent"`` and
-            ``"output/always_on"``, and the same three for each hidden layer, such as
-            ``"hidden.0/rate"``; and ``"gradient/NAME/rms"`` for each parameter, such as
-            ``"gradient/fc1.weight/rms"``. For `SparsityEnforcer`, ``"loss"`` is its value, and
-            ``"input"`` replaces ``"output"``. Layers of spike times have ``"first_spike"`` instead
-            of ``"rate"``. If the input holds predicted rates, there are no keys for the output.
-            Rates and fractions are between 0 and 1.
-            Characters that a logger may refuse, such as spaces, are replaced by underscores.
-            Numbers that are NaN or infinite are left out.
+            A dict with these keys:
+
+            - ``"loss"``: the mean of the terms, whatever the `reduction` of the loss. For
+              `SparsityEnforcer`, it is the value of the loss.
+            - ``"accuracy"``, if the target has classes.
+            - ``"bits_per_spike"``, ``"mean_rate"`` and ``"mean_count"``, for likelihoods.
+            - ``"output/rate"``, ``"output/silent"`` and ``"output/always_on"``. If the input holds
+              predicted rates, these keys are missing. For `SparsityEnforcer`, they begin with
+              ``"input"``.
+            - The same three keys for each hidden layer, such as ``"hidden.0/rate"``. Layers of
+              spike times have ``"first_spike"`` instead of ``"rate"``.
+            - ``"gradient/NAME/rms"`` for each parameter, such as ``"gradient/fc1.weight/rms"``.
+
+            Rates and fractions are between 0 and 1. Characters that a logger may refuse, such as
+            spaces, are replaced by underscores. Numbers that are NaN or infinite are left out.
         """
         found: dict[str, Any] = {key: self.numbers.get(key) for key in LOGGED}
         for layer in self.layers:
@@ -295,7 +299,7 @@ def _line(row: Row) -> str:
 
 
 def _html_row(row: Row, bars: tuple[float, float]) -> str:
-    """Return a row of the table, with bars in the colour of the text below two of its cells."""
+    """Return a row of the table as HTML, with bars below the rate and the gradient."""
     cells = [html.escape(cell) for cell in row]
     for place, length in zip((2, 5), bars, strict=True):
         style = f"height:4px;width:{80 * min(length, 1):.0f}px;background:currentColor;opacity:.5"
@@ -332,9 +336,9 @@ def finding_of(
     """Return a finding with its texts.
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
-    reads spike times. Some findings depend on `all_learn`, which is whether all weights have
-    gradients, or None if no gradients were passed, and some on whether the network has `learned`
-    the batch.
+    reads spike times. `all_learn` says whether all weights have gradients, or is None if no
+    gradients were passed. `learned` says whether the network has learned the batch. Some findings
+    depend on these two arguments.
     """
     code, seen, *names = observed
     text = texts()[code]

@@ -1,4 +1,4 @@
-"""Scaling: find the factors with which the layers of a network fire at a given rate."""
+"""Find scaling factors that make the layers of a network fire at a given rate."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def scale_to_rate(
     lengths: ArrayLike | None = None,
     progress: Callable[[str], Any] | None = None,
 ) -> list[float]:
-    """Return the factors with which the layers of a network fire at a given rate.
+    """Return scaling factors that make the layers of a network fire at a given rate.
 
     The layers are scaled one after the other, from input to output, by bisection on the logarithm
     of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. If the rate jumps
@@ -34,50 +34,50 @@ def scale_to_rate(
     differs from the goal by at most one spike for each neuron and sample. A rate of 0 is never
     accepted.
 
-    Weights are not needed: `run` decides what the factors multiply.
+    This function does not need the weights: `run` decides what the factors multiply.
 
     Parameters
     ----------
     run : callable
         Takes a list with one factor for each layer, runs the network on one batch, and returns a
         sequence or mapping with the spikes of each layer, from input to output. It may return the
-        rate of a layer instead of its spikes, as a number or an array without axes. It multiplies
-        the initial weights of a layer by its factor, not the weights that an earlier call has
-        scaled. Instead of the weights, it may scale the weights of a norm, or divide thresholds.
+        rate of a layer instead of its spikes, as a number or an array without axes. `run` must
+        multiply the initial weights of a layer by its factor, not weights that an earlier call has
+        scaled. Instead, it may scale the weights of a norm, or divide thresholds by the factor.
     layers : int
         The number of layers.
     rate : float or sequence of float, optional
-        The goal, as the fraction of steps in which a neuron fires, for all layers or for each
-        layer. In a sequence, the last number is the rate of the output.
+        The goal: the fraction of steps in which a neuron fires. Pass one number for all layers, or
+        a number for each layer, from input to output.
     time_axis : int, optional
         The time axis of the spikes. It is required for `lengths`. Without it, the number of steps
         is unknown, and only a rate within a factor of 1.3 is accepted.
     lengths : array or sequence of int, optional
         The number of valid time steps of each sample. Later steps do not affect the rates.
     progress : callable, optional
-        Called with a sentence after each layer, for example `print`.
+        A function that is called with a sentence after each layer, for example `print`.
 
     Returns
     -------
     list of float
-        The factors. They are also the argument of the last call of `run`, so weights that `run`
+        The factors. They are also the argument of the last call to `run`, so weights that `run`
         has scaled in place are ready for training.
 
     Raises
     ------
     ValueError
-        If 14 calls of `run` for one layer do not reach the rate, with the rates that were seen and
-        the usual reason, or if a rate is NaN. Weights that `run` has scaled in place then have the
-        factors of its last call.
+        If 14 calls to `run` for one layer do not reach the rate, or if a rate is NaN. The message
+        lists the rates that were seen and the usual reasons. Weights that `run` has scaled in place
+        then have the factors of its last call.
 
     Notes
     -----
     A layer's rate need not rise with its factor if the layer is recurrent or if the network has
     skip connections. If several factors give the same rate, any of them may be returned. If the
-    rate jumps past the goal or turns back before it, the function raises an error.
+    rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
-    If later layers feed back into earlier ones, scaling a later layer changes the rate of an
-    earlier one. The first layer whose rate is not accepted is then scaled again, until all rates
+    If later layers feed back into earlier layers, scaling a later layer changes the rate of an
+    earlier layer. The first layer whose rate is not accepted is then scaled again, until all rates
     are accepted or the calls for a layer are used up.
 
     Examples

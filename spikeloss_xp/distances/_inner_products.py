@@ -1,12 +1,13 @@
 """The inner products of all pairs of spike trains, and their pullback to the trains.
 
-With ``a = exp(-1 / tau)`` and the trace ``f[t] = sum(a**k * x[t - k] for k)``, the inner product of
-two trains with the kernel ``exp(-|t - u| / tau)`` is the inner product of two vectors:
+Let ``a = exp(-1 / tau)``. The trace of a train ``x`` is ``f[t] = sum(a**k * x[t - k] for k)``, and
+the trace of another train ``y`` is ``g``. The inner product of these trains with the kernel
+``exp(-|t - u| / tau)`` is also the inner product of two vectors:
 
     sum over t, u of a**|t - u| x[t] y[u]  =  (1 - a**2) sum over t < T of f[t] g[t]
                                               + a**2 f[T - 1] g[T - 1] .
 
-The last term is the sum over the tail, the steps after the end of the trains, where both traces
+The last term is the sum over the tail: the steps after the end of the trains, in which both traces
 decay. The vector of a train is therefore its scaled trace, followed by one number for the tail. The
 vector of a train with a single spike has norm 1.
 """
@@ -102,7 +103,7 @@ def products_of_bins(
 
 
 def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullback:
-    """Return the inner products of spike times: a pair contributes ``exp(-|t - u| / tau)``."""
+    """Return inner products of spike times; each pair of spikes adds ``exp(-|t - u| / tau)``."""
     sets = padded_sets(x, y)
     times, others, adapter = sets[0], sets[-1], adapter_of(sets[0])
     prepared = Prepared(adapter, times, None, None, getattr(x, "dtype", times.dtype))

@@ -1,4 +1,4 @@
-"""Prepare binned spike trains with their masks, and lists of spike times.
+"""Prepare binned spike trains and their masks, or lists of spike times.
 
 The metrics take one or two sets of trains. A single set is compared with itself.
 """

@@ -1,6 +1,6 @@
 """PyTorch modules that replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`.
 
-A script can keep using the neurons, blocks and data sets of lava-dl, and replace only its losses
+A script can keep using the neurons, blocks and data sets of lava-dl, and replace only the losses
 and classifiers::
 
     import lava.lib.dl.slayer as slayer
@@ -9,8 +9,8 @@ and classifiers::
     slayer.loss, slayer.classifier = s.loss, s.classifier
 
 Names, arguments, defaults, attributes and values (with ``numerics="lava"``) are the same as in
-lava-dl 0.6.0. Calls that raise an error in lava-dl, or whose gradients there are None or NaN, work
-here. Importing this module imports PyTorch.
+lava-dl 0.6.0. Calls that raise an error in lava-dl, or that give gradients of None or NaN there,
+work here. Importing this module imports PyTorch.
 """
 
 from typing import TYPE_CHECKING, NoReturn

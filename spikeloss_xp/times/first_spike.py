@@ -58,7 +58,7 @@ class FirstSpike(TimesLoss, Predictor):
         return super()._labels(prepared, target)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
-        """If the values can be read cheaply, warn when no class in the batch spikes."""
+        """Warn if no class in the batch spikes, unless reading the values would be costly."""
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
         if times is None or mask is None or not np.any(mask):
@@ -127,9 +127,9 @@ class CrossEntropy(FirstSpike):
     Parameters
     ----------
     temperature : float, default 1
-        The divisor :math:`\rho` of the times, in the same unit; from 1e-6 to 1e18. Training moves
-        the spikes of the other classes to several temperatures after the spike of the labelled
-        class, so 1/20 of the range of the times is a good initial value.
+        The divisor :math:`\rho` of the times, in the same unit; from 1e-6 to 1e18. Training delays
+        the spikes of the other classes until they come several temperatures after the spike of the
+        labelled class, so 1/20 of the range of the times is a good initial value.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -203,7 +203,7 @@ class CrossEntropy(FirstSpike):
 
     @property
     def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices or class probabilities. Smoothed indices are compared as numbers."""
+        """Class indices (which label smoothing converts to one-hot), or class probabilities."""
         return SMOOTHED if self.label_smoothing else SHARP
 
     def value_of_equal_scores(self, classes: int) -> float:

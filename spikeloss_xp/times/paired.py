@@ -38,8 +38,8 @@ class TrainsOfTimes(Target):
         shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
         if shape[:2] != pairs or len(shape) > 3 or 0 in shape:
             raise ValueError(
-                f"target must hold spike times of shape {pairs}, [batch, class], or {pairs} with a "
-                f"third axis, [batch, class, spike], padded with NaN or infinity; got {shape}"
+                f"target must hold spike times [batch, class] of shape {pairs}, or with a third "
+                f"axis [batch, class, spike] that is padded with NaN or infinity; got {shape}"
             )
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
