@@ -337,7 +337,8 @@ class Predictor(ABC):
         if prepared.valid is None:
             return counts
         xp = prepared.adapter.xp
-        return xp.where(xp.all(prepared.valid), counts, math.nan)
+        checked: ArrayT = xp.where(xp.all(prepared.valid), counts, math.nan)
+        return checked
 
     @on_device_of("input")
     def accuracy(
