@@ -82,6 +82,41 @@ def num_spikes(x, desired_class, true, false):
     return 0.5 * ((causal_filter(x - x.detach(), ALPHA_KERNEL) + error) ** 2).sum()
 
 
+SYNAPSE = 0.8 ** torch.arange(100, dtype=torch.float64) / 5
+
+
+def spike_kernel_of_tssl_bp(x, desired, config):
+    """Return the loss of TSSL-BP, of filtered spikes."""
+    return 0.5 * ((x - causal_filter(desired, SYNAPSE)) ** 2).sum()
+
+
+def reverse_gradient(x):
+    """Return `x`, and reverse the sign of its gradient, like ``grad_sign`` of Zhu et al."""
+    return 2 * x.detach() - x
+
+
+def spike_kernel_of_zhu(x, desired):
+    """Return the loss of Zhu et al. for trains ``[time, batch, class]``."""
+    error = reverse_gradient(x) - desired
+    return 0.5 * (causal_filter(error.movedim(0, -1), SYNAPSE) ** 2).sum()
+
+
+def van_rossum_loss(tau, dt, window_size):
+    """Return the loss of connectome-snns in the first window of a train."""
+    taps = torch.exp(-dt * torch.arange(window_size, dtype=torch.float64) / tau)
+    return lambda x, desired: (causal_filter((x - desired).mT, taps) ** 2).mean()
+
+
+def firing_rate_loss(target_rate, dt):
+    """Return the loss of connectome-snns for the rates of a whole batch, in Hz."""
+
+    def loss(x):
+        rates = 1000 / dt * x.mean((0, 1))
+        return ((rates - target_rate) ** 2 / (target_rate + 1)).mean()
+
+    return loss
+
+
 def filtered(x):
     """Filter trains with an exponential that decays in the steps after them, and flatten them."""
     taps = torch.exp(-torch.arange(200, dtype=torch.float64) / 5)
@@ -96,5 +131,14 @@ NAMES = {
     "LowerBoundL1": bound(-1, 1),
     "error": SimpleNamespace(spikeTime=spike_time),
     "k": ALPHA_KERNEL,
+    "h": SYNAPSE,
+    "config": None,
+    "loss_f": SimpleNamespace(
+        SpikeLoss=lambda _: SimpleNamespace(spike_kernel=spike_kernel_of_tssl_bp)
+    ),
+    "SpikeLoss": lambda: SimpleNamespace(spike_kernel=spike_kernel_of_zhu),
+    "grad_sign": SimpleNamespace(apply=reverse_gradient),
+    "VanRossumLoss": van_rossum_loss,
+    "FiringRateLoss": firing_rate_loss,
     "f": filtered,
 }

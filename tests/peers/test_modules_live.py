@@ -1,10 +1,23 @@
-"""A loss as an attribute of modules of Equinox, Flax and Lightning, if they are installed."""
+"""A loss in modules of Equinox, Flax, Keras and Lightning, if they are installed."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.processes import CASES, HARDEST, RTOL, error, free_port, launch, one_process, recipes
+from _support.processes import (
+    CASES,
+    HARDEST,
+    RECIPES,
+    RTOL,
+    error,
+    free_port,
+    launch,
+    one_process,
+    recipes,
+)
 from _support.side_by_side import import_peer, torch
 from _support.split import mixed, mixing
 
@@ -99,6 +112,17 @@ def test_first_update_of_an_nnx_module_is_that_of_adam():
     # Adam adds 1e-8 to the size of each gradient, and the smallest size is above 0.1.
     assert np.abs(gradient).min() > 0.1
     np.testing.assert_allclose(moved, -0.01 * np.sign(gradient), rtol=1e-7)
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_keras_network_learns(backend, monkeypatch, tmp_path):
+    """In a process of its own, because importing Keras fixes its backend."""
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    import_peer("keras")
+    program = [sys.executable, str(RECIPES / "in_keras.py")]
+    assert float(subprocess.check_output(program, text=True)) > 0.85
 
 
 # Lightning, in two processes, with hyper-parameters and checkpoints

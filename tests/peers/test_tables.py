@@ -119,6 +119,14 @@ def test_migration_table_rows_match(library, there, here):
     check(LAYOUTS[library], there, here, **ours)
 
 
+def last_of(code, names):
+    """Run statements, and return the value of the last one, which is an expression."""
+    scope = dict(names)
+    *before, last = code.split("; ")
+    exec("\n".join(before), scope)
+    return eval(last, scope)
+
+
 @pytest.mark.parametrize(("source", "there", "here"), penalties())
 def test_penalties_match_at_silent_steps_too(source, there, here):
     spikes = (torch.rand((BATCH, STEPS, CLASSES), generator=generator(1)) < 0.2).float()
@@ -132,13 +140,8 @@ def test_penalties_match_at_silent_steps_too(source, there, here):
     if source == "snnTorch":
         names["SF"] = import_peer("snntorch.functional")
 
-    def line(code, s):
-        scope = names | {"s": s}
-        *before, last = code.split("; ")
-        exec("\n".join(before), scope)
-        return eval(last, scope)
-
-    assert_match(lambda s: line(there, s), lambda s: line(here, s), spikes)
+    theirs, ours = (lambda s, line=line: last_of(line, names | {"s": s}) for line in (there, here))
+    assert_match(theirs, ours, spikes)
 
 
 @pytest.mark.parametrize("row", scores())
@@ -160,7 +163,7 @@ def rows_with_sources(heading):
     """Return the rows of the tables in a section of the page: where from, and both lines."""
     page = (DOCS / "migrating.md").read_text(encoding="utf-8")
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| ([\w, -]+) \| `(.*)` \| `(.*)` \|$", section, re.M)
+    rows = re.findall(r"^\| ([\w., -]+) \| `(.*)` \| `(.*)` \|$", section, re.M)
     headers = section.count("\n|:--|")
     assert len(rows) == len(re.findall(r"^\| ", section, re.M)) - headers > 0
     return rows
@@ -172,7 +175,7 @@ def inputs_of(line):
     if "layers" in found:
         found |= {"s", "z"}
     outputs = (BATCH, CLASSES, 1, 1, STEPS)  # of slayerPytorch
-    if "time_axis" in line:
+    if re.search("time_axis=[01]", line):
         outputs = (STEPS, BATCH, CLASSES) if "time_axis=0" in line else (BATCH, STEPS, CLASSES)
     shapes = {"x": outputs, "o": (BATCH, CLASSES), "v": (BATCH, STEPS, 7)}
     known = {name: potentials(shape, torch.float64) for name, shape in shapes.items()}
@@ -196,9 +199,11 @@ def test_published_training_code_matches(source, there, here):
     names = published.NAMES | {
         "sx": sx, "torch": torch, "F": torch.nn.functional, "nn": torch.nn, "y": LABEL,
         "C": CLASSES, "T": STEPS, "p": potentials((BATCH, CLASSES), torch.float64).softmax(1),
-        "signal": torch.rand((BATCH, STEPS, CLASSES), generator=generator(6)).double(),
-        "desired": trains((BATCH, CLASSES, 1, 1, STEPS), torch.float64),
+        "r": torch.linspace(1, 400, CLASSES).double(),
     }  # fmt: skip
+    if "x" in inputs:
+        names["signal"] = torch.rand(inputs["x"].shape, generator=generator(6)).double()
+        names["desired"] = trains(inputs["x"].shape, torch.float64)
 
     def evaluate(line, numbers):
         parts = zip(inputs.items(), numbers.split(sizes), strict=True)
@@ -230,6 +235,48 @@ def test_slayer_pytorch_filters_the_gradient_of_counts():
 def test_rate_in_hertz_causes_a_warning():
     with pytest.warns(UserWarning, match="max_rate"):
         sx.SparsityEnforcer(10, min_rate=10)
+
+
+def losses_of_jaxsnn(jax):
+    """Return the losses of jaxsnn for one sample, whose label is the earliest target."""
+
+    def mse_loss(times, target, tau):
+        return (((times.clip(max=2 * tau) - target) / tau) ** 2).sum()
+
+    def ttfs_loss(times, target, tau):
+        z = times.clip(max=2 * tau) / tau
+        return -jax.numpy.log(jax.numpy.exp(z[target.argmin()] - z).sum())
+
+    def nll_loss(potentials, target):
+        return -jax.nn.log_softmax(potentials.clip(0))[target.argmin()]
+
+    return {"mse_loss": mse_loss, "ttfs_loss": ttfs_loss, "nll_loss": nll_loss}
+
+
+def cross_entropy_of_times(T, xi, tau_s):  # noqa: N803 - as in its source
+    """Return the loss of pytorch-eventprop."""
+    return lambda times, label: torch.nn.functional.cross_entropy(-times / (xi * tau_s), label)
+
+
+@pytest.mark.parametrize(("source", "there", "here"), rows_with_sources("Losses on first spikes"))
+def test_losses_on_first_spikes_match(source, there, here):
+    names = {"sx": sx, "T": 40.0, "xi": 0.4, "tau_s": 5.0, "tau": 10.0, "y": LABEL}
+    names["SpikeCELoss"] = cross_entropy_of_times
+    given, name = 39 * torch.rand((BATCH, CLASSES), generator=generator(1)), "t"
+    if source == "jaxsnn":
+        given[0, 1] = given[1, LABEL[1]] = torch.inf  # silent
+    if "readout" in here:
+        given, name = potentials((BATCH, STEPS, CLASSES)) - 2.5, "v"  # some are never above 0
+    if source == "jaxsnn":
+        target = torch.rand((BATCH, CLASSES), generator=generator(2)) + 5
+        target[torch.arange(BATCH), LABEL] = 3
+        jax = names["jax"] = import_peer("jax")
+        names["target"], names["y"], given = (
+            jax.numpy.asarray(tensor.numpy()) for tensor in (target, LABEL, given)
+        )
+        names |= losses_of_jaxsnn(jax)
+    theirs, ours = (lambda u, line=line: eval(line, names | {name: u}) for line in (there, here))
+    assert_match(theirs, ours, given)
 
 
 def null_model(n):
@@ -279,6 +326,38 @@ def d2_tweedie_score(n, rates, power):
     return 1 - mean_poisson_deviance(n, rates) / null
 
 
+class DataFilterLoss:
+    """The loss of NDNT, of rates and counts ``[time, neuron]``."""
+
+    by_recorded_steps, unit_weights = False, 1.0
+
+    def set_loss_weighting(self, batch_weighting, unit_weighting, unit_weights):
+        self.by_recorded_steps, self.unit_weights = batch_weighting == 1, unit_weights
+
+    def __call__(self, rates, n, recorded):
+        steps = recorded.sum(0) if self.by_recorded_steps else len(recorded)
+        of_neuron = ((rates - n * rates.log()) * recorded).sum(0)
+        return (self.unit_weights * of_neuron / steps).mean()
+
+
+def masked_poisson_loss():
+    """Return the loss of DataYatesV1: the mean over the recorded entries."""
+
+    def loss(batch):
+        rates, n, recorded = batch.values()
+        return (rates - n * rates.log())[recorded].mean()
+
+    return loss
+
+
+def bits_of_each_neuron(rates, n, recorded):
+    """Return the bits per spike of each neuron, like DataYatesV1."""
+    spikes = (n * recorded).sum(0)
+    null = spikes / recorded.sum(0)
+    gain = (n * (rates / null).log() - rates + null) * recorded
+    return gain.sum(0) / spikes / np.log(2)
+
+
 @pytest.mark.parametrize(
     ("source", "there", "here"), rows_with_sources("Likelihoods of recorded spikes")
 )
@@ -287,13 +366,16 @@ def test_likelihoods_match(source, there, here):
     x = potentials(shape) - 1
     n = torch.poisson(x.exp(), generator=generator(2))
     names = {
-        "sx": sx, "N": CLASSES, "n": n, "s": n.clamp(max=1), "F": torch.nn.functional,
+        "sx": sx, "T": STEPS, "N": CLASSES, "n": n, "s": n.clamp(max=1), "F": torch.nn.functional,
         "nn": torch.nn, "m": torch.rand(shape, generator=generator(3)) < 0.8,
+        "u": torch.linspace(0.5, 3, CLASSES),
         "loss": sx.PoissonNLL(time_axis=1, log_rates=logarithms),
         "bits_per_spike": bits_of_log_rates if logarithms else bits_of_rates,
         "neg_log_likelihood": neg_log_likelihood, "PoissonLoss": poisson_loss,
         "poisson_logpdf": poisson_logpdf, "mean_poisson_deviance": mean_poisson_deviance,
-        "d2_tweedie_score": d2_tweedie_score,
+        "d2_tweedie_score": d2_tweedie_score, "PoissonLoss_datafilter": DataFilterLoss,
+        "MaskedPoissonNLLLoss": masked_poisson_loss,
+        "calc_poisson_bits_per_spike": bits_of_each_neuron,
     }  # fmt: skip
     given = x if logarithms else x.exp()
     if source == "nemos":
@@ -301,7 +383,7 @@ def test_likelihoods_match(source, there, here):
         array = importlib.import_module("jax").numpy.asarray
         names["n"], given = array(n.numpy()), array(given.numpy())
     theirs, ours = (
-        lambda u, line=line: eval(line, names | {"x" if logarithms else "r": u})
+        lambda u, line=line: last_of(line, names | {"x" if logarithms else "r": u})
         for line in (there, here)
     )
     assert_match(theirs, ours, given)
