@@ -207,22 +207,6 @@ def shares(found: Timed) -> str:
     return " of the step, and the loss in a window of 20 steps takes ".join(parts)
 
 
-def in_both(found: Timed, row: str, sizes: tuple[str, str], lines: Mapping[str, str]) -> str:
-    """Return milliseconds and ratios for two sizes and two libraries, in words.
-
-    `row` is a name in the record, without the library and the size. `lines` maps each library to
-    the name of what we compare with.
-    """
-    parts = []
-    for library, line in lines.items():
-        cells = [found[row.format(library, size)] for size in sizes]
-        times, ratios = (
-            " and ".join(short(cell[key]) for cell in cells) for key in ("milliseconds", "ratio")
-        )
-        parts.append(f"{times} ms in {library} ({ratios} times as long as {line})")
-    return ", and ".join(parts)
-
-
 def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
     """Return the benchmark page with its tables and the numbers in its sentences replaced."""
     timed, found = daily["rows"], {row["work"]: row for row in record["rows"]}
@@ -275,15 +259,10 @@ def written() -> dict[Path, str]:
         table = with_times("input", daily["rows"], dict(zip(inputs, inputs, strict=True)), columns)
         page = path.read_text(encoding="utf-8")
         found[path] = pages.with_tables(page, {"## Run time": [table]})
-    figures = {
-        r"(?<=^  `diagnose` takes ).*(?=\.$)": in_both(
-            daily["rows"],
-            "diagnose: {}: {}",
-            (SMALL, LARGE_BATCH),
-            dict.fromkeys(("NumPy", "PyTorch"), "the loss alone"),
-        )
-    }
-    found[WATCH] = pages.with_figures(WATCH.read_text(encoding="utf-8"), figures)
+    outputs = {size: f"`{size}`" for size in (SMALL, LARGE_BATCH)}
+    columns = {library: f"diagnose: {library}: {{}}" for library in ("NumPy", "PyTorch")}
+    table = with_times("output", daily["rows"], outputs, columns)
+    found[WATCH] = pages.with_tables(WATCH.read_text(encoding="utf-8"), {"## Cost": [table]})
     return found
 
 
