@@ -142,7 +142,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["gallery", "notebooks"],
     "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"(^|[/\\])(pictures|copies|folds|glance|initialisation|losses|moving|training|watching)\.py",
+    "ignore_pattern": r"(^|[/\\])(?!plot_)\w+\.py",  # modules and programs for pictures
     "notebook_extensions": set(),  # one of the gallery would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
