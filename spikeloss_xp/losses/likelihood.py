@@ -20,7 +20,7 @@ from spikeloss_xp._arrays import (
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._input.target_trains import BinaryTrains, CountTrains, WholeCountTrains
+from spikeloss_xp._input.targets import BinaryTrains, CountTrains, WholeCountTrains
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
