@@ -226,6 +226,7 @@ class Numbers(ClassTarget):
     rule: str = "finite"
     lowest: float = -math.inf
     highest: float = math.inf
+    names_classes: bool = False
 
     def read(self, given: Given) -> Labels:
         """Return numbers as labels.
@@ -283,16 +284,8 @@ class Numbers(ClassTarget):
         return [flatten] * (len(layout.space()) > 1) + super().hints(given, shape)
 
 
-class Probabilities(Numbers):
-    """A probability, or another weight of at least 0, for each class."""
-
-    names_classes = True
-
-
 class MultiHot(Numbers):
     """A bool, or a float between 0 and 1, for each class."""
-
-    names_classes = True
 
     def check_dtype(self, given: Given, label: Array) -> None:
         """Raise a `TypeError` unless the converted target holds bools or floats."""
@@ -466,5 +459,5 @@ def hint_at_order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) 
 
 
 CLASS_INDICES = ClassIndices()
-PROBABILITIES = Probabilities("class probabilities", "finite and at least 0", 0)
-MULTI_HOT = MultiHot("multi-hot labels", "between 0 and 1", 0, 1)
+PROBABILITIES = Numbers("class probabilities", "finite and at least 0", 0, names_classes=True)
+MULTI_HOT = MultiHot("multi-hot labels", "between 0 and 1", 0, 1, names_classes=True)

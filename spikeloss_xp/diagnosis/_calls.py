@@ -345,27 +345,47 @@ def share(what: Any, which: Any) -> float:
     return float(what[which].mean()) if which.any() else 0.0
 
 
-class Penalty:
-    """A call of a `SparsityEnforcer`, with attributes and methods like those of `Batch`."""
+class Call:
+    """A call that compares no spikes with a target, or whose comparison cannot be seen.
 
-    name, output = "input", None
+    It has attributes and methods like those of `Batch`. `error` is why there is no value.
+    """
+
+    name, output, error = "input", None, ""
+    adapter: Adapter
+    arrays: dict[str, Array]
     of_output: float | None = None
     """The gradient of the loss with respect to the output, in the unit of the loss, if known."""
     value: float | None = None
 
-    def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
-        self.loss, self.x = loss, x
-        self.adapter, value = _layers.eager(loss(x, **masks), "input")
-        self.arrays = {"value": value}
-
     def finish(self, value: Any = None) -> None:
         """Set the value of the loss, if it has one."""
-        self.value = None if value is None else float(value)
+        self.value = None if value is None else float(value.item())
 
     @property
     def learned(self) -> bool:
         """Whether the loss is at its minimum, as it is for rates within their range."""
         return self.value == 0
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the value of the loss, keyed by name."""
+        return {"loss": self.value}
+
+    def findings(self) -> Observations:
+        """Yield the findings of the call, except for those about its layers."""
+        if self.error:
+            yield "refused", self.error
+        elif not math.isfinite(self.value or 0):
+            yield "not-finite", f"the loss is {self.value}"
+
+
+class Penalty(Call):
+    """A call of a `SparsityEnforcer`."""
+
+    def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
+        self.loss, self.x = loss, x
+        self.adapter, value = _layers.eager(loss(x, **masks), "input")
+        self.arrays = {"value": value}
 
     @property
     def largest(self) -> float:
@@ -374,32 +394,21 @@ class Penalty:
         largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in layers]
         return max(float(host_values(x, "input")) for x in largest)
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the value of the loss, keyed by name."""
-        return {"loss": self.value}
-
     def findings(self) -> Observations:
-        """Yield the findings of the call, except for those about its layers."""
-        if not math.isfinite(self.value or 0):
-            yield "not-finite", f"the loss is {self.value}"
+        """Yield the findings of the call, and those about the options of the loss."""
+        yield from super().findings()
         yield from self.loss.findings(self)
 
 
-class Refusal(Penalty):
+class Refusal(Call):
     """A call with values that the loss does not accept. It has no value and no layers."""
 
     def __init__(self, adapter: Adapter, error: ValueError) -> None:
-        self.adapter, self.error, self.arrays = adapter, error, {}
-
-    def findings(self) -> Observations:
-        """Yield the error message of the loss."""
-        yield "refused", str(self.error)
+        self.adapter, self.error, self.arrays = adapter, str(error), {}
 
 
-class Function(Penalty):
+class Function(Call):
     """A call of a function that is no loss of this library, or no call if the function is None."""
-
-    error = ""
 
     def __init__(self, function: Any, spikes: Any, target: Any, shapes: dict[str, str]) -> None:
         self.shapes, self.arrays = shapes, {}
@@ -416,17 +425,6 @@ class Function(Penalty):
         else:
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
-    def finish(self, value: Any = None) -> None:
-        """Set the value of the loss, if it has one."""
-        super().finish(None if value is None else value.item())
-
     def numbers(self) -> dict[str, Any]:
         """Return the value of the loss, if it has one, and how each output is read."""
         return self.shapes if self.value is None else {"loss": self.value, **self.shapes}
-
-    def findings(self) -> Observations:
-        """Yield the error that the function raised, or that its value is not finite."""
-        if self.error:
-            yield "refused", self.error
-        elif not math.isfinite(self.value or 0):
-            yield "not-finite", f"the loss is {self.value}"

@@ -10,7 +10,7 @@ from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers
-from spikeloss_xp.diagnosis._calls import Batch, Function, Penalty, Refusal
+from spikeloss_xp.diagnosis._calls import Batch, Call, Function, Penalty, Refusal
 from spikeloss_xp.diagnosis._report import Report, finding_of, sort_key, texts
 
 
@@ -207,7 +207,7 @@ def _pending_layers(
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
     found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
-    if isinstance(call, Penalty) and not refused:
+    if isinstance(call, Call) and not refused:
         masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
     return found
