@@ -114,8 +114,8 @@ class Batch:
             number = xp.sum(counted, axis=self.layout.batch_axis, keepdims=True)
             number = xp.where(number > 0, number, 1.0)
         mean = xp.broadcast_to(total / number, values.shape)
-        reading, _ = self.loss._read(prepared, mean, prepared.mask, self.labels)
-        return self.loss._compare(prepared, reading, self.labels)[0]
+        terms: Array = self.loss._terms(prepared, mean, prepared.mask, self.labels)[0]
+        return terms
 
     def _compare(self, reading: Reading) -> dict[str, Array]:
         """Return the labels, the confusion matrix, and comparisons of the scores of classes."""

@@ -300,8 +300,7 @@ class Likelihood(TrainLoss):
 
         def terms(values: Array) -> Array:
             values = adapter.xp.broadcast_to(values, counts.shape)
-            reading, _ = self._read(prepared, values, prepared.mask, labels)
-            return self._compare(prepared, reading, labels)[0]
+            return self._terms(prepared, values, prepared.mask, labels)[0]
 
         if null is None:
             mean = _means(prepared, counts)
