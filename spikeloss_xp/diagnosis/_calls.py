@@ -39,8 +39,9 @@ class Batch:
         The size of the gradient of the loss with respect to the output, summed over neurons, steps
         and samples. If the classes share a term, it is the largest of the classes instead of their
         sum. If the reduction of the loss is a sum, it is the gradient of the sum.
-    entries : int or array
-        The number of unmasked steps of each train, as an int if nothing is masked.
+    entries : array
+        The number of unmasked steps of each train, with time as the last axis. All axes have length
+        1 if nothing is masked.
     masked : float
         The fraction of entries that are masked.
     output : Layer or None
@@ -157,14 +158,13 @@ class Batch:
         loss, layout, prepared, steps = self.loss, self.layout, self.prepared, self.layout.steps
         self.value, self.found = float(found["value"]), found
         self.equal = loss.value_of_equal_scores(prepared.num_classes)
-        entries = found.get("entries")
-        self.entries = steps if entries is None else np.moveaxis(entries, layout.time, -1)
+        entries = found.get("entries", np.full((1, 1, 1), steps))
+        self.entries = np.moveaxis(entries, layout.time, -1)
         self.masked = 1 - float(np.mean(self.entries, dtype=float)) / steps
         self.size = self._by_class(found["size"]).max(axis=-1)
-        steps_of = steps if entries is None else self.entries.max(axis=(1, 2))
         divisor = float(found["divisor"]) if self.is_sum else 1.0
         of_sample = self.size.max(axis=1) if loss.classes_compete else self.size.sum(axis=1)
-        self.of_output = float((of_sample * steps_of).sum()) * divisor
+        self.of_output = float((of_sample * self.entries.max(axis=(1, 2))).sum()) * divisor
         self.output: Layer | None = None
         self.about_output: list[tuple[str, ...]] = []
         if loss.reads_times:
@@ -187,8 +187,7 @@ class Batch:
     def _count(self, hot: Any, confusion: Any, best: Any = None, **_: Any) -> None:
         """Compare the predictions with the labels."""
         self.hot, self.confusion = self._by_class(hot > 0)[..., 0], confusion
-        if not isinstance(self.entries, int):
-            self.hot &= (self.entries > 0).any(axis=(1, 2))[:, None]
+        self.hot &= (self.entries > 0).any(axis=(1, 2))[:, None]
         right = np.trace(confusion, axis1=-2, axis2=-1).sum()
         self.accuracy = float(right / confusion.sum())  # NaN if no label counts
         if best is not None:

@@ -15,6 +15,7 @@ CALLS = 14  # the largest number of calls for each layer
 STRIDE = 8.0  # the ratio of successive factors until the rate has been on both sides of the goal
 CLOSE = 1.3  # a rate within this factor of the goal is accepted at once
 JUMP = 2.0  # a rate within this factor is accepted if the rate jumps past the goal
+Rates = list[tuple[str, float]]  # the name and the rate of each layer
 
 
 def scale_to_rate(
@@ -110,7 +111,7 @@ def scale_to_rate(
     if lengths is not None and time_axis is None:
         raise TypeError("lengths need a time_axis: pass the time axis of the spikes")
 
-    def measure(factors: list[float]) -> list[tuple[str, float]]:
+    def measure(factors: list[float]) -> Rates:
         return _rates(run(factors), layers, time_axis, lengths)
 
     search, todo = _Search(measure, goals), [*range(layers)]
@@ -126,7 +127,7 @@ def scale_to_rate(
 class _Search:
     """The factors of the layers, and their names and rates in the last call of `measure`."""
 
-    def __init__(self, measure: Callable[[list[float]], list[tuple[str, float]]], goals: Any):
+    def __init__(self, measure: Callable[[list[float]], Rates], goals: list[float]) -> None:
         self.measure, self.goals, self.factors = measure, goals, [1.0] * len(goals)
         self.seen: list[list[tuple[float, float]]] = [[] for _ in goals]  # factors and rates
         self.layers = measure([*self.factors])
@@ -177,9 +178,7 @@ def _failure(name: str, goal: float, seen: list[tuple[float, float]]) -> str:
     )
 
 
-def _rates(
-    found: Any, layers: int, time_axis: int | None, lengths: ArrayLike | None
-) -> list[tuple[str, float]]:
+def _rates(found: Any, layers: int, time_axis: int | None, lengths: ArrayLike | None) -> Rates:
     """Return the name and the rate of each layer, given what `run` returned."""
     leaves = [*_layers.named_leaves(found, "")]
     if len(leaves) != layers:

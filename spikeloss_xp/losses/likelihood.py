@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import (
     Adapter,
@@ -71,7 +69,7 @@ class Likelihood(TrainLoss):
         rate, number = float(found["predicted"]), float(found["recorded"])
         lowest, highest = float(found["lowest"]), float(found["highest"])
         mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
-        recorded = np.asarray(batch.entries).any(axis=0).ravel()  # neurons that are not masked
+        recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
         silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
         if number and not number / 30 < rate < 30 * number:
             yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
