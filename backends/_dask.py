@@ -248,9 +248,9 @@ class Chunk(NamedTuple):
 
 
 def _chunks(
-    split: "Split", block: tuple[Any, ...], *, place: Array, ahead: bool, entries: int = 0
+    split: "Split", block: tuple[Any, ...], *, place: Array, ahead: bool
 ) -> Iterator[Chunk]:
-    """Yield the block in chunks of about `entries` entries, by default as many as fit in the cache.
+    """Yield the block in chunks, each with about as many entries as fit in the cache.
 
     If the loss has a term at each step, a sample that is much larger than a chunk is cut into
     segments of time.
@@ -269,12 +269,10 @@ def _chunks(
     ahead : bool
         Whether a chunk includes the later steps whose terms depend on its own steps. They are
         needed for a gradient, but not for a sum.
-    entries : int
-        The number of entries in a chunk, or 0 for the default.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
     # On a GPU, the whole block is one chunk.
-    entries = entries or (_tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size)
+    entries = _tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size
     before, own, first_step = map(int, place)
     batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
     samples, length = max(entries * batch // spikes.size, 1), own

@@ -220,23 +220,10 @@ class FastPaths:
         which there is a faster algorithm.
         """
         if isinstance(kernel, Exponential):
-            return block_filter.block_filter(
-                self.xp,
-                x,
-                self.block_matrices(x, kernel, axis, reverse),
-                axis=axis,
-                reverse=reverse,
-                matmul=self.matmul,
-                joins_blocks=self.joins_blocks,
-            )
-        filtered = block_filter.toeplitz_filter(
-            self.xp,
-            self.moveaxis(x, axis, -1),
-            kernel,
-            reverse=reverse,
-            device=self.device(x),
-            matmul=self.matmul,
-        )
+            matrices = self.block_matrices(x, kernel, axis, reverse)
+            return block_filter.block_filter(self, x, matrices, axis=axis, reverse=reverse)
+        x = self.moveaxis(x, axis, -1)
+        filtered = block_filter.toeplitz_filter(self, x, kernel, reverse=reverse)
         return self.moveaxis(filtered, -1, axis)
 
     def block_matrices(
@@ -265,9 +252,5 @@ class FastPaths:
 
     def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
         """Return the moving sum over a short window, computed one block of steps at a time."""
-        xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
-        band = self.constants(window_band(window, dtype), x)
-        matmul = xp.matmul if in_place else self.matmul
-        return block_filter.sum_in_blocks(
-            xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
-        )
+        band = self.constants(window_band(window, f"float{self.xp.finfo(x.dtype).bits}"), x)
+        return block_filter.sum_in_blocks(self, x, band, window, axis, reverse=reverse)

@@ -52,7 +52,7 @@ class TorchFilters(ArrayAPIAdapter):
         return self._copies.get(key, dtype, like.device, make_and_wait)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        if x.device.type != "cpu" or _torch_state.is_compiling():  # steps may be symbolic
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # steps may be symbolic
             return False
         if _rounds_factors(x):
             return False
@@ -75,7 +75,7 @@ class TorchFilters(ArrayAPIAdapter):
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
     ) -> BlockMatrices:
-        if not _torch_state.is_compiling():
+        if not torch.compiler.is_compiling():
             return super().block_matrices(x, kernel, axis, reverse)
         made = _constant_matrices(
             *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device

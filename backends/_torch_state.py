@@ -5,11 +5,6 @@ import torch
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def is_compiling() -> bool:
-    """Return whether `torch.compile` or `torch.export` is tracing."""
-    return torch.compiler.is_compiling()
-
-
 def is_plain(x: torch.Tensor) -> bool:
     """Return whether operations run eagerly and `x` is a plain tensor or a parameter.
 

@@ -42,9 +42,6 @@ class Classifier(Predictor):
 
         forward = __call__
 
-    def _is_per_step(self, target: Any) -> bool:
-        return self.time_window is not None
-
     def _prepare_input(self, input: Any, where: Any, lengths: Any, context: int = 0) -> Prepared:
         options: Any = {"num_classes": self.num_classes, "argument": "spikes"}
         return prepare_input(input, where, lengths, self.time_axis, **options)
@@ -52,10 +49,6 @@ class Classifier(Predictor):
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         """Return the class rates: at each step if there is a moving window, otherwise once."""
         window = self.time_window
-        if per_step and window is None:
-            raise ValueError(
-                f"per_step=True needs a MovingWindow; {type(self).__name__} has no moving window"
-            )
         trains = Trains.of(prepared, prepared.values, prepared.mask)
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
@@ -198,6 +191,8 @@ class MovingWindow(Classifier):
     time_axis: int
     num_classes: int | None = None
     ignore_index: int = -100
+
+    per_step = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

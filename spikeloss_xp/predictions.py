@@ -175,7 +175,12 @@ class Predictor(ABC):
 
     def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         """Return the scores of the classes, at each step if `per_step` is True."""
-        _checks.flag(per_step, "per_step")
+        if _checks.flag(per_step, "per_step") and not self.per_step:
+            raise ValueError(
+                "per_step=True needs a moving window: the option moving_window of a loss, or the "
+                f"classifier MovingWindow; got a {type(self).__name__} without a window, which "
+                "reads the whole duration"
+            )
         prepared = self._prepare_input(input, where, lengths)
         prepared.mark_invalid()
         return self._scores(prepared, per_step)
@@ -337,8 +342,8 @@ class Predictor(ABC):
         if prepared.valid is None:
             return counts
         xp = prepared.adapter.xp
-        checked: ArrayT = xp.where(xp.all(prepared.valid), counts, math.nan)
-        return checked
+        counts = xp.where(xp.all(prepared.valid), counts, math.nan)
+        return counts
 
     @on_device_of("input")
     def accuracy(

@@ -653,11 +653,6 @@ def test_target_for_a_loss_without_one_raises():
         sx.diagnose(sx.SparsityEnforcer(0.1), FRESH, LABEL)
 
 
-def test_other_functions_need_a_time_axis():
-    with pytest.raises(TypeError, match="time_axis must be given"):
-        sx.diagnose(np.mean, FRESH, LABEL)
-
-
 def test_call_in_a_compiled_function_raises():
     jax = pytest.importorskip("jax")
     spikes, label = jax.numpy.asarray(FRESH), jax.numpy.asarray(LABEL)

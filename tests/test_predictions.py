@@ -107,8 +107,8 @@ def test_cross_entropy_of_scores_is_the_loss(loss):
     [
         (lambda x: RATE.accuracy(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, LABEL[:3]), ValueError, "class indices of shape"),
-        (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "CrossEntropy has no window"),
-        (lambda x: RATE.predict(x, per_step=True), ValueError, "needs a MovingWindow; Rate has"),
+        (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "got a CrossEntropy without"),
+        (lambda x: RATE.predict(x, per_step=True), ValueError, "or the classifier MovingWindow"),
         (lambda x: ENTROPY().predict(x, per_step=1), TypeError, "per_step must be True or False"),
         (NUMBERS.scores, TypeError, "SquaredError predicts no classes"),
         (NUMBERS.predict, TypeError, "SquaredError predicts no classes"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from spikeloss_xp.diagnosis import _layers
 CALLS = 14  # the largest number of calls for each layer
 STRIDE = 8.0  # the ratio of successive factors until the rate has been on both sides of the goal
 CLOSE = 1.3  # a rate within this factor of the goal is accepted at once
-JUMP = 2.0  # a rate within this factor is accepted if the rate jumps past the goal by one spike
+JUMP = 2.0  # a rate within this factor is accepted if the rate jumps past the goal
+Rates = list[tuple[str, float]]  # the name and the rate of each layer
 
 
 def scale_to_rate(
@@ -30,9 +31,8 @@ def scale_to_rate(
 
     The layers are scaled one after the other, from input to output, by bisection on the logarithm
     of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. If the rate jumps
-    past the goal, as it may with few steps, it is also accepted if it is within a factor of 2 and
-    differs from the goal by at most one spike for each neuron and sample. A rate of 0 is never
-    accepted.
+    past the goal, as it may with few steps, the closest rate is accepted after the last call if it
+    is within a factor of 2 of the goal. A rate of 0 is never accepted.
 
     This function does not need the weights: `run` decides what the factors multiply.
 
@@ -50,8 +50,7 @@ def scale_to_rate(
         The goal: the fraction of steps in which a neuron fires. Pass one number for all layers, or
         a number for each layer, from input to output.
     time_axis : int, optional
-        The time axis of the spikes. It is required for `lengths`. Without it, the number of steps
-        is unknown, and only a rate within a factor of 1.3 is accepted.
+        The time axis of the spikes, which is required for `lengths`.
     lengths : array or sequence of int, optional
         The number of valid time steps of each sample. Later steps do not affect the rates.
     progress : callable, optional
@@ -112,8 +111,8 @@ def scale_to_rate(
     if lengths is not None and time_axis is None:
         raise TypeError("lengths need a time_axis: pass the time axis of the spikes")
 
-    def measure(factors: list[float]) -> list[_Activity]:
-        return _activities(run(factors), layers, time_axis, lengths)
+    def measure(factors: list[float]) -> Rates:
+        return _rates(run(factors), layers, time_axis, lengths)
 
     search, todo = _Search(measure, goals), [*range(layers)]
     while todo:
@@ -121,65 +120,57 @@ def scale_to_rate(
         if progress is not None:
             progress(sentence)
         # A later layer may have changed the rate of an earlier one.
-        moved = (i for i in range(layers) if not search.activities[i].is_accepted(goals[i]))
-        todo = todo or [*moved][:1]
+        todo = todo or [i for i in range(layers) if not search.is_accepted(i)][:1]
     return search.factors
 
 
-class _Activity(NamedTuple):
-    """The rate of a layer, and how much one spike of each neuron in each sample changes it."""
-
-    name: str
-    rate: float
-    of_spike: float
-
-    def ratio(self, goal: float) -> float:
-        """Return the factor between the rate and the goal, which is at least 1."""
-        return max(self.rate, goal) / min(self.rate, goal) if self.rate else math.inf
-
-    def is_accepted(self, goal: float) -> bool:
-        """Return whether the rate is close, or one spike away."""
-        one_spike_away = abs(self.rate - goal) <= self.of_spike
-        return self.ratio(goal) <= (JUMP if one_spike_away else CLOSE)
-
-
 class _Search:
-    """The factors of the layers, and their activities in the last call of `measure`."""
+    """The factors of the layers, and their names and rates in the last call of `measure`."""
 
-    def __init__(self, measure: Callable[[list[float]], list[_Activity]], goals: list[float]):
+    def __init__(self, measure: Callable[[list[float]], Rates], goals: list[float]) -> None:
         self.measure, self.goals, self.factors = measure, goals, [1.0] * len(goals)
-        self.seen: list[list[tuple[float, _Activity]]] = [[] for _ in goals]
-        self.activities = measure([*self.factors])
+        self.seen: list[list[tuple[float, float]]] = [[] for _ in goals]  # factors and rates
+        self.layers = measure([*self.factors])
+
+    def is_accepted(self, i: int) -> bool:
+        """Return whether the last rate of a layer is as close to its goal as it can be."""
+        goal, rates = self.goals[i], [rate for _, rate in self.seen[i]]
+        jumps = len(rates) == CALLS and min(rates) < goal < max(rates)
+        return _ratio(self.layers[i][1], goal) <= (JUMP if jumps else CLOSE)
 
     def scale(self, i: int) -> str:
         """Change the factor of one layer until its rate is accepted, and describe the result."""
         goal, seen, low, high = self.goals[i], self.seen[i], 0.0, math.inf
-        while (now := self.activities[i]).ratio(goal) > CLOSE:
-            factor = self.factors[i]
-            seen.append((factor, now))
-            if len(seen) > CALLS:
-                if now.is_accepted(goal):
-                    break
-                raise ValueError(_failure(goal, seen))
-            low, high = (factor, high) if now.rate < goal else (low, factor)
+        while not self.is_accepted(i):
+            factor, (name, rate) = self.factors[i], self.layers[i]
+            if len(seen) == CALLS:
+                raise ValueError(_failure(name, goal, [*seen, (factor, rate)]))
+            seen.append((factor, rate))
+            low, high = (factor, high) if rate < goal else (low, factor)
             if len(seen) == CALLS:  # the bisection may have ended on the wrong side of a jump
-                self.factors[i], _ = min(seen, key=lambda each: each[1].ratio(goal))
+                self.factors[i], _ = min(seen, key=lambda each: _ratio(each[1], goal))
             elif low > 0 and high < math.inf:
                 self.factors[i] = math.sqrt(low * high)
             else:
                 self.factors[i] *= STRIDE if low else 1 / STRIDE
-            self.activities = self.measure([*self.factors])
+            self.layers = self.measure([*self.factors])
+        name, rate = self.layers[i]
         return (
-            f"{now.name} fires at a rate of {now.rate:.3g} with a factor of {self.factors[i]:.3g} "
+            f"{name} fires at a rate of {rate:.3g} with a factor of {self.factors[i]:.3g} "
             f"(calls for this layer: {len(seen)})"
         )
 
 
-def _failure(goal: float, seen: list[tuple[float, _Activity]]) -> str:
+def _ratio(rate: float, goal: float) -> float:
+    """Return the factor between a rate and the goal, which is at least 1."""
+    return max(rate, goal) / min(rate, goal) if rate else math.inf
+
+
+def _failure(name: str, goal: float, seen: list[tuple[float, float]]) -> str:
     """Return the message for a layer whose rate was not reached."""
-    listed = ", ".join(f"{each.rate:.3g} with {factor:.3g}" for factor, each in sorted({*seen}))
+    listed = ", ".join(f"{rate:.3g} with {factor:.3g}" for factor, rate in sorted({*seen}))
     return (
-        f"{seen[0][1].name} does not fire at a rate of {goal:.3g} with any factor that was tried. "
+        f"{name} does not fire at a rate of {goal:.3g} with any factor that was tried. "
         f"The rates were {listed}. The usual reasons are that nothing reaches the layer (all rates "
         "are 0), that a bias makes it fire alone (all rates are too high: set biases to 0), that "
         "there are too few steps (the rate jumps past the goal: one spike in 20 steps is a rate of "
@@ -187,35 +178,31 @@ def _failure(goal: float, seen: list[tuple[float, _Activity]]) -> str:
     )
 
 
-def _activities(
-    found: Any, layers: int, time_axis: int | None, lengths: ArrayLike | None
-) -> list[_Activity]:
-    """Return the activity of each layer, given what `run` returned."""
+def _rates(found: Any, layers: int, time_axis: int | None, lengths: ArrayLike | None) -> Rates:
+    """Return the name and the rate of each layer, given what `run` returned."""
     leaves = [*_layers.named_leaves(found, "")]
     if len(leaves) != layers:
         raise ValueError(
             "run must return a sequence or mapping with the spikes or the rate of each layer; "
             f"layers is {layers}, but got {len(leaves)}"
         )
-    activities = [_activity(f"layer {name or 0}", x, time_axis, lengths) for name, x in leaves]
-    for name, rate, _ in activities:
+    named = [(f"layer {name or 0}", x) for name, x in leaves]
+    rates = [(name, _rate(name, x, time_axis, lengths)) for name, x in named]
+    for name, rate in rates:
         if not 0 <= rate < math.inf:
             raise ValueError(
                 f"the rate of {name} must be finite and at least 0; got {rate} (it is NaN if any "
                 "spike is NaN or infinite)"
             )
-    return activities
+    return rates
 
 
-def _activity(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | None) -> _Activity:
-    """Return the activity of a layer, given its spikes or its rate."""
+def _rate(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | None) -> float:
+    """Return the rate of a layer, given its spikes or its rate."""
     if rank(x) == 0:
-        return _Activity(name, float(host_values(x, name)), 0.0)
+        return float(host_values(x, name))
     axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
     with np.errstate(all="ignore"):
         pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
         [(layer, _)] = _layers.finished([pending])
-    steps = math.inf if time_axis is None else x.shape[time_axis]
-    if lengths is not None:
-        steps = max(float(host_values(lengths, "lengths").mean()), 1.0)
-    return _Activity(name, layer.rate if layer.finite else math.nan, 1 / steps)
+    return layer.rate if layer.finite else math.nan

@@ -257,16 +257,10 @@ class Loss(ABC):
         """Return the loss and, if `with_pullback` is True, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
-            reading, to_values = self._read(prepared, prepared.values, prepared.mask, labels)
-            terms, _, _, to_reading = self._compare(prepared, reading, labels)
+            terms, _, _, to_values = self._terms(prepared, prepared.values, prepared.mask, labels)
             value, to_terms = self._result(prepared, terms)
-            to_masked = masked_pullback(prepared.adapter, to_values, prepared.mask)
             to_input = prepared.to_input()
-
-            def pullback(cotangent: Array) -> Array:
-                return to_input(to_masked(to_reading(to_terms(cotangent))))
-
-            return value, pullback
+            return value, lambda cotangent: to_input(to_values(to_terms(cotangent)))
 
         with_weight = self.reduction != "sum"
         total, weight, to_input = self._sum(prepared, labels, with_weight, with_pullback)
@@ -286,14 +280,9 @@ class Loss(ABC):
         adapter = prepared.adapter
 
         def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # a mask may be None
-            reading, to_values = self._read(prepared, values, input_mask, labels)
-            terms, mask, weight, to_reading = self._compare(prepared, reading, labels)
+            terms, mask, weight, to_values = self._terms(prepared, values, input_mask, labels)
             divisor = self._weight(prepared, terms, mask, weight) if with_weight else None
-            results = adapter.sum_all(terms), divisor
-            if not with_pullback:
-                return results, None
-            to_masked = masked_pullback(adapter, to_values, input_mask)
-            return results, lambda x: to_masked(to_reading(x))
+            return (adapter.sum_all(terms), divisor), to_values if with_pullback else None
 
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
@@ -307,6 +296,15 @@ class Loss(ABC):
         # Every term has the same scalar cotangent, which broadcasts.
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
+
+    def _terms(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
+    ) -> TermsAndPullback:
+        """Return the results of `_compare` for `values`, with the pullback to the values."""
+        reading, to_values = self._read(prepared, values, mask, labels)
+        terms, term_mask, weight, to_reading = self._compare(prepared, reading, labels)
+        to_masked = masked_pullback(prepared.adapter, to_values, mask)
+        return terms, term_mask, weight, lambda cotangent: to_masked(to_reading(cotangent))
 
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.

@@ -127,11 +127,6 @@ class ReadsClasses(TargetLoss, Predictor):
         name = type(self).__name__
         if not self.targets[0].names_classes:
             raise TypeError(f"{name} predicts no classes, because its targets are numbers")
-        if per_step and not self.per_step:
-            raise ValueError(
-                f"per_step=True needs a moving_window; this {name} has no window, so it reads the "
-                "whole duration"
-            )
         if self.per_step and not per_step and self._own_readout:
             raise ValueError(
                 f"per_step must be True, because {name} overrides read, and the overridden method "

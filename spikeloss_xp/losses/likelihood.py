@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import (
     Adapter,
@@ -20,7 +18,7 @@ from spikeloss_xp._arrays import (
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._input.target_trains import BinaryTrains, CountTrains, WholeCountTrains
+from spikeloss_xp._input.targets import BinaryTrains, CountTrains, WholeCountTrains
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
@@ -48,6 +46,8 @@ class Likelihood(TrainLoss):
     smallest_rank: ClassVar[int] = 3
     reads_rates: ClassVar[bool] = True
     largest_mean: ClassVar[float] = math.inf  # the largest mean of a null model
+    log_rates: ClassVar[bool] = True
+    """Whether the input holds logarithms of rates or odds."""
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
@@ -69,11 +69,11 @@ class Likelihood(TrainLoss):
         rate, number = float(found["predicted"]), float(found["recorded"])
         lowest, highest = float(found["lowest"]), float(found["highest"])
         mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
-        recorded = np.asarray(batch.entries).any(axis=0).ravel()  # neurons that are not masked
+        recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
         silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
         if number and not number / 30 < rate < 30 * number:
             yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
-        elif self._takes_logarithms() and lowest >= 0 < highest and 0 < mean < 0.5:
+        elif self.log_rates and lowest >= 0 < highest and 0 < mean < 0.5:
             seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
             yield "rate-units", seen
         if silent:
@@ -85,7 +85,7 @@ class Likelihood(TrainLoss):
         xp, predicted = adapter.xp, self._mean_for(adapter, values)
         if prepared.mask is not None:
             predicted = adapter.masked(predicted, prepared.mask)
-        gain, spikes, _ = self._gains(prepared, labels, None, "all", with_saturated=False)
+        gain, spikes, _ = self._gains(prepared, labels, None, "all")
         return {
             "gain": gain,
             "recorded": spikes,
@@ -95,21 +95,15 @@ class Likelihood(TrainLoss):
             "of_neuron": xp.sum(labels.numbers, axis=(layout.batch_axis, layout.time)),
         }
 
-    @abstractmethod
-    def _takes_logarithms(self) -> bool:
-        """Return whether the input holds logarithms of rates or odds."""
-
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
         """Return the target. If it could not be checked, invalid numbers are replaced by NaN."""
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
-        valid = self.targets[0].holds(adapter.xp, target) & self._allows(reading.u)
+        valid = self.targets[0].holds(adapter.xp, target)
+        if not self.log_rates:
+            valid = valid & ~(reading.u < 0)
         return adapter.xp.where(valid, target, math.nan)
-
-    def _allows(self, u: Array) -> Any:
-        """Return True for each number that is allowed in the input."""
-        return True
 
     @on_device_of("input")
     def bits_per_spike(
@@ -170,8 +164,7 @@ class Likelihood(TrainLoss):
         >>> float(loss.bits_per_spike(np.asarray(rates), counts).round(3))
         0.25
         """
-        masks = {"where": where, "lengths": lengths}
-        gain, spikes, _ = self._scored(input, target, null, per, masks, with_saturated=False)
+        gain, spikes, _ = self._scored(input, target, null, per, where=where, lengths=lengths)
         score: ArrayT = _quotient(gain, spikes * math.log(2), spikes)
         return score
 
@@ -226,8 +219,8 @@ class Likelihood(TrainLoss):
         >>> float(loss.deviance_explained(np.asarray(rates), counts).round(3))
         0.5
         """
-        masks = {"where": where, "lengths": lengths}
-        gain, spikes, possible = self._scored(input, target, null, per, masks, with_saturated=True)
+        options: Any = {"where": where, "lengths": lengths, "with_saturated": True}
+        gain, spikes, possible = self._scored(input, target, null, per, **options)
         score: ArrayT = _quotient(gain, possible, spikes)
         return score
 
@@ -280,18 +273,12 @@ class Likelihood(TrainLoss):
                 "null must hold the mean count of each neuron, so that all parts of the data are "
                 "compared with the same null model; got None"
             )
-        masks = {"where": where, "lengths": lengths}
-        return self._scored(input, target, null, per, masks, with_saturated=False)[:2]
+        return self._scored(input, target, null, per, where=where, lengths=lengths)[:2]
 
     def _scored(
-        self,
-        input: Array,
-        target: Any,
-        null: Any,
-        per: str,
-        masks: dict[str, Any],
-        with_saturated: bool,
-    ) -> tuple[Array, Array, Any]:
+        self, input: Array, target: Any, null: Any, per: str, with_saturated: bool = False,
+        **masks: Any,
+    ) -> tuple[Array, Array, Any]:  # fmt: skip
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
         The gain of the saturated model is half of the null deviance. It is None unless
@@ -302,7 +289,7 @@ class Likelihood(TrainLoss):
         return self._gains(prepared, labels, null, per, with_saturated)
 
     def _gains(
-        self, prepared: Prepared, labels: Labels, null: Any, per: str, with_saturated: bool
+        self, prepared: Prepared, labels: Labels, null: Any, per: str, with_saturated: bool = False
     ) -> tuple[Array, Array, Any]:
         """Return the results of `_scored` for a prepared call."""
         adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
@@ -314,8 +301,7 @@ class Likelihood(TrainLoss):
 
         def terms(values: Array) -> Array:
             values = adapter.xp.broadcast_to(values, counts.shape)
-            reading, _ = self._read(prepared, values, prepared.mask, labels)
-            return self._compare(prepared, reading, labels)[0]
+            return self._terms(prepared, values, prepared.mask, labels)[0]
 
         if null is None:
             mean = _means(prepared, counts)
@@ -400,7 +386,7 @@ class PoissonNLL(Likelihood):
     """
 
     _: KW_ONLY
-    log_rates: bool = True
+    log_rates: bool = True  # type: ignore[misc]
     constant: bool = False
 
     def __post_init__(self) -> None:
@@ -429,17 +415,11 @@ class PoissonNLL(Likelihood):
             terms, pullback = criteria.poisson_of_rates(adapter, u, n, positive=positive)
         return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
 
-    def _allows(self, u: Array) -> Any:
-        return True if self.log_rates else ~(u < 0)
-
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
         return _log(adapter, mean) if self.log_rates else mean
 
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
         return adapter.xp.exp(u) if self.log_rates else u
-
-    def _takes_logarithms(self) -> bool:
-        return self.log_rates
 
 
 @dataclass(frozen=True)
@@ -519,9 +499,6 @@ class BernoulliNLL(Likelihood):
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
         xp = adapter.xp
         return 1 / (1 + xp.exp(-u)) if self.link == "logit" else -xp.expm1(-xp.exp(u))
-
-    def _takes_logarithms(self) -> bool:
-        return True
 
 
 def _check_rates(adapter: Adapter, u: Array) -> None:

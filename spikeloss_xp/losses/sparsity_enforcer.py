@@ -238,16 +238,15 @@ class SparsityEnforcer(Loss):
         if unknown:
             raise unknown_argument(self, ("where", "lengths", "others"), unknown)
         adapter, arrays = arrays_of_one_library(input)
-        if others is not None:
-            if len(arrays) > 1:
-                raise ValueError(OTHERS_NEED)
-            value: ArrayT = self.value(arrays[0], where=where, lengths=lengths, others=others)
-        elif self.scale is None:
-            masks = {"where": where, "lengths": lengths}
+        masks: dict[str, Any] = {"where": where, "lengths": lengths}
+        if self.scale is None and others is None:
             terms = [adapter.evaluate(self, x, masks) for x in arrays]
-            value = functools.reduce(operator.add, terms)
-        else:
-            value = self._value_of_scaled(input, where=where, lengths=lengths)
+            value: ArrayT = functools.reduce(operator.add, terms)
+            return value
+        if self.scale is None and len(arrays) > 1:
+            raise ValueError(OTHERS_NEED)
+        whole: Any = arrays[0] if self.scale is None else input
+        value = self.value(whole, **masks, others=others)
         return value
 
     def forward(self, input: Events[ArrayT], *target: Never, **options: Any) -> ArrayT:
@@ -257,14 +256,19 @@ class SparsityEnforcer(Loss):
     def value(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> ArrayT:
-        """Return the term for one array, using operations that the library can differentiate."""
+        """Return the value for one array, using operations that the library can differentiate.
+
+        With a `scale`, there may be several arrays.
+        """
         masks = {"where": where, "lengths": lengths}
         if self.scale is None:
             value: ArrayT = self._compute(input, others, masks, with_pullback=False)[0]
-        elif others is None:
-            value = self._value_of_scaled(input, **masks)
-        else:
+            return value
+        if others is not None:
             raise ValueError(OTHERS_NEED)
+        total, number = self._sum_of_scaled(input, **masks)
+        adapter = adapter_of(total)
+        value = total if self.reduction == "sum" else total / divisor_of(adapter, number)
         return value
 
     def value_and_pullback(
@@ -456,13 +460,6 @@ class SparsityEnforcer(Loss):
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
-
-    def _value_of_scaled(self, input: Any, where: Any = None, lengths: Any = None) -> Any:
-        """Return the loss for the scaled events of all arrays."""
-        total, number = self._sum_of_scaled(input, where, lengths)
-        if self.reduction == "sum":
-            return total
-        return total / divisor_of(adapter_of(total), number)
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events, and the number of these terms."""

@@ -4,8 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp._input.prepared import Prepared, prepare_input
-from spikeloss_xp._input.target_trains import AnyTrains
-from spikeloss_xp._input.targets import Target
+from spikeloss_xp._input.targets import AnyTrains, Target
 from spikeloss_xp._typing import Array, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.readouts import ReadResult, Trains, identity, own_reading

@@ -13,12 +13,13 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Namespace
 
-Matmul = Callable[[Array, Array], Array]
+if TYPE_CHECKING:
+    from spikeloss_xp.backends._fast_paths import FastPaths as Adapter
 
 
 class BlockMatrices(NamedTuple):
@@ -52,14 +53,7 @@ class BlockMatrices(NamedTuple):
 
 
 def block_filter(
-    xp: Namespace,
-    x: Array,
-    matrices: BlockMatrices,
-    *,
-    axis: int,
-    reverse: bool,
-    matmul: Matmul,
-    joins_blocks: bool,
+    adapter: "Adapter", x: Array, matrices: BlockMatrices, *, axis: int, reverse: bool
 ) -> Array:
     """Filter an array along an axis on two levels.
 
@@ -73,24 +67,23 @@ def block_filter(
     The carried sums are a few numbers for each block. They are filtered in the same way, treating
     each block as one step, and their contribution is delayed by one block.
 
-    If `joins_blocks` is True, the input blocks are joined and multiplied once. Otherwise, each
+    If the adapter joins blocks, the input blocks are joined and multiplied once. Otherwise, each
     input block is multiplied separately.
     """
-    axis = axis % x.ndim
+    xp, axis = adapter.xp, axis % x.ndim
     last = axis == x.ndim - 1
     columns = x if last else xp.reshape(x, (*x.shape[: axis + 1], math.prod(x.shape[axis + 1 :])))
-    blocks = _Blocks(xp, -1 if last else -2, reverse, matmul, joins_blocks)
+    blocks = _Blocks(adapter, xp, -1 if last else -2, reverse)
     return xp.reshape(blocks.filter(columns, matrices), x.shape)
 
 
 class _Blocks(NamedTuple):
     """The options of a block filter. The axis is negative and counts from the last axis."""
 
+    adapter: "Adapter"
     xp: Namespace
     axis: int
     reverse: bool
-    matmul: Matmul
-    joins_blocks: bool
 
     def filter(self, x: Array, matrices: BlockMatrices) -> Array:
         xp, axis = self.xp, self.axis
@@ -125,7 +118,7 @@ class _Blocks(NamedTuple):
         blocks = [self._later(x, delay) for x, delay in terms]
         if len(blocks) == 1:
             return self._product(blocks[0], matrices.weights)
-        if self.joins_blocks:
+        if self.adapter.joins_blocks:
             return self._product(self.xp.concat(blocks, axis=self.axis), matrices.weights)
         products, start = [], 0
         for x in blocks:
@@ -135,7 +128,8 @@ class _Blocks(NamedTuple):
         return functools.reduce(operator.add, products)
 
     def _product(self, blocks: Array, matrix: Array) -> Array:
-        return self.matmul(blocks, matrix) if self.axis == -1 else self.matmul(matrix.T, blocks)
+        factors = (blocks, matrix) if self.axis == -1 else (matrix.T, blocks)
+        return self.adapter.matmul(*factors)
 
     def _later(self, x: Array, delay: int) -> Array:
         """Shift blocks `delay` positions later, and fill the gap with zeros.
@@ -157,15 +151,7 @@ def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 
-def toeplitz_filter(
-    xp: Namespace,
-    x: Array,
-    kernel: Array,
-    *,
-    reverse: bool,
-    device: object,
-    matmul: Matmul,
-) -> Array:
+def toeplitz_filter(adapter: "Adapter", x: Array, kernel: Array, *, reverse: bool) -> Array:
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
     If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
@@ -173,7 +159,7 @@ def toeplitz_filter(
     Toeplitz matrix ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``. In the
     adjoint, block ``b + m`` contributes through a product with the transposed matrix.
     """
-    steps = x.shape[-1]
+    xp, device, steps = adapter.xp, adapter.device(x), x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
     size = max(_tuning.SMALLEST_TOEPLITZ, _smaller(taps, _tuning.LARGEST_TOEPLITZ))
     size = _smaller(size, steps)
@@ -195,7 +181,7 @@ def toeplitz_filter(
     def contribution(m: int) -> Array:
         toeplitz = xp.reshape(xp.take(taps_by_lag, lag + m * size), (size, size))
         start = m if reverse else reach - m
-        return matmul(split[..., start : start + blocks, :], toeplitz)
+        return adapter.matmul(split[..., start : start + blocks, :], toeplitz)
 
     filtered = functools.reduce(operator.add, map(contribution, range(reach + 1)))
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]
@@ -213,26 +199,18 @@ def _smaller(a: int, b: int) -> int:
 
 
 def sum_in_blocks(
-    xp: Namespace,
-    x: Array,
-    band: Array,
-    window: int,
-    axis: int,
-    *,
-    reverse: bool,
-    matmul: Callable[..., Array],
-    in_place: bool,
+    adapter: "Adapter", x: Array, band: Array, window: int, axis: int, *, reverse: bool
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
     If `reverse` is True, ``x[t + k]`` is summed instead. Each output block is the product of the
-    banded matrix `band` and the input steps that the windows of this block cover. If `in_place` is
-    True, the products are written directly into the result.
+    banded matrix `band` and the input steps that the windows of this block cover. If arrays may be
+    changed in place, the products are written directly into the result.
     """
-    steps, size = x.shape[axis], band.shape[1]
+    xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1
     rows = xp.reshape(x, (-1, steps) if last else (*x.shape[: axis + 1], -1))
-    summed, blocks = xp.empty_like(rows) if in_place else None, []
+    summed, blocks = xp.empty_like(rows) if adapter.in_place(x) else None, []
     for start in range(0, steps, size):
         stop = min(start + size, steps)
         lowest = start if reverse else start - window + 1
@@ -241,9 +219,9 @@ def sum_in_blocks(
         covered = rows[:, first:end] if last else rows[..., first:end, :]
         factors = (covered, part) if last else (part.T, covered)
         if summed is None:
-            blocks.append(matmul(*factors))
+            blocks.append(adapter.matmul(*factors))
         else:
-            matmul(*factors, out=summed[:, start:stop] if last else summed[..., start:stop, :])
+            xp.matmul(*factors, out=summed[:, start:stop] if last else summed[..., start:stop, :])
     if summed is None:
         summed = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1 if last else -2)
     return xp.reshape(summed, x.shape)

@@ -98,11 +98,6 @@ class FirstSpike(TimesLoss, Predictor):
         return reading, pullback
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        if per_step:
-            raise ValueError(
-                "per_step=True needs a loss with a moving_window; got "
-                f"times.{type(self).__name__}, which reads the whole duration"
-            )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
         return ClassScores(prepared, self.score(reading), reading.mask, per_step)
 

@@ -15,7 +15,6 @@ from cupy_numpy import COUNTS, Device, reset_counts  # noqa: F401
 globals().update(cupy_numpy.FUNCTIONS)
 __version__ = "14.2.0"
 __path__: list[str] = []
-IS_STAND_IN = True
 NUMBER_OF_DEVICES = 2
 
 
