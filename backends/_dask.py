@@ -267,8 +267,8 @@ def _chunks(
         Three numbers: how many steps at the start belong to the previous block, how many steps are
         the block's own, and the position of the first own step in the whole train.
     ahead : bool
-        Whether a chunk includes the later steps whose terms depend on its own steps. They are
-        needed for a gradient, but not for a sum.
+        Whether a chunk includes the later steps whose terms depend on the chunk's own steps. The
+        later steps are needed for a gradient, but not for a sum.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
     # On a GPU, the whole block is one chunk.

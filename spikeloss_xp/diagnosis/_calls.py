@@ -1,4 +1,4 @@
-"""The calls of losses that `diagnose` inspects.
+"""The loss calls that `diagnose` inspects.
 
 A call has an adapter, arrays on the device, and a method `finish` that takes their values. After
 that, it has the value of the loss, the numbers of the batch and the findings about it.
@@ -24,21 +24,21 @@ SOME, MOST = 0.5, 0.9
 
 
 class Batch:
-    """A call of a loss.
+    """A call to a loss on one batch.
 
     The constructor evaluates the loss on the device of the input. `finish` then computes all
-    attributes from the values of the `arrays`, so that they can be copied to the host together.
+    attributes from the values of the `arrays`, which have been copied to the host together.
 
     Attributes
     ----------
     value : float
-        The loss, which is a mean for any reduction.
+        The mean of the terms, whatever the reduction of the loss.
     learned : bool
         Whether the loss is so close to its minimum that small gradients are no problem.
     of_output : float
-        The size of the gradient of the loss with respect to the output, summed over neurons, steps
-        and samples. If the classes share a term, it is the largest of the classes instead of their
-        sum. If the reduction of the loss is a sum, it is the gradient of the sum.
+        The size of the gradient of the loss with respect to the output, summed over classes, steps
+        and samples. If the classes share a term, the largest gradient of a class replaces the sum
+        over classes. If the loss is reduced to a sum, this is the gradient of that sum.
     entries : array
         The number of unmasked steps of each train, with time as the last axis. All axes have length
         1 if nothing is masked.
@@ -55,8 +55,8 @@ class Batch:
     layout : Layout
         The layout of the input.
     hot : array or None
-        True for each class that is a label of the sample at any step, ``[sample, class]``. None if
-        the target has no classes.
+        An array ``[sample, class]`` that is True if the class is a label of the sample at any step.
+        None if the target has no classes.
     """
 
     name = "input"
@@ -101,12 +101,12 @@ class Batch:
         gradient = xp.reshape(gradient, values.shape)
         if counts is not None and mask is None:  # the gradient is the same at all steps
             gradient = gradient[(*(slice(None),) * layout.time, slice(1), ...)]
-        # Two reductions need no array of magnitudes, which would be as large as the gradient.
+        # Reducing twice avoids an array of magnitudes, which would be as large as the gradient.
         largest, least = (f(gradient, axis=layout.time, keepdims=True) for f in (xp.max, xp.min))
         return arrays | {"size": xp.maximum(largest, -least)}
 
     def _terms_of_mean(self, values: Array) -> Array:
-        """Return the terms of an input that is the same for all samples: their mean."""
+        """Return the terms of the loss if each sample is replaced by the mean of all samples."""
         prepared, xp = self.prepared, self.adapter.xp
         total = xp.sum(values, axis=self.layout.batch_axis, keepdims=True)
         number: Any = self.layout.batch
@@ -119,7 +119,7 @@ class Batch:
         return terms
 
     def _compare(self, reading: Reading) -> dict[str, Array]:
-        """Return the labels, the confusion matrix, and comparisons of the scores of classes."""
+        """Return the labels, the confusion matrix, and how the scores of the classes compare."""
         loss, labels, xp, classes = self.loss, self.labels, self.adapter.xp, reading.classes
         time, dtype, q = self.layout.time, reading.u.dtype, labels.numbers
         if labels.indices is not None:
@@ -132,7 +132,7 @@ class Batch:
             hot = hot & ~labels.ignored
         arrays = {"hot": xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)}
         if self.multi_hot:
-            hard = xp.all((q == 0) | (q == 1))  # or there is no accuracy
+            hard = xp.all((q == 0) | (q == 1))  # otherwise, accuracy is not defined
             if (known := self.adapter.concrete_or_none(hard)) is not None and not known:
                 return {}
             arrays["hard"] = xp.astype(hard, dtype)
@@ -196,10 +196,11 @@ class Batch:
             self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
 
     def _has_learned(self, of_mean: Any) -> bool:
-        """Return whether the network predicts the target, so that its gradients may be small.
+        """Return whether the network predicts the target so well that its gradients may be small.
 
-        `of_mean` is the loss of the mean input. A likelihood has no minimum of 0, but is higher for
-        the mean unless the input says something about the target.
+        `of_mean` is the loss if each sample is replaced by the mean of all samples. A negative
+        log-likelihood has no minimum of 0, but if it is below `of_mean`, the input says something
+        about the target.
         """
         if self.hot is not None:
             return self.accuracy >= MOST
@@ -215,7 +216,7 @@ class Batch:
     # Numbers and findings -------------------------------------------------------------------------
 
     def numbers(self) -> dict[str, Any]:
-        """Return the numbers of the batch, keyed by name."""
+        """Return the numbers about the batch, keyed by name."""
         classes, neurons, hot = self.prepared.num_classes, self.layout.neurons, self.hot
         word, plural, sizes = "class", "classes, neurons of a class", (classes, neurons // classes)
         if not self.names_classes and classes == neurons:
@@ -242,7 +243,7 @@ class Batch:
         return {name: x for name, x in found.items() if x is not None}
 
     def _of_rates(self) -> dict[str, float]:
-        """Return the numbers of a likelihood that people plot, or none for other losses."""
+        """Return the numbers that are usually plotted for a likelihood, or {} for other losses."""
         if not self.loss.reads_rates:
             return {}
         found, entries = self.found, math.prod(self.layout.shape) * (1 - self.masked)
@@ -254,7 +255,7 @@ class Batch:
         }
 
     def findings(self) -> Observations:
-        """Yield the findings of the batch."""
+        """Yield the findings about the batch."""
         loss, value, equal = self.loss, self.value, self.equal
         if not (math.isfinite(value) and np.isfinite(self.size).all()):
             finite = self.output is None or self.output.finite
@@ -327,7 +328,7 @@ class Batch:
         number, classes = int(labelled.sum()), len(occurs)
         absent = np.flatnonzero(~occurs)
         absent = absent[absent != self.loss.ignore_index]
-        last = classes - len(absent)  # the number of classes, if only the last are absent
+        last = classes - len(absent)  # the number of classes, if only the last classes are absent
         if not len(absent):
             return
         if occurs.sum() == 1 and number >= _layers.ENOUGH:
@@ -345,25 +346,25 @@ def share(what: Any, which: Any) -> float:
 
 
 class Call:
-    """A call that compares no spikes with a target, or whose comparison cannot be seen.
+    """A call that compares no spikes with a target, or in a way that `diagnose` cannot inspect.
 
-    It has attributes and methods like those of `Batch`. `error` is why there is no value.
+    It has attributes and methods like those of `Batch`. `error` says why there is no value.
     """
 
     name, output, error = "input", None, ""
     adapter: Adapter
     arrays: dict[str, Array]
     of_output: float | None = None
-    """The gradient of the loss with respect to the output, in the unit of the loss, if known."""
+    """The size of the gradient of the loss with respect to the output, or None if it is unknown."""
     value: float | None = None
 
     def finish(self, value: Any = None) -> None:
-        """Set the value of the loss, if it has one."""
+        """Store the value of the loss, or None if there is no value."""
         self.value = None if value is None else float(value.item())
 
     @property
     def learned(self) -> bool:
-        """Whether the loss is at its minimum, as it is for rates within their range."""
+        """Whether the loss is at its minimum, which is so if all rates are within their range."""
         return self.value == 0
 
     def numbers(self) -> dict[str, Any]:
@@ -379,7 +380,7 @@ class Call:
 
 
 class Penalty(Call):
-    """A call of a `SparsityEnforcer`."""
+    """A call to a `SparsityEnforcer`."""
 
     def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
         self.loss, self.x = loss, x
@@ -388,7 +389,7 @@ class Penalty(Call):
 
     @property
     def largest(self) -> float:
-        """The largest event of all layers."""
+        """The largest event in any layer."""
         layers = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
         largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in layers]
         return max(float(host_values(x, "input")) for x in largest)
@@ -407,7 +408,7 @@ class Refusal(Call):
 
 
 class Function(Call):
-    """A call of a function that is no loss of this library, or no call if the function is None."""
+    """A call to a function that is not a loss of this library, or no call if it is None."""
 
     def __init__(self, function: Any, spikes: Any, target: Any, shapes: dict[str, str]) -> None:
         self.shapes, self.arrays = shapes, {}
@@ -425,5 +426,5 @@ class Function(Call):
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
     def numbers(self) -> dict[str, Any]:
-        """Return the value of the loss, if it has one, and how each output is read."""
+        """Return the value of the loss, if there is one, and the axes of each output."""
         return self.shapes if self.value is None else {"loss": self.value, **self.shapes}
