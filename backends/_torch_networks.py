@@ -367,7 +367,9 @@ def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
     return {ends[node] for node in seen & ends.keys()}
 
 
-def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: Module, step: float = 0.03, *, momentum: float | None = None
+) -> list[dict[str, Any]]:
     """Return groups of parameters with learning rates proportional to the size of the weights.
 
     The learning rate of a weight is `step` times the root mean square of its values. With an
@@ -376,8 +378,11 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
     learning rate of the weight in the same module, because its own values may be 0. All other
     parameters, such as the time constants of neurons, have the learning rate `step`.
 
-    The groups are for optimizers whose updates do not depend on the size of the gradients, such as
-    `torch.optim.Adam`, `torch.optim.AdamW` and `torch.optim.RMSprop`. They are not for SGD.
+    By default, the groups are for optimizers whose updates do not depend on the size of the
+    gradients, such as `torch.optim.Adam`, `torch.optim.AdamW` and `torch.optim.RMSprop`. For
+    `torch.optim.SGD`, call `backward` on the loss of one batch first, and pass the `momentum` of
+    the optimizer. Each learning rate is then multiplied by ``1 - momentum`` and divided by the root
+    mean square of the gradient of the weight.
 
     Parameters
     ----------
@@ -385,6 +390,8 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
         The network, with its initial weights.
     step : float, optional
         The size of an update relative to the weights.
+    momentum : float, optional
+        The momentum of SGD, which may be 0. None, the default, stands for optimizers such as Adam.
 
     Returns
     -------
@@ -394,9 +401,12 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
     Raises
     ------
     ValueError
-        If all values of a weight are 0, or if any value is NaN or infinite.
+        If all values of a weight are 0, or if any value is NaN or infinite. The same holds for
+        gradients if a `momentum` is passed.
     """
     step = _checks.positive(step, "step")
+    if momentum is not None:
+        step *= 1 - _checks.fraction(momentum, "momentum")
     groups: dict[Tensor, dict[str, Any]] = {}
     for name, module in network.named_modules():
         weights = _weights_of(module)
@@ -410,6 +420,16 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
                     f"the root mean square of {weight} in {name or 'the network'} is {size}, which "
                     "gives no learning rate: initialise it with finite values other than 0"
                 )
+            if momentum is not None:
+                of_weight = x if weight is None else weights[weight]
+                gradient = math.nan if of_weight.grad is None else _size(of_weight.grad)
+                if not 0 < gradient < math.inf:
+                    raise ValueError(
+                        f"the gradient of {weight or key} in {name or 'the network'} has a root "
+                        f"mean square of {gradient}, which gives no learning rate for SGD: call "
+                        "backward on the loss of a batch first"
+                    )
+                size /= gradient
             groups[x] = {"params": [x], "lr": step * size}
     return [*groups.values()]
 

@@ -599,6 +599,29 @@ def test_frozen_parameters_have_no_group_and_shared_ones_a_single_group():
     assert parameter_groups(network) == []
 
 
+def test_rates_for_sgd_are_divided_by_the_size_of_the_gradient():
+    network = network_of(20, 30, 3)
+    network.append(torch.nn.PReLU(1))
+    for i, weight in enumerate((network[0].weight, network[2].weight, network[4].weight)):
+        weight.grad = torch.full_like(weight, 10.0**i)
+    expected = [0.1 * 0.03 * rms(network[0].weight), 0.001 * 0.03 * rms(network[4].weight)]
+    found = rates_by_name(network, momentum=0.9)
+    assert [found[name] for name in ("0.weight", "4.weight")] == pytest.approx(expected)
+    assert found["0.bias"] == found["0.weight"]
+    plain = rates_by_name(network, momentum=0)
+    assert plain == pytest.approx({name: 10 * rate for name, rate in found.items()})
+
+
+@pytest.mark.parametrize("gradient", [None, 0.0, float("nan")])
+def test_rates_for_sgd_need_gradients(gradient):
+    network = network_of(20, 30, 3)
+    for x in network.parameters():
+        x.grad = torch.ones_like(x)
+    network[2].weight.grad = None if gradient is None else torch.full((3, 30), gradient)
+    with pytest.raises(ValueError, match=r"gradient of weight in 2 .* call backward"):
+        parameter_groups(network, momentum=0.9)
+
+
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_weight_without_a_size_raises(value):
     network = network_of(20, 30, 3)
@@ -607,9 +630,12 @@ def test_weight_without_a_size_raises(value):
         parameter_groups(network)
 
 
-def test_step_must_be_above_0():
+def test_step_and_momentum_must_be_in_range():
     with pytest.raises(ValueError, match="step must be above 0"):
         parameter_groups(network_of(20, 3), step=0)
+    for momentum in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="momentum must be at least 0 and below 1"):
+            parameter_groups(network_of(20, 3), momentum=momentum)
 
 
 def test_scaled_network_learns():
