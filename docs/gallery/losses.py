@@ -262,66 +262,94 @@ TABLE = (  # of the page "Which loss": name, options, loss and target
     ),
     ("SpikeRate", "0.5, 0.02", sx.SpikeRate(0.5, 0.02, time_axis=-1), LABEL),
     ("SpikeMax", "", sx.SpikeMax(time_axis=-1), LABEL),
-    (
-        "CrossEntropy", "first spikes",
-        sx.CrossEntropy(time_axis=-1, readout="latency", temperature=10), LABEL,
-    ),
-    ("SpikeLatency", "10, 36", sx.SpikeLatency(10, 36, time_axis=-1), LABEL),
     ("SpikeMoid", "theta=0.1", sx.SpikeMoid(theta=0.1, alpha=0.05, time_axis=-1), ONE_HOT),
     (
         "SquaredError", "of rates", sx.SquaredError(time_axis=-1),
         np.asarray([[0.05, 0.25, 0.05, 0.05]]),
     ),
+    None,  # the explanation of the colours
+    (
+        "CrossEntropy", "first spikes",
+        sx.CrossEntropy(time_axis=-1, readout="latency", temperature=10), LABEL,
+    ),
+    ("SpikeLatency", "10, 36", sx.SpikeLatency(10, 36, time_axis=-1), LABEL),
     ("SpikeTime", "time_constant=4", sx.SpikeTime(time_constant=4, time_axis=-1), TARGETS),
     (
         "times.SpikeTime", "in the times", sx.times.SpikeTime(time_constant=4, reduction="sum"),
         times(TARGETS),
     ),
-    ("SparsityEnforcer", "0.05", sx.SparsityEnforcer(0.05, time_axis=-1), None),
 )  # fmt: skip
-KEY = (
-    "Gradient: blue where one more spike lowers the loss,{0}orange where it raises "
-    "the loss.\ntimes.SpikeTime: orange where a spike should come earlier,{0}blue "
-    "where later."
-)
+KEY = """\
+The gradient is blue where
+one more spike lowers the loss,
+and orange where it raises the
+loss. Bars show gradients that
+are the same at every step. In
+times.SpikeTime, orange spikes
+should come earlier, and blue
+spikes should come later."""
 
 
 def compare(columns):
     """Return a picture of all losses on the sample: its spikes, then value and gradient of each."""
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9})
     rows = (1 + len(TABLE)) // columns
-    width, more = (2.4 * columns, 0.6) if columns > 2 else (4.2, 0.9)
-    size = width, 1.22 * rows + more
+    size = 2.4 * columns if columns > 2 else 4.2, 1.35 * rows
     figure, axes = plt.subplots(
-        rows, columns, figsize=size, dpi=180, sharex=True, layout="constrained"
+        rows, columns, figsize=size, dpi=180, layout="constrained"
     )
-    panels = list(axes.flat)
-    pictures.raster(panels[0], SPIKES[0], target=TARGETS[0])
-    pictures.shade(panels[0], 1)
-    panels[0].set_title("spikes and target\n", linespacing=1.4)
-    for ax, (name, options, loss, target) in zip(panels[1:], TABLE, strict=True):
-        value, gradient = evaluate(loss, target)
-        pictures.heat(ax, gradient, root=True).colorbar.remove()
-        ax.set_title(f"{name}\n", linespacing=1.4)
-        line = {
-            "xy": (0, 1),
-            "xycoords": "axes fraction",
-            "textcoords": "offset points",
-        }
-        ax.annotate(options, xytext=(0, 4), color=pictures.GREY, **line)
-        line |= {"xy": (1, 1), "ha": "right"}
-        ax.annotate(f"loss {value:.3g}", xytext=(0, 4), **line)
-    for ax in panels:
-        ax.set(yticks=[], xticks=(0, 20))
+    first, *panels = axes.flat
+    pictures.raster(first, SPIKES[0], target=TARGETS[0])
+    pictures.shade(first, 1)
+    first.set(yticks=[], xticks=(0, 20))
+    first.set_title("spikes and target\n", linespacing=1.4)
+    for ax, case in zip(panels, TABLE, strict=True):
+        if case:
+            of_loss(ax, *case)
+        else:
+            ax.axis("off")
+            ax.text(0, 1.5, KEY, va="top", linespacing=1.3, transform=ax.transAxes)
     for ax in axes[:, 0]:
         pictures.names(ax, ["", "label", "", "silent"])
     for ax in axes[-1]:
         ax.set_xlabel("time (steps)")
-    between = " " if columns > 2 else "\n"
-    figure.supxlabel(
-        KEY.format(between), fontsize=8.5, x=0.01, ha="left", linespacing=1.4
-    )
     return figure
+
+
+def of_loss(ax, name, options, loss, target):
+    """Draw the gradient of a loss, and write its name, its options and its value above."""
+    value, gradient = evaluate(loss, target)
+    if np.all(gradient == gradient[:, :1]):
+        pulls(ax, gradient[:, 0])
+    else:
+        pictures.heat(ax, gradient, root=True).colorbar.remove()
+        ax.set_xticks((0, 20))
+    ax.set_yticks([])
+    ax.set_title(f"{name}\n", linespacing=1.4)
+    line = {
+        "xy": (0, 1),
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+    }
+    ax.annotate(options, xytext=(0, 4), color=pictures.GREY, **line)
+    line |= {"xy": (1, 1), "ha": "right"}
+    ax.annotate(f"loss {value:.3g}", xytext=(0, 4), **line)
+
+
+def pulls(ax, gradient):
+    """Draw a bar for the gradient of each row, to the left where it is negative."""
+    largest = np.abs(gradient).max()
+    for row, x in enumerate(gradient):
+        color, side = (pictures.RAISES, 1) if x > 0 else (pictures.LOWERS, -1)
+        ax.barh(row, x, height=0.62, color=color)
+        ax.annotate(
+            f"{x:.2g}".replace("-", "\u2212"), (x, row), (3 * side, 0), va="center",
+            textcoords="offset points", ha="left" if x > 0 else "right",
+        )  # fmt: skip
+    ax.axvline(0, color=pictures.GREY, linewidth=1)
+    ax.set(xlim=(-2.3 * largest, 1.7 * largest), xticks=[], ylim=(3.5, -0.5))
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
 
 
 def save(figure, path):

@@ -173,15 +173,21 @@ def _with_code(text: str) -> str:
 
 
 def findings() -> str:
-    """Return the table of the findings of `diagnose`."""
+    """Return the table of the findings of `diagnose`, which gives no remedy in full twice."""
     rows = []
+    first: dict[str, str] = {}  # of each remedy, the first finding that has it
     for code, text in texts().items():
-        remedies = [text["remedy"], *text.get("options", {}).values()]
+        remedy = text["remedy"]
+        for known, other in first.items():
+            if remedy.startswith(known):
+                remedy = remedy.replace(known, f"Do the same as for [`{other}`](#{other}).")
+        first.setdefault(text["remedy"], code)
+        remedies = [remedy, *text.get("options", {}).values()]
         may_be_note = "gradients_decide" in text or "unless_learned" in text
         kind = f"{text['severity']}{', or note' * may_be_note}"
         sentences = (_with_code(x) for x in (text["why"], " ".join(remedies)))
         rows.append((f"[`{code}`]{{#{code}}}", kind, *sentences))
-    return table(("finding", "", "why it matters", "what to do"), rows)
+    return table(("finding", "severity", "why it matters", "what to do"), rows)
 
 
 TABLES = {  # of each page, by section

@@ -94,6 +94,7 @@ LOSSES: dict[str, Any] = {
     "count": entropy(),
     "sqrt_count": entropy("sqrt_count"),
     "SpikeRate": sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0),
+    "SpikeRate(1, 0)": sx.SpikeRate(1, 0, reduction="mean", time_axis=0),
     "SpikeMax": sx.SpikeMax(reduction="mean", time_axis=0),
     "count, bounds": entropy(rates=(0.5, 0.02), rate_weight=3.0),
     "sqrt_count, bounds": entropy("sqrt_count", rates=(0.5, 0.02), rate_weight=1.0),

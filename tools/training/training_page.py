@@ -24,6 +24,7 @@ NAMES = {  # the names in the tables of the losses in the record
     "sqrt_count": "root",
     "sqrt_count, bounds": "root, bounds",
     "SpikeRate": "`SpikeRate`",
+    "SpikeRate(1, 0)": "`SpikeRate(1, 0)`",
     "SpikeMax": "`SpikeMax`",
 }
 FAILURES = "points lost, median", "points lost, 90th percentile", "collapsed settings"
