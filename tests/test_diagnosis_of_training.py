@@ -430,6 +430,19 @@ def test_figure_has_a_bar_for_each_layer_and_weight():
     assert len(sx.diagnose(None, SPIKES, time_axis=0).plot().axes) == 2
 
 
+@pytest.mark.parametrize("size", [0.0, math.nan, math.inf])
+def test_figure_of_gradients_without_a_size_can_be_drawn(size):
+    pytest.importorskip("matplotlib").use("Agg")
+    report = sx.diagnose(None, 0 * SPIKES, time_axis=0, gradients=[np.full((2, 2), size), None])
+    report.plot().canvas.draw()
+
+
+def test_figure_without_layers_can_be_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    rates = sx.PoissonNLL(time_axis=0, log_rates=False)  # an input of rates is no layer
+    sx.diagnose(rates, SPIKES + 0.1, SPIKES, gradients=[np.ones((2, 2))]).plot().canvas.draw()
+
+
 def test_report_on_six_layers_fits_40_lines_and_80_columns():
     hidden = [WIDE, *[0 * WIDE] * 5]
     weights = {f"{i}.weight": np.full((2, 2), 10.0**-i) for i in range(6, -1, -1)}
