@@ -56,7 +56,9 @@ class Classifier(Predictor):
             raise ValueError(
                 f"per_step=True needs a MovingWindow; {type(self).__name__} has no moving window"
             )
-        trains = Trains.of(prepared, prepared.values, prepared.mask)
+        # A window of one step is read without its mask, which would leave NaN in masked rates.
+        values = prepared.values if window is None else prepared.filled()
+        trains = Trains.of(prepared, values, prepared.mask)
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
 
