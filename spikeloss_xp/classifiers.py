@@ -56,9 +56,7 @@ class Classifier(Predictor):
             raise ValueError(
                 f"per_step=True needs a MovingWindow; {type(self).__name__} has no moving window"
             )
-        # A window of one step is read without its mask, which would leave NaN in masked rates.
-        values = prepared.values if window is None else prepared.filled()
-        trains = Trains.of(prepared, values, prepared.mask)
+        trains = Trains.of(prepared, prepared.values, prepared.mask)
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
 

@@ -137,9 +137,7 @@ class ReadsClasses(TargetLoss, Predictor):
                 f"per_step must be True, because {name} overrides read, and its readings are for "
                 "single steps; got False"
             )
-        # A window of one step is read without its mask, which would leave NaN in masked scores.
-        values = prepared.filled() if per_step else prepared.values
-        reading, _ = self._read(prepared, values, prepared.mask, None, not per_step)
+        reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
 
