@@ -283,6 +283,7 @@ def scale_network(
                 x.zero_()
             for x in weights:
                 x.copy_(factor * initial[x])
+        torch.clear_autocast_cache()  # which holds converted copies of the previous weights
 
     def run(factors: list[float]) -> dict[str, Tensor]:
         with record(network, layers) as seen:
@@ -312,6 +313,7 @@ def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
         finally:
             for x, value in initial.items():
                 x.copy_(value)
+            torch.clear_autocast_cache()
 
 
 def _weights_of(module: Module) -> dict[str, Tensor]:
