@@ -333,6 +333,11 @@ def test_wrong_combination_raises(loss, options, error, words):
         sx.diagnose(loss, SPIKES, None if loss is None else np.arange(16) % 4, **options)
 
 
+def test_array_with_a_single_axis_raises():
+    with pytest.raises(ValueError, match=r"output must have a batch .* axis; got shape \(5,\)"):
+        sx.diagnose(None, np.ones(5), time_axis=0)
+
+
 def test_time_axis_may_repeat_that_of_the_loss():
     label = np.arange(16) % 4
     expected = sx.diagnose(LOSS, SPIKES, label)
