@@ -403,7 +403,8 @@ def parameter_groups(network: Module, step: float = 0.03) -> list[dict[str, Any]
         for key, x in module.named_parameters(recurse=False):
             if not x.requires_grad or x in groups:
                 continue
-            weight = key if key in weights else next(iter(weights), None)
+            of_bias = next(iter(weights), None) if "bias" in key else None
+            weight = key if key in weights else of_bias
             size = 1.0 if weight is None else _size(weights[weight])
             if not 0 < size < math.inf:
                 raise ValueError(

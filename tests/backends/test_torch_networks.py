@@ -592,11 +592,12 @@ def test_other_parameters_have_the_step_as_their_learning_rate():
         def __init__(self):
             super().__init__()
             self.bias = torch.nn.Parameter(torch.zeros(3))
+            self.decay = torch.nn.Parameter(torch.tensor(0.9))
             self.matrix = torch.nn.Parameter(torch.full((3, 3), 2.0))
             self.slopes = torch.nn.ParameterDict({"a": torch.zeros(())})
 
     network = torch.nn.Sequential(Adaptive())
-    found = {"0.bias": 0.06, "0.matrix": 0.06, "0.slopes.a": 0.03}
+    found = {"0.bias": 0.06, "0.decay": 0.03, "0.matrix": 0.06, "0.slopes.a": 0.03}
     assert rates_by_name(network) == pytest.approx(found)
 
 
