@@ -336,7 +336,8 @@ class Predictor(ABC):
         if prepared.valid is None:
             return counts
         xp = prepared.adapter.xp
-        return xp.where(xp.all(prepared.valid), counts, math.nan)
+        counts = xp.where(xp.all(prepared.valid), counts, math.nan)
+        return counts
 
     @on_device_of("input")
     def accuracy(
