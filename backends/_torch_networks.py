@@ -285,6 +285,7 @@ def scale_network(
                 x.zero_()
             for x in weights:
                 x.copy_(factor * initial[x])
+        torch.clear_autocast_cache()  # which holds converted copies of the previous weights
 
     def run(factors: list[float]) -> dict[str, Tensor]:
         with record(network, layers) as seen:
@@ -314,6 +315,7 @@ def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
         finally:
             for x, value in initial.items():
                 x.copy_(value)
+            torch.clear_autocast_cache()
 
 
 def _weights_of(module: Module) -> dict[str, Tensor]:
@@ -413,7 +415,8 @@ def parameter_groups(
         for key, x in module.named_parameters(recurse=False):
             if not x.requires_grad or x in groups:
                 continue
-            weight = key if key in weights else next(iter(weights), None)
+            of_bias = next(iter(weights), None) if "bias" in key else None
+            weight = key if key in weights else of_bias
             size = 1.0 if weight is None else _size(weights[weight])
             if not 0 < size < math.inf:
                 raise ValueError(

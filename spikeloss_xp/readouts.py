@@ -238,11 +238,7 @@ def read_classes(
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
-        # A window of one step reads no other step, so it is enough to mask the terms. On the host,
-        # however, some criteria need valid readings.
-        own_step = window == 1 and not trains.adapter.on_host
-        masked_later = window is None or own_step
-        each: ReadResult = readout.read(trains if masked_later else trains.filled(), window)
+        each: ReadResult = readout.read(trains if window is None else trains.filled(), window)
         return each
     trains = trains.filled()
     read = partial(readout.read, window=window) if readout.windowed else readout.read

@@ -333,6 +333,11 @@ def test_wrong_combination_raises(loss, options, error, words):
         sx.diagnose(loss, SPIKES, None if loss is None else np.arange(16) % 4, **options)
 
 
+def test_array_with_a_single_axis_raises():
+    with pytest.raises(ValueError, match=r"output must have a batch .* axis; got shape \(5,\)"):
+        sx.diagnose(None, np.ones(5), time_axis=0)
+
+
 def test_time_axis_may_repeat_that_of_the_loss():
     label = np.arange(16) % 4
     expected = sx.diagnose(LOSS, SPIKES, label)
@@ -429,6 +434,19 @@ def test_figure_has_a_bar_for_each_layer_and_weight():
     assert bad != good
     assert gradient.get_xlim() == pytest.approx((1e-10, 10), rel=1e-12, abs=0)
     assert len(sx.diagnose(None, SPIKES, time_axis=0).plot().axes) == 2
+
+
+@pytest.mark.parametrize("size", [0.0, math.nan, math.inf])
+def test_figure_of_gradients_without_a_size_can_be_drawn(size):
+    pytest.importorskip("matplotlib").use("Agg")
+    report = sx.diagnose(None, 0 * SPIKES, time_axis=0, gradients=[np.full((2, 2), size), None])
+    report.plot().canvas.draw()
+
+
+def test_figure_without_layers_can_be_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    rates = sx.PoissonNLL(time_axis=0, log_rates=False)  # an input of rates is no layer
+    sx.diagnose(rates, SPIKES + 0.1, SPIKES, gradients=[np.ones((2, 2))]).plot().canvas.draw()
 
 
 def test_report_on_six_layers_fits_40_lines_and_80_columns():

@@ -39,6 +39,23 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
     assert (counts[0, 1, 0], counts[2, 1, 0]) == (1, 1)  # where the label is 1, it predicts 0
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
+    kept = np.random.default_rng(0).random(SPIKES.shape) < 0.6
+    roots, window = ENTROPY(readout="sqrt_count", moving_window=1), sx.MovingWindow(1, time_axis=-1)
+    scores = partial(roots.scores, per_step=True)
+    calls = each([scores, window.rate, window.predict])
+    counts = each([roots.confusion, sx.SpikeMax(moving_window=1).confusion, window.confusion])
+    steps = np.tile(LABEL[:, None], STEPS)
+    for evaluate, *arguments in ((calls,), (counts, steps)):
+        clean, got = (
+            run(backend, evaluate, np.where(kept, SPIKES, masked), *arguments, where=kept)
+            for masked in (0, bad)
+        )
+        for one, other in zip(got, clean, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
     label, late = backend.asarray(LABEL + 1), backend.asarray(np.asarray([5, 6, 5, 5, 5, 5]))
     half = backend.asarray(np.full((6, 3), 0.5))

@@ -54,6 +54,8 @@ class Layout(NamedTuple):
             )
         if 0 in shape:
             raise ValueError(f"{argument} has no elements: got shape {shape}")
+        if len(shape) < 2:
+            raise ValueError(f"{argument} must have a batch and a time axis; got shape {shape}")
         time_axis %= len(shape)
         batch_axis = 1 if time_axis == 0 else 0
         batch, steps = shape[batch_axis], shape[time_axis]

@@ -64,9 +64,16 @@ class Prepared:
         return self.adapter.masked(self.values, self.factor(self.mask))
 
     def mark_invalid(self) -> None:
-        """Replace the values of samples with an invalid length by NaN."""
-        if self.valid is not None:
-            self.values = self.adapter.xp.where(self.valid, self.values, math.nan)
+        """Multiply the values of samples with an invalid length, and so their gradient, by NaN."""
+        self.values = self.marked(self.values)
+
+    def marked(self, values: Array) -> Array:
+        """Return some steps of the values, multiplied by NaN for samples with an invalid length."""
+        if self.valid is None:
+            return values
+        one, nan = (self.adapter.scalar(values, x) for x in (1.0, math.nan))
+        # If `where` chose between the values and NaN, the gradient would be 0 instead of NaN.
+        return values * self.adapter.xp.where(self.valid, one, nan)
 
     def factor(self, mask: Array) -> Array:
         """Return a mask in the form that `adapter.masked` expects: on the host, as numbers.

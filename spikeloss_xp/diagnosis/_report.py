@@ -72,8 +72,8 @@ class Gradient(NamedTuple):
         The name of the parameter.
     rms : float or None
         The root mean square of the entries that are not 0, which does not depend on the number of
-        inputs that never fire. It is NaN if an entry is NaN or infinite, and None if the parameter
-        has no gradient.
+        inputs that never fire. It is NaN or infinite if an entry is NaN or infinite, and None if
+        the parameter has no gradient.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
     """
@@ -182,6 +182,8 @@ class Report:
         plt = importlib.import_module("matplotlib.pyplot")
 
         weights = [each for each in self.gradients if each.is_weight]
+        # A log scale has no place for 0 and infinity, and none at all if there is no other size.
+        sizes = [x if x and math.isfinite(x) else math.nan for x in (each.rms for each in weights)]
         bad = {name for each in self.findings if each.severity == "problem" for name in each.names}
         size = 1.5 + 0.3 * max(len(self.layers), len(weights))
         times = any(layer.first_spike is not None for layer in self.layers)
@@ -189,7 +191,7 @@ class Report:
         columns = (
             ("first spike" if times else "rate", self.layers, rates),
             ("silent neurons", self.layers, [layer.silent for layer in self.layers]),
-            ("gradient", weights, [each.rms or math.nan for each in weights]),
+            ("gradient", weights, sizes),
         )[: 3 if weights else 2]
         number = len(columns)
         figure, panels = plt.subplots(1, number, figsize=(3 * number, size), layout="constrained")
@@ -198,10 +200,11 @@ class Report:
             colours = ["tab:red" if name in bad else "tab:blue" for name in names]
             panel.barh(range(len(rows)), lengths, color=colours)
             panel.set_yticks(range(len(rows)), names)
-            panel.set_ylim(len(rows) - 0.5, -0.5)  # even if the last length is unknown
+            # The last length may be unknown, and there may be no rows.
+            panel.set_ylim(max(len(rows), 1) - 0.5, -0.5)
             panel.set_title(title)
         panels[1].set_xlim(0, 1)
-        if weights:
+        if any(math.isfinite(x) for x in sizes):
             panels[2].set_xscale("log")
             panels[2].minorticks_off()  # their labels would overlap
             powers = [math.log10(x.rms) for x in weights if x.rms and math.isfinite(x.rms)]

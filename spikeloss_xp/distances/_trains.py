@@ -26,9 +26,7 @@ class BinnedTrains(NamedTuple):
         """Return some steps of the trains in `dtype`, with masked entries set to 0."""
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
-        chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
-        if trains.valid is not None:
-            chunk = adapter.xp.where(trains.valid, chunk, math.nan)
+        chunk = trains.marked(adapter.xp.astype(trains.values[index], self.dtype, copy=False))
         if trains.mask is not None:
             same = trains.mask.shape[axis] == 1
             chunk = adapter.masked(chunk, trains.mask if same else trains.mask[index])

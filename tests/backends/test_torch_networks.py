@@ -418,6 +418,18 @@ def test_padding_does_not_change_the_factors_of_a_network():
     assert found == scale_network(same, lambda: same(INPUTS))
 
 
+def test_network_is_scaled_within_autocast():
+    """Autocast keeps copies of weights, which scaling in place does not change."""
+    network = network_of(20, 30, 3, gain=0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        scale_network(network, lambda: network(INPUTS))
+        assert_close(rates_of(network))
+        before = network(INPUTS)
+        with pytest.raises(ValueError, match="does not fire at a rate"):
+            scale_network(network, lambda: network(INPUTS), 1e-9)
+        assert torch.equal(network(INPUTS), before)
+
+
 def test_recurrent_weights_of_a_loop_are_scaled():
     """The network is called without gradients around it, as the function turns them on."""
     torch.manual_seed(0)
@@ -580,11 +592,12 @@ def test_other_parameters_have_the_step_as_their_learning_rate():
         def __init__(self):
             super().__init__()
             self.bias = torch.nn.Parameter(torch.zeros(3))
+            self.decay = torch.nn.Parameter(torch.tensor(0.9))
             self.matrix = torch.nn.Parameter(torch.full((3, 3), 2.0))
             self.slopes = torch.nn.ParameterDict({"a": torch.zeros(())})
 
     network = torch.nn.Sequential(Adaptive())
-    found = {"0.bias": 0.06, "0.matrix": 0.06, "0.slopes.a": 0.03}
+    found = {"0.bias": 0.06, "0.decay": 0.03, "0.matrix": 0.06, "0.slopes.a": 0.03}
     assert rates_by_name(network) == pytest.approx(found)
 
 

@@ -111,6 +111,17 @@ def test_length_out_of_range_gives_nan_in_a_trace(backend):
     assert not got[np.ix_([0, 1, 3], [0, 1, 3])].any()
 
 
+def test_gradient_of_a_train_with_a_length_out_of_range_is_nan_in_a_trace():
+    torch = pytest.importorskip("torch")
+
+    def total(x, lengths):
+        return COMPARE["distance"](x, lengths=lengths).sum()
+
+    lengths = torch.asarray([[12, 3, 13, 0]])
+    (gradient,) = torch.func.vmap(torch.func.grad(total))(torch.asarray(X[0])[None], lengths)
+    assert gradient[2].isnan().all()
+
+
 @pytest.mark.parametrize(
     ("name", "chunks", "alone"),
     [("distance", (1, 1, 5), True), ("similarity", (2, 2, 12), False)],

@@ -251,6 +251,27 @@ def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
     np.testing.assert_array_equal(per_sample.isnan(), [False, True, False, False])
 
 
+@pytest.mark.parametrize("per", ["sample", "sample_neuron"])
+def test_penalty_for_a_length_out_of_range_has_a_gradient_of_nan_in_a_trace(per):
+    penalty = sx.SparsityEnforcer(max_rate=0.1, per=per)
+    lengths = torch.tensor([[1, -1, 2, 2]])
+    evaluate = torch.func.vmap(torch.func.grad_and_value(lambda s, n: penalty(s, lengths=n)))
+    (gradient,), (value,) = evaluate(SPIKES[None], lengths)
+    assert value.isnan()
+    assert gradient[1].isnan().all()
+    assert gradient[[0, 2, 3]].isfinite().all()
+
+
+@pytest.mark.parametrize("masked", [torch.nan, torch.inf, -3.0])
+@pytest.mark.parametrize("options", [{"readout": "sqrt_count"}, {"rates": (0.5, 0.02)}], ids=str)
+def test_masked_values_have_no_gradient_with_a_window_of_one_step(options, masked):
+    loss = sx.CrossEntropy(time_axis=-1, moving_window=1, **options)
+    where = torch.rand(SPIKES.shape, generator=torch.Generator().manual_seed(0)) < 0.6
+    gradient = torch.func.grad(lambda x: loss(x, LABELS, where=where))
+    clean, got = (gradient(torch.where(where, SPIKES, x)) for x in (0.0, masked))
+    torch.testing.assert_close(got, clean)
+
+
 @pytest.mark.parametrize("name", ["CrossEntropy, each step", "SparsityEnforcer"])
 def test_second_derivative_of_a_compiled_loss_equals_eager(case):
     def penalty(function):
