@@ -134,7 +134,7 @@ def describe(library: str) -> BackendInfo:
 
 
 def problem_in_words(info: BackendInfo) -> str:
-    """Return why a library cannot be used and, if it is missing, what to install."""
+    """Return the reason why a library cannot be used and, if it is missing, what to install."""
     if info.problem != f"ModuleNotFoundError: No module named {info.library!r}":
         return str(info.problem)
     remedy = INSTALLED_BY.get(info.library)

@@ -245,5 +245,5 @@ def _replicated(mesh: Any) -> Any:
 
 
 def _is_sharded(x: Array) -> bool:
-    """Return whether an axis of `x` is sharded over a mesh, even over a mesh of one device."""
+    """Return whether an axis of `x` is sharded over a mesh. The mesh may have a single device."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)

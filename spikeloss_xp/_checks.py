@@ -161,7 +161,7 @@ optional_count = optional(count)
 
 
 def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
-    """Return a check for a string that must be one of the options."""
+    """Return a check that raises an error unless a string is one of the options."""
 
     def checked(value: Any, argument: str) -> str:
         if not isinstance(value, str) or value not in options:

@@ -52,7 +52,7 @@ class ClassScores(NamedTuple):
         return xp.where(self.mask | ~classes.any(self.mask), self.values, -math.inf)
 
     def winner(self) -> Array:
-        """Return the index of the class with the largest score, with a class axis of length 1.
+        """Return the index of the class with the largest score. The class axis has length 1.
 
         In a tie, the first of the tied classes wins.
         """

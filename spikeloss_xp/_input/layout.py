@@ -82,7 +82,7 @@ class Layout(NamedTuple):
             )
         return num_classes
 
-    # Conversion between the axes of the input and the axes batch, class and time ------------------
+    # Conversion between the input's axes and the batch, class and time axes -----------------------
 
     def collapsed(self, adapter: Adapter, x: Array) -> Array:
         """Convert an array with the axes of the input to the axes batch, class and time."""

@@ -140,7 +140,7 @@ def prepare_input(
 
 
 def check_number(prepared: Prepared, values: Any, argument: str, each: str = "class") -> None:
-    """Raise an error if a hyper-parameter with a number for each class has the wrong length."""
+    """Raise an error if a hyper-parameter has several numbers, but not one for each class."""
     if isinstance(values, tuple) and len(values) != prepared.num_classes:
         raise ValueError(
             f"{argument} must be one number or {prepared.num_classes} numbers (one for each "

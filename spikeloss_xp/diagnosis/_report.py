@@ -182,8 +182,9 @@ class Report:
         plt = importlib.import_module("matplotlib.pyplot")
 
         weights = [each for each in self.gradients if each.is_weight]
-        # A log scale has no place for 0 and infinity, and none at all if there is no other size.
+        # A log scale has no place for 0, NaN and infinity.
         sizes = [x if x and math.isfinite(x) else math.nan for x in (each.rms for each in weights)]
+        powers = [math.log10(x) for x in sizes if x == x]
         bad = {name for each in self.findings if each.severity == "problem" for name in each.names}
         size = 1.5 + 0.3 * max(len(self.layers), len(weights))
         times = any(layer.first_spike is not None for layer in self.layers)
@@ -204,13 +205,11 @@ class Report:
             panel.set_ylim(max(len(rows), 1) - 0.5, -0.5)
             panel.set_title(title)
         panels[1].set_xlim(0, 1)
-        if any(math.isfinite(x) for x in sizes):
+        if powers:
             panels[2].set_xscale("log")
             panels[2].minorticks_off()  # their labels would overlap
-            powers = [math.log10(x.rms) for x in weights if x.rms and math.isfinite(x.rms)]
-            if powers:
-                lowest, highest = math.ceil(min(powers)) - 1, math.floor(max(powers)) + 1
-                panels[2].set_xlim(10.0**lowest, 10.0**highest)
+            lowest, highest = math.ceil(min(powers)) - 1, math.floor(max(powers)) + 1
+            panels[2].set_xlim(10.0**lowest, 10.0**highest)
         return figure
 
     def scalars(self) -> dict[str, float]:

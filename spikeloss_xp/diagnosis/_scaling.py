@@ -14,7 +14,7 @@ from spikeloss_xp.diagnosis import _layers
 CALLS = 14  # the largest number of calls for each layer
 STRIDE = 8.0  # the ratio of successive factors until the rate has been on both sides of the goal
 CLOSE = 1.3  # a rate within this factor of the goal is accepted at once
-JUMP = 2.0  # a rate within this factor is accepted if the rate jumps past the goal
+JUMP = 2.0  # if the rate jumps past the goal, a rate within this factor of it is accepted
 Rates = list[tuple[str, float]]  # the name and the rate of each layer
 
 
