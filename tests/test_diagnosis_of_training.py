@@ -255,11 +255,29 @@ def test_another_loss_is_called_once_with_spikes_and_target():
     spikes = torch.tensor(SPIKES, requires_grad=True)
     report = sx.diagnose(loss, spikes, target, time_axis=0, hidden=[torch.tensor(WIDE)])
     ((first, second),) = calls
-    assert first is spikes
+    assert torch.equal(first, spikes)
     assert second is target
     assert report.numbers["loss"] == pytest.approx(loss(spikes, target).item())
     assert report.scalars()["loss"] == report.numbers["loss"]
     assert spikes.grad is None
+
+
+def test_gradients_are_compared_with_that_of_another_loss():
+    def mean(x, y):
+        return torch.nn.functional.cross_entropy(x.sum(0), y)
+
+    spikes, target = torch.tensor(SPIKES), torch.arange(16) % 4
+    found = {}
+    for loss, size in ((mean, 1e-12), (mean, 1e-2), (mean, 1e4), (lambda x, y: 2.3, 1e-12)):
+        weights = [np.full((2, 2), size)] * 2
+        report = sx.diagnose(loss, spikes, target, time_axis=0, gradients=weights)
+        found[loss is mean, size] = codes(report)
+    assert found == {
+        (True, 1e-12): {"vanishing-gradient"},
+        (True, 1e-2): set(),
+        (True, 1e4): {"exploding-gradient"},
+        (False, 1e-12): set(),  # the loss cannot be differentiated
+    }
 
 
 def failing(x):

@@ -17,6 +17,7 @@ from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _layers
 from spikeloss_xp.diagnosis._report import Layer, Observations
+from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses.base import divisor_of, masked_pullback
 from spikeloss_xp.readouts import Reading
 
@@ -414,9 +415,9 @@ class Function(Call):
         self.shapes, self.arrays = shapes, {}
         if function is None:
             return
+        given = (spikes,) if target is None else (spikes, target)
         try:
-            given = (spikes,) if target is None else (spikes, target)
-            value = host_values(function(*given), "loss")
+            value = host_values(self._evaluate(function, *given), "loss")
         except Exception as error:  # the report shows it, and goes on without the loss
             self.error = f"{type(error).__name__}: {error}"
             return
@@ -424,6 +425,16 @@ class Function(Call):
             self.adapter, self.arrays = adapter_of(value), {"value": value}
         else:
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
+
+    def _evaluate(self, function: Any, *given: Any) -> Any:
+        """Return the value of the function, and store the size of its gradient if it has one."""
+        try:
+            value, gradient = value_and_grad(function)(*given)
+        except Exception:  # the function or the library cannot be differentiated, or it fails
+            return function(*given)
+        size = abs(gradient)
+        self.of_output = float(host_values(adapter_of(size).sum_all(size), "loss"))
+        return value
 
     def numbers(self) -> dict[str, Any]:
         """Return the value of the loss, if there is one, and the axes of each output."""
