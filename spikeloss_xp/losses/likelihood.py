@@ -58,7 +58,7 @@ class Likelihood(TrainLoss):
         """Return the mean count that the input `u` predicts."""
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield findings about the unit of the rates, and about neurons without spikes.
+        """Yield findings about the unit of the rates, the score, and neurons without spikes.
 
         Yields
         ------
@@ -76,6 +76,9 @@ class Likelihood(TrainLoss):
         elif self.log_rates and lowest >= 0 < highest and 0 < mean < 0.5:
             seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
             yield "rate-units", seen
+        elif number and found["gain"] <= 0:
+            bits = float(found["gain"]) / number / math.log(2)
+            yield "no-gain", f"the score is {bits:.2g} bits per spike"
         if silent:
             yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
 
