@@ -229,16 +229,19 @@ def read_classes(
     classes: int | None = None,
     *,
     summed: bool = False,
+    masked_later: bool = False,
 ) -> ReadResult:
     """Apply the readout with this name to each class.
 
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
     `summed` is True, extensive readouts read the sum over the neurons in a group. Other readouts
-    read the mean.
+    read the mean. If `masked_later` is True, readings of single steps may be those of masked
+    entries, because the caller masks the terms and the gradient.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
-        each: ReadResult = readout.read(trains if window is None else trains.filled(), window)
+        unfilled = window is None or (window == 1 and masked_later)
+        each: ReadResult = readout.read(trains if unfilled else trains.filled(), window)
         return each
     trains = trains.filled()
     read = partial(readout.read, window=window) if readout.windowed else readout.read

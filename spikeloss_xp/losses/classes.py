@@ -41,6 +41,8 @@ class ReadsClasses(TargetLoss, Predictor):
     """Whether extensive readouts sum the neurons of a class instead of averaging them."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
+    _reads_masked: bool = False
+    """Whether the criterion may read NaN in terms that are masked, and in no other terms."""
     _own_readout: ClassVar[bool]
     """Whether a subclass overrides `read`."""
 
@@ -121,6 +123,8 @@ class ReadsClasses(TargetLoss, Predictor):
         if self._own_readout:
             return read_groups(trains.filled(), self.num_classes, partial(own_reading, self))
         options = {"summed": self.sums_neurons}
+        if mask is not None and labels is not None and not prepared.adapter.on_host:
+            options["masked_later"] = self._reads_masked and trains.classes.length(mask) == 1
         return read_classes(trains, self.readout, window, self.num_classes, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:

@@ -207,6 +207,10 @@ class CrossEntropy(ClassLoss):
         """Yield a finding if the temperature does not fit the range of the logits."""
         return unfit_temperature(batch)
 
+    @property
+    def _reads_masked(self) -> bool:  # type: ignore[override]
+        return self.readout == "count" and self.rates is None
+
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. Their softmax gives the class probabilities."""
         u = reading.u
