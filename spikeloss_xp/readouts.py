@@ -235,8 +235,8 @@ def read_classes(
 
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
     `summed` is True, extensive readouts read the sum over the neurons in a group. Other readouts
-    read the mean. If `masked_later` is True, readings of single steps may be those of masked
-    entries, because the caller masks the terms and the gradient.
+    read the mean. If `masked_later` is True, the caller masks the terms and the gradient, so masked
+    entries may be read too if the window is a single step.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
