@@ -99,9 +99,8 @@ class Labels(NamedTuple):
         if self.valid is None:
             return factor, weight
         adapter, xp = reading.adapter, reading.xp
-        one = adapter.scalar(reading.u, 1.0)
-        known = xp.where(self.valid, one, adapter.operand(reading.u, math.nan))
-        factor = known if factor is None else known * factor
+        known = adapter.scalar(reading.u, 1.0) if factor is None else factor
+        factor = xp.where(self.valid, known, adapter.operand(reading.u, math.nan))
         return factor, None if weight is None else xp.where(self.valid, weight, 0.0)
 
 
