@@ -336,6 +336,7 @@ def _layers_of(
         inputs.setdefault(module, []).append(getattr(given, "grad_fn", None))
         outputs.setdefault(module, []).append(getattr(_first(output), "grad_fn", None))
 
+    torch.clear_autocast_cache()  # which may hold copies that were made without gradients
     with torch.enable_grad(), record(network, modules) as seen, _hooked(network, see):
         forward()
     spiking, ends = seen._spiking(), dict[Any, Module]()
