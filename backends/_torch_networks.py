@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -84,8 +85,8 @@ class Recording:
             found = [each for each in found if each not in parts]
         if not found:
             raise ValueError(
-                "no spiking modules were found: call the network within `with record(network)`, "
-                "and pass modules=[...] if the outputs of the spiking modules are not spike counts"
+                "no spiking modules were found: call the network within `with record(network)` or "
+                "in `forward`, and pass modules=[...] if its spikes are not whole numbers"
             )
         return found
 
@@ -233,7 +234,8 @@ def scale_network(
     are followed by a norm with weights, the weights of the norm are scaled instead. The layers are
     the spiking modules that `record` finds. The autograd graph of a layer's input shows which
     weights belong to the layer. Weights inside the spiking module, such as recurrent weights, also
-    belong to the layer. Frozen parameters and buffers (such as running statistics) are not changed.
+    belong to the layer. Frozen parameters, buffers (such as running statistics) and the parameters
+    of single neurons (such as time constants) are not changed.
 
     Parameters
     ----------
@@ -319,9 +321,14 @@ def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
 
 
 def _weights_of(module: Module) -> dict[str, Tensor]:
-    """Return the weights of a module itself, without those of its submodules."""
+    """Return the weights of a module itself, without those of its submodules.
+
+    A parameter with another name is a weight if at least two of its axes are longer than 1.
+    Thresholds and time constants, in contrast, may have a shape like ``(neurons, 1, 1)``.
+    """
+    names = re.compile("weight|original")  # the latter with torch.nn.utils.parametrize
     own = module.named_parameters(recurse=False)
-    return {name: x for name, x in own if name == "weight" or x.ndim > 1}
+    return {key: x for key, x in own if names.search(key) or sum(n > 1 for n in x.shape) > 1}
 
 
 def _layers_of(

@@ -373,7 +373,7 @@ class CountTrains(AnyTrains):
             return
         wrong, remedy = known[~allowed][0], self.remedy
         if wrong != wrong:
-            remedy = "to leave out missing entries, pass where=~isnan(counts)"
+            remedy = "to leave out missing entries, pass where=~isnan(counts), and join masks by &"
         hint = f" ({remedy})" if remedy else ""
         raise ValueError(f"target must hold {self.name}, {self.rule}; got {wrong}{hint}")
 

@@ -348,7 +348,7 @@ def test_networks_without_spiking_modules_raise():
         _ = seen.hidden
     with record(network_of(20, 3)) as seen:
         pass
-    with pytest.raises(ValueError, match="call the network within"):
+    with pytest.raises(ValueError, match=r"call the network within.* or in `forward`"):
         _ = seen.spikes
 
 
@@ -442,6 +442,35 @@ def test_recurrent_weights_of_a_loop_are_scaled():
     for name, layer in (("first", "neurons"), ("again", "neurons"), ("last", "output")):
         weight = getattr(network, name).weight
         assert torch.equal(weight, factors[layer] * before[f"{name}.weight"])
+
+
+def test_parameters_of_single_neurons_are_not_scaled():
+    """The decays have two axes, to broadcast, but they are no matrix of weights."""
+
+    class Leaky(Neurons):
+        def __init__(self, neurons):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.full((1, neurons), 0.8))
+
+        def forward(self, currents):
+            return super().forward(self.scale * currents)
+
+    torch.manual_seed(0)
+    modules = torch.nn.Linear(20, 30), Leaky(30), torch.nn.Linear(30, 3), Leaky(3)
+    network = torch.nn.Sequential(*modules)
+    before = state_of(network)
+    scale_network(network, lambda: network(INPUTS))
+    assert_close(rates_of(network))
+    assert_equal(state_of(network), before, ["1.scale", "3.scale"])
+    assert rates_by_name(network)["1.scale"] == 0.03
+
+
+def test_weights_with_weight_norm_are_scaled():
+    network = network_of(20, 30, 3)
+    for layer in network[::2]:
+        torch.nn.utils.parametrizations.weight_norm(layer)
+    scale_network(network, lambda: network(INPUTS))
+    assert_close(rates_of(network))
 
 
 def test_norm_is_scaled_instead_of_the_weights_before_it():

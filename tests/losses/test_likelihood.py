@@ -361,7 +361,7 @@ def test_findings_fit_the_link_and_ignore_nan():
 
 # Errors ------------------------------------------------------------------------------------------
 
-MASK_THEM = "(to leave out missing entries, pass where=~isnan(counts))"
+MASK_THEM = "(to leave out missing entries, pass where=~isnan(counts), and join masks by &)"
 LAST, HOT = {"time_axis": -1}, np.broadcast_to(cases.MULTI_HOT[..., None], cases.SPIKES.shape)
 
 
