@@ -453,6 +453,33 @@ def test_lengths_mask_the_padding_of_hidden_layers(backend):
     assert "not-finite" not in codes(report)
 
 
+@not_jax
+@pytest.mark.parametrize("mask", ["lengths", "where"])
+@pytest.mark.parametrize("padding", [-100, 0, 1])
+def test_padded_steps_with_labels_change_nothing(backend, mask, padding):
+    """Each step has a label; the report of the padded batch is that of the batch cut to size."""
+    loss = sx.CrossEntropy(time_axis=1, moving_window=1)
+    x = np.random.default_rng(0).normal(size=(8, 6, 5))
+    label = np.where(np.arange(6) < 3, np.arange(8)[:, None] % 2 + 2, 4)
+    label[0, 1] = -100  # also a step without a label, which is not masked
+    cut = sx.diagnose(
+        loss, backend.asarray(x[:, :4]), label[:, :4], hidden=[backend.asarray(x[:, :4])]
+    )
+    label[:, 4:] = padding
+    x[:, 4:] = np.nan
+    masks = {"lengths": np.full(8, 4), "where": np.broadcast_to(np.arange(6) < 4, (8, 6))}
+    report = sx.diagnose(
+        loss, backend.asarray(x), label, hidden=[backend.asarray(x)], **{mask: masks[mask]}
+    )
+    assert codes(report) == codes(cut)
+    assert report.layers[0] == cut.layers[0]
+    for name in (
+        *("loss", "accuracy", "fraction of ties", "samples of each class"),
+        *("confusion, labels by predictions", "fraction of labels without a gradient"),
+    ):
+        np.testing.assert_allclose(report.numbers[name], cut.numbers[name], rtol=1e-5, err_msg=name)
+
+
 def test_masks_of_a_penalty_mask_its_layers():
     spikes = np.where(np.arange(10) < 4, [[[1.0], [0.0], [0.0], [0.0]]], np.nan)
     for options in ({"lengths": [4]}, {"where": np.isfinite(spikes)}):

@@ -131,7 +131,7 @@ class Batch:
             return {}
         if labels.ignored is not None:
             hot = hot & ~labels.ignored
-        arrays = {"hot": xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)}
+        arrays = {}
         if self.multi_hot:
             hard = xp.all((q == 0) | (q == 1))  # otherwise, accuracy is not defined
             if (known := self.adapter.concrete_or_none(hard)) is not None and not known:
@@ -144,11 +144,15 @@ class Batch:
         else:  # the loss reads each step, but there is one label for all steps
             found = loss._scores(self.prepared, per_step)
         arrays["confusion"] = found.confusion(labels)
+        if found.mask is not None:
+            hot = hot & classes.any(found.mask)
+        arrays["hot"] = xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)
         if not self.multi_hot:
             scores = found.of_classes()
             largest = classes.max(scores)
             finite = xp.where(xp.isfinite(scores), scores, largest)  # masked classes have -inf
-            arrays["best"] = classes.sum(xp.astype(scores == largest, dtype))
+            best = classes.sum(xp.astype(scores == largest, dtype))
+            arrays["best"] = best * xp.astype(classes.any(hot), dtype)
             arrays["range"] = xp.max(largest - finite)
         return arrays
 
@@ -188,13 +192,10 @@ class Batch:
     def _count(self, hot: Any, confusion: Any, best: Any = None, **_: Any) -> None:
         """Compare the predictions with the labels."""
         self.hot, self.confusion = self._by_class(hot > 0)[..., 0], confusion
-        self.hot &= (self.entries > 0).any(axis=(1, 2))[:, None]
         right = np.trace(confusion, axis1=-2, axis2=-1).sum()
         self.accuracy = float(right / confusion.sum())  # NaN if no label counts
-        if best is not None:
-            best = np.moveaxis(best, self.layout.time, -1)[:, 0]
-            labelled = self.hot.any(axis=1)[:, None]
-            self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
+        if best is not None:  # `best` is 0 where no label counts
+            self.ties = share(best > 1, best > 0)
 
     def _has_learned(self, of_mean: Any) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
@@ -278,7 +279,10 @@ class Batch:
         if several and self.ties < SOME and np.count_nonzero(answers) == 1:
             yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
         if self.fires.any() and self.ties >= SOME:
-            yield "ties", f"several classes share the best score in {self.ties:.0%} of the samples"
+            yield (
+                "ties",
+                f"several classes share the best score in {self.ties:.0%} of the predictions",
+            )
         yield from loss.findings(self)
         # The loss may ignore NaN, so only a loss that is not finite is a finding.
         yield from (each for each in self.about_output if each[0] != "not-finite")

@@ -205,10 +205,11 @@ def _pending_layers(
     layer = partial(_layers.layer, time_axis=time_axis)
     refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
-    lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
-    found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
+    masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
+    shared = {name: x for name, x in masks.items() if _arrays.rank(x) < 3}  # no mask of neurons
+    shared = {} if refused else shared  # the masks may be wrong
+    found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
-        masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
     return found
 

@@ -217,7 +217,7 @@ def layer(
 
     If `single_step` is True, an array with one or two axes has a single time step, and is not
     masked. If the layout of the `output` is given, the layer must have as many samples as the
-    output, and the lengths are ignored unless it also has as many steps.
+    output, and the masks are ignored unless it also has as many steps.
     """
     adapter, x = eager(x, name)
     if x.ndim < (1 if single_step else 3):
@@ -235,7 +235,7 @@ def layer(
             f"same order; got {layout.batch} samples in shape {layout.shape}"
         )
     if output is not None and layout.steps != output.steps:
-        lengths = None
+        where = lengths = None
     mask, _ = mask_of(adapter, layout, x, where, lengths)
     x = layout.collapsed(adapter, x)
     if mask is not None:
