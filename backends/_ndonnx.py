@@ -30,7 +30,7 @@ def _reshape(x: Array, shape: Any) -> Array:
 
 
 def _broadcast_to(x: Array, shape: Any) -> Array:
-    """Broadcast `x` to a shape in which None stands for the size of `x` along that axis.
+    """Broadcast `x` to a shape. If a size in the shape is None, the axis keeps its size.
 
     None is passed to ONNX as 1, because ONNX then keeps the size of `x`.
     """

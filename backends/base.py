@@ -18,10 +18,10 @@ ResultT = TypeVar("ResultT")
 class ArrayAPIAdapter(FastPaths):
     """An array library's namespace, together with the operations that the array API leaves out.
 
-    The base class implements every method in terms of the array API standard. A library
-    that needs or offers more has its own adapter: a subclass that overrides some of the methods.
-    Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
-    The name of the entry point is the import name of the array library.
+    The base class implements its methods in terms of the array API standard. The adapter for a
+    particular library can be a subclass that overrides some of the methods. Other packages register
+    their adapters under the entry-point group ``spikeloss_xp.backends``. The name of the entry
+    point is the import name of the array library.
 
     If a library deviates from the standard, its adapter must override the affected methods of this
     class. An adapter may also override methods that this class inherits from `FastPaths`, to make
@@ -74,7 +74,7 @@ class ArrayAPIAdapter(FastPaths):
         module = importlib.import_module(self.library)
         if found := getattr(module, "__version__", None):
             return str(found)
-        from importlib import metadata  # imported here because it loads 50 modules
+        from importlib import metadata  # imported lazily, because it loads 50 modules
 
         return metadata.version(self.library)
 
@@ -100,7 +100,7 @@ class ArrayAPIAdapter(FastPaths):
     # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, which is a name or a result of the `device` method."""
+        """Copy a NumPy array to a device, given by name or as a result of the `device` method."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -131,9 +131,9 @@ class ArrayAPIAdapter(FastPaths):
     def sharded_like(self, x: Array, like: Array) -> Array:
         """Return `x`, sharded over devices in the same way as `like`.
 
-        Both arrays have the same number of axes. Axes that are shorter in `x` are not sharded. The
-        base class returns `x` itself. An adapter must override this method if its library cannot
-        combine arrays that are sharded differently.
+        Both arrays have the same number of axes. Axes that are shorter in `x` than in `like` are
+        not sharded. The base class returns `x` itself. An adapter must override this method if its
+        library cannot combine arrays that are sharded differently.
         """
         return x
 
