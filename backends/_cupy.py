@@ -14,7 +14,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class CuPyAdapter(ArrayAPIAdapter):
-    """The adapter for GPU arrays. Devices are numbered, and operations are queued in a stream."""
+    """The adapter for GPU arrays. CuPy numbers the devices and queues operations in a stream."""
 
     has_current_device: ClassVar[bool] = True
 

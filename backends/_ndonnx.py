@@ -32,7 +32,7 @@ def _reshape(x: Array, shape: Any) -> Array:
 def _broadcast_to(x: Array, shape: Any) -> Array:
     """Broadcast `x` to a shape. If a size in the shape is None, the axis keeps its size.
 
-    None is passed to ONNX as 1, because ONNX then keeps the size of `x`.
+    A size of None is passed to ONNX as 1, because ONNX then keeps the size of `x`.
     """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 

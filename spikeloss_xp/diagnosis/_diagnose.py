@@ -30,9 +30,10 @@ def diagnose(
     ----------
     loss : callable or None
         A loss of this library (possibly wrapped in a ``LossModule``), any other function of the
-        spikes and the target, or None. A function that is not a loss of this library is called
-        once, as ``loss(spikes, target)``, or as ``loss(spikes)`` if there is no target. The report
-        then shows the loss and everything about layers and gradients, but nothing about classes.
+        spikes and the target, or None. A function that is not a loss of this library is called as
+        ``loss(spikes, target)``, or as ``loss(spikes)`` if there is no target. The report
+        then shows the loss and everything about layers and gradients, but nothing about classes. A
+        function that cannot be differentiated may be called twice.
     spikes : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, you can
         pass several arrays, and the report shows each array as a layer. If `loss` is not a loss of
@@ -40,8 +41,8 @@ def diagnose(
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the spikes. It is required unless `loss` is a loss of this library, because
-        these losses have their own time axis.
+        The time axis of the spikes. It is required unless `loss` is a loss of this library, which
+        has its own time axis.
     hidden : array, or sequence or mapping of arrays, optional
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
@@ -115,7 +116,11 @@ def diagnose(
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
-    """Return the loss and the class weights inside a module, or both arguments unchanged."""
+    """Return the loss and the class weights that a module holds.
+
+    If `loss` is not such a module, return both arguments unchanged. A `weight` that was passed is
+    used instead of the weights in the module.
+    """
     inner = getattr(loss, "loss", None)
     if not isinstance(inner, losses.Loss):
         return loss, weight
@@ -215,7 +220,7 @@ def _pending_layers(
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
     """Raise the loss's own error if the shape or the type of an argument is wrong."""
-    silent = 2 * loss.reads_times  # losses on spike times take zeros for binned spikes
+    silent = 2 * loss.reads_times  # to losses on spike times, zeros look like binned spikes
     leaves = _layers.named_leaves(x, "input")
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}

@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp.losses import Loss
 
-Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names of layers
+Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and names of layers or weights
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
-LONG = 20  # the number of entries above which only the range of a list is shown
+LONG = 20  # for a list with more entries, only the range is shown
 INDENT = "    "
 MORE = 'The guide "My network does not learn" describes all findings.'
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # keys of `numbers`
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings about layers are sorted by layer, from input to output. Compared with other findings, all
-# of them rank like the first code in this tuple, which also comes first in the texts.
+# Findings with these codes are about layers, and are sorted by layer, from input to output. In the
+# order of all findings, they take the place of the first of these codes.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 Row = tuple[str, ...]  # a mark, and a cell for each column
 
@@ -47,10 +47,10 @@ class Layer(NamedTuple):
     samples : int
         The number of samples.
     finite : bool
-        Whether no entry is NaN or infinite.
+        Whether all entries are finite.
     first_spike : float or None
-        The mean time of a neuron's first spike in a sample if the layer holds spike times,
-        otherwise None. The `rate` of a layer of spike times is NaN.
+        If the layer holds spike times, the mean time of the first spike of a neuron in a sample.
+        For other layers, it is None. The `rate` of a layer of spike times is NaN.
     """
 
     name: str
@@ -71,8 +71,8 @@ class Gradient(NamedTuple):
     name : str
         The name of the parameter.
     rms : float or None
-        The root mean square of the entries that are not 0, which does not depend on the number of
-        inputs that never fire. It is NaN or infinite if an entry is NaN or infinite, and None if
+        The root mean square of the nonzero entries. It does not depend on the number of inputs that
+        never fire. It is NaN or infinite if an entry is NaN or infinite, and None if
         the parameter has no gradient.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
@@ -175,8 +175,8 @@ class Report:
         Returns
         -------
         Figure
-            A matplotlib figure with one panel for each of these quantities. Layers and weights with
-            a problem are red.
+            A matplotlib figure with one panel for each quantity. Layers and weights with a problem
+            are red.
         """
         # matplotlib is optional and slow to import, and type checkers may not find it.
         plt = importlib.import_module("matplotlib.pyplot")
@@ -201,13 +201,13 @@ class Report:
             colours = ["tab:red" if name in bad else "tab:blue" for name in names]
             panel.barh(range(len(rows)), lengths, color=colours)
             panel.set_yticks(range(len(rows)), names)
-            # The last length may be unknown, and there may be no rows.
+            # The limits are set here, because the last length may be NaN, and there may be no rows.
             panel.set_ylim(max(len(rows), 1) - 0.5, -0.5)
             panel.set_title(title)
         panels[1].set_xlim(0, 1)
         if powers:
             panels[2].set_xscale("log")
-            panels[2].minorticks_off()  # their labels would overlap
+            panels[2].minorticks_off()  # the labels of minor ticks would overlap
             lowest, highest = math.ceil(min(powers)) - 1, math.floor(max(powers)) + 1
             panels[2].set_xlim(10.0**lowest, 10.0**highest)
         return figure
@@ -225,7 +225,7 @@ class Report:
             - ``"accuracy"``, if the target has classes.
             - ``"bits_per_spike"``, ``"mean_rate"`` and ``"mean_count"``, for likelihoods.
             - ``"output/rate"``, ``"output/silent"`` and ``"output/always_on"``. If the input holds
-              predicted rates, these keys are missing. For `SparsityEnforcer`, they begin with
+              predicted rates, these keys are missing. For `SparsityEnforcer`, the keys begin with
               ``"input"``.
             - The same three keys for each hidden layer, such as ``"hidden.0/rate"``. Layers of
               spike times have ``"first_spike"`` instead of ``"rate"``.
@@ -264,7 +264,7 @@ class Report:
         return [self._row(*pair) for pair in pairs]
 
     def _row(self, layer: Layer | None, gradient: Gradient | None) -> Row:
-        """Return the cells of a row. A mark shows that a finding applies to it."""
+        """Return the cells of a row. The first cell is a mark if a finding applies to the row."""
         cells = [""] * 6
         if layer is not None:
             rate = layer.rate if layer.first_spike is None else layer.first_spike
@@ -321,7 +321,7 @@ def _in_words(x: Any) -> str:
 
 @functools.cache
 def texts() -> dict[str, Any]:
-    """Return the texts of all findings, with problems first and in causal order."""
+    """Return the texts of all findings: problems before notes, and causes before effects."""
     import tomllib  # imported here because the texts are rarely needed
     from importlib.resources import files
 
@@ -339,8 +339,8 @@ def finding_of(
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
     reads spike times. `all_learn` says whether all weights have gradients, or is None if no
-    gradients were passed. `learned` says whether the network has learned the batch. Some findings
-    depend on these two arguments.
+    gradients were passed. `learned` says whether the network has learned the batch. The severity of
+    some findings depends on `all_learn` or `learned`.
     """
     code, seen, *names = observed
     text = texts()[code]
