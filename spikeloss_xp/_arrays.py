@@ -199,7 +199,7 @@ def host(values: Any, argument: str) -> np.ndarray:
 def sign(adapter: Adapter, x: Array) -> Array:
     """Return the sign of `x`, or 0 where `x` is NaN.
 
-    `xp.sign` is not used because it checks for NaN, which may mean waiting for a GPU.
+    `xp.sign` is not used because it checks for NaN, which may require waiting for a GPU.
     """
     return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 
@@ -211,7 +211,7 @@ def concrete_or_none(values: Any) -> np.ndarray | None:
 
 
 def shape_of(values: Any) -> tuple[int, ...]:
-    """Return the shape of an array or a nested sequence; the shape of None is empty."""
+    """Return the shape of an array or a nested sequence, or an empty tuple for None."""
     return tuple(values.shape if hasattr(values, "shape") else np.shape(values))
 
 
