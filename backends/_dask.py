@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spikeloss_xp.losses.with_target import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which blocks receive arguments
-CLASSES, PLACE = -1, -2  # Dask index labels for axes that the input lacks
+CLASSES, PLACE = -1, -2  # Dask's labels for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -132,12 +132,12 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # Dask itself then sums the trains chunk by chunk
+        return None  # in this case, Dask itself sums the trains chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:
-    """A call to a loss on Dask arrays. It is computed block by block, and the sums are added.
+    """A call to a loss on Dask arrays. A sum is computed for each block, and the sums are added.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def _chunks(
         steps in which the block overlaps with its neighbours. The target, the mask and the lengths
         refer to the same samples and steps. Arguments that were not passed are None.
     place : array
-        Three numbers. The first is the number of steps at the start of the arrays that belong to
+        Three numbers. The first is the number of steps, at the start of the arrays, that belong to
         the previous block. The second is the number of steps that belong to this block. The third
         is the position, in the whole train, of the first step that belongs to this block.
     ahead : bool

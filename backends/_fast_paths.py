@@ -46,9 +46,9 @@ class FastPaths:
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss. Every call to a loss object goes through this method.
 
-        If a library has automatic differentiation, its adapter may register the closed-form
-        gradient from ``loss.value_and_pullback`` with the library. This is possible if only the
-        gradient with respect to `input` is needed.
+        If only the gradient with respect to `input` is needed, the adapter of a library with
+        automatic differentiation may register the closed-form gradient, which
+        ``loss.value_and_pullback`` computes, with the library.
         """
         return loss.value(input, **options)
 
@@ -106,8 +106,8 @@ class FastPaths:
         """Return `x` with its masked entries set to 0.
 
         If `on_host` is True, the mask may hold numbers instead of bools. An adapter may multiply
-        by the mask instead of selecting entries. It must then check that `x` contains no NaN or
-        infinity, because multiplying by 0 does not remove them.
+        by the mask instead of selecting entries. The adapter must then check that `x` contains no
+        NaN or infinity, because multiplying by 0 does not remove them.
         """
         return self.xp.where(mask, x, self.operand(x, 0.0))
 

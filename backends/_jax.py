@@ -38,7 +38,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.jit(function)
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks them
+        with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks this
             array = jnp.array(values)  # `asarray` may share the memory of `values`
         return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 

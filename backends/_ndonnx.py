@@ -43,7 +43,7 @@ def _logaddexp(a: Array, b: Array) -> Array:
 
 
 def _shaped(name: str, shape: Any) -> Any:
-    """Return an operation that also sets the shape of its result; ndonnx sets only the rank."""
+    """Return an operation that sets the shape of its result, because ndonnx sets only the rank."""
     return lambda *arrays, **options: _reshape(
         getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options)
     )

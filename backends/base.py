@@ -37,10 +37,10 @@ class ArrayAPIAdapter(FastPaths):
     xp : module
         The array API namespace of the library.
     axes : tuple of Axis
-        Axes 0, 1 and 2 of the arrays in a call. They are the batch, class and time axes, in the
-        same order as in the input.
+        Axes 0, 1 and 2 of the arrays in a call: the batch, class and time axes, in the same order
+        as in the input.
     differentiates : bool
-        Whether the library has automatic differentiation. If so, `value_and_grad` uses it.
+        Whether the library has automatic differentiation, which `value_and_grad` then uses.
     is_lazy : bool
         Whether the library computes an array only when its values are requested.
     has_current_device : bool
@@ -124,7 +124,7 @@ class ArrayAPIAdapter(FastPaths):
         return array_api_compat.device(x)
 
     def to_device_of(self, x: Array, like: Array) -> Array:
-        """Return `x` on the device of `like`: `x` itself if it is already there, else a copy."""
+        """Return `x` on the device of `like`. `x` is copied only if it is on a different device."""
         place = self.device(like)
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 

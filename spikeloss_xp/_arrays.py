@@ -122,8 +122,8 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
 def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
     """Return `values` as an array with the library and device of `like`.
 
-    NumPy arrays, Python sequences and numbers are copied to that device. An array from a different
-    library raises a `TypeError`, because a silent copy would lose its gradient.
+    NumPy arrays, Python sequences and numbers are copied to the device of `like`. An array from a
+    different library raises a `TypeError`, because a silent copy would lose its gradient.
     """
     if _is_own(adapter, values, argument):
         return adapter.to_device_of(values, like)

@@ -72,7 +72,7 @@ def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
-    """Return a check that accepts one number, or a sequence with a number for each class."""
+    """Return a check that accepts either one number or a sequence of numbers, one per class."""
 
     def checked(value: Any, argument: str) -> float | tuple[float, ...]:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -153,7 +153,7 @@ one_or_two = _within(integer, (1, 2, "be 1 or 2"))
 
 
 def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    """Return a check that also accepts None."""
+    """Return a check that accepts None and every value that `check` accepts."""
     return lambda value, argument: None if value is None else check(value, argument)
 
 

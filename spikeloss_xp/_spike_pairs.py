@@ -99,7 +99,7 @@ class EditTable(NamedTuple):
     price : callable
         The cost of matching two spike times.
     slope : callable, optional
-        The derivative of `price` with respect to its first argument. If it is given, all
+        The derivative of `price` with respect to its first argument. If `slope` is given, all
         anti-diagonals are kept for a pullback.
     """
 

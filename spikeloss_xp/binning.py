@@ -74,7 +74,8 @@ def bin_spikes(
     ------
     ValueError
         If a time is outside the bins, if an entry of `neuron` is not the index of a neuron, if
-        lengths do not match, or if the dtype of `times` is too coarse for `time_step`.
+        the arguments do not match in length, or if the dtype of `times` is too coarse for
+        `time_step`.
     TypeError
         If an argument has the wrong type, if its values cannot be read because it is traced (under
         ``jit`` or ``vmap``), or if only one of `times` and `time_step` has a unit.

@@ -41,7 +41,7 @@ HEADER = "loss              library  device      value  value err  grad err  ver
 ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
 ROW += "{gradient_difference:8.1e}  {verdict}"
 
-Target = tuple[np.ndarray, ...]  # the arguments after the input: one, or none
+Target = tuple[np.ndarray, ...]  # the arguments after the input: one argument, or none
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -431,7 +431,7 @@ class Function(Call):
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
     def _evaluate(self, function: Any, *given: Any) -> Any:
-        """Return the value of the function, and store the size of its gradient if it has one."""
+        """Return the value of the function. If the function has a gradient, store its size."""
         try:
             value, gradient = value_and_grad(function)(*given)
         except Exception:  # the function cannot be differentiated, or it raises an error

@@ -41,8 +41,8 @@ def diagnose(
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the spikes. It is required unless `loss` is a loss of this library, which
-        has its own time axis.
+        The time axis of the spikes. This argument is required unless `loss` is a loss of this
+        library, which has its own time axis.
     hidden : array, or sequence or mapping of arrays, optional
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
@@ -210,7 +210,7 @@ def _pending_layers(
     layer = partial(_layers.layer, time_axis=time_axis)
     refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
-    lengths = None if refused else arguments.get("lengths")  # the lengths may be wrong
+    lengths = None if refused else arguments.get("lengths")  # the lengths may be the refused values
     found = [layer(name, x, output=output, lengths=lengths) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}

@@ -41,7 +41,7 @@ class Layer(NamedTuple):
     silent, always_on : float
         The fraction of neurons that never fire, and the fraction that fire at every step. A neuron
         is not counted as always on if it has fewer than 8 unmasked steps in the batch, or only one
-        in each sample. Neurons that are masked at all steps are left out.
+        unmasked step in each sample. Neurons that are masked at all steps are left out.
     silent_samples : float
         The fraction of samples in which no neuron fires.
     samples : int
@@ -71,9 +71,9 @@ class Gradient(NamedTuple):
     name : str
         The name of the parameter.
     rms : float or None
-        The root mean square of the nonzero entries. It does not depend on the number of inputs that
-        never fire. It is NaN or infinite if an entry is NaN or infinite, and None if
-        the parameter has no gradient.
+        The root mean square of the nonzero entries, so that inputs that never fire do not change
+        the value. The value is NaN or infinite if an entry is NaN or infinite, and None if the
+        parameter has no gradient.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
     """

@@ -42,8 +42,8 @@ def scale_to_rate(
     ----------
     run : callable
         Takes a list with one factor for each layer, runs the network on one batch, and returns a
-        sequence or mapping with the spikes of each layer, from input to output. It may return the
-        rate of a layer instead of its spikes, as a number or an array without axes. `run` must
+        sequence or mapping with the spikes of each layer, from input to output. `run` may return
+        the rate of a layer instead of its spikes, as a number or an array without axes. `run` must
         multiply the initial weights of a layer by its factor, not weights that an earlier call has
         scaled. Alternatively, `run` may scale the weights of a normalisation layer, or divide
         thresholds by the factor.
@@ -62,15 +62,15 @@ def scale_to_rate(
     Returns
     -------
     list of float
-        The factors. They are also the argument of the last call to `run`, so weights that `run`
-        has scaled in place are ready for training.
+        The factors, which are also the argument of the last call to `run`. If `run` scales weights
+        in place, the weights are therefore ready for training.
 
     Raises
     ------
     ValueError
         If 14 calls to `run` for one layer do not reach the rate, or if a rate is NaN. The message
-        lists the rates that were seen and the usual reasons. Weights that `run` has scaled in place
-        then have the factors of its last call.
+        lists the rates that were seen and the usual reasons. If `run` scales weights in place,
+        the weights keep the factors of the last call.
 
     Notes
     -----
