@@ -26,7 +26,7 @@ INSTALLED_BY = {  # the extra or package to install for each library
     "mlx": "extra mlx",
     "ndonnx": "package ndonnx",
 }
-TRACED = ("torch",)  # libraries whose compiler can trace the adapter lookup but not an import
+TRACED = ("torch",)  # libraries with a compiler that cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
 _loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import names of the libraries
@@ -34,13 +34,16 @@ _loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import names of the lib
 
 def _entry_points(**selected: Any) -> Any:
     """Return the registered entry points."""
-    from importlib import metadata  # imported here because it loads 50 modules
+    from importlib import metadata  # imported lazily, because it loads 50 modules
 
     return metadata.entry_points(group=ENTRY_POINTS, **selected)
 
 
 def adapter(library: str) -> ArrayAPIAdapter:
-    """Return the adapter for an import name; on first use, import the library and the adapter."""
+    """Return the adapter for a library, given the import name of the library.
+
+    The first call for a library imports both the library and its adapter.
+    """
     known = _loaded.get(library)
     return known or adapter_of_namespace(adapter_class(library).namespace(library))
 
@@ -54,7 +57,7 @@ def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
 
 
 def adapter_class(library: str) -> type[ArrayAPIAdapter]:
-    """Return the adapter class for a library: built-in, registered, or else the base class."""
+    """Return the built-in or registered adapter class for a library, or else the base class."""
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
         return cast(type[ArrayAPIAdapter], getattr(module, BUILT_IN[library]))
@@ -71,7 +74,7 @@ def adapter_class(library: str) -> type[ArrayAPIAdapter]:
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """An array library on this machine: its version and devices, or why it cannot be used.
+    """The version and devices of an array library, or the reason why it cannot be used.
 
     Attributes
     ----------
@@ -98,10 +101,12 @@ class BackendInfo:
 
 
 def available() -> dict[str, BackendInfo]:
-    """Return the version and devices of each library with an adapter, or why it cannot be used.
+    """Return a report on each array library that has an adapter.
 
-    This function imports each of these libraries that is installed. Libraries without an adapter
-    can be used too, but are not listed, because this function does not know their names.
+    The report gives the version and the devices of the library, or the reason why the library
+    cannot be used. This function imports every installed library that has an adapter. Libraries
+    without an adapter can be used too, but they are not listed, because this function does not know
+    their names.
 
     Returns
     -------

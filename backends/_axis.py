@@ -1,4 +1,4 @@
-"""Axes as objects, so that only the layout needs to know the position of each axis."""
+"""Objects that represent axes, so that only the layout needs to know where each axis is."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Axis:
-    """The batch, class or time axis of the arrays in a call, with operations along that axis.
+    """The batch, class or time axis of the arrays in a call, and the operations along that axis.
 
     Reductions and `gather` keep the axis, with length 1.
 
@@ -21,7 +21,7 @@ class Axis:
     index : int
         The position of the axis.
     sum, spread, entries_at, gather, scatter : callable
-        The methods of the adapter with the same names, applied along this axis.
+        The adapter's methods with the same names, applied along this axis.
     """
 
     def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from spikeloss_xp._typing import Array
 
 USES = 500
-"""After every `USES` lookups, entries that none of these lookups used are evicted."""
+"""After every `USES` lookups, the cache evicts the entries that none of these lookups used."""
 
 
 class Copies:
@@ -18,15 +18,15 @@ class Copies:
         self._older: dict[Any, Any] = {}
 
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
-        """Return the cached result of `copy`, which is called on the first lookup.
+        """Return the result of `copy`, which is computed on the first lookup and then cached.
 
         The cache key consists of `values`, the dtype and the device. Tuples are compared by value
-        and arrays by identity, so an array must not change.
+        and arrays by identity, so `values` must not be modified later if it is an array.
         """
         self._uses += 1
         if self._uses % USES == 0:
             self._older, self._recent = self._recent, {}
         key = values if isinstance(values, tuple) else id(values), dtype, device
         found = self._recent.get(key) or self._older.get(key) or (values, copy())
-        self._recent[key] = found  # keeps the array, so that its id is not reused
+        self._recent[key] = found  # keeps the array alive, so that its id is not reused
         return found[1]

@@ -14,7 +14,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class CuPyAdapter(ArrayAPIAdapter):
-    """The adapter for GPU arrays. Devices are numbered, and operations are queued in a stream."""
+    """The adapter for GPU arrays. CuPy numbers the devices and queues operations in a stream."""
 
     has_current_device: ClassVar[bool] = True
 
@@ -51,12 +51,12 @@ class CuPyAdapter(ArrayAPIAdapter):
         return self._made_once(make, like, None, ("arange", stop))
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return the array that `make` creates on the device of `like`, cached under `key`."""
+        """Return the array that `make` creates on the device of `like`. Cache it under `key`."""
 
         def make_and_wait() -> Array:
             with like.device:
                 made = make()
-            self.synchronize(made)  # later calls may run in a different stream
+            self.synchronize(made)  # because later calls may run in a different stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)

@@ -1,8 +1,8 @@
 """The Dask adapter, which computes losses, gradients and filters block by block in a task graph.
 
 Each block of the input is evaluated as an array of its own library, together with the matching
-entries of the target and the masks. Neighbouring blocks overlap by as many time steps as the loss
-remembers, so that the sums over the blocks add up to the sum over the whole input.
+entries of the target and the masks. A block also includes the earlier time steps on which its terms
+depend, so that the sums over the blocks add up to the sum over the whole input.
 """
 
 import functools
@@ -26,8 +26,8 @@ from spikeloss_xp.primitives.kernels import Exponential
 if TYPE_CHECKING:
     from spikeloss_xp.losses.with_target import Split
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # passed in this order
-CLASSES, PLACE = -1, -2  # Dask index labels for axes that the input lacks
+ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which blocks receive arguments
+CLASSES, PLACE = -1, -2  # Dask's labels for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -61,7 +61,7 @@ class DaskAdapter(ArrayAPIAdapter):
     def value_and_pullback(
         self, loss: Any, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
-        """Return the value and pullback of a loss, block by block if the loss can be split."""
+        """Return the value and pullback of a loss, computed block by block if possible."""
         x, *given = (_without_empty_chunks(value) for value in (input, *targets))
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
         named = {"target": given[0], **options} if len(given) == 1 else options
@@ -97,7 +97,7 @@ class DaskAdapter(ArrayAPIAdapter):
             *taps,
             concatenate=True,  # the taps are passed as an array, not as a list of blocks
             dtype=x.dtype,
-            meta=meta_from_array(x),  # otherwise, Dask runs the filter to infer it
+            meta=meta_from_array(x),  # otherwise, Dask would run the filter to infer the type
         )
         return filtered.rechunk(x.chunks)
 
@@ -123,7 +123,7 @@ def _without_empty_chunks(x: Any) -> Any:
 
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | None":
-    """Split a loss call into blocks, or return None if it must be evaluated as a whole."""
+    """Split a call to a loss into blocks. Return None if the call must be evaluated as a whole."""
     known = "target" in arguments and set(arguments) <= set(ARGUMENTS)
     if not known or not hasattr(loss, "split"):
         return None
@@ -132,12 +132,12 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # Dask itself then sums the trains chunk by chunk
+        return None  # in this case, Dask itself sums the trains chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:
-    """A loss call on Dask arrays, computed block by block; the partial sums are then added.
+    """A call to a loss on Dask arrays. A sum is computed for each block, and the sums are added.
 
     Parameters
     ----------
@@ -178,11 +178,11 @@ class Blocks:
     ) -> da.Array:
         """Call a function for each block, and return the results as a Dask array.
 
-        The function takes the split, the arguments in `more`, the place of the block in time, and
-        the entries of the block. These entries include the last `self.reach` steps of the previous
-        block and the first `ahead` steps of the next block.
+        The function takes the split, the arguments in `more`, the position of the block in time,
+        and the entries of the block. These entries include the last `self.reach` steps of the
+        previous block and the first `ahead` steps of the next block.
         """
-        x, split = self.input, self.split._replace(divisor=None)  # the divisor may be lazy
+        x, split = self.input, self.split._replace(divisor=None)  # the divisor may be a lazy array
         entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
         return da.blockwise(
             functools.partial(function, split),
@@ -195,7 +195,7 @@ class Blocks:
             align_arrays=False,
             concatenate=True,  # a block is passed as an array, not as a list of blocks
             dtype=dtype,
-            meta=meta_from_array(x, x.ndim, dtype),  # otherwise, Dask runs the function
+            meta=meta_from_array(x, x.ndim, dtype),  # otherwise, Dask would run the function
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
@@ -225,19 +225,23 @@ class Blocks:
 
 
 class Chunk(NamedTuple):
-    """A chunk of a block: some samples and steps, which fit in the cache.
+    """Some samples and steps of a block, which together fit in the cache.
+
+    Each step of a sample belongs to exactly one chunk, which is used to compute the terms and the
+    gradient of that step. A chunk also includes earlier and later steps, if its results depend on
+    them.
 
     Attributes
     ----------
     spikes : array
-        The spikes of the chunk, including the steps needed before and after its own steps.
+        The spikes in the steps that belong to the chunk, and in the other steps that it includes.
     options : dict
         The other arguments of `Loss.sum_and_weight`.
     samples, own : slice
-        The positions of the chunk's samples and of its own steps in the block. Steps are counted
-        from the first own step of the block.
+        The samples of the chunk, and the steps that belong to it, as positions in the block. Steps
+        are counted from the first step that belongs to the block.
     inside : slice
-        The position of the chunk's own steps in `spikes`.
+        The position, in `spikes`, of the steps that belong to the chunk.
     """
 
     spikes: Array
@@ -264,11 +268,12 @@ def _chunks(
         steps in which the block overlaps with its neighbours. The target, the mask and the lengths
         refer to the same samples and steps. Arguments that were not passed are None.
     place : array
-        Three numbers: how many steps at the start belong to the previous block, how many steps are
-        the block's own, and the position of the first own step in the whole train.
+        Three numbers. The first is the number of steps, at the start of the arrays, that belong to
+        the previous block. The second is the number of steps that belong to this block. The third
+        is the position, in the whole train, of the first step that belongs to this block.
     ahead : bool
-        Whether a chunk includes the later steps whose terms depend on the chunk's own steps. The
-        later steps are needed for a gradient, but not for a sum.
+        Whether a chunk includes the later steps whose terms depend on the steps that belong to the
+        chunk. The later steps are needed for computing a gradient, but not for computing a sum.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
     # On a GPU, the whole block is one chunk.
@@ -306,7 +311,10 @@ def _selection(split: "Split", name: str, samples: slice, steps: slice) -> tuple
 
 
 def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
-    """Convert lengths of whole trains to lengths within the `steps` steps that begin at `start`."""
+    """Convert lengths of whole trains to lengths within a segment of time.
+
+    The segment begins at the step `start` and consists of `steps` steps.
+    """
     xp = array_api_compat.array_namespace(lengths)
     lengths = xp.astype(lengths, xp.int64)
     impossible = (lengths < 0) | (lengths > longest)
@@ -328,7 +336,7 @@ def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
 
 
 def _gradient_of_block(split: "Split", cotangent: Array, place: Array, *block: Any) -> Array:
-    """Return the gradient with respect to the block's own steps, without the overlap."""
+    """Return the gradient with respect to the steps that belong to a block."""
     xp = array_api_compat.array_namespace(block[0])
     shape, joined = list(block[0].shape), None
     shape[split.layout.time_axis] = int(place[0, 1])

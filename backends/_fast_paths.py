@@ -33,7 +33,7 @@ class FastPaths:
     on_host: bool = False
     """Whether intermediate results of a call can be read for free."""
 
-    # `ArrayAPIAdapter` defines these.
+    # `ArrayAPIAdapter` defines the following attributes and methods.
     xp: Namespace
     device: Callable[[Array], Any]
     along: Callable[[int, Array], Array]
@@ -47,7 +47,8 @@ class FastPaths:
         """Return the value of a loss. Every call to a loss object goes through this method.
 
         If only the gradient with respect to `input` is needed, the adapter of a library with
-        automatic differentiation may obtain it from the closed form, ``loss.value_and_pullback``.
+        automatic differentiation may register the closed-form gradient, which
+        ``loss.value_and_pullback`` computes, with the library.
         """
         return loss.value(input, **options)
 
@@ -65,13 +66,14 @@ class FastPaths:
     def specialized_for(self, x: Array) -> Self:
         """Return the adapter for a call on `x`.
 
-        An adapter can use this method to check once per call whether any transform or graph sees
-        the arrays. If none does, it can return an adapter that does not repeat the check.
+        An adapter can use this method to check, once per call, whether any transform or graph sees
+        the arrays. If there is none, the method can return an adapter that does not repeat the
+        check.
         """
         return self
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate a function of arrays, in chunks along one of the `axes` if that is faster.
+        """Evaluate a function of arrays, in chunks along one of the `axes` if chunks are faster.
 
         Parameters
         ----------
@@ -91,21 +93,21 @@ class FastPaths:
         Returns
         -------
         tuple
-            The sums over all chunks, and the pullback of the first sum, which may be called only
-            once.
+            The sums over all chunks, and the pullback of the first sum. The pullback may be called
+            only once.
         """
         return function(*arrays)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Return whether ``lowest <= x < stop`` for all entries; False if checking is costly."""
+        """Return whether ``lowest <= x < stop`` for all entries, or False if checking is costly."""
         return False
 
     def masked(self, x: Array, mask: Array) -> Array:
         """Return `x` with its masked entries set to 0.
 
         If `on_host` is True, the mask may hold numbers instead of bools. An adapter may multiply
-        by the mask instead of selecting entries. It must then check that `x` contains no NaN or
-        infinity, because multiplying by 0 does not remove them.
+        by the mask instead of selecting entries. The adapter must then check that `x` contains no
+        NaN or infinity, because multiplying by 0 does not remove them.
         """
         return self.xp.where(mask, x, self.operand(x, 0.0))
 
@@ -141,7 +143,7 @@ class FastPaths:
     def in_place(self, x: Array) -> bool:
         """Return whether arrays that are computed from `x` may be changed in place.
 
-        They may be changed if no transform or graph sees `x`.
+        In-place changes are safe if no transform or graph sees `x`.
         """
         return False
 
@@ -153,11 +155,14 @@ class FastPaths:
         return index == self.along(axis, x)
 
     def gather(self, axis: int, x: Array, entries: Any) -> Array:
-        """Return the entry at the index along an axis, which is kept with length 1."""
+        """Return the entry that the index selects along an axis, which is kept with length 1."""
         return self.sum(axis, self.xp.where(entries, x, 0.0))
 
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
-        """Set the entry at the index along an axis, in an array for which `in_place` is True."""
+        """Set the entry that the index selects along an axis.
+
+        This method is called only if `in_place` returns True.
+        """
         raise NotImplementedError
 
     def exp_of_difference(self, x: Array, y: Array) -> Array:
@@ -215,9 +220,9 @@ class FastPaths:
     ) -> Array:
         """Apply `spikeloss_xp.causal_filter` along an axis, or its adjoint if `reverse` is True.
 
-        The array is taken to be zero before the first step and, for the adjoint, also after the
-        last step. The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for
-        which there is a faster algorithm.
+        The filter treats all values before the first step as 0, and the adjoint treats all values
+        after the last step as 0. The kernel is an array of taps with the dtype of `x`, or an
+        `Exponential`, for which there is a faster algorithm.
         """
         if isinstance(kernel, Exponential):
             matrices = self.block_matrices(x, kernel, axis, reverse)

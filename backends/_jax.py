@@ -38,8 +38,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.jit(function)
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks them
-            array = jnp.array(values)  # `asarray` may share the memory
+        with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks this
+            array = jnp.array(values)  # `asarray` may share the memory of `values`
         return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 
     def to_host(self, x: Array) -> np.ndarray:
@@ -77,7 +77,8 @@ class JAXAdapter(ArrayAPIAdapter):
         x.block_until_ready()
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        return _is_short(steps)  # because each block is compiled separately
+        # Each block is compiled separately, so many blocks would take a long time to compile.
+        return _is_short(steps)
 
     def sum(self, axis: int, x: Array) -> Array:
         if axis != 0 or not isinstance(x.size, int):
@@ -86,7 +87,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
 
     def sum_all(self, x: Array) -> Array:
-        # On a CPU, XLA sums small arrays sequentially. The barrier keeps the sums separate.
+        # On a CPU, XLA sums small arrays sequentially. The barrier prevents XLA from merging the
+        # sums over the axes.
         x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
         while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
@@ -131,7 +133,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.lax.stop_gradient(x)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        # The terms are masked again later, so a traced function only needs to mask the gradient.
+        # The terms are masked again later, so only the gradient needs a mask in a traced function.
         traced = isinstance(u, jax.core.Tracer)
         return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask)
 
@@ -184,7 +186,7 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 def _default_terms(
     default: Any, classes: Axis, logit: Array, index: Array, q: Array | None
 ) -> Array:
-    """Return the terms, with a closed-form derivative that XLA can fuse better than JAX's own."""
+    """Return the terms. XLA can fuse their closed-form derivative better than JAX's derivative."""
     return default(classes, logit, index, q)[0]
 
 
@@ -207,9 +209,9 @@ def _derivative_of_terms(
 
 @jax.custom_jvp
 def _sum_over_first(x: Array) -> Array:
-    """Return the sum over the first axis, from matrix products that each add at most 32 entries.
+    """Sum over the first axis with matrix products, each of which adds at most 32 entries.
 
-    On a CPU, XLA's own sum is ten times slower than these products if the first axis is short and
+    On a CPU, XLA's own sum is ten times slower than matrix products if the first axis is short and
     the other axes have many entries.
     """
     steps, size = x.shape[0], 32
@@ -224,7 +226,7 @@ _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=
 
 
 def _is_short(steps: Any) -> bool:
-    """Return whether a number of steps is known and spans only a few blocks."""
+    """Return whether the number of steps is known and small enough to need only a few blocks."""
     return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BLOCK = 64  # the number of terms that MLX adds sequentially
+BLOCK = 64  # the largest number of terms that MLX adds sequentially
 
 
 class MLXAdapter(ArrayAPIAdapter):
@@ -93,7 +93,7 @@ def _logaddexp(x: Array, y: Array) -> Array:
 def _where(condition: Array, x: Any, y: Any) -> Array:
     """Select entries; the gradient of entries that are not selected is 0.
 
-    MLX's own `where` multiplies the gradient of these entries by 0, so that a NaN remains NaN.
+    MLX's own `where` multiplies the gradient of unselected entries by 0, which does not remove NaN.
     """
     return mx.where(condition, _selected(condition, x), _selected(~condition, y))
 

@@ -30,9 +30,9 @@ def _reshape(x: Array, shape: Any) -> Array:
 
 
 def _broadcast_to(x: Array, shape: Any) -> Array:
-    """Broadcast `x` to a shape in which None stands for the size of `x` along that axis.
+    """Broadcast `x` to a shape. If a size in the shape is None, the axis keeps its size.
 
-    None is passed to ONNX as 1, because ONNX then keeps the size of `x`.
+    A size of None is passed to ONNX as 1, because ONNX then keeps the size of `x`.
     """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 
@@ -43,7 +43,7 @@ def _logaddexp(a: Array, b: Array) -> Array:
 
 
 def _shaped(name: str, shape: Any) -> Any:
-    """Return an operation that also sets the shape of its result; ndonnx sets only the rank."""
+    """Return an operation that sets the shape of its result, because ndonnx sets only the rank."""
     return lambda *arrays, **options: _reshape(
         getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options)
     )

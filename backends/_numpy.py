@@ -73,7 +73,7 @@ class NumPyAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:
             return a @ b
-        # Compute one product for all blocks; `matmul` would compute one for each sample.
+        # Compute a single product for all blocks; `matmul` would compute a product for each sample.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:

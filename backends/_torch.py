@@ -122,7 +122,7 @@ class TorchAdapter(TorchFilters):
         return torch.is_grad_enabled() and not x.requires_grad
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
-        # The compiler fuses a selection, but not the gradient of `gather`.
+        # The compiler can fuse a selection with other operations, but not the gradient of `gather`.
         if torch.compiler.is_compiling():
             return super().entries_at(axis, x, index)
         index = index if index.dtype == torch.int64 else index.long()
@@ -204,11 +204,11 @@ class _ClosedForm(torch.autograd.Function):
         value, ctx.pullback = loss.value_and_pullback(x, **options)
         ctx.loss, ctx.options = loss, dict(options)
         # Host arrays are copied, because the caller may change them before they are read again.
-        # Tensors are not copied, because autograd detects such a change.
+        # Tensors are not copied, because autograd detects changes to tensors.
         for name, given in options.items():
             if isinstance(given, HOST):
                 ctx.options[name] = np.array(given)
-        ctx.save_for_backward(x, *others)  # so that autograd detects in-place changes
+        ctx.save_for_backward(x, *others)  # saved so that autograd detects in-place changes
         return value
 
     @staticmethod
@@ -227,9 +227,10 @@ class _ClosedForm(torch.autograd.Function):
 
 
 class PlainTorchAdapter(TorchAdapter):
-    """The adapter for calls on plain tensors that are not seen by a compiler, transform or graph.
+    """The adapter for calls on plain tensors that no compiler, transform or graph sees.
 
-    `TorchAdapter.specialized_for` has already checked this, so the methods do not check it again.
+    `TorchAdapter.specialized_for` has already checked these conditions, so the methods do not
+    repeat the check.
     """
 
     def specialized_for(self, x: Array) -> "PlainTorchAdapter":
@@ -247,7 +248,7 @@ class PlainTorchAdapter(TorchAdapter):
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if type(x) not in _torch_state.PLAIN or not x.is_cpu or x.dtype not in ORDERED:
             return False
-        low, high = torch.aminmax(x)  # faster than in NumPy
+        low, high = torch.aminmax(x)  # faster than NumPy's functions
         return lowest <= low.item() and high.item() < stop
 
     def masked(self, x: Array, mask: Array) -> Array:
@@ -280,7 +281,7 @@ class PlainTorchAdapter(TorchAdapter):
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array
     ) -> ValueAndPullback:
-        # Both functions work in place, because allocating memory may take longer than filling it.
+        # Work in place, because allocating memory may take longer than filling it.
         x = torch.rsub(spike, 1, alpha=2).mul_(logit)
 
         def pullback(cotangent: Array) -> Array:

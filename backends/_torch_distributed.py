@@ -14,7 +14,7 @@ def is_distributed(x: torch.Tensor) -> bool:
 
 
 def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
-    """Return `x` as a `DTensor` that is replicated over the mesh of `like`, if `like` has one."""
+    """Return `x` as a `DTensor`, replicated over the mesh of `like`, if `like` is a `DTensor`."""
     if not is_distributed(like) or is_distributed(x):
         return x
     from torch.distributed.tensor import DTensor, Replicate

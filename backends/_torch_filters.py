@@ -39,20 +39,21 @@ class TorchFilters(ArrayAPIAdapter):
         return not like.is_cpu and _torch_state.is_plain(like)  # traced tensors are not cached
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return the tensor that `make` creates, cached under `key` if `_keeps` allows it."""
+        """Return the tensor that `make` creates. Cache it under `key` if `_keeps` is True."""
         if not self._keeps(like):
             return replicated(make(), like)
 
         def make_and_wait() -> Array:
             with torch.inference_mode(False):  # inference tensors cannot be saved for a gradient
                 made = make()
-            self.synchronize(made)  # later calls may run in a different stream
+            self.synchronize(made)  # because later calls may run in a different stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        if x.device.type != "cpu" or torch.compiler.is_compiling():  # steps may be symbolic
+        # While compiling, the number of steps may be symbolic.
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return False
         if _rounds_factors(x):
             return False
@@ -80,12 +81,12 @@ class TorchFilters(ArrayAPIAdapter):
         made = _constant_matrices(
             *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
         )
-        # These copies to the device are recorded in the trace.
+        # Copying the matrices to the device is recorded in the trace.
         return made.converted(lambda matrix: matrix.to(x.device))
 
 
 def _rounds_factors(x: torch.Tensor) -> bool:
-    """Return whether PyTorch may round the factors of a matrix product below float32 precision."""
+    """Return whether PyTorch may round the factors of a float32 matrix product to fewer bits."""
     return x.dtype == torch.float32 and not _has_full_products(x.device.type)
 
 
@@ -96,7 +97,7 @@ def _has_full_products(kind: str) -> bool:
 
 
 def _guarded(number: float) -> float | tuple[int, int]:
-    """Convert a possibly symbolic number into constants; the compiler adds guards for them."""
+    """Convert a number, which may be symbolic, to constants. The compiler adds guards for them."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
     constant = 0

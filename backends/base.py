@@ -18,10 +18,10 @@ ResultT = TypeVar("ResultT")
 class ArrayAPIAdapter(FastPaths):
     """An array library's namespace, together with the operations that the array API leaves out.
 
-    The base class implements every method in terms of the array API standard. A library
-    that needs or offers more has its own adapter: a subclass that overrides some of the methods.
-    Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
-    The name of the entry point is the import name of the array library.
+    The base class implements its methods in terms of the array API standard. The adapter for a
+    particular library can be a subclass that overrides some of the methods. Other packages register
+    their adapters under the entry-point group ``spikeloss_xp.backends``. The name of the entry
+    point is the import name of the array library.
 
     If a library deviates from the standard, its adapter must override the affected methods of this
     class. An adapter may also override methods that this class inherits from `FastPaths`, to make
@@ -37,10 +37,10 @@ class ArrayAPIAdapter(FastPaths):
     xp : module
         The array API namespace of the library.
     axes : tuple of Axis
-        Axes 0, 1 and 2 of the arrays in a call. They are the batch, class and time axes, in the
-        same order as in the input.
+        Axes 0, 1 and 2 of the arrays in a call: the batch, class and time axes, in the same order
+        as in the input.
     differentiates : bool
-        Whether the library has automatic differentiation. If so, `value_and_grad` uses it.
+        Whether the library has automatic differentiation, which `value_and_grad` then uses.
     is_lazy : bool
         Whether the library computes an array only when its values are requested.
     has_current_device : bool
@@ -74,7 +74,7 @@ class ArrayAPIAdapter(FastPaths):
         module = importlib.import_module(self.library)
         if found := getattr(module, "__version__", None):
             return str(found)
-        from importlib import metadata  # imported here because it loads 50 modules
+        from importlib import metadata  # imported lazily, because it loads 50 modules
 
         return metadata.version(self.library)
 
@@ -100,7 +100,7 @@ class ArrayAPIAdapter(FastPaths):
     # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, which is a name or a result of the `device` method."""
+        """Copy a NumPy array to a device, given by name or as a result of the `device` method."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -124,16 +124,16 @@ class ArrayAPIAdapter(FastPaths):
         return array_api_compat.device(x)
 
     def to_device_of(self, x: Array, like: Array) -> Array:
-        """Return `x` on the device of `like`: `x` itself if it is already there, else a copy."""
+        """Return `x` on the device of `like`. `x` is copied only if it is on a different device."""
         place = self.device(like)
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 
     def sharded_like(self, x: Array, like: Array) -> Array:
         """Return `x`, sharded over devices in the same way as `like`.
 
-        Both arrays have the same number of axes. Axes that are shorter in `x` are not sharded. The
-        base class returns `x` itself. An adapter must override this method if its library cannot
-        combine arrays that are sharded differently.
+        Both arrays have the same number of axes. Axes that are shorter in `x` than in `like` are
+        not sharded. The base class returns `x` itself. An adapter must override this method if its
+        library cannot combine arrays that are sharded differently.
         """
         return x
 

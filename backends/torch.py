@@ -12,12 +12,12 @@ __all__ = ["LossModule", "parameter_groups", "record", "scale_network"]
 
 
 class LossModule(torch.nn.Module):
-    """A loss as a PyTorch module, with class weights as a buffer.
+    """A PyTorch module that wraps a loss and keeps the class weights in a buffer.
 
     A loss object can be called on tensors directly, without this class. As a module, the loss can
-    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with
-    them. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by ``.to(device)`` and
-    saved in checkpoints.
+    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and it appears when
+    they are printed. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by
+    ``.to(device)`` and saved in checkpoints.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class LossModule(torch.nn.Module):
         return self.loss.bits_per_spike(input, target, **options)
 
     def deviance_explained(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
-        """Return the fraction of the null deviance that the model of a likelihood explains."""
+        """For a likelihood, return the fraction of the null deviance that the model explains."""
         return self.loss.deviance_explained(input, target, **options)
 
     def gain_and_spikes(self, input: torch.Tensor, target: Any, **options: Any) -> Any:

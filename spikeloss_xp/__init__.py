@@ -68,5 +68,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """Return the public names, without modules that only the library itself uses."""
+    """Return the public names. Modules for internal use are left out."""
     return [*__all__, "__version__", "losses"]

@@ -122,8 +122,8 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
 def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
     """Return `values` as an array with the library and device of `like`.
 
-    NumPy arrays, Python sequences and numbers are copied to that device. An array from a different
-    library raises a `TypeError`, because a silent copy would lose its gradient.
+    NumPy arrays, Python sequences and numbers are copied to the device of `like`. An array from a
+    different library raises a `TypeError`, because a silent copy would lose its gradient.
     """
     if _is_own(adapter, values, argument):
         return adapter.to_device_of(values, like)
@@ -199,7 +199,7 @@ def host(values: Any, argument: str) -> np.ndarray:
 def sign(adapter: Adapter, x: Array) -> Array:
     """Return the sign of `x`, or 0 where `x` is NaN.
 
-    `xp.sign` is not used because it checks for NaN, which may mean waiting for a GPU.
+    `xp.sign` is not used because it checks for NaN, which may require waiting for a GPU.
     """
     return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 
@@ -211,7 +211,7 @@ def concrete_or_none(values: Any) -> np.ndarray | None:
 
 
 def shape_of(values: Any) -> tuple[int, ...]:
-    """Return the shape of an array or a nested sequence; the shape of None is empty."""
+    """Return the shape of an array or a nested sequence, or an empty tuple for None."""
     return tuple(values.shape if hasattr(values, "shape") else np.shape(values))
 
 

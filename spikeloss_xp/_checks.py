@@ -20,7 +20,7 @@ LEARNED = (
     "you pass to the loss, as in loss(input / temperature, target)"
 )
 WITHOUT_UNIT = ": pass x.magnitude, or the number converted to the unit of the parameters"
-Number = TypeVar("Number", bound=float)  # type checkers accept an int as a float
+Number = TypeVar("Number", bound=float)  # type checkers accept an int where a float is expected
 
 
 def has_unit(x: Any) -> bool:
@@ -72,7 +72,7 @@ def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
-    """Return a check that accepts one number, or a sequence with a number for each class."""
+    """Return a check that accepts either one number or a sequence of numbers, one per class."""
 
     def checked(value: Any, argument: str) -> float | tuple[float, ...]:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -114,7 +114,7 @@ def integer(value: Any, argument: str) -> int:
 def _within(
     convert: Callable[[Any, str], Number], *rules: tuple[float, float, str]
 ) -> Callable[[Any, str], Number]:
-    """Return a check that converts a number and raises an error if it breaks one of the rules.
+    """Return a check that converts a number, and raises an error if the number breaks a rule.
 
     Each rule is a tuple of the smallest number, the largest number and a description in words.
     """
@@ -153,7 +153,7 @@ one_or_two = _within(integer, (1, 2, "be 1 or 2"))
 
 
 def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    """Return a check that also accepts None."""
+    """Return a check that accepts None and every value that `check` accepts."""
     return lambda value, argument: None if value is None else check(value, argument)
 
 
@@ -189,7 +189,7 @@ def function(value: Any, argument: str) -> Any:
 
 
 def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument: str) -> None:
-    """Raise an error if finite concrete numbers would overflow in the computation dtype."""
+    """Raise an error if a finite number in `known` would overflow in the computation dtype."""
     limits = xp.finfo(dtype)
     if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
         return
@@ -208,7 +208,7 @@ def check_shape(
     expected: dict[str, tuple[int, ...]],
     hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Raise an error if an argument has an unexpected shape, with a hint about the mistake."""
+    """Raise an error with a hint about the mistake if an argument has an unexpected shape."""
     shape = tuple(given.shape)
     if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
@@ -216,7 +216,7 @@ def check_shape(
 
 
 def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
-    """Return the lowest of the concrete values if it is below `limit`, else None.
+    """Return the lowest of the values in `known` if it is below `limit`, else None.
 
     The values are scanned a second time only if they contain NaN or a value below the limit.
     """
@@ -229,7 +229,7 @@ def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
 def check_range(
     values: np.ndarray | None, highest: int, argument: str, ignored: int | None = None
 ) -> bool:
-    """Raise an error if concrete integers other than `ignored` are below 0 or above `highest`.
+    """Raise an error if an integer other than `ignored` is below 0 or above `highest`.
 
     Return whether all values are known to be within the range.
     """

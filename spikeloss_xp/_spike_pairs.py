@@ -60,17 +60,18 @@ class SortedTimes(NamedTuple):
 def pad_unmatched(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return the times of `x` and `y`, padded with a time that matches no spike, and a correction.
+    """Return the times of `x` and `y` with new padding, and a correction to the costs of editing.
 
-    In an `EditTable`, padding matches padding at no cost. If one train has more padding than the
-    other, the table also deletes or inserts the extra padding. Add the correction to the costs: it
-    removes the cost of these edits and restores the difference in length, which the table omits.
-    `surplus` is the spike count of `x` minus the spike count of `y`.
+    The new padding is a time that matches no spike. In an `EditTable`, padding matches padding at
+    no cost. If one train has more padding than the other, the table also deletes or inserts the
+    extra padding. The correction must be added to the costs from the table. It removes the cost of
+    editing the padding, and restores the difference in length, which the table omits. `surplus` is
+    the spike count of `x` minus the spike count of `y`.
     """
     xp, both = adapter.xp, (x.times, y.times)
     latest = xp.maximum(*(xp.max(xp.abs(replace_padding(adapter, times, 0.0))) for times in both))
     limit = adapter.scalar(latest, float(xp.finfo(latest.dtype).max))
-    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # the factor leaves room for rounding
+    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # the 2 leaves room for rounding
     longer = x.times.shape[-1] - y.times.shape[-1]
     added = abs(longer) - xp.abs(longer - surplus)
     times_x, times_y = (replace_padding(adapter, times, beyond) for times in both)
@@ -85,8 +86,9 @@ class EditTable(NamedTuple):
     costs 0 if it reduces the difference in length, and 2 otherwise. The subtraction preserves the
     precision of small costs if one train is much longer than the other.
 
-    Each step fills an anti-diagonal from two arrays: `last` holds the previous anti-diagonal, and
-    `corner` holds the entries that are one match away.
+    Each step fills an anti-diagonal from two arrays. An insertion or a deletion starts from an
+    entry of `last`, which is the previous anti-diagonal. A match starts from an entry of `corner`,
+    which is taken from the anti-diagonal before `last`.
 
     Attributes
     ----------
@@ -97,7 +99,7 @@ class EditTable(NamedTuple):
     price : callable
         The cost of matching two spike times.
     slope : callable, optional
-        The derivative of `price` with respect to its first argument. If it is given, all
+        The derivative of `price` with respect to its first argument. If `slope` is given, all
         anti-diagonals are kept for a pullback.
     """
 
@@ -108,7 +110,7 @@ class EditTable(NamedTuple):
     slope: Price | None = None
 
     def cheapest(self) -> ValueAndPullback:
-        """Return the last entry, and the pullback to `x`.
+        """Return the last entry of the table, and the pullback from that entry to `x`.
 
         If several edits are equally cheap, they share the gradient.
         """

@@ -6,7 +6,8 @@ repeat a measurement, try several values in turn on the benchmark rows whose nam
     python tools/benchmarks/daily.py PATTERN --tune NAME VALUE [VALUE ...]
 """
 
-# Chunks: the number of entries evaluated at a time, so that intermediate arrays stay in a cache.
+# Large arrays are evaluated in chunks, so that intermediate arrays stay in a cache. The constants
+# give the number of entries in a chunk.
 # CHUNK is used for losses on NumPy, and for Dask's blocks. Compared with this size, losses took
 # 0.99 to 1.00 times as long with chunks half as large, and 1.12 to 1.29 times as long with chunks
 # twice as large.
@@ -21,21 +22,22 @@ EDITS_CHUNK = 1 << 16  # used for the anti-diagonals of the table of edit costs
 # The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per
 # block, and WINDOW_BLOCK is the number of steps in each of these blocks.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32
-# JAX on a CPU sums along the first axis with matrix products if there are at least this many sums.
+# The smallest number of sums along the first axis that JAX computes with matrix products on a CPU.
 WIDE_SUM = 1 << 15
-# The largest number of blocks that JAX and PyTorch sum one by one. JAX takes about a second to
-# compile a large number of these products.
+# The largest number of blocks that JAX and PyTorch sum one by one. For many blocks, JAX would take
+# about a second to compile the matrix products.
 FEW_BLOCKS = 10
 # The smallest number of trains for which PyTorch sums more than FEW_BLOCKS blocks one by one. For
-# 200 trains, doing so made a loss 1.3 times slower.
+# 200 trains, summing that many blocks one by one made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
-ONE_MATRIX = 64  # the longest duration for one matrix; longer sums have larger rounding errors
+ONE_MATRIX = 64  # the longest duration filtered by a single matrix; longer sums are less accurate
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # the largest number of sums that one matrix carries to later blocks
 SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for kernels that are given as taps
 
-# First spikes: up to LARGEST_GROUP steps form one group. A longer duration is split into groups
-# whose length is the first entry of GROUPS that divides the duration, or else GROUP.
+# To compute first-spike latencies, time steps are merged into groups. Up to LARGEST_GROUP steps
+# form one group. A longer duration is split into groups of equal length. The length is the first
+# entry of GROUPS that divides the duration, or else GROUP.
 GROUP, LARGEST_GROUP = 8, 16
 GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
 

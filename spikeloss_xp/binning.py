@@ -74,7 +74,8 @@ def bin_spikes(
     ------
     ValueError
         If a time is outside the bins, if an entry of `neuron` is not the index of a neuron, if
-        lengths do not match, or if the dtype of `times` is too coarse for `time_step`.
+        the arguments do not match in length, or if the dtype of `times` is too coarse for
+        `time_step`.
     TypeError
         If an argument has the wrong type, if its values cannot be read because it is traced (under
         ``jit`` or ``vmap``), or if only one of `times` and `time_step` has a unit.
@@ -128,7 +129,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
     if hasattr(values, "magnitude"):  # a neo spike train holds more than its times
         values = values.magnitude * values.units
     ratio = values / time_step
-    for simpler in ("simplified", "to_base_units", "decompose"):  # 1 s / ms is 1000
+    for simpler in ("simplified", "to_base_units", "decompose"):  # converts 1 s / ms to 1000
         if hasattr(ratio, simpler):
             found = getattr(ratio, simpler)
             ratio = found() if callable(found) else found
@@ -173,7 +174,8 @@ class Bins(NamedTuple):
             # quotient below add one rounding error each.
             rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
             coarse = rounding > self.time_step / 2
-            coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # not infinity
+            # An infinite time is not too coarse.
+            coarse &= (times + rounding >= self.start) & (times - rounding <= end)
             after = times - self.start
             after += np.minimum(2 * rounding, self.time_step / 10)
             index: np.ndarray = np.floor(after / self.time_step)
@@ -194,7 +196,7 @@ class Bins(NamedTuple):
 
 
 def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
-    """Raise an error if any value is outside. The message names the first of these values."""
+    """Raise an error if `outside` is True for any value. The message names the first of them."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
@@ -263,7 +265,7 @@ def _of_each_neuron(
 def epsilon_of(times: Any) -> float:
     """Return the machine epsilon of the dtype to which numbers were rounded, or 0 for integers."""
     adapter = find_adapter(times)
-    if adapter is not None:  # on the host, bfloat16 has become float32
+    if adapter is not None:  # on the host, bfloat16 would have become float32
         floats = adapter.xp.isdtype(times.dtype, "real floating")
         return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
     return EPSILON if np.asarray(times).dtype.kind == "f" else 0.0

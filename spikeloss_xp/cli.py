@@ -41,14 +41,14 @@ HEADER = "loss              library  device      value  value err  grad err  ver
 ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
 ROW += "{gradient_difference:8.1e}  {verdict}"
 
-Target = tuple[np.ndarray, ...]  # the arguments after the input: one, or none
+Target = tuple[np.ndarray, ...]  # the arguments after the input: one argument, or none
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status; by default, use the process's arguments."""
+    """Run the command, by default with the arguments of the process, and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        with np.errstate(all="ignore"):  # the rows show an overflow; only NumPy would warn
+        with np.errstate(all="ignore"):  # the table shows overflows, and only NumPy warns
             report = _report(options)
     except ValueError as error:
         print(f"spikeloss-xp: error: {error}", file=sys.stderr)
@@ -109,7 +109,7 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read(path: str | None) -> dict[str, np.ndarray]:
-    """Return whichever of the arrays `input`, `label` and `target` an .npz file contains."""
+    """Return those of the arrays `input`, `label` and `target` that an .npz file contains."""
     shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
     file = shipped if path is None else Path(path)
     try:

@@ -23,7 +23,7 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
     "float16": (2.0**-10, 2.0**-24),
     "bfloat16": (2.0**-7, 2.0**-133),
 }
-ROUNDINGS = 100  # the reference cases for the published losses need only 15
+ROUNDINGS = 100  # the reference cases of the published losses need only 15 roundings
 
 
 def assert_consistent(
@@ -50,7 +50,7 @@ def assert_consistent(
     loss : callable
         A loss of this library.
     input : array
-        Spikes, as an array of any library.
+        Spikes, as an array from any library.
     target, where, lengths, weight : array or sequence, optional
         The other arguments of the loss. `SparsityEnforcer` takes no target.
     backends : sequence of str, optional
@@ -126,7 +126,8 @@ class Device:
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
         """Copy a NumPy array to this device and convert the copy to `dtype`.
 
-        The scope of `dtype` must be active. Without `dtype`, the library chooses the dtype.
+        Call this method inside the adapter's `scope` for `dtype`. Without `dtype`, the library
+        chooses the dtype.
         """
         library = adapter(self.library)
         array = library.from_host(values, self.name)
@@ -138,7 +139,7 @@ class Device:
 def select_devices(
     backends: Sequence[str] | None, dtype: str, wanted: str | None = None
 ) -> tuple[list[Device], dict[str, str]]:
-    """Return the devices to compare and, for each library that has no such device, the reason.
+    """Return the devices to compare, and the reasons why the other libraries are not used.
 
     A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
     the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,
@@ -179,8 +180,8 @@ class Comparison:
     """The value of a loss on one device, and the differences between the results and the reference.
 
     The differences are relative to the largest entry of the reference. `problem` is None if the
-    results agree. Otherwise it describes the differences that exceed the tolerance, or says why
-    there are no results.
+    results agree. Otherwise it describes the differences that exceed the tolerance, or gives the
+    reason why there are no results.
     """
 
     value: float = math.nan

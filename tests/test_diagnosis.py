@@ -433,8 +433,22 @@ def test_layer_at_a_threshold_is_no_finding():
     assert codes(sx.diagnose(LOSS, FRESH, LABEL, hidden=cases["saturated"])) == ["stuck-hidden"]
 
 
-def test_potentials_of_a_hidden_layer_are_no_finding():
-    assert codes(sx.diagnose(LOSS, FRESH, LABEL, hidden=POTENTIALS + 5)) == []
+def test_potentials_of_a_hidden_layer_are_no_finding_and_have_no_rate():
+    report = sx.diagnose(LOSS, FRESH, LABEL, hidden=POTENTIALS + 5)
+    assert codes(report) == []
+    (layer, output), line = report.layers, str(report).splitlines()[1]
+    assert not layer.holds_spikes
+    assert output.holds_spikes
+    assert math.isnan(layer.rate)
+    assert math.isnan(layer.always_on)
+    assert line.split() == ["hidden", "-", "0%", "-"]
+    assert "hidden/rate" not in report.scalars()
+
+
+def test_potentials_of_the_output_have_no_rate():
+    loss = sx.CrossEntropy(time_axis=-1, readout="max")
+    report = sx.diagnose(loss, POTENTIALS + 5, LABEL)
+    assert str(report).splitlines()[1].split() == ["output", "-", "0%", "-"]
 
 
 @not_jax  # it compiles each operation for each shape, which takes much memory
@@ -492,7 +506,8 @@ def test_penalty_of_rates_without_a_time_axis():
     rates = np.asarray([0.0, 0.5, 0.0])
     for given, silent in ((rates, 0), (rates[None], 2 / 3)):
         layer = sx.diagnose(sx.SparsityEnforcer(0.3), given).layers[0]
-        assert (layer.rate, layer.silent) == (pytest.approx(1 / 3), silent)
+        assert layer.silent == silent
+        assert math.isnan(layer.rate)  # half a spike is a rate, and no spike
 
 
 def test_penalty_of_a_rate_without_axes_raises():
@@ -704,6 +719,21 @@ def test_report_on_a_likelihood_has_no_numbers_about_spikes():
     assert codes(report) == []  # the masked neuron is not reported as silent
 
 
+def test_mask_of_a_likelihood_is_reported_above_90_percent():
+    loss, entries = sx.PoissonNLL(time_axis=-1), np.arange(diagnoses.COUNTS.size)
+    entries = entries.reshape(diagnoses.COUNTS.shape)
+    for every, found in ((10, []), (11, ["mostly-masked"])):
+        where = entries % every == 0
+        report = sx.diagnose(loss, diagnoses.LOG_RATES, diagnoses.COUNTS, where=where)
+        assert [code for code in codes(report) if code == "mostly-masked"] == found
+
+
+def test_log_rates_that_are_not_finite_have_no_wrong_unit():
+    x = np.where(np.arange(diagnoses.COUNTS.size).reshape(diagnoses.COUNTS.shape) < 1, np.nan, 0.0)
+    report = sx.diagnose(sx.PoissonNLL(time_axis=-1), x, diagnoses.COUNTS)
+    assert codes(report) == ["not-finite"]
+
+
 def test_probabilities_that_are_far_too_large_are_compared_with_the_counts():
     rare = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.0203
     report = sx.diagnose(sx.BernoulliNLL(time_axis=-1), np.full(FRESH.shape, 5.0), rare)
@@ -803,8 +833,8 @@ def test_numbers_are_those_by_hand():
         assert got == number if isinstance(number, str) else np.allclose(got, number), name
     assert codes(report) == ["ambiguous-layout", "ties"]
     assert report.layers == (
-        ("hidden.0", 1 / 4, 0, 0, 1 / 2, 2, True, None),
-        ("output", pytest.approx(5 / 14), 0, 0, 0, 2, True, None),
+        ("hidden.0", 1 / 4, 0, 0, 1 / 2, 2, True, None, True),
+        ("output", pytest.approx(5 / 14), 0, 0, 0, 2, True, None, True),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The loss calls that `diagnose` inspects.
 
-A call has an adapter, arrays on the device, and a method `finish` that takes their values. After
-that, it has the value of the loss, the numbers of the batch and the findings about it.
+A call has an adapter, arrays on the device, and a method `finish`, which takes the values of these
+arrays. After `finish` has run, the call provides the value of the loss, the numbers about the
+batch, and the findings.
 """
 
 import copy
@@ -27,8 +28,8 @@ SOME, MOST = 0.5, 0.9
 class Batch:
     """A call to a loss on one batch.
 
-    The constructor evaluates the loss on the device of the input. `finish` then computes all
-    attributes from the values of the `arrays`, which have been copied to the host together.
+    The constructor evaluates the loss on the device of the input. The arrays in `arrays` are then
+    copied to the host together, and `finish` computes all attributes from their values.
 
     Attributes
     ----------
@@ -39,16 +40,18 @@ class Batch:
     of_output : float
         The size of the gradient of the loss with respect to the output, summed over classes, steps
         and samples. If the classes share a term, the largest gradient of a class replaces the sum
-        over classes. If the loss is reduced to a sum, this is the gradient of that sum.
+        over classes. With ``reduction="sum"``, this is the gradient of the sum of the terms, and
+        otherwise of their mean.
     entries : array
-        The number of unmasked steps of each train, with time as the last axis. All axes have length
-        1 if nothing is masked.
+        The number of unmasked steps of each train. The last axis stands for time and has length 1.
+        If nothing is masked, all axes have length 1.
     masked : float
         The fraction of entries that are masked.
     output : Layer or None
         The statistics of the spikes. None if the input holds spike times or predicted rates.
     fires, size : array
-        Whether each class fires, and the largest gradient of its neurons, ``[sample, class]``.
+        Whether each class fires, and the largest gradient of its neurons. Both arrays have the
+        shape ``[sample, class]``.
     range : float
         The largest difference between the scores of two classes in a sample.
     prepared, labels
@@ -75,7 +78,7 @@ class Batch:
     # On the device --------------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, Array]:
-        """Return the arrays for `finish`. The spikes are read once for the loss and the scores."""
+        """Return the arrays for `finish`. The loss and the scores share a pass over the spikes."""
         loss, prepared, adapter, layout = self.loss, self.prepared, self.adapter, self.layout
         values, mask, xp = prepared.filled(), prepared.mask, adapter.xp
         reading, to_values = loss._read(prepared, values, mask, self.labels)
@@ -120,7 +123,7 @@ class Batch:
         return terms
 
     def _compare(self, reading: Reading) -> dict[str, Array]:
-        """Return the labels, the confusion matrix, and how the scores of the classes compare."""
+        """Return arrays for the labels, the confusion matrix, and a comparison of the scores."""
         loss, labels, xp, classes = self.loss, self.labels, self.adapter.xp, reading.classes
         time, dtype, q = self.layout.time, reading.u.dtype, labels.numbers
         if labels.indices is not None:
@@ -133,7 +136,7 @@ class Batch:
             hot = hot & ~labels.ignored
         arrays = {}
         if self.multi_hot:
-            hard = xp.all((q == 0) | (q == 1))  # otherwise, accuracy is not defined
+            hard = xp.all((q == 0) | (q == 1))  # otherwise, the accuracy is not defined
             if (known := self.adapter.concrete_or_none(hard)) is not None and not known:
                 return {}
             arrays["hard"] = xp.astype(hard, dtype)
@@ -150,7 +153,7 @@ class Batch:
         if not self.multi_hot:
             scores = found.of_classes()
             largest = classes.max(scores)
-            finite = xp.where(xp.isfinite(scores), scores, largest)  # masked classes have -inf
+            finite = xp.where(xp.isfinite(scores), scores, largest)  # masked scores are -inf
             best = classes.sum(xp.astype(scores == largest, dtype))
             arrays["best"] = best * xp.astype(classes.any(hot), dtype)
             arrays["range"] = xp.max(largest - finite)
@@ -193,16 +196,16 @@ class Batch:
         """Compare the predictions with the labels."""
         self.hot, self.confusion = self._by_class(hot > 0)[..., 0], confusion
         right = np.trace(confusion, axis1=-2, axis2=-1).sum()
-        self.accuracy = float(right / confusion.sum())  # NaN if no label counts
+        self.accuracy = float(right / confusion.sum())  # NaN if all labels are masked or ignored
         if best is not None:  # `best` is 0 where no label counts
             self.ties = share(best > 1, best > 0)
 
     def _has_learned(self, of_mean: Any) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
 
-        `of_mean` is the loss if each sample is replaced by the mean of all samples. A negative
-        log-likelihood has no minimum of 0, but if it is below `of_mean`, the input says something
-        about the target.
+        `of_mean` is the loss if each sample is replaced by the mean of all samples. The minimum of
+        a negative log-likelihood is not 0. If a negative log-likelihood is below `of_mean`, the
+        input contains information about the target.
         """
         if self.hot is not None:
             return self.accuracy >= MOST
@@ -279,12 +282,10 @@ class Batch:
         if several and self.ties < SOME and np.count_nonzero(answers) == 1:
             yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
         if self.fires.any() and self.ties >= SOME:
-            yield (
-                "ties",
-                f"several classes share the best score in {self.ties:.0%} of the predictions",
-            )
+            seen = f"several classes share the best score in {self.ties:.0%} of the predictions"
+            yield "ties", seen
         yield from loss.findings(self)
-        # The loss may ignore NaN, so only a loss that is not finite is a finding.
+        # The loss may ignore NaN, so NaN is reported only if it reaches the loss or its gradient.
         yield from (each for each in self.about_output if each[0] != "not-finite")
 
     def _of_times(self) -> Observations:
@@ -318,8 +319,8 @@ class Batch:
         if lengths.size and steps >= 20 and lengths.max() * 10 <= steps:
             seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
             yield "short-lengths", seen
-        dropped_out = self.loss.reads_rates and "where" in self.masks  # on purpose
-        if self.masked > SOME and not dropped_out:
+        dropped_out = self.loss.reads_rates and "where" in self.masks  # masked on purpose
+        if self.masked > (MOST if dropped_out else SOME):
             yield "mostly-masked", f"{self.masked:.0%} of the entries are masked"
 
     def _of_labels(self) -> Observations:
@@ -346,14 +347,15 @@ class Batch:
 
 
 def share(what: Any, which: Any) -> float:
-    """Return the fraction of the entries selected by `which` that are True in `what`."""
+    """Among the entries that `which` selects, return the fraction for which `what` is True."""
     return float(what[which].mean()) if which.any() else 0.0
 
 
 class Call:
-    """A call that compares no spikes with a target, or in a way that `diagnose` cannot inspect.
+    """A call to a loss that has no target, or a call that `diagnose` cannot inspect in detail.
 
-    It has attributes and methods like those of `Batch`. `error` says why there is no value.
+    The object has some of the attributes and methods of `Batch`. If the loss could not be
+    evaluated, `error` contains the reason.
     """
 
     name, output, error = "input", None, ""
@@ -369,7 +371,7 @@ class Call:
 
     @property
     def learned(self) -> bool:
-        """Whether the loss is at its minimum, which is so if all rates are within their range."""
+        """Whether the loss is 0, which is taken as its minimum."""
         return self.value == 0
 
     def numbers(self) -> dict[str, Any]:
@@ -394,7 +396,7 @@ class Penalty(Call):
 
     @property
     def largest(self) -> float:
-        """The largest event in any layer."""
+        """The largest entry in any layer."""
         layers = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
         largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in layers]
         return max(float(host_values(x, "input")) for x in largest)
@@ -413,7 +415,7 @@ class Refusal(Call):
 
 
 class Function(Call):
-    """A call to a function that is not a loss of this library, or no call if it is None."""
+    """A call to a function that is not a loss of this library, unless the function is None."""
 
     def __init__(self, function: Any, spikes: Any, target: Any, shapes: dict[str, str]) -> None:
         self.shapes, self.arrays = shapes, {}
@@ -422,7 +424,7 @@ class Function(Call):
         given = (spikes,) if target is None else (spikes, target)
         try:
             value = host_values(self._evaluate(function, *given), "loss")
-        except Exception as error:  # the report shows it, and goes on without the loss
+        except Exception as error:  # the report shows the error and continues without the loss
             self.error = f"{type(error).__name__}: {error}"
             return
         if value.size == 1:
@@ -431,10 +433,10 @@ class Function(Call):
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
     def _evaluate(self, function: Any, *given: Any) -> Any:
-        """Return the value of the function, and store the size of its gradient if it has one."""
+        """Return the value of the function. If the function has a gradient, store its size."""
         try:
             value, gradient = value_and_grad(function)(*given)
-        except Exception:  # the function or the library cannot be differentiated, or it fails
+        except Exception:  # the function cannot be differentiated, or it raises an error
             return function(*given)
         size = abs(gradient)
         self.of_output = float(host_values(adapter_of(size).sum_all(size), "loss"))

@@ -1,5 +1,6 @@
 """The function `diagnose`: it checks its arguments, calls the loss, and makes the report."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -30,9 +31,10 @@ def diagnose(
     ----------
     loss : callable or None
         A loss of this library (possibly wrapped in a ``LossModule``), any other function of the
-        spikes and the target, or None. A function that is not a loss of this library is called
-        once, as ``loss(spikes, target)``, or as ``loss(spikes)`` if there is no target. The report
-        then shows the loss and everything about layers and gradients, but nothing about classes.
+        spikes and the target, or None. A function that is not a loss of this library is called as
+        ``loss(spikes, target)``, or as ``loss(spikes)`` if there is no target. The report
+        then shows the loss and everything about layers and gradients, but nothing about classes. A
+        function that cannot be differentiated may be called twice.
     spikes : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, you can
         pass several arrays, and the report shows each array as a layer. If `loss` is not a loss of
@@ -40,8 +42,8 @@ def diagnose(
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the spikes. It is required unless `loss` is a loss of this library, because
-        these losses have their own time axis.
+        The time axis of the spikes. This argument is required unless `loss` is a loss of this
+        library, which has its own time axis.
     hidden : array, or sequence or mapping of arrays, optional
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
@@ -53,8 +55,8 @@ def diagnose(
         checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
         gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call to the loss. The lengths also mask the padding of hidden
-        layers that have as many steps as `spikes`. If `loss` is not a loss of this library, the
+        The other arguments of a call to the loss. The lengths, and a mask
+        without a neuron axis, also mask hidden layers that have as many steps as `spikes`. If `loss` is not a loss of this library, the
         mask and the lengths apply to `spikes`, and `weight` is not accepted.
 
     Returns
@@ -89,7 +91,7 @@ def diagnose(
     if not isinstance(loss, losses.Loss):
         call = Function(loss, spikes, target, _as_read(inputs, axis))
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
-        seen = "the spikes are detached, so the loss has no gradient with respect to the weights"
+        seen = "the output is detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
@@ -104,6 +106,8 @@ def diagnose(
     numbers, layers = call.numbers(), [layer for layer, _ in of_layers if layer is not None]
     if call.output is not None:
         layers.append(call.output)
+    no_rate = {"rate": math.nan, "always_on": math.nan}
+    layers = [x if x.holds_spikes else x._replace(**no_rate) for x in layers]
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)
@@ -115,7 +119,11 @@ def diagnose(
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
-    """Return the loss and the class weights inside a module, or both arguments unchanged."""
+    """Return the loss and the class weights that a module holds.
+
+    If `loss` is not such a module, return both arguments unchanged. A `weight` that was passed is
+    used instead of the weights in the module.
+    """
     inner = getattr(loss, "loss", None)
     if not isinstance(inner, losses.Loss):
         return loss, weight
@@ -207,7 +215,7 @@ def _pending_layers(
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
     shared = {name: x for name, x in masks.items() if _arrays.rank(x) < 3}  # no mask of neurons
-    shared = {} if refused else shared  # the masks may be wrong
+    shared = {} if refused else shared  # the masks may be the refused values
     found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
@@ -216,7 +224,7 @@ def _pending_layers(
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
     """Raise the loss's own error if the shape or the type of an argument is wrong."""
-    silent = 2 * loss.reads_times  # losses on spike times take zeros for binned spikes
+    silent = 2 * loss.reads_times  # to losses on spike times, zeros look like binned spikes
     leaves = _layers.named_leaves(x, "input")
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}

@@ -1,8 +1,8 @@
 """Layers and weights: the statistics of their spikes and gradients, and findings about them.
 
 Arrays are reduced on their own device. The results and a few sample values are copied to the host
-together, because each copy waits for the device. The thresholds of the findings were chosen from
-experiments with training.
+together, because each copy waits for the device. The thresholds for the findings were chosen in
+training experiments.
 """
 
 import itertools
@@ -30,14 +30,16 @@ from spikeloss_xp.primitives import slices
 
 CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
-ENOUGH = 8  # the number of steps needed to say that a neuron fires at every step
+ENOUGH = 8  # a neuron with fewer steps is not reported as firing at every step
 BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
 ALWAYS_ON = 0.5  # a layer is saturated if more than this fraction of its neurons always fire
-STUCK = 0.9  # a layer is stuck if at least this fraction of its neurons never or always fire,
-STUCK_ON = 0.1  # and if at least this fraction of its neurons always fire
-# Limits for a vanishing gradient: the size of the first gradient relative to the largest gradient,
-# and the mean factor per layer. Some surrogates shrink gradients by a factor of 5 in each layer
-# without harm.
+# A layer is stuck if the fraction of its neurons that never or always fire is at least STUCK, and
+# the fraction of its neurons that always fire is at least STUCK_ON.
+STUCK = 0.9
+STUCK_ON = 0.1
+# The gradient vanishes if the ratio of the first gradient to the largest gradient is below
+# VANISHING, and if the mean factor per layer between the two gradients is below FACTOR. Some
+# surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
 # Limits for the size of the largest gradient, relative to the gradient of the loss with respect to
 # the output.
@@ -50,7 +52,7 @@ class Pending(NamedTuple):
     Attributes
     ----------
     name : str
-        The name of the argument from which the arrays were computed, for error messages.
+        The name of the argument from which the arrays were computed. Error messages use this name.
     adapter : Adapter
         The adapter for the arrays.
     arrays : dict of str to array
@@ -144,7 +146,7 @@ def activity(
 
 
 def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
-    """Return the number of unmasked steps of each train, and the mask of the sample of values."""
+    """Return the number of unmasked steps of each train, and the mask of the sampled values."""
     if mask is None:
         return {}
     ones = adapter.xp.astype(mask, adapter.xp.float32)
@@ -192,14 +194,16 @@ def layer_of(
         silent_samples=float((by_sample == 0).mean()),
         samples=layout.batch,
         finite=bool(np.isfinite(total)),
+        holds_spikes=not odd_values(sample, kept),
     )
-    return layer, [*_of_layer(layer, partial(odd_values, sample, kept))]
+    return layer, [*_of_layer(layer)]
 
 
 def odd_values(values: Any, kept: Any = None) -> str:
-    """Describe the values that are not spike counts, or return "" if they have few levels.
+    """Describe the values that are not spike counts, or return "" if they take few distinct values.
 
-    Graded spikes and means over several neurons have few levels. `kept` is 0 for masked values.
+    Graded spikes and means over several neurons take few distinct values. `kept` is 0 for masked
+    values.
     """
     values = values if kept is None else values[kept > 0]
     odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
@@ -215,9 +219,10 @@ def layer(
 ) -> Pending:  # fmt: skip
     """Return the statistics of the unmasked entries of a layer, and the findings about it.
 
-    If `single_step` is True, an array with one or two axes has a single time step, and is not
-    masked. If the layout of the `output` is given, the layer must have as many samples as the
-    output, and the masks are ignored unless it also has as many steps.
+    If `single_step` is True, an array with one or two axes is treated as a single time step, and is
+    not masked. If the layout of the `output` is given, the layer must have as many samples as the
+    output. In that case, the masks are ignored if the layer and the output differ in the number
+    of steps.
     """
     adapter, x = eager(x, name)
     if x.ndim < (1 if single_step else 3):
@@ -245,17 +250,13 @@ def layer(
     return Pending(name, adapter, arrays, partial(layer_of, name, layout))
 
 
-def _of_layer(layer: Layer, odd_values: Callable[[], str]) -> Observations:
-    """Yield the finding about a layer; each layer has at most one.
-
-    If `odd_values` returns a description, the array holds potentials instead of spikes, and no
-    finding about too much activity is reported.
-    """
+def _of_layer(layer: Layer) -> Observations:
+    """Yield the finding about a layer. There is at most one finding for each layer."""
     if not layer.finite:
         yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
     elif layer.silent == 1:
         yield silent_layer(layer.name, layer.samples)
-    elif (found := _too_active(layer)) and not odd_values():
+    elif layer.holds_spikes and (found := _too_active(layer)):
         yield (*found, layer.name)
 
 
@@ -319,7 +320,7 @@ def of_times(name: str, times: Any, fires: Any) -> tuple[Layer, list[tuple[str, 
 
 
 def gradients_of(gradients: Any, adapter: Adapter) -> list[Pending]:
-    """Return the sizes of the gradients in nested sequences and mappings, in their order."""
+    """Return the sizes of the gradients in nested sequences and mappings, in the same order."""
     found = [_gradient(name or "weight", x, adapter) for name, x in named_leaves(gradients, "")]
     if not found:
         raise ValueError("gradients must hold at least one array or None; got none")
@@ -343,8 +344,8 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
-    # Dividing by `share` takes the zeros out of the mean. They come from inputs that never fire,
-    # such as unused rows of an embedding.
+    # Dividing by `share` excludes zeros from the mean. Zeros come from inputs that never fire, such
+    # as unused rows of an embedding.
     arrays = {"mean": xp.mean(x * x), "share": xp.mean(xp.astype(x != 0, x.dtype))}
     is_weight = x.ndim > 1
 
@@ -413,7 +414,7 @@ def _names(gradients: list[Gradient]) -> tuple[str, ...]:
 
 
 def _named(gradients: list[Gradient]) -> str:
-    """Return the names of up to three gradients as text, followed by the number of the others."""
+    """Return the names of up to three gradients as text, followed by the number of others."""
     names = _names(gradients)
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + others

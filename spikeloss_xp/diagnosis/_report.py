@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp.losses import Loss
 
-Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names of layers
+Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and names of layers or weights
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
-LONG = 20  # the number of entries above which only the range of a list is shown
+LONG = 20  # for a list with more entries, only the range is shown
 INDENT = "    "
 MORE = 'The guide "My network does not learn" describes all findings.'
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # keys of `numbers`
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings about layers are sorted by layer, from input to output. Compared with other findings, all
-# of them rank like the first code in this tuple, which also comes first in the texts.
+# Findings with these codes are about layers, and are sorted by layer, from input to output. In the
+# order of all findings, they take the place of the first of these codes.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 Row = tuple[str, ...]  # a mark, and a cell for each column
 
@@ -41,16 +41,19 @@ class Layer(NamedTuple):
     silent, always_on : float
         The fraction of neurons that never fire, and the fraction that fire at every step. A neuron
         is not counted as always on if it has fewer than 8 unmasked steps in the batch, or only one
-        in each sample. Neurons that are masked at all steps are left out.
+        unmasked step in each sample. Neurons that are masked at all steps are left out.
     silent_samples : float
         The fraction of samples in which no neuron fires.
     samples : int
         The number of samples.
     finite : bool
-        Whether no entry is NaN or infinite.
+        Whether all entries are finite.
     first_spike : float or None
-        The mean time of a neuron's first spike in a sample if the layer holds spike times,
-        otherwise None. The `rate` of a layer of spike times is NaN.
+        If the layer holds spike times, the mean time of the first spike of a neuron in a sample.
+        For other layers, it is None. The `rate` of a layer of spike times is NaN.
+    holds_spikes : bool
+        Whether the values may be spikes. If they are other numbers, such as potentials or the
+        activations of a GRU, `rate` and `always_on` are NaN in a report.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Layer(NamedTuple):
     samples: int
     finite: bool
     first_spike: float | None = None
+    holds_spikes: bool = True
 
 
 class Gradient(NamedTuple):
@@ -71,9 +75,9 @@ class Gradient(NamedTuple):
     name : str
         The name of the parameter.
     rms : float or None
-        The root mean square of the entries that are not 0, which does not depend on the number of
-        inputs that never fire. It is NaN or infinite if an entry is NaN or infinite, and None if
-        the parameter has no gradient.
+        The root mean square of the nonzero entries, so that inputs that never fire do not change
+        the value. The value is NaN or infinite if an entry is NaN or infinite, and None if the
+        parameter has no gradient.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
     """
@@ -175,8 +179,8 @@ class Report:
         Returns
         -------
         Figure
-            A matplotlib figure with one panel for each of these quantities. Layers and weights with
-            a problem are red.
+            A matplotlib figure with one panel for each quantity. Layers and weights with a problem
+            are red.
         """
         # matplotlib is optional and slow to import, and type checkers may not find it.
         plt = importlib.import_module("matplotlib.pyplot")
@@ -201,13 +205,13 @@ class Report:
             colours = ["tab:red" if name in bad else "tab:blue" for name in names]
             panel.barh(range(len(rows)), lengths, color=colours)
             panel.set_yticks(range(len(rows)), names)
-            # The last length may be unknown, and there may be no rows.
+            # The limits are set here, because the last length may be NaN, and there may be no rows.
             panel.set_ylim(max(len(rows), 1) - 0.5, -0.5)
             panel.set_title(title)
         panels[1].set_xlim(0, 1)
         if powers:
             panels[2].set_xscale("log")
-            panels[2].minorticks_off()  # their labels would overlap
+            panels[2].minorticks_off()  # the labels of minor ticks would overlap
             lowest, highest = math.ceil(min(powers)) - 1, math.floor(max(powers)) + 1
             panels[2].set_xlim(10.0**lowest, 10.0**highest)
         return figure
@@ -225,7 +229,7 @@ class Report:
             - ``"accuracy"``, if the target has classes.
             - ``"bits_per_spike"``, ``"mean_rate"`` and ``"mean_count"``, for likelihoods.
             - ``"output/rate"``, ``"output/silent"`` and ``"output/always_on"``. If the input holds
-              predicted rates, these keys are missing. For `SparsityEnforcer`, they begin with
+              predicted rates, these keys are missing. For `SparsityEnforcer`, the keys begin with
               ``"input"``.
             - The same three keys for each hidden layer, such as ``"hidden.0/rate"``. Layers of
               spike times have ``"first_spike"`` instead of ``"rate"``.
@@ -264,12 +268,12 @@ class Report:
         return [self._row(*pair) for pair in pairs]
 
     def _row(self, layer: Layer | None, gradient: Gradient | None) -> Row:
-        """Return the cells of a row. A mark shows that a finding applies to it."""
+        """Return the cells of a row. The first cell is a mark if a finding applies to the row."""
         cells = [""] * 6
         if layer is not None:
             rate = layer.rate if layer.first_spike is None else layer.first_spike
             numbers = f"{rate:.3g}", f"{layer.silent:.0%}", f"{layer.always_on:.0%}"
-            cells[:4] = layer.name, *numbers
+            cells[:4] = layer.name, *("-" if "nan" in number else number for number in numbers)
         if gradient is not None:
             size = "none" if gradient.rms is None else f"{gradient.rms:.1e}"
             cells[4:] = size, gradient.name
@@ -321,7 +325,7 @@ def _in_words(x: Any) -> str:
 
 @functools.cache
 def texts() -> dict[str, Any]:
-    """Return the texts of all findings, with problems first and in causal order."""
+    """Return the texts of all findings: problems before notes, and causes before effects."""
     import tomllib  # imported here because the texts are rarely needed
     from importlib.resources import files
 
@@ -339,8 +343,8 @@ def finding_of(
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
     reads spike times. `all_learn` says whether all weights have gradients, or is None if no
-    gradients were passed. `learned` says whether the network has learned the batch. Some findings
-    depend on these two arguments.
+    gradients were passed. `learned` says whether the network has learned the batch. The severity of
+    some findings depends on `all_learn` or `learned`.
     """
     code, seen, *names = observed
     text = texts()[code]

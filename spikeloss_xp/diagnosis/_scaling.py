@@ -12,9 +12,11 @@ from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers
 
 CALLS = 14  # the largest number of calls for each layer
-STRIDE = 8.0  # the ratio of successive factors until the rate has been on both sides of the goal
-CLOSE = 1.3  # a rate within this factor of the goal is accepted at once
-JUMP = 2.0  # if the rate jumps past the goal, a rate within this factor of it is accepted
+STRIDE = 8.0  # the ratio of successive factors until the goal is bracketed
+# A rate is accepted at once if the rate and the goal differ by at most a factor of CLOSE. If the
+# rate jumps past the goal, the closest rate is accepted if it differs by at most a factor of JUMP.
+CLOSE = 1.3
+JUMP = 2.0
 Rates = list[tuple[str, float]]  # the name and the rate of each layer
 
 
@@ -30,9 +32,9 @@ def scale_to_rate(
     """Return scaling factors that make the layers of a network fire at a given rate.
 
     The layers are scaled one after the other, from input to output, by bisection on the logarithm
-    of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. If the rate jumps
-    past the goal, as it may with few steps, the closest rate is accepted after the last call if it
-    is within a factor of 2 of the goal. A rate of 0 is never accepted.
+    of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. With few time
+    steps, the rate may jump past the goal. The closest rate is then accepted after the last call,
+    provided that it is within a factor of 2 of the goal. A rate of 0 is never accepted.
 
     This function does not need the weights: `run` decides what the factors multiply.
 
@@ -40,10 +42,11 @@ def scale_to_rate(
     ----------
     run : callable
         Takes a list with one factor for each layer, runs the network on one batch, and returns a
-        sequence or mapping with the spikes of each layer, from input to output. It may return the
-        rate of a layer instead of its spikes, as a number or an array without axes. `run` must
+        sequence or mapping with the spikes of each layer, from input to output. `run` may return
+        the rate of a layer instead of its spikes, as a number or an array without axes. `run` must
         multiply the initial weights of a layer by its factor, not weights that an earlier call has
-        scaled. Instead, it may scale the weights of a norm, or divide thresholds by the factor.
+        scaled. Alternatively, `run` may scale the weights of a normalisation layer, or divide
+        thresholds by the factor.
     layers : int
         The number of layers.
     rate : float or sequence of float, optional
@@ -54,20 +57,20 @@ def scale_to_rate(
     lengths : array or sequence of int, optional
         The number of valid time steps of each sample. Later steps do not affect the rates.
     progress : callable, optional
-        A function that is called with a sentence after each layer, for example `print`.
+        A function that receives a sentence about each layer after scaling it, for example `print`.
 
     Returns
     -------
     list of float
-        The factors. They are also the argument of the last call to `run`, so weights that `run`
-        has scaled in place are ready for training.
+        The factors, which are also the argument of the last call to `run`. If `run` scales weights
+        in place, the weights are therefore ready for training.
 
     Raises
     ------
     ValueError
         If 14 calls to `run` for one layer do not reach the rate, or if a rate is NaN. The message
-        lists the rates that were seen and the usual reasons. Weights that `run` has scaled in place
-        then have the factors of its last call.
+        lists the rates that were seen and the usual reasons. If `run` scales weights in place,
+        the weights keep the factors of the last call.
 
     Notes
     -----
@@ -125,7 +128,7 @@ def scale_to_rate(
 
 
 class _Search:
-    """The factors of the layers, and their names and rates in the last call of `measure`."""
+    """The factors of the layers, and the names and rates from the last call of `measure`."""
 
     def __init__(self, measure: Callable[[list[float]], Rates], goals: list[float]) -> None:
         self.measure, self.goals, self.factors = measure, goals, [1.0] * len(goals)
@@ -133,7 +136,7 @@ class _Search:
         self.layers = measure([*self.factors])
 
     def is_accepted(self, i: int) -> bool:
-        """Return whether the last rate of a layer is as close to its goal as it can be."""
+        """Return whether the last rate of a layer is close enough to its goal."""
         goal, rates = self.goals[i], [rate for _, rate in self.seen[i]]
         jumps = len(rates) == CALLS and min(rates) < goal < max(rates)
         return _ratio(self.layers[i][1], goal) <= (JUMP if jumps else CLOSE)
@@ -167,7 +170,7 @@ def _ratio(rate: float, goal: float) -> float:
 
 
 def _failure(name: str, goal: float, seen: list[tuple[float, float]]) -> str:
-    """Return the message for a layer whose rate was not reached."""
+    """Return the error message for a layer that does not reach its goal."""
     listed = ", ".join(f"{rate:.3g} with {factor:.3g}" for factor, rate in sorted({*seen}))
     return (
         f"{name} does not fire at a rate of {goal:.3g} with any factor that was tried. "

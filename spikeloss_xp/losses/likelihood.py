@@ -71,7 +71,7 @@ class Likelihood(TrainLoss):
         mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
         recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
         silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
-        if number and not number / 30 < rate < 30 * number:
+        if number and (rate <= number / 30 or rate >= 30 * number):  # NaN is another finding
             yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
         elif self.log_rates and lowest >= 0 < highest and 0 < mean < 0.5:
             seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
@@ -201,7 +201,8 @@ class Likelihood(TrainLoss):
         -------
         array
             A scalar array, or an array of shape ``[neuron]``. It is 1 for the saturated model, 0
-            for the null model, and NaN if there are no spikes or if the null model is exact.
+            for the null model, and NaN if there are no spikes or if the null deviance is 0 or
+            infinite.
 
         Raises
         ------
@@ -531,6 +532,6 @@ def _means(prepared: Prepared, counts: Array) -> Array:
 
 
 def _quotient(gain: Array, divisor: Array, spikes: Array) -> Array:
-    """Return ``gain / divisor``, or NaN if there are no spikes or the divisor is 0."""
-    xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0)
+    """Return ``gain / divisor``, or NaN if there are no spikes or the divisor is 0 or infinite."""
+    xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0) & (divisor < math.inf)
     return xp.where(known, gain / xp.where(known, divisor, 1.0), math.nan)
