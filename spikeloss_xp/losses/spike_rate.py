@@ -54,8 +54,8 @@ class SpikeRate(ReadsClasses):
         :math:`\max(r - r_\text{false}, 0)^2`. The option `rates` of `CrossEntropy` adds similar
         bounds to a cross entropy.
     num_classes : int, optional
-        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
-        By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
+        group is read. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -73,7 +73,7 @@ class SpikeRate(ReadsClasses):
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
     ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
-    and in traced functions, it makes the loss NaN instead.
+    and in traced functions, an invalid index makes the loss NaN instead.
 
     References
     ----------
@@ -147,5 +147,5 @@ class SpikeRate(ReadsClasses):
         far = reading.u - xp.where(label, true, false)
         if self.one_sided:
             inside = xp.where(label, far >= 0, far <= 0)
-            far = xp.where(inside, reading.adapter.operand(far, 0.0), far)  # this propagates NaN
+            far = xp.where(inside, reading.adapter.operand(far, 0.0), far)  # NaN stays NaN
         return criteria.squared(far)

@@ -25,8 +25,8 @@ class SpikeTime(ReadsTrains):
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
-    This is a discrete van Rossum distance. It compares all spikes, not only first spikes. There is
-    no factor of 1/2 or 1/T.
+    This is a discrete van Rossum distance. The loss compares all spikes, not only first spikes.
+    There is no factor of 1/2 or 1/T.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ class SpikeTime(ReadsTrains):
         Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass either its
         taps, beginning with the tap for the current step, or a function that takes the lag
         :math:`k` as a float and returns the tap. The constructor calls the function for each lag
-        below `length`. The taps are stored as a tuple, and their number replaces `length`. They are
-        not normalised.
+        below `length`. The taps are stored as a tuple, and their number replaces `length`. The taps
+        are not normalised.
     filter_target : bool, default True
         Whether the target is filtered too. If False, the filtered spikes are compared with the
         unfiltered target, which is then a signal.
