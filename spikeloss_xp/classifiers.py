@@ -118,7 +118,7 @@ class Rate(Classifier):
         of the softmax.
     eps : float, default 1e-6
         A number added to the sum of the rates, so that the confidence is 0 if all neurons are
-        silent. It is used only in ``"probability"`` mode.
+        silent. `eps` is used only in ``"probability"`` mode.
     num_classes : int, optional
         The number of classes. The rate of a class is the mean rate of a group of neighbouring
         neurons. By default, each neuron is a class.
@@ -161,7 +161,7 @@ class MovingWindow(Classifier):
         of the softmax.
     eps : float, default 1e-6
         A number added to the sum of the rates, so that the confidence is 0 if all neurons are
-        silent. It is used only in ``"probability"`` mode.
+        silent. `eps` is used only in ``"probability"`` mode.
     time_axis : int
         The time axis of the spikes and of the results: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.

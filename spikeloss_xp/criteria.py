@@ -105,7 +105,7 @@ def cross_entropy_of_rates(
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
     others = others + (number - 1) * missing
-    # `own - own` is 0, or NaN if the rate is infinite. Without this difference, the quotient would
+    # `own - own` is 0, or NaN if the rate is infinite. Without the difference, the quotient would
     # hide an infinite rate. The difference is not added to `missing`, because its contributions to
     # the gradient would not cancel exactly there.
     odds = others / own
@@ -389,9 +389,9 @@ def binary_cross_entropy_as_published(
 ) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    A logarithm below -100 is clamped to -100, and its derivative is 0. This includes the logarithm
-    of 0, which occurs if `p` rounds to 1, or if ``exp(-z)`` overflows so that `p` is 0. If `p` is
-    near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as in the published loss. ``log(p)`` is
+    A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
+    clamped too. It occurs if `p` rounds to 1, or if ``exp(-z)`` overflows so that `p` is 0. If `p`
+    is near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as in the published loss. ``log(p)`` is
     computed from `z`.
     """
     xp = adapter.xp
@@ -453,7 +453,8 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
     """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64.
 
     Stirling's series is accurate at ``z = n + 9``. The factors from ``n + 1`` to ``n + 8`` are then
-    divided out. Each factor is first divided by `z`, so that their product cannot overflow.
+    divided out. Each factor is first divided by `z`, so that the product of the factors cannot
+    overflow.
     """
     xp = adapter.xp
     z = n + 9

@@ -16,8 +16,8 @@ def exponential_kernel(
     """Return the causal exponential kernel of the filter in `SpikeTime`.
 
     The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``. This is the
-    convolution of `order` identical exponentials, truncated to `length` taps. It is not normalised:
-    ``h[0] = 1``.
+    convolution of `order` identical exponentials, truncated to `length` taps. The kernel is not
+    normalised: ``h[0] = 1``.
 
     Parameters
     ----------

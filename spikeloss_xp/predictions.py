@@ -358,8 +358,8 @@ class Predictor(ABC):
         Returns
         -------
         array
-            A scalar array in the dtype that the loss uses for computation. It is NaN if there are
-            no labels to count.
+            A scalar array in the dtype that the loss uses for computation. The fraction is NaN if
+            there are no labels to count.
         """
         counts = self.confusion(input, target, where=where, lengths=lengths)
         adapter = adapter_of(counts)

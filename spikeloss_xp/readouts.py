@@ -139,7 +139,7 @@ ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
 
 def identity(cotangent: Array) -> Array:
-    """Return the derivative unchanged. This is the pullback if the readings are the input."""
+    """Return the derivative unchanged. This pullback is used if the readings are the input."""
     return cotangent
 
 
@@ -167,7 +167,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        # The cotangent is masked later. Applying the mask also spreads it over time.
+        # The cotangent is masked later. Applying the mask also spreads the cotangent over time.
         return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 

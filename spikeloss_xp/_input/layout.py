@@ -25,7 +25,7 @@ class Layout(NamedTuple):
         The shape of the input.
     time_axis, batch_axis : int
         The non-negative positions of the time and batch axes in the input. In arrays with the axes
-        batch, class and time, the batch axis has the same position.
+        batch, class and time, the batch axis has the same position as in the input.
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int

@@ -64,7 +64,7 @@ class Prepared:
         return self.adapter.masked(self.values, self.factor(self.mask))
 
     def mark_invalid(self) -> None:
-        """Make the values and the gradient of samples with an invalid length NaN."""
+        """Set the values and the gradient of samples with an invalid length to NaN."""
         self.values = self.marked(self.values)
 
     def marked(self, values: Array) -> Array:
@@ -131,8 +131,8 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along time, because its sums over time are the durations. It is
-        # broadcast along batch, because the samples that have a term are counted.
+        # The mask is broadcast along time, because its sums over time are the durations. The mask
+        # is also broadcast along batch, because the samples that have a term are counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))

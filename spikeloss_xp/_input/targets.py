@@ -205,7 +205,7 @@ class ClassIndices(ClassTarget):
         raise TypeError(f"target must hold {rule}; got {label.dtype} of shape {shape}{remedy}")
 
     def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
-        """Return hints about labels for pixels, an extra class axis or a wrong time axis."""
+        """Return hints about a wrong time axis, an extra class axis or labels for each pixel."""
         layout, hints = given.prepared.layout, []
         space = layout.space()
         if len(space) > 1 and shape == (layout.batch, *space[1:]):
@@ -235,8 +235,8 @@ class Numbers(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Return numbers as labels.
 
-        A number outside the range raises a `ValueError` if the numbers can be read cheaply. If they
-        cannot, the number becomes NaN.
+        A number outside the range raises a `ValueError` if the numbers can be read cheaply. If the
+        numbers cannot be read cheaply, such a number becomes NaN.
         """
         prepared = given.prepared
         adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values

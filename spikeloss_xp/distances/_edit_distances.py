@@ -1,6 +1,6 @@
 """The Victor-Purpura distance and the coincidence factor, which are based on edits of spike times.
 
-Both measures use the lowest cost of edits that turn one train into another. This cost is computed
+Both measures use the lowest cost of edits that turn one train into another. The cost is computed
 for all pairs of trains at once. Deleting or inserting a spike costs 1. The two measures differ in
 the cost of matching a spike of one train with a spike of the other. The table of costs is filled
 along its anti-diagonals, because the entries of an anti-diagonal do not depend on each other.

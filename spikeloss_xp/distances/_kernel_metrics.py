@@ -30,8 +30,8 @@ def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
         pairs, _ = compare(products)
         return pairs
     for rows in chunks:
-        # Each pullback is freed only after the next chunk is computed. If it were freed at once,
-        # the system would reclaim its memory, and 4,000 trains would take 1.15 times as long.
+        # Each pullback is freed only after the next chunk is computed. If a pullback were freed at
+        # once, the system would reclaim its memory, and 4,000 trains would take 1.15 times as long.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs

@@ -59,7 +59,7 @@ CALL_NAMES = {
     "sample_weight": 'use reduction="none", and multiply the terms by the weights of the samples',
 }
 
-# Names that derived classes define. Like most names in `Loss`, they are not for users.
+# Names that derived classes define. Like most names in `Loss`, these names are not for users.
 FOR_SUBCLASSES = {"fires", "read", "readouts", "score", "smallest_rank", "split", "sums_neurons"}
 
 
@@ -101,7 +101,7 @@ class Loss(ABC):
     shields_masked: ClassVar[bool] = True
     """Whether masked readings are replaced by 1, for a criterion that may not be finite at 0."""
     expects_spikes: bool = False
-    """Whether the input should be spikes. If False, membrane potentials are allowed too."""
+    """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: D102
         # A docstring here would replace the docstring of the class in the hover text of editors.
@@ -314,9 +314,10 @@ class Loss(ABC):
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
         The terms are multiplied by their weights. Masked terms, which include all terms in the
-        context of a segment, are 0. The mask and the weight broadcast to the terms. None stands for
-        a mask that is True everywhere, or for a weight of 1. The pullback maps the derivative with
-        respect to the terms to the derivative with respect to the readings.
+        context of a segment, are 0. The mask and the weight can be broadcast to the shape of the
+        terms. None stands for a mask that is True everywhere, or for a weight of 1. The pullback
+        maps the derivative with respect to the terms to the derivative with respect to the
+        readings.
         """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
@@ -439,7 +440,7 @@ class Loss(ABC):
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum and weight of part of a batch, and the pullback if it is needed."""
+        """Return the sum and weight of the terms of part of a batch, and the pullback if needed."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)

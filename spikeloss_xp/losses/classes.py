@@ -26,8 +26,8 @@ NUMERICS = get_args(Numerics)
 class ReadsClasses(TargetLoss, Predictor):
     """Base class for losses that read one number for each class. It declares no option fields.
 
-    Published losses declare their options themselves, in the published order. All other losses
-    inherit the options of `ClassLoss`.
+    A published loss declares its options itself, in the order in which they were published. All
+    other losses inherit the options of `ClassLoss`.
     """
 
     readout: str
@@ -42,7 +42,7 @@ class ReadsClasses(TargetLoss, Predictor):
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
     _reads_masked: bool = False
-    """Whether masked readings may be NaN, because they affect only terms that are masked too."""
+    """Whether masked readings may be NaN: True if they affect only terms that are masked too."""
     _own_readout: ClassVar[bool]
     """Whether a subclass overrides `read`."""
 
@@ -83,7 +83,7 @@ class ReadsClasses(TargetLoss, Predictor):
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
+        """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
         return READOUTS[self.readout].of_spikes and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:

@@ -57,8 +57,8 @@ class CrossEntropy(ClassLoss):
         is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
-        ``[batch, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
+        window, ``[batch, time]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons. The readouts
         ``"count"`` and ``"sqrt_count"`` read the sum over the neurons of a class, and the other
@@ -67,8 +67,8 @@ class CrossEntropy(ClassLoss):
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
     temperature : float, default 1
-        The number :math:`\rho` by which the readings are divided. It has the unit of the readings,
-        and must be between 1e-6 and 1e18.
+        The number :math:`\rho` by which the readings are divided. The temperature has the unit of
+        the readings, and must be between 1e-6 and 1e18.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     rates : tuple of float, optional
@@ -102,7 +102,7 @@ class CrossEntropy(ClassLoss):
     samples instead, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
     :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
-    With ``rates=(r, r')``, the following is added to the term of each sample [4]_:
+    With ``rates=(r, r')``, the following penalties are added to the term of each sample [4]_:
 
     .. math::
         \lambda \Bigl( \max\bigl(R(r T) - R(n_{y}), 0\bigr)^2
@@ -186,7 +186,7 @@ class CrossEntropy(ClassLoss):
 
     @property
     def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices or class probabilities. Label smoothing converts indices to one-hot."""
+        """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
         return SMOOTHED if self.label_smoothing else SHARP
 
     @property
@@ -196,7 +196,7 @@ class CrossEntropy(ClassLoss):
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
+        """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
         mean_of_potentials = self.readout == "rate" and self.rates is None
         return super().expects_spikes and not mean_of_potentials
 
@@ -213,7 +213,7 @@ class CrossEntropy(ClassLoss):
         return self.readout == "count" and self.rates is None
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes. Their softmax gives the class probabilities."""
+        """Return the logits of the classes. The softmax of the logits gives the probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
             u, _ = _root(reading, u, "readout='sqrt_count'")

@@ -38,7 +38,7 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
 
 
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
-    """Return `others` in the computation dtype: the events and entries of the rest of the batch."""
+    """Return `others`, the events and entries of the rest of the batch, as arrays of floats."""
     if per.startswith("sample"):
         raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
     if isinstance(others, str) or not hasattr(others, "__len__"):

@@ -58,12 +58,12 @@ class Likelihood(TrainLoss):
         """Return the mean count that the input `u` predicts."""
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield findings about the unit of the rates, the score, and neurons without spikes.
+        """Yield findings about the score, the unit of the rates, and neurons without spikes.
 
         Yields
         ------
         tuple of str
-            The code of the finding, and what was seen.
+            The code of the finding, and a description.
         """
         found, layout = batch.found, batch.layout
         rate, number = float(found["predicted"]), float(found["recorded"])
@@ -246,7 +246,7 @@ class Likelihood(TrainLoss):
         target : array or sequence
             The target, as in a call to the loss.
         null : array or sequence of float
-            The mean count of each neuron per time step, of shape ``[neuron]``. It is required,
+            The mean count of each neuron per time step, of shape ``[neuron]``. `null` is required,
             because each part of the data must be compared with the same null model.
         per : {"all", "neuron"}, default "all"
             Whether to return sums over all neurons, or separate sums for each neuron.
@@ -444,10 +444,10 @@ class BernoulliNLL(Likelihood):
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
     link : {"logit", "hazard"}, default "logit"
-        What `input` holds. With ``"logit"``, it holds logits :math:`z`, and
-        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, it holds the logarithms of escape rates
-        :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. The escape rate of a neuron with escape noise is
-        its expected number of spikes per time step.
+        What `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and
+        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, `input` holds the logarithms of escape
+        rates :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. The escape rate of a neuron with escape
+        noise is its expected number of spikes per time step.
 
     Raises
     ------

@@ -226,8 +226,8 @@ class SparsityEnforcer(Loss):
         Returns
         -------
         array
-            A scalar array from the same library and on the same device as `input`. It is 0 if
-            everything is masked.
+            A scalar array from the same library and on the same device as `input`. The result is 0
+            if everything is masked.
 
         Raises
         ------
@@ -253,7 +253,7 @@ class SparsityEnforcer(Loss):
         return value
 
     def forward(self, input: Events[ArrayT], *target: Never, **options: Any) -> ArrayT:
-        """Return the loss. This is the same as calling the object."""
+        """Return the loss. Calling the object has the same effect."""
         return self(input, *target, **options)
 
     def value(
@@ -261,7 +261,7 @@ class SparsityEnforcer(Loss):
     ) -> ArrayT:
         """Return the value for one array, using operations that the library can differentiate.
 
-        With a `scale`, there may be several arrays.
+        If there is a `scale`, `input` may hold several arrays.
         """
         masks = {"where": where, "lengths": lengths}
         if self.scale is None:
@@ -337,7 +337,7 @@ class SparsityEnforcer(Loss):
         """Return the sum of ``|x|``, and the number of unmasked entries in the sum.
 
         Both results can be summed over any split of the batch, and their quotient is the mean event
-        rate. Pass the totals for the rest of the batch to a call as `others`.
+        rate. Pass the totals for the rest of the batch as the argument `others` of a call.
 
         Parameters
         ----------
@@ -350,10 +350,10 @@ class SparsityEnforcer(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
-            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, they have an entry for each
-            sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
-            differentiate them, because the derivative at 0 depends on the rate of the whole batch.
-            Differentiate a call with `others` instead.
+            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, the results have an entry
+            for each sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
+            differentiate the results, because the derivative at 0 depends on the rate of the whole
+            batch. Differentiate a call with `others` instead.
 
         Examples
         --------
@@ -442,7 +442,7 @@ class SparsityEnforcer(Loss):
         return reading, to_values
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if binary spikes cannot reach `min_rate` or exceed `max_rate`.
+        """Yield a finding if binary spikes cannot reach `min_rate` or cannot exceed `max_rate`.
 
         Yields
         ------

@@ -30,8 +30,8 @@ class SpikeLatency(ClassLoss):
     true_time : float, default 0
         The target time of the labelled class, in time steps; at least 0.
     false_time : float, optional
-        The target time of the other classes, in time steps; at least 0. By default, it is the
-        duration of the sample, which is the latency of a silent neuron.
+        The target time of the other classes, in time steps; at least 0. The default is the duration
+        of the sample, which is the latency of a silent neuron.
     tolerance : float, default 0
         The largest distance :math:`\delta` from the target time at which a term is still 0, in time
         steps; at least 0.
@@ -40,7 +40,7 @@ class SpikeLatency(ClassLoss):
         ``[batch, class, time]``.
     reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and the mean of the
         group is read. By default, each neuron is a class.

@@ -34,8 +34,8 @@ class SpikeMax(ReadsClasses):
         Whether the class probabilities are the normalised rates or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
-        ``[batch, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
+        window, ``[batch, time]``.
     pseudo_count : float, default 0.5
         A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
         :math:`a` spikes, the logarithm is replaced by its tangent. The option has an effect only in

@@ -31,8 +31,8 @@ class SpikeMoid(ReadsClasses):
         whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
-        window, ``[batch, class, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
+        with a window, ``[batch, class, time]``.
     alpha : float, default 1
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.

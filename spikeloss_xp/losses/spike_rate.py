@@ -40,8 +40,8 @@ class SpikeRate(ReadsClasses):
         over the whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
-        window, ``[batch, class, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
+        with a window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate; its spike count, which is compared with
         the target rate times the number of steps; or the maximum or last value of its membrane

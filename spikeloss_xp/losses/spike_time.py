@@ -33,15 +33,15 @@ class SpikeTime(ReadsTrains):
     time_constant : float, default 5
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
-        The length of the filter, in time steps. By default, it is 20 time constants, rounded up;
-        for example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
+        The length of the filter, in time steps. The default is 20 time constants, rounded up; for
+        example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
         required.
     filter_order : int, default 1
         The order :math:`n` of the filter, which is the convolution of :math:`n` identical
         exponentials. A filter of order 1 is the exponential itself.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, they have the shape of the input.
+        of samples, or not at all. Without reduction, the terms have the shape of the input.
     kernel : sequence of float, array or callable, optional
         Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass either its
         taps, beginning with the tap for the current step, or a function that takes the lag

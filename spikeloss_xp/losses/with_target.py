@@ -75,15 +75,15 @@ class TargetLoss(Loss):
         return value
 
     def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
-        """Return the loss. This is the same as calling the object."""
+        """Return the loss. Calling the object has the same effect."""
         return self(input, target, **options)
 
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 
-        Calling the loss returns the same value, but may register the closed-form gradient with the
-        library instead of recording each operation. `value` takes the same arguments as a call to
-        the loss.
+        A call to the loss returns the same value as this method, but may register the closed-form
+        gradient with the library instead of recording each operation. `value` takes the same
+        arguments as a call to the loss.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -96,9 +96,9 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as when calling the loss.
+            Spikes, as in a call to the loss.
         target : array or sequence
-            The target, as when calling the loss.
+            The target, as in a call to the loss.
         **options
             The other arguments of the loss: `where`, `lengths` and `weight`.
 
@@ -125,14 +125,14 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as when calling the loss.
+            Spikes, as in a call to the loss.
         target : array or sequence
-            The target, as when calling the loss.
+            The target, as in a call to the loss.
         context : int, default 0
             The number of steps at the start of `input` that belong to earlier segments. The steps
-            of the context are read and masked as usual, but they have no terms and no weight. Their
-            labels are not checked. A segment needs `memory` steps of context, or all earlier steps
-            if there are fewer than `memory`.
+            of the context are read and masked as usual, but they have no terms and no weight. The
+            labels of these steps are not checked. A segment needs `memory` steps of context, or all
+            earlier steps if there are fewer than `memory`.
         **options
             The other arguments of the loss: `where`, `lengths` and `weight`.
 
@@ -141,8 +141,8 @@ class TargetLoss(Loss):
         tuple of array
             Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
             "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
-            sum of their weights. For "batchmean", it is the number of samples with an unmasked
-            term.
+            sum of their weights. For "batchmean", the weight is the number of samples with an
+            unmasked term.
 
         Raises
         ------
@@ -177,9 +177,9 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as when calling the loss.
+            Spikes, as in a call to the loss.
         target : array or sequence
-            The target, as when calling the loss.
+            The target, as in a call to the loss.
         context : int, default 0
             The number of steps of context, as in `sum_and_weight`. The gradient includes the steps
             of the context.

@@ -65,11 +65,11 @@ def block_filter(
     - the input blocks at the far end of the kernel, which are `delays` blocks earlier (or later, if
       `reverse` is True).
 
-    The carried sums are a few numbers for each block. They are filtered in the same way, treating
-    each block as one step, and their contribution is delayed by one block.
+    The carried sums are a few numbers for each block. The carried sums are filtered in the same
+    way, where each block is treated as one step. Their contribution is delayed by one block.
 
-    If the adapter joins blocks, the input blocks are joined and multiplied once. Otherwise, each
-    input block is multiplied separately.
+    If the adapter joins blocks, the input blocks are joined, and the joined block is multiplied
+    once. Otherwise, each input block is multiplied separately.
     """
     xp, axis = adapter.xp, axis % x.ndim
     last = axis == x.ndim - 1

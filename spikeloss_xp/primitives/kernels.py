@@ -80,7 +80,7 @@ def block_matrices(
       kernel. Filtering on two levels took 0.4 times as long as filtering with Toeplitz matrices for
       100 taps, and 0.13 times as long for 1000 taps.
     """
-    if steps is not None:  # later taps would only be multiplied by zeros
+    if steps is not None:  # later taps would be multiplied only by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
     return _adjoint(made) if reverse else made

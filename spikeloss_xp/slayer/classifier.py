@@ -104,7 +104,7 @@ class MovingWindow(torch.nn.Module):
     Attributes
     ----------
     filter : FIR
-        The moving-average filter. Its length is the length of the window.
+        The moving-average filter. The length of the filter is the length of the window.
     mode, eps
         The constructor arguments.
 

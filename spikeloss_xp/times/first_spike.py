@@ -129,7 +129,7 @@ class CrossEntropy(FirstSpike):
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
@@ -198,7 +198,7 @@ class CrossEntropy(FirstSpike):
 
     @property
     def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices or class probabilities. Label smoothing converts indices to one-hot."""
+        """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
         return SMOOTHED if self.label_smoothing else SHARP
 
     def value_of_equal_scores(self, classes: int) -> float:
@@ -233,13 +233,12 @@ class SpikeLatency(FirstSpike):
     true_time : float, default 0
         The target time of the labelled class; at most `silent_time`.
     false_time : float, optional
-        The target time of the other classes; at most `silent_time`. By default, it is
-        `silent_time`.
+        The target time of the other classes; at most `silent_time`. The default is `silent_time`.
     tolerance : float, default 0
         The distance :math:`\delta` from the target time up to which a term is 0; at least 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.

@@ -102,7 +102,7 @@ class SpikeTime(PairedLoss):
         The time constant :math:`\tau`, in the unit of the times; from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
 
     Raises
     ------
@@ -177,7 +177,7 @@ class VictorPurpura(PairedLoss):
         The cost :math:`q` of moving a spike by one unit of time; from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
 
     Raises
     ------
