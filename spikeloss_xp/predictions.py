@@ -306,8 +306,8 @@ class Predictor(ABC):
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
             Class indices, ``[batch]``. With a moving window, there may also be a label for each
-            step, ``[batch, time]``, with the time axis at the same position as in the spikes. With
-            a label for each step, the prediction at each step is counted. Labels equal to
+            step, ``[batch, time]``, with the time axis at the same position as in the spikes. If
+            there is a label for each step, the prediction at each step is counted. Labels equal to
             `ignore_index` are not counted.
 
             `CrossEntropy` also accepts class probabilities. The label is then the most probable

@@ -143,7 +143,7 @@ def prepare_input(
 
 
 def check_number(prepared: Prepared, values: Any, argument: str, each: str = "class") -> None:
-    """Raise an error unless a hyper-parameter is one number, or one number for each class."""
+    """Raise an error unless a hyper-parameter holds a single number or a number for each class."""
     if isinstance(values, tuple) and len(values) != prepared.num_classes:
         raise ValueError(
             f"{argument} must be one number or {prepared.num_classes} numbers (one for each "

@@ -184,7 +184,10 @@ def coincidence_factor(
 
 
 def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the adapter and two sorted sets. If `other` is None, both are the set of `times`."""
+    """Return the adapter, and the sorted spike times of both sets of trains.
+
+    If `other` is None, both sets are `times`.
+    """
     sets = padded_sets(times, other, ("times", "other"))
     adapter = adapter_of(sets[0])
     each = [SortedTimes.of(adapter, padded) for padded in sets]

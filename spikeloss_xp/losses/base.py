@@ -99,7 +99,7 @@ class Loss(ABC):
     reads_rates: ClassVar[bool] = False
     """Whether the input holds predicted rates or logits instead of spikes."""
     shields_masked: ClassVar[bool] = True
-    """Whether masked readings are replaced by 1, for a criterion that may not be finite at 0."""
+    """Whether to replace masked readings by 1, needed if the criterion may not be finite at 0."""
     expects_spikes: bool = False
     """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
 
@@ -180,7 +180,7 @@ class Loss(ABC):
         return ()
 
     def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the loss that equal scores of all classes would give, or None if it is unknown."""
+        """Return the loss for equal scores of all classes, or None if that loss is unknown."""
         return None
 
     # Methods that a subclass defines --------------------------------------------------------------

@@ -436,7 +436,7 @@ class SparsityEnforcer(Loss):
         read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
         published = self.numerics == "lava"
         reading, to_values = read(at_silence=not published)
-        if published and self.min_rate:  # below min_rate, an event brings the rate closer
+        if published and self.min_rate:  # below min_rate, events bring the rate closer to it
             lowest = limit_of(prepared.adapter, reading.u, self.min_rate)
             reading, to_values = read(at_silence=reading.u < lowest)
         return reading, to_values
