@@ -47,7 +47,7 @@ class Classifier(Predictor):
         return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        """Return the class rates: at each step if there is a moving window, otherwise once."""
+        """Return the rates of the classes, at each step if there is a moving window."""
         window = self.time_window
         trains = Trains.of(prepared, prepared.values, prepared.mask)
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
@@ -114,16 +114,16 @@ class Rate(Classifier):
         The time axis of the spikes: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns: the normalised rates, their softmax, or the logarithm of their
-        softmax.
+        What `confidence` returns: the normalised rates, the softmax of the rates, or the logarithm
+        of the softmax.
     eps : float, default 1e-6
         A number added to the sum of the rates, so that the confidence is 0 if all neurons are
-        silent. It is used only in ``"probability"`` mode.
+        silent. `eps` is used only in ``"probability"`` mode.
     num_classes : int, optional
         The number of classes. The rate of a class is the mean rate of a group of neighbouring
         neurons. By default, each neuron is a class.
     ignore_index : int, default -100
-        Samples or steps with this label are ignored by `accuracy` and `confusion`.
+        The label of samples or steps that `accuracy` and `confusion` ignore.
 
     Raises
     ------
@@ -157,11 +157,11 @@ class MovingWindow(Classifier):
     time_window : int
         The length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns: the normalised rates, their softmax, or the logarithm of their
-        softmax.
+        What `confidence` returns: the normalised rates, the softmax of the rates, or the logarithm
+        of the softmax.
     eps : float, default 1e-6
         A number added to the sum of the rates, so that the confidence is 0 if all neurons are
-        silent. It is used only in ``"probability"`` mode.
+        silent. `eps` is used only in ``"probability"`` mode.
     time_axis : int
         The time axis of the spikes and of the results: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
@@ -169,7 +169,7 @@ class MovingWindow(Classifier):
         The number of classes. The rate of a class is the mean rate of a group of neighbouring
         neurons. By default, each neuron is a class.
     ignore_index : int, default -100
-        Samples or steps with this label are ignored by `accuracy` and `confusion`.
+        The label of samples or steps that `accuracy` and `confusion` ignore.
 
     Raises
     ------

@@ -1,14 +1,14 @@
 """Criteria: functions that compute the terms of a loss from readings and targets.
 
 A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
-respect to the terms and returns the derivative with respect to the readings. The derivative that
-it takes may have any shape that broadcasts to the shape of the terms. Each reading contributes to
-only one term, so the pullback multiplies by the derivative of that term. If the classes of a sample
-share one term, the class axis of the terms has length 1.
+respect to the terms and returns the derivative with respect to the readings. The derivative with
+respect to the terms may have any shape that broadcasts to the shape of the terms. Each reading
+contributes to only one term, so the pullback is a multiplication by the derivative of that term. If
+the classes of a sample share one term, the class axis of the terms has length 1.
 
 `one_hot` holds the labels as bools, with a class axis. `class_mask` is True for unmasked classes,
-or None if no class is masked. Masked classes have no gradient. Their readings are replaced by 0,
-and their logits by a number far below all other logits.
+or None if no class is masked. Masked classes have no gradient. The readings of masked classes are
+replaced by 0, and their logits by a number far below all other logits.
 """
 
 import math
@@ -21,8 +21,8 @@ from spikeloss_xp.primitives import single_use
 
 EPSILON = 1e-6  # the published loss adds this number to the sum of the rates
 ODDS = 1e-30, 1e30  # float32 can represent odds in this range and their derivatives
-FINITE = -1e38  # logits below this may be minus infinity
-TINY = 1e-38  # rates below this may be 0
+FINITE = -1e38  # lower logits may be minus infinity
+TINY = 1e-38  # lower rates may be 0
 
 
 def squared(u: Array) -> ValueAndPullback:
@@ -40,7 +40,7 @@ def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
     """Return ``u² / 2``, replaced by its tangent at ``±delta`` where ``|u| > delta``."""
     xp = adapter.xp
     high, low = (adapter.operand(u, limit) for limit in (delta, -delta))
-    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # this propagates NaN
+    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # NaN stays NaN
     return slope * (u - slope / 2), lambda cotangent: cotangent * slope
 
 
@@ -69,8 +69,8 @@ def outside_range(
 def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     """Return ``max(|u| - tolerance, 0)²``."""
     xp = adapter.xp
-    # A distance equal to the tolerance is treated as outside. Without a tolerance, the second
-    # derivative at 0 is then 2, as for the square. 0 * u propagates NaN.
+    # A distance equal to the tolerance is treated as outside. If the tolerance is 0, the second
+    # derivative at 0 is then 2, like the second derivative of a square. 0 * u propagates NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
     return over * over, lambda cotangent: 2 * cotangent * over
@@ -105,9 +105,9 @@ def cross_entropy_of_rates(
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
     others = others + (number - 1) * missing
-    # `own - own` is 0, or NaN if the rate is infinite. The quotient would hide an infinite rate.
-    # The difference is added to the terms and not to `missing`, where its contributions to the
-    # gradient would not cancel exactly.
+    # `own - own` is 0, or NaN if the rate is infinite. Without the difference, the quotient would
+    # hide an infinite rate. The difference is not added to `missing`, because its contributions to
+    # the gradient would not cancel exactly there.
     odds = others / own
     terms = xp.log1p(odds) + missing / half_spike + (own - own)
 
@@ -172,7 +172,7 @@ def cross_entropy_of_logits(
 
 
 def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
-    """Return the terms of `cross_entropy_of_logits` from ``u - max(u)``, without overflow."""
+    """Return the terms of `cross_entropy_of_logits`, from ``u - max(u)`` to avoid overflow."""
     xp = classes.adapter.xp
     each = logit - classes.max(logit)
     own = classes.gather(each, label)
@@ -234,13 +234,14 @@ def cross_entropy_of_probabilities(
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
     """Return the terms for class indices or probabilities, using differentiable operations.
 
-    Only array API operations are used, and the maximum is treated as a constant. If the probability
-    of the label is close to 0, its term is ``log(sum) - (u_y - max(u))``. With probabilities, the
-    term is ``sum(q)`` times the term of the label, plus ``sum(q_c (u_y - u_c))``.
+    Only array API operations are used, and the maximum is treated as a constant. The term of a
+    label is ``log1p(odds)``. If the probability of the label is close to 0, the term is computed as
+    ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are given, the term
+    of the label is multiplied by ``sum(q)``, and ``sum(q_c (u_y - u_c))`` is added to the product.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
-    highest = adapter.stop_gradient(classes.max(logit))  # it cancels in the terms
+    highest = adapter.stop_gradient(classes.max(logit))  # the maximum cancels in the terms
     own = classes.gather(logit, classes.entries_at(logit, index))
     q_sum: Any = 1.0
     if q is not None:
@@ -258,8 +259,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
     if q is not None:
         # Two kinds of entries are excluded: the label, because its gradient would be a small
-        # difference between large numbers, and products of 0 and minus infinity. Excluding them by
-        # a selection also halves the time that XLA takes for the sum.
+        # difference between large numbers, and products of 0 and minus infinity. Excluding these
+        # entries by a selection also halves the time that XLA takes for the sum.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)
@@ -280,7 +281,7 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)``, whose standard deviation for Poisson counts is about 1/2 [1]_.
 
     The result is NaN for counts below -1/4. Counts between -1/4 and 0 are allowed, because finite
-    differences produce them. `checked` states that no count is below -1/4.
+    differences produce them. If `checked` is True, no count is below -1/4.
 
     References
     ----------
@@ -308,21 +309,21 @@ def outside_rates(
     The bounds are the lowest permitted count of the label and the highest permitted count of the
     other classes. `u` holds the roots of `n`. A term is ``max(root(lowest) - u, 0)²`` for the label
     plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds either
-    class indices, or floats that give the share `q` of each class in the label. With shares, each
-    class has both penalties: the penalty for the label is weighted by `q`, and the penalty for
-    other classes by ``1 - q``.
+    class indices, or floats that give the share `q` of each class in the label. If `label` holds
+    shares, each class has both penalties: the penalty for the label is weighted by `q`, and the
+    penalty for other classes by ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return the signed distance of roots from the root of a bound, or 0 within the bound."""
+        """Return the signed distances of roots from the root of a bound, or 0 within the bound."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
-        # This form of the difference between the roots is exact at 0 and precise near 0.
+        # This expression for the difference between the roots is exact at 0 and precise near 0.
         distance = (n - bound) / (u + at_bound)
         inside = distance <= 0 if above else distance >= 0
         if class_mask is not None:
             inside = inside | ~class_mask
-        return xp.where(inside, adapter.operand(n, 0.0), distance)  # this propagates NaN
+        return xp.where(inside, adapter.operand(n, 0.0), distance)  # NaN stays NaN
 
     excess = beyond(n, u, highest, above=True)
     if xp.isdtype(label.dtype, "real floating"):
@@ -345,8 +346,8 @@ def weighted_binary_cross_entropy(
 ) -> ValueAndPullback:
     """Return ``-w y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))``.
 
-    Both logarithms are computed from the logit `z`. They have the same sign, so their sum is
-    precise.
+    Both logarithms are computed from the logit `z`. The two parts of the sum have the same sign, so
+    the sum is precise.
     """
     xp, other, positive = adapter.xp, 1 - target, pos_weight * target
     zero = adapter.scalar(logit, 0.0)
@@ -388,9 +389,10 @@ def binary_cross_entropy_as_published(
 ) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    The logarithm of 0 is clamped to -100, and its derivative is 0. This happens if `p` rounds to 1,
-    or if ``exp(-z)`` overflows so that `p` is 0. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
-    imprecise, as in the published loss. ``log(p)`` is computed from `z`.
+    A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
+    clamped too. It occurs if `p` rounds to 1, or if ``exp(-z)`` overflows so that `p` is 0. If `p`
+    is near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as in the published loss. ``log(p)`` is
+    computed from `z`.
     """
     xp = adapter.xp
     zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
@@ -418,7 +420,8 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     xp, rate = adapter.xp, adapter.xp.exp(u)
     if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
-        # NumPy would warn about this product. Compilers prefer the selection to come last.
+        # On the host, `u` is replaced first, because NumPy would warn about the product. Compilers
+        # prefer a single selection at the end.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
         return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -437,11 +440,11 @@ def poisson_of_rates(
 ) -> ValueAndPullback:
     """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are both 0.
 
-    `positive` states that no rate is 0.
+    If `positive` is True, no rate is 0.
     """
     xp = adapter.xp
     inside = rate
-    if not positive:  # add 1, because a selection takes XLA up to 1.5 times as long
+    if not positive:  # add 1, because a selection would take XLA up to 1.5 times as long
         inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
@@ -450,7 +453,8 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
     """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64.
 
     Stirling's series is accurate at ``z = n + 9``. The factors from ``n + 1`` to ``n + 8`` are then
-    divided out. Each factor is first divided by `z`, so that their product cannot overflow.
+    divided out. Each factor is first divided by `z`, so that the product of the factors cannot
+    overflow.
     """
     xp = adapter.xp
     z = n + 9
@@ -494,7 +498,8 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
-    # Neither limit is 1, because the derivative of a minimum or maximum is halved at a tie.
+    # Neither limit is 1, the rate at ``u = 0``, because the derivative of a minimum or maximum is
+    # halved at a tie.
     small = xp.minimum(r, high)
     of_small = -u - xp.log(-xp.expm1(-small) / small)
     of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))

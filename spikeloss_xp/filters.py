@@ -16,8 +16,8 @@ def exponential_kernel(
     """Return the causal exponential kernel of the filter in `SpikeTime`.
 
     The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``. This is the
-    convolution of `order` identical exponentials, truncated to `length` taps. It is not normalised:
-    ``h[0] = 1``.
+    convolution of `order` identical exponentials, truncated to `length` taps. The kernel is not
+    normalised: ``h[0] = 1``.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def exponential_kernel(
     length : int
         The number of taps; at least 1.
     order : int, default 1
-        The number of exponentials to convolve; at least 1. With order 1 the kernel is the
+        The number of exponentials to convolve; at least 1. With order 1, the kernel is the
         exponential itself.
 
     Returns
@@ -96,9 +96,9 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
 
     Notes
     -----
-    The filter is differentiable in libraries that have automatic differentiation. The steps are
-    filtered in blocks, by matrix products, so a NaN or infinity in `x` also affects some steps that
-    are out of reach of the kernel.
+    The filter is differentiable in libraries that have automatic differentiation. The filter
+    processes blocks of steps with matrix products. A NaN or infinity in `x` therefore also affects
+    some steps that the kernel does not reach.
 
     Examples
     --------
@@ -166,7 +166,10 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
 
 def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter, and `x` in its computation dtype. Raise an error if `x` has no steps."""
+    """Return the adapter for `x`, and `x` converted to the dtype used for computation.
+
+    Raise an error if `axis` is not an axis of `x`, or if `x` has no steps along the axis.
+    """
     adapter = adapter_of(x, "x")
     x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:

@@ -1,4 +1,4 @@
-"""The value and gradient of a loss, by automatic differentiation or in closed form."""
+"""The value and gradient of a loss, computed by automatic differentiation or in closed form."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,20 +25,21 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     ----------
     loss : callable
         A loss of this library, or one of the functions `distances.van_rossum` and
-        `distances.similarity`. A `functools.partial` of any of these is also accepted if it sets
-        only keyword arguments. If the library of the input has automatic differentiation, `loss`
-        may be any function of arrays, for example a loss that overrides only `value` or
-        ``__call__``.
+        `distances.similarity`. A `functools.partial` of a loss or of one of these functions is also
+        accepted if it sets only keyword arguments. If the library of the input has automatic
+        differentiation, `loss` may be any function of arrays, for example a loss that overrides
+        only `value` or ``__call__``.
 
     Returns
     -------
     callable
         A function ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``.
-        It takes the same targets and options as the loss: ``target``, ``where``, ``lengths`` and
-        ``weight``. `input` is one array, which is not changed. The value is detached. The gradient
-        has the shape, library, device and dtype of `input`; if the spikes are bool or integer, the
-        gradient has the dtype of the value. With ``reduction="none"``, pass a `cotangent` with the
-        shape of the terms to get the gradient of ``sum(cotangent * terms)``.
+        The function takes the same targets and options as the loss: ``target``, ``where``,
+        ``lengths`` and ``weight``. `input` is one array, which is not changed. The value is
+        detached. The gradient has the shape, library, device and dtype of `input`; if the spikes
+        are bool or integer, the gradient has the dtype of the value. With ``reduction="none"``,
+        pass a `cotangent` with the shape of the terms to get the gradient of
+        ``sum(cotangent * terms)``.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         differentiation and `loss` has no closed form.
     ValueError
         The returned function raises this error if the value is not a scalar and `cotangent` does
-        not have the shape of the value. It also raises the errors of the loss.
+        not have the shape of the value. The returned function also raises the errors of the loss.
 
     Examples
     --------

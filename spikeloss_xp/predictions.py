@@ -52,9 +52,9 @@ class ClassScores(NamedTuple):
         return xp.where(self.mask | ~classes.any(self.mask), self.values, -math.inf)
 
     def winner(self) -> Array:
-        """Return the index of the class with the largest score. The class axis has length 1.
+        """Return the index of the class with the largest score.
 
-        In a tie, the first of the tied classes wins.
+        The class axis of the result has length 1. In a tie, the first of the tied classes wins.
         """
         score = self.values
         if self.mask is not None:  # if all classes are masked, the first class wins
@@ -222,8 +222,8 @@ class Predictor(ABC):
             array has the following shape:
 
             - ``[batch]`` by default;
-            - ``[batch, time]`` if `per_step` is True, and for `MovingWindow`. The time axis is at
-              the same position as in `input`.
+            - ``[batch, time]`` if `per_step` is True or the classifier is a `MovingWindow`. The
+              time axis is at the same position as in `input`.
 
             `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
             ``[batch, class]`` by default.
@@ -244,10 +244,10 @@ class Predictor(ABC):
         """Return the scores of the classes. The class with the largest score is predicted.
 
         Scores are differentiable and can be passed to any function that takes logits. For
-        `CrossEntropy`, the scores are its logits, already divided by the temperature. Their softmax
-        gives the probabilities that the loss trains. For `SpikeMoid`, the score of a class is its
-        logit, which is above 0 if the class is predicted. For the other losses and for classifiers,
-        the scores are the numbers that `predict` compares.
+        `CrossEntropy`, the scores are its logits, already divided by the temperature. The softmax
+        of the logits gives the class probabilities that the loss trains. For `SpikeMoid`, the score
+        of a class is its logit, which is above 0 if the class is predicted. For the other losses
+        and for classifiers, the scores are the numbers that `predict` compares.
 
         Parameters
         ----------
@@ -296,20 +296,19 @@ class Predictor(ABC):
 
         The matrices of several batches can be summed. The accuracy and other metrics can then be
         computed from the sum. For example, ``m.diagonal() / m.sum(1)`` is the fraction of correct
-        predictions for each label of a matrix `m`. In float32 the matrix is exact for up to 2**24
-        labels.
-        If there are more labels, sum the matrices in float64 or as integers, for example with
-        ``np.asarray(loss.confusion(x, y), dtype=int)``.
+        predictions for each label of a matrix `m`. In float32, the matrix is exact for up to 2**24
+        labels. If there are more labels, sum the matrices in float64 or as integers, for example
+        with ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
         Parameters
         ----------
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
-            Class indices, ``[batch]``. With a moving window there may be a label for each step,
-            ``[batch, time]``, with the time axis at the same position as in the spikes. In this
-            case the prediction at each step is counted. Labels equal to `ignore_index` are not
-            counted.
+            Class indices, ``[batch]``. With a moving window, there may also be a label for each
+            step, ``[batch, time]``, with the time axis at the same position as in the spikes. If
+            there is a label for each step, the prediction at each step is counted. Labels equal to
+            `ignore_index` are not counted.
 
             `CrossEntropy` also accepts class probabilities. The label is then the most probable
             class (in a tie, the first of the tied classes), and a row of zeros is not counted.
@@ -322,9 +321,9 @@ class Predictor(ABC):
         -------
         array
             An array ``[class, class]`` with a row for each label and a column for each prediction,
-            or ``[class, 2, 2]`` for `SpikeMoid`. It contains whole numbers, in the dtype that the
-            loss uses for computation. If there is more than one class, a sample with a reading that
-            is NaN or plus infinity is counted as a wrong prediction.
+            or ``[class, 2, 2]`` for `SpikeMoid`. The entries are whole numbers, in the dtype that
+            the loss uses for computation. If there is more than one class, a sample with a reading
+            that is NaN or plus infinity is counted as a wrong prediction.
 
         Raises
         ------
@@ -353,14 +352,14 @@ class Predictor(ABC):
         """Return the fraction of labels that are predicted correctly.
 
         The arguments and errors are the same as for `confusion`. To evaluate several batches, sum
-        their confusion matrices. Averaging their accuracies would give the labels of a small
-        batch more weight.
+        their confusion matrices. An average of the accuracies would give more weight to the labels
+        of a small batch than to other labels.
 
         Returns
         -------
         array
-            A scalar array in the dtype that the loss uses for computation. It is NaN if there are
-            no labels to count.
+            A scalar array in the dtype that the loss uses for computation. The fraction is NaN if
+            there are no labels to count.
         """
         counts = self.confusion(input, target, where=where, lengths=lengths)
         adapter = adapter_of(counts)

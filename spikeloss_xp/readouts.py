@@ -24,12 +24,13 @@ class Trains(NamedTuple):
     Attributes
     ----------
     values : array
-        The spikes. Masked entries may have any value. In the `read` method of a loss, they are 0.
+        The spikes. Masked entries may have any value. In the `read` method of a loss, masked
+        entries are 0.
     mask : array or None
         A mask with the same axes, which is True for unmasked entries, or None if nothing is masked.
         The class axis of the mask may have length 1.
     time, classes : Axis
-        The time axis and the class axis, with methods that compute along them. For example,
+        The time axis and the class axis. Their methods compute along the axis: for example,
         ``time.sum(values)`` is the spike count.
     adapter : Adapter
         The adapter for the library of the spikes.
@@ -63,7 +64,7 @@ class Trains(NamedTuple):
         return self._replace(values=self.adapter.masked(self.values, self.factor))
 
     def reading(self, u: Array, **units: Any) -> "Reading":
-        """Return readings of these trains. A reading is masked if all of its steps are masked.
+        """Return `u` as readings of the trains. A reading is masked if all of its steps are masked.
 
         The readings keep the axes of the trains. The time axis has length 1 unless there is a
         reading at each step.
@@ -83,7 +84,7 @@ class Reading(NamedTuple):
         The readings, with the axes batch, class and time in the order of the input. The time axis
         has length 1 unless there is a reading at each step.
     classes : Axis
-        The class axis, with methods that compute along it. For example, ``classes.sum(u)`` is the
+        The class axis. Its methods compute along the axis: for example, ``classes.sum(u)`` is the
         sum over the classes of each sample.
     adapter : Adapter
         The adapter for the library of the readings.
@@ -103,8 +104,8 @@ class Reading(NamedTuple):
         A mask that is True for readings with at least one unmasked entry, or None if nothing is
         masked. The class axis of the mask may have length 1.
     class_mask : array or None
-        A mask with the axes of `u`, which is True for unmasked classes. It is set only if the
-        classes share one term. None if no class is masked.
+        A mask with the axes of `u`, which is True for unmasked classes. The class mask is set only
+        if the classes share one term. It is None if no class is masked.
     """
 
     u: Array
@@ -138,7 +139,7 @@ ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
 
 def identity(cotangent: Array) -> Array:
-    """Return the derivative unchanged. This is the pullback if the readings are the input."""
+    """Return the derivative unchanged. This pullback is used if the readings are the input."""
     return cotangent
 
 
@@ -166,7 +167,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        # The cotangent is masked later, which also spreads it over time.
+        # The cotangent is masked later. Applying the mask also spreads the cotangent over time.
         return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
@@ -231,12 +232,12 @@ def read_classes(
     summed: bool = False,
     masked_later: bool = False,
 ) -> ReadResult:
-    """Apply the readout with this name to each class.
+    """Apply the readout called `name` to each class.
 
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
-    `summed` is True, extensive readouts read the sum over the neurons in a group. Other readouts
-    read the mean. If `masked_later` is True, the caller masks the terms and the gradient, so masked
-    entries may be read too if the window is a single step.
+    `summed` is True, extensive readouts, such as counts, read the sum over the neurons in a group.
+    All other readouts read the mean. If `masked_later` is True, the caller masks the terms and the
+    gradient. With a window of one step, masked entries are then read as they are.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
@@ -258,7 +259,7 @@ def read_classes(
 
 
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
-    """Return the result of ``loss.read``, with a pullback that also handles broadcasting."""
+    """Return the result of ``loss.read``. The pullback broadcasts its argument and its result."""
     reading, to_values = loss.read(trains)
     if to_values is identity:
         return reading, identity
@@ -342,7 +343,7 @@ def softmax_sum(trains: Trains) -> ReadResult:
     spikes, mask, time, classes = trains[:4]
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
-    highest = classes.max(logit)  # this prevents overflow and cancels in `p`
+    highest = classes.max(logit)  # the maximum prevents overflow and cancels in `p`
     if mask is not None:
         highest = xp.where(classes.any(mask), highest, 0.0)
     weight = xp.exp(logit - highest)
@@ -358,17 +359,17 @@ def softmax_sum(trains: Trains) -> ReadResult:
 # First spikes --------------------------------------------------------------------------------
 
 # For spike values between 0 and 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function.
-# For a binary train, it is 1 before the first spike and 0 from the first spike on. The latency is
-# the sum of the survival function over the unmasked steps. The latency is linear in each individual
-# spike, so its derivative is the effect of adding or removing that spike.
+# For a binary train, the function is 1 before the first spike and 0 from the first spike on. The
+# latency is the sum of the survival function over the unmasked steps. The latency is linear in each
+# individual spike, so its derivative is the effect of adding or removing that spike.
 
 
 def latency(trains: Trains) -> ReadResult:
     """Compute the latency of the first spike, in unmasked steps. Spikes must be between 0 and 1.
 
     The latency of a silent neuron is the largest number of unmasked steps of any neuron in its
-    sample, so that neurons with fewer unmasked steps do not seem early. The reading's `saturated`
-    field holds this number.
+    sample, so that neurons with fewer unmasked steps do not seem early. The field `saturated` of
+    the reading holds the latency of a silent neuron.
     """
     spikes, mask, time, classes = trains[:4]
     adapter, xp = trains.adapter, trains.xp
@@ -391,8 +392,8 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     """Return the spikes, limited to 1 so that several spikes in one step count as one spike.
 
     Negative values raise an error if the values are concrete, and become NaN otherwise. The values
-    are limited by a selection and not by a minimum, because libraries disagree on the derivative of
-    a minimum at 1. Here, the derivative at 1 is the same as below 1.
+    are limited by a selection instead of a minimum, because libraries disagree on the derivative of
+    ``min(s, 1)`` at 1. With the selection, the derivative at 1 is the same as below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)

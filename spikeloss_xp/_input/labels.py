@@ -47,7 +47,7 @@ class Labels(NamedTuple):
         return self
 
     def of_class(self, reading: Any) -> Array:
-        """Return True for the labelled classes, or for all classes if a label is invalid."""
+        """Return a mask of the labelled class, or of all classes if the label is invalid."""
         own = self.one_hot(reading)
         return own if self.valid is None else own | ~self.valid
 
@@ -110,11 +110,17 @@ class ClassNumbers(Labels):
     __slots__ = ()
 
     def of_class(self, reading: Any) -> Array:
-        """Return True for classes whose number is above 0 or NaN. NaN makes the term NaN."""
+        """Return a mask that is True for classes whose number is above 0 or NaN.
+
+        A NaN is not masked, so that the term becomes NaN.
+        """
         return ~(self.numbers <= 0)
 
     def are_plain(self, compete: bool) -> bool:
-        """Return whether all terms have weight 1. If classes compete, their numbers are weights."""
+        """Return whether no term needs a mask or a weight.
+
+        If the classes compete, their numbers are weights.
+        """
         return not compete and super().are_plain(compete)
 
     def filled(self, reading: Any, mask: Array) -> Labels:
@@ -160,7 +166,8 @@ class TargetTrains(ClassNumbers):
 def class_weights(prepared: Prepared, weight: Any, each: str, name: str = "weight") -> Array:
     """Return class weights with the axes of the readings and the dtype of the input values.
 
-    In error messages, `name` is the name of the argument, and `each` says what the weights are for.
+    In error messages, `name` is the name of the argument, and `each` is the word for what has a
+    weight, such as "class".
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes

@@ -1,8 +1,8 @@
 """The layout of an input, which identifies the batch, class and time axes.
 
 Losses operate on arrays with the three axes batch, class and time, ordered as in the input. Only
-the layout knows that order. All other code uses an `Axis` object to compute a sum or a maximum
-along the corresponding axis.
+the layout stores the order of the axes. All other code uses an `Axis` object to compute a sum or a
+maximum along the corresponding axis.
 """
 
 import math
@@ -25,14 +25,14 @@ class Layout(NamedTuple):
         The shape of the input.
     time_axis, batch_axis : int
         The non-negative positions of the time and batch axes in the input. In arrays with the axes
-        batch, class and time, the batch axis has the same position.
+        batch, class and time, the batch axis has the same position as in the input.
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
-        The numbers of samples, neurons per sample and time steps.
+        The number of samples, the number of neurons per sample, and the number of time steps.
     has_time : bool
-        Whether the input has a time axis. Spike times have no time axis. Its place is taken by the
-        spike axis or, if there is none, by an added axis of length 1.
+        Whether the input has a time axis. Spike times have no time axis. The spike axis takes the
+        place of the time axis. If there is no spike axis either, an axis of length 1 is added.
     """
 
     shape: tuple[int, ...]
@@ -65,7 +65,7 @@ class Layout(NamedTuple):
         return cls(shape, time_axis, batch_axis, time, class_axis, batch, neurons, steps)
 
     def space_axes(self) -> tuple[int, ...]:
-        """Return the axes other than batch and time. The first of them may be the class axis."""
+        """Return the axes other than batch and time, the first of which may be the class axis."""
         others = (self.batch_axis, self.time_axis)
         return tuple(axis for axis in range(len(self.shape)) if axis not in others)
 
@@ -155,8 +155,9 @@ class Layout(NamedTuple):
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
         """Return a mask of shape ``[batch]`` or ``[batch, time]``, or of the shape of the input.
 
-        The number of axes alone then determines which entries each value refers to. A block of the
-        mask is therefore unambiguous even if it happens to have as many samples as steps.
+        The number of axes of the mask then suffices to determine which entries a value refers to. A
+        block of the mask is therefore unambiguous even if it happens to have as many samples as
+        steps.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1
@@ -170,7 +171,7 @@ class Layout(NamedTuple):
     # Hints in error messages ----------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return another time axis for which this target shape would be valid, or None."""
+        """Return another time axis for which a target of this shape would be valid, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)

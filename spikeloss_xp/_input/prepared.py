@@ -41,8 +41,8 @@ class Prepared:
         False for samples with an invalid length, with the axes of `values`. None if all lengths are
         known to be valid.
     after_context : array or None
-        True for the steps after the context of a segment. Only these steps contribute terms. All
-        axes except time have length 1. None if all steps contribute terms.
+        True for the steps that contribute terms, which are the steps after the context of a
+        segment. All axes except time have length 1. None if all steps contribute terms.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     """
@@ -64,11 +64,14 @@ class Prepared:
         return self.adapter.masked(self.values, self.factor(self.mask))
 
     def mark_invalid(self) -> None:
-        """Multiply the values of samples with an invalid length, and so their gradient, by NaN."""
+        """Set the values and the gradient of samples with an invalid length to NaN."""
         self.values = self.marked(self.values)
 
     def marked(self, values: Array) -> Array:
-        """Return some steps of the values, multiplied by NaN for samples with an invalid length."""
+        """Return `values`, where samples with an invalid length are multiplied by NaN.
+
+        `values` may hold only some of the steps.
+        """
         if self.valid is None:
             return values
         one, nan = (self.adapter.scalar(values, x) for x in (1.0, math.nan))
@@ -89,9 +92,9 @@ class Prepared:
     def to_input(self) -> Pullback:
         """Return the pullback from `values` to the input.
 
-        The pullback does not keep `values` in memory. It requires a gradient that is already 0 for
-        masked entries. The result has the dtype of the input, or the dtype of `values` if the input
-        is bool or integer.
+        The pullback does not keep `values` in memory. The gradient that is passed to the pullback
+        must already be 0 for masked entries. The result has the dtype of the input, or the dtype of
+        `values` if the input is bool or integer.
         """
         adapter, layout, dtype = self.adapter, self.layout, self.dtype
 
@@ -128,8 +131,8 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along time because sums over time give the durations, and along
-        # batch because the samples that have a term are counted.
+        # The mask is broadcast along time, because its sums over time are the durations. The mask
+        # is also broadcast along batch, because the samples that have a term are counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -140,7 +143,7 @@ def prepare_input(
 
 
 def check_number(prepared: Prepared, values: Any, argument: str, each: str = "class") -> None:
-    """Raise an error if a hyper-parameter has several numbers, but not one for each class."""
+    """Raise an error unless a hyper-parameter holds a single number or a number for each class."""
     if isinstance(values, tuple) and len(values) != prepared.num_classes:
         raise ValueError(
             f"{argument} must be one number or {prepared.num_classes} numbers (one for each "
@@ -200,7 +203,8 @@ def check_not_trains(
 ) -> None:
     """Raise an error if spike times ``[batch, class, spike]`` look like binned spikes.
 
-    This is the case if all finite times are 0 or 1 and a train contains at least three equal times.
+    Spike times look like binned spikes if all finite times are 0 or 1 and a train contains at least
+    three equal times.
     """
     known = adapter.concrete_or_none(times)
     if known is None or known.ndim < 3 or not _only_0_and_1(known[:1]) or not _only_0_and_1(known):
@@ -236,8 +240,8 @@ def mask_of(
 
     The mask is bool and has the axes of the input. An axis along which the mask is constant may
     have length 1. The mask is None if nothing is masked. The second array has the axes of
-    `Prepared.values`. It is None if there are no lengths or if the lengths have been checked. In
-    error messages, `names` are the names of `where` and `lengths`.
+    `Prepared.values`. The second array is None if there are no lengths or if the lengths have been
+    checked. In error messages, `names` are the names of `where` and `lengths`.
     """
     mask, valid = None, None
     if lengths is not None:

@@ -205,7 +205,7 @@ class ClassIndices(ClassTarget):
         raise TypeError(f"target must hold {rule}; got {label.dtype} of shape {shape}{remedy}")
 
     def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
-        """Return hints about labels for pixels, a class axis or another time axis."""
+        """Return hints about a wrong time axis, an extra class axis or labels for each pixel."""
         layout, hints = given.prepared.layout, []
         space = layout.space()
         if len(space) > 1 and shape == (layout.batch, *space[1:]):
@@ -235,15 +235,16 @@ class Numbers(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Return numbers as labels.
 
-        A number outside the range raises a `ValueError` if it can be read cheaply. Otherwise, it
-        becomes NaN.
+        A number outside the range raises a `ValueError` if the numbers can be read cheaply. If the
+        numbers cannot be read cheaply, such a number becomes NaN.
         """
         prepared = given.prepared
         adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values
         label = asarray_like(adapter, values, given.target, "target")
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
-        # Negative numbers are checked below, because the check must find minus infinity.
+        # Negative numbers never pass this first check. They are checked below, where minus infinity
+        # is found.
         fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
         if not fits:
             known = _values_that_count(given, with_class=True)
@@ -278,7 +279,7 @@ class Numbers(ClassTarget):
             )
 
     def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
-        """Return hints about a missing class axis, several spatial axes or another time axis."""
+        """Return hints about a missing class axis, several spatial axes or a wrong time axis."""
         layout, once = given.prepared.layout, self.shape(given.prepared)
         if not shape:
             return [f"to use one number for all classes, pass an array like numpy.full({once}, x)"]
@@ -348,7 +349,7 @@ class CountTrains(AnyTrains):
     highest = math.inf
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
-        """Return True for each number that is allowed, and for infinity."""
+        """Return a mask that is True for allowed numbers and for infinity."""
         return trains >= 0
 
     def range_suffices(self, *, integral: bool) -> bool:
@@ -385,11 +386,11 @@ class WholeCountTrains(CountTrains):
     remedy = "constant=False accepts fractions"
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
-        """Return True for each whole number that is at least 0, and for infinity."""
+        """Return a mask that is True for whole numbers of at least 0 and for infinity."""
         return (trains >= 0) & (trains == xp.floor(trains))
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether the numbers are whole, so that only their range must be checked."""
+        """Return whether the target held integers, so that only their range must be checked."""
         return integral
 
 
@@ -400,7 +401,7 @@ class BinaryTrains(WholeCountTrains):
     highest = 1
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
-        """Return True for 0 and 1."""
+        """Return a mask that is True for 0 and 1."""
         return (trains == 0) | (trains == 1)
 
 

@@ -1,9 +1,9 @@
 """The Victor-Purpura distance and the coincidence factor, which are based on edits of spike times.
 
-Both use the lowest cost of editing one train into another, computed for all pairs of trains at
-once. Deleting or inserting a spike costs 1. The two measures differ in the cost of matching a spike
-of one train with a spike of the other. The table of costs is filled along its anti-diagonals,
-because the entries of an anti-diagonal do not depend on each other.
+Both measures use the lowest cost of edits that turn one train into another. The cost is computed
+for all pairs of trains at once. Deleting or inserting a spike costs 1. The two measures differ in
+the cost of matching a spike of one train with a spike of the other. The table of costs is filled
+along its anti-diagonals, because the entries of an anti-diagonal do not depend on each other.
 """
 
 import itertools
@@ -69,10 +69,10 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     -----
     Libraries with automatic differentiation can differentiate the distance with respect to the
     spike times, except where several sets of edits are equally cheap. Memory grows with the number
-    of pairs, not with the number of spikes. Run time grows with the product of the largest spike
-    counts. Outside `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
-    compiles each step of the table separately, which takes minutes for 30 spikes: call the function
-    outside compiled functions.
+    of pairs, not with the number of spikes. Run time grows with the product of the largest numbers
+    of spikes per train in `times` and `other`. Outside `jax.jit`, JAX traces the table of costs on
+    every call. `torch.compile` compiles each step of the table separately, which takes minutes for
+    30 spikes: call the function outside compiled functions.
 
     References
     ----------
@@ -114,10 +114,11 @@ def coincidence_factor(
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    The factor measures how well the first train, the model, predicts the second train, the data. It
-    is 1 for equal trains. For a Poisson train with the rate of the model, it is 0 on average.
-    :math:`N_\text{coinc}` is the largest number of pairs of spikes that are at most :math:`\Delta`
-    apart, where each spike belongs to at most one pair. The factor has no gradient.
+    The first train is the model, and the second train is the data. The factor measures how well the
+    model predicts the data. The factor is 1 for equal trains. If a Poisson train with the same rate
+    replaces the model, the factor is 0 on average. :math:`N_\text{coinc}` is the largest number of
+    pairs of spikes that are at most :math:`\Delta` apart, where each spike belongs to at most one
+    pair. The factor has no gradient.
 
     Parameters
     ----------
@@ -183,7 +184,10 @@ def coincidence_factor(
 
 
 def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the adapter and the sorted times of both sets. Without `other`, both are `times`."""
+    """Return the adapter, and the sorted spike times of both sets of trains.
+
+    If `other` is None, both sets are `times`.
+    """
     sets = padded_sets(times, other, ("times", "other"))
     adapter = adapter_of(sets[0])
     each = [SortedTimes.of(adapter, padded) for padded in sets]
@@ -199,7 +203,7 @@ def _largest_epsilon(*given: Any) -> float:
 def _edit_costs(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, far: float, price: Price
 ) -> Array:
-    """Return the lowest cost of editing a train of `x` into a train of `y`, for all pairs.
+    """Return the lowest cost of edits that turn a train of `x` into a train of `y`, for all pairs.
 
     `price` returns the cost of matching two spike times, which is above 2 if they are `far` apart.
     """

@@ -1,8 +1,8 @@
 """The inner products of all pairs of spike trains, and their pullback to the trains.
 
 Let ``a = exp(-1 / tau)``. The trace of a train ``x`` is ``f[t] = sum(a**k * x[t - k] for k)``, and
-the trace of another train ``y`` is ``g``. The inner product of these trains with the kernel
-``exp(-|t - u| / tau)`` is also the inner product of two vectors:
+the trace of another train ``y`` is ``g``. With the kernel ``exp(-|t - u| / tau)``, the inner
+product of the two trains equals the inner product of two vectors:
 
     sum over t, u of a**|t - u| x[t] y[u]  =  (1 - a**2) sum over t < T of f[t] g[t]
                                               + a**2 f[T - 1] g[T - 1] .
@@ -143,7 +143,7 @@ def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
 def _vectors(
     trains: BinnedTrains, time_constant: float, cosine: float, steps: list[slice]
 ) -> Iterator[Array]:
-    """Yield the vectors of the trains in parts ``[train, entries]``, one for each slice of steps.
+    """Yield the vectors of the trains in parts ``[train, entries]``: one part per slice of steps.
 
     The last part is the tail.
     """
@@ -163,8 +163,9 @@ def _vectors(
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
     """Return one row per train: the weighted traces of its units and of the pooled train.
 
-    Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum of
-    the inner products of their units, plus `cosine` times the inner product of the pooled trains.
+    As defined by Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum
+    of the inner products of their units, plus `cosine` times the inner product of the pooled
+    trains.
     """
     xp, (trains, units, steps), parts = adapter.xp, trace.shape, []
     if units == 1:
@@ -202,8 +203,8 @@ def _plus_product(
 ) -> Array:
     """Return ``total + x @ y.T``, or ``x @ y.T`` if `total` is None.
 
-    If there are several chunks, `total` is changed in place. If `x` and `y` are then the same
-    array, the sum is complete only in the blocks on and above the diagonal.
+    If there are several chunks, `total` is changed in place. If, in addition, `x` and `y` are the
+    same array, the sum is complete only in the blocks on and above the diagonal.
     """
     xp = adapter.xp
     if len(chunks) == 1:
@@ -222,8 +223,8 @@ def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     """Return the inner products within one set, given the blocks on and above the diagonal.
 
     The norms are a copy of the diagonal, so that the distance of a train from itself is exactly 0.
-    They are not computed by ``linalg.diagonal``, because its gradient for a matrix product reads
-    uninitialised memory when compiled by PyTorch 2.15.
+    The diagonal is not read by ``linalg.diagonal``. If PyTorch 2.15 compiles the gradient of that
+    function for a matrix product, the gradient reads uninitialised memory.
     """
     xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
     if len(chunks) == 1:

@@ -10,7 +10,7 @@ from spikeloss_xp._arrays import FunctionT, on_device_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ValueAndPullback
 from spikeloss_xp.distances._inner_products import Products, inner_products, row_slices
 
-# The squared distance between equal trains is at most this many rounding errors of their norms.
+# The largest squared distance between equal trains, in rounding errors of their norms.
 ROUNDINGS_OF_EQUAL = 16
 
 # The matrix of all pairs, and the pullback from it to `x`, `y` and `pairs` of `Products`.
@@ -19,9 +19,9 @@ Compare = Callable[[Products], Comparison]
 
 
 def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
-    """Return the comparison of all pairs.
+    """Return the matrix of the distances or similarities of all pairs.
 
-    If there are many pairs, the result overwrites their inner products.
+    If there are many pairs, the matrix overwrites the inner products.
     """
     products, _ = inner_products(x, y, **options)
     pairs: ArrayT = products.pairs
@@ -30,15 +30,15 @@ def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
         pairs, _ = compare(products)
         return pairs
     for rows in chunks:
-        # Each pullback is freed only after the next chunk is computed. If it were freed at once,
-        # the system would reclaim its memory, and 4,000 trains would take 1.15 times as long.
+        # Each pullback is freed only after the next chunk is computed. If a pullback were freed at
+        # once, the system would reclaim its memory, and 4,000 trains would take 1.15 times as long.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs
 
 
 def _matrix_and_pullback(compare: Compare, x: Array, y: Any, **options: Any) -> ValueAndPullback:
-    """Return the comparison of all pairs, and its closed-form pullback to `x`."""
+    """Return the matrix of all distances or similarities, and its closed-form pullback to `x`."""
     products, to_trains = inner_products(x, y, **options)
     xp = products.adapter.xp
     value, to_products = compare(products)
@@ -53,7 +53,7 @@ def _matrix_and_pullback(compare: Compare, x: Array, y: Any, **options: Any) -> 
 
 
 def _with_closed_form(form: Callable[..., ValueAndPullback]) -> Callable[[FunctionT], FunctionT]:
-    """Give a function the attributes in which `value_and_grad` looks for a closed form."""
+    """Return a decorator that adds the attributes in which `value_and_grad` finds a closed form."""
 
     def decorate(function: FunctionT) -> FunctionT:
         signature = inspect.signature(function)
@@ -74,8 +74,8 @@ def _distances(squared: Any, products: Products) -> Comparison:
     xp = products.adapter.xp
     norms = products.x[:, None] + products.y[None, :]
     square = norms - 2 * products.pairs
-    # A square below the rounding errors of the norms is set to 0. Otherwise, the square root would
-    # be far from 0.
+    # A square that is smaller than the rounding errors of the norms is set to 0. Otherwise, its
+    # root would be far from 0.
     equal = square <= norms * (ROUNDINGS_OF_EQUAL * float(xp.finfo(norms.dtype).eps))
     del norms
     if squared:

@@ -14,16 +14,16 @@ from spikeloss_xp._typing import Array
 
 
 class BinnedTrains(NamedTuple):
-    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype used for computation.
+    """Binned spike trains in the dtype of the input, and the dtype used for computation.
 
-    The trains are converted one chunk at a time.
+    The method `steps` converts one chunk of the trains at a time.
     """
 
     prepared: Prepared
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
-        """Return some steps of the trains in `dtype`, with masked entries set to 0."""
+        """Return some steps, ``[train, unit, time]``, in `dtype`, with masked entries set to 0."""
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
         chunk = trains.marked(adapter.xp.astype(trains.values[index], self.dtype, copy=False))
@@ -88,7 +88,8 @@ def _binned(
 def padded_sets(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> list[Array]:
     """Return the spike times of `x`, and of `y` unless it is None, as arrays ``[train, spike]``.
 
-    Both arrays have the dtype of the first array. Errors refer to the two arguments by `names`.
+    Both arrays have the dtype of the first array. In error messages, the two arguments have the
+    given `names`.
     """
     first = _padded(x, names[0], None)
     return [first] if y is None else [first, _padded(y, names[1], first)]

@@ -3,14 +3,14 @@
     spikes --read--> u --criterion(u, target)--> terms --reduction--> loss
 
 A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
-`_sum` then computes the numbers: it reads the spikes, compares the readings with the target, and
-sums the terms. Each stage returns its result and the pullback of that result, so the gradient is
-the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight are
-both additive over micro-batches, processes, devices, and chunks that fit in the cache. If a loss
-has a term at each step, the sum and the weight are also additive over segments of time.
+`_sum` then reads the spikes, compares the readings with the target, and sums the terms. Each stage
+returns its result and the pullback of that result, so the gradient is the composition of the
+pullbacks. A mean is the sum of the terms divided by their weight, ``sum / weight``. The sum and the
+weight are both additive over micro-batches, processes, devices, and chunks that fit in the cache.
+If a loss has a term at each step, the sum and the weight are also additive over segments of time.
 
 Each method with a leading underscore is either final or abstract. Subclasses must define the
-abstract methods. They may override public methods and class attributes.
+abstract methods. Subclasses may also override public methods and class attributes.
 """
 
 import functools
@@ -32,7 +32,8 @@ REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 HASHABLE = (int, float, str, bool, type(None))
 HASHABLE_TYPES = frozenset(HASHABLE)
-SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options shared by several losses
+# The checks of options that several losses share.
+SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "moving_window": _checks.optional_count,
     "num_classes": _checks.optional_count,
     "ignore_index": _checks.label,
@@ -58,12 +59,12 @@ CALL_NAMES = {
     "sample_weight": 'use reduction="none", and multiply the terms by the weights of the samples',
 }
 
-# Names in derived classes that, like most names in `Loss`, are not for users.
+# Names that derived classes define. Like most names in `Loss`, these names are not for users.
 FOR_SUBCLASSES = {"fires", "read", "readouts", "score", "smallest_rank", "split", "sums_neurons"}
 
 
 def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
-    """Return the error for arguments that a loss does not accept, with the names to use instead."""
+    """Return an error that lists the arguments a loss does not accept, and what to use instead."""
     kind, unknown = type(loss).__name__, [name for name in given if name not in accepted]
     message = f"a call to {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
     for name in unknown:
@@ -84,13 +85,13 @@ class Loss(ABC):
     time_axis: int
     reduction: str
     has_closed_form: ClassVar[bool] = True
-    """Whether `value_and_pullback` computes the same function as calling the loss."""
+    """Whether `value_and_pullback` computes the value that a call to the loss returns."""
     classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term."""
     per_step: bool | None = False
     """Whether the terms have a time axis; None if they have the shape of the input."""
     targets: ClassVar[tuple[Target, ...]] = ()
-    """The kinds of targets that the loss accepts; empty if it has no target."""
+    """The kinds of targets that the loss accepts, or an empty tuple if it takes no target."""
     ignore_index: int | None = None
     """The class index of labels to ignore."""
     reads_times: ClassVar[bool] = False
@@ -98,9 +99,9 @@ class Loss(ABC):
     reads_rates: ClassVar[bool] = False
     """Whether the input holds predicted rates or logits instead of spikes."""
     shields_masked: ClassVar[bool] = True
-    """Whether masked readings are replaced by 1, because the criterion may not be finite at 0."""
+    """Whether to replace masked readings by 1, needed if the criterion may not be finite at 0."""
     expects_spikes: bool = False
-    """Whether the input should be spikes. If False, membrane potentials are allowed too."""
+    """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: D102
         # A docstring here would replace the docstring of the class in the hover text of editors.
@@ -117,7 +118,7 @@ class Loss(ABC):
             cls.has_closed_form = True
         elif "value" in overridden or "__call__" in overridden:
             cls.has_closed_form = False
-        if "criterion" in overridden:  # nothing is known about a new criterion
+        if "criterion" in overridden:  # a new criterion may not be finite at 0
             cls.shields_masked = overridden.get("shields_masked", True)
 
     def __post_init__(self) -> None:
@@ -127,7 +128,7 @@ class Loss(ABC):
         _checks.check_fields(self, **shared)
 
     def __dir__(self) -> list[str]:
-        """Return the names for users, without those that only subclasses and `diagnose` need."""
+        """Return the names that users need. Names for subclasses and `diagnose` are left out."""
         internal = {name for name in vars(Loss) if not name.startswith("__")} | FOR_SUBCLASSES
         return sorted(set(super().__dir__()) - (internal - {"memory", *vars(self)}))
 
@@ -139,23 +140,23 @@ class Loss(ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # This raises the original error again, even if a property raised it.
+            # Raise the original `AttributeError` again, which may come from a property.
             return object.__getattribute__(self, name)
 
     @property
     def memory(self) -> int | None:
         """The number of earlier steps that a term reads, or None if terms read whole trains.
 
-        To return the same terms for a segment as for the whole train, `sum_and_weight` needs this
-        many earlier steps as context.
+        A segment that is passed to `sum_and_weight` needs `memory` earlier steps as context. The
+        terms are then the same as for the whole train.
         """
         return None
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays among the hyper-parameters, or None if they cannot be determined.
 
-        They cannot be determined if a hyper-parameter is a callable or another object that may
-        refer to arrays, because such an object cannot be inspected.
+        The arrays cannot be determined if a hyper-parameter is a callable, or another object that
+        may refer to arrays but cannot be inspected.
         """
         held: list[Any] = []
         values = vars(self).values()
@@ -173,13 +174,13 @@ class Loss(ABC):
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
         """Yield the findings about the options of the loss, each as a code and a description.
 
-        `batch` is the call that `diagnose` inspects. The numbers that were measured are attributes
+        `batch` is the call that `diagnose` inspects. The measurements of `diagnose` are attributes
         of `batch`.
         """
         return ()
 
     def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the loss when all classes have the same score, or None if that loss is unknown."""
+        """Return the loss for equal scores of all classes, or None if that loss is unknown."""
         return None
 
     # Methods that a subclass defines --------------------------------------------------------------
@@ -212,7 +213,10 @@ class Loss(ABC):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        """Return the readings of `values`, the whole input or a chunk, and their pullback."""
+        """Return the readings of `values` and their pullback.
+
+        `values` is the whole input or a chunk of it.
+        """
 
     @abstractmethod
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
@@ -300,7 +304,7 @@ class Loss(ABC):
     def _terms(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> TermsAndPullback:
-        """Return the results of `_compare` for `values`, with the pullback to the values."""
+        """Return the results of `_compare`, with a pullback to `values` instead of the readings."""
         reading, to_values = self._read(prepared, values, mask, labels)
         terms, term_mask, weight, to_reading = self._compare(prepared, reading, labels)
         to_masked = masked_pullback(prepared.adapter, to_values, mask)
@@ -310,9 +314,10 @@ class Loss(ABC):
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
         The terms are multiplied by their weights. Masked terms, which include all terms in the
-        context of a segment, are 0. The mask and the weight broadcast to the terms. None stands for
-        a mask that is True everywhere, or for a weight of 1. The pullback maps the derivative with
-        respect to the terms to the derivative with respect to the readings.
+        context of a segment, are 0. The mask and the weight can be broadcast to the shape of the
+        terms. None stands for a mask that is True everywhere, or for a weight of 1. The pullback
+        maps the derivative with respect to the terms to the derivative with respect to the
+        readings.
         """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
@@ -327,8 +332,9 @@ class Loss(ABC):
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # The weight of a term is NaN if its label is invalid. Automatic differentiation would
-            # multiply a gradient of 0 by this weight.
+            # If the label of a masked term is invalid, the weight of the term is NaN. Automatic
+            # differentiation multiplies the gradient of the term, 0, by this weight. Masking the
+            # readings stops the resulting NaN.
             if self.shields_masked or not adapter.on_host:
                 reading = reading.shielded(mask)
             labels = labels.filled(reading, mask)
@@ -378,11 +384,11 @@ class Loss(ABC):
     def _weight(
         self, prepared: Prepared, terms: Array, mask: Array | None, weight: Array | None
     ) -> Array | int:
-        """Return the number by which the reduction divides the sum of these terms.
+        """Return the number by which the reduction divides the sum of the terms.
 
-        For "batchmean", it is the number of samples with an unmasked term. For other reductions, it
-        is the sum of the weights of the unmasked terms. If there is neither a mask nor a weight,
-        the result is an int.
+        For "batchmean", the divisor is the number of samples with an unmasked term. For other
+        reductions, the divisor is the sum of the weights of the unmasked terms. If there is neither
+        a mask nor a weight, the result is an int.
         """
         xp = prepared.adapter.xp
         if prepared.layout is None:  # one term per layer; layers are summed, not averaged
@@ -434,7 +440,7 @@ class Loss(ABC):
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum and weight of part of a batch, and the pullback if it is needed."""
+        """Return the sum and weight of the terms of part of a batch, and the pullback if needed."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
@@ -469,8 +475,9 @@ class Loss(ABC):
 def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -> Pullback:
     """Return a pullback that calls `to_values` and sets the derivatives of masked entries to 0.
 
-    If there is no mask, `to_values` is returned unchanged. It is also returned unchanged if the
-    readings are the values themselves, because the terms have then been masked already.
+    If there is no mask, `to_values` is returned unchanged. `to_values` is also returned unchanged
+    if the readings are the values themselves, because `_compare` has then already set the
+    derivatives of masked entries to 0.
     """
     if mask is None or to_values is identity:
         return to_values

@@ -26,8 +26,8 @@ NUMERICS = get_args(Numerics)
 class ReadsClasses(TargetLoss, Predictor):
     """Base class for losses that read one number for each class. It declares no option fields.
 
-    Published losses declare their options themselves, in the published order. All other losses
-    inherit the options of `ClassLoss`.
+    A published loss declares its options itself, in the order in which they were published. All
+    other losses inherit the options of `ClassLoss`.
     """
 
     readout: str
@@ -38,11 +38,11 @@ class ReadsClasses(TargetLoss, Predictor):
     readouts: ClassVar[tuple[str, ...]] = get_args(Readout)
     """The readouts that the loss accepts."""
     sums_neurons: ClassVar[bool] = False
-    """Whether extensive readouts sum the neurons of a class instead of averaging them."""
+    """Whether spike counts are summed over the neurons of a class instead of averaged."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
     _reads_masked: bool = False
-    """Whether the criterion may read NaN in terms that are masked, and in no other terms."""
+    """Whether masked readings may be NaN: True if they affect only terms that are masked too."""
     _own_readout: ClassVar[bool]
     """Whether a subclass overrides `read`."""
 
@@ -83,15 +83,15 @@ class ReadsClasses(TargetLoss, Predictor):
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
+        """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
         return READOUTS[self.readout].of_spikes and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
 
         By default, the option `readout` selects the readout. Override this method to define your
-        own readout. With `num_classes`, the method receives one train for each class: the mean over
-        the neurons of the class.
+        own readout. If `num_classes` is given, the method receives one train for each class: the
+        mean over the neurons of the class.
         """
         return read_classes(trains, self.readout, self.moving_window)
 
@@ -164,8 +164,8 @@ class ClassLoss(ReadsClasses):
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
     num_classes : int, optional
-        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
-        By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
+        group is read. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -174,8 +174,8 @@ class ClassLoss(ReadsClasses):
     ----------
     classes_compete : bool
         A class attribute that states whether the classes of a sample share one term, as in a
-        softmax. If True, the terms have a class axis of length 1, and ``reading.class_mask`` is
-        False for masked classes, or None if no class is masked. The default is False.
+        softmax. If True, the terms have a class axis of length 1. Then ``reading.class_mask`` is an
+        array that is False for masked classes, or None if no class is masked. The default is False.
     targets : tuple of Target
         A class attribute that lists the kinds of targets that the loss accepts, such as
         ``losses.targets.PROBABILITIES``. By default, only class indices are accepted.

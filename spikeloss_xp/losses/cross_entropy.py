@@ -47,8 +47,8 @@ class CrossEntropy(ClassLoss):
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
         - ``"latency"``: the number of steps before the first spike. The earliest class has the
           highest probability. A tenth of the number of steps is a good initial `temperature`;
-        - ``"softmax_sum"``: the sum of the class probabilities over time. At each step, they are
-          the softmax of the potentials [2]_.
+        - ``"softmax_sum"``: the sum of the class probabilities over time. The class probabilities
+          at each step are the softmax of the potentials [2]_.
     moving_window : int, optional
         The length of the moving window, in time steps. Only the readouts ``"count"``,
         ``"sqrt_count"`` and ``"rate"`` support a window. With a window, there is a term at each
@@ -57,8 +57,8 @@ class CrossEntropy(ClassLoss):
         is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
-        ``[batch, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
+        window, ``[batch, time]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons. The readouts
         ``"count"`` and ``"sqrt_count"`` read the sum over the neurons of a class, and the other
@@ -67,16 +67,16 @@ class CrossEntropy(ClassLoss):
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
     temperature : float, default 1
-        The number :math:`\rho` by which the readings are divided. It has the unit of the readings,
-        and must be between 1e-6 and 1e18.
+        The number :math:`\rho` by which the readings are divided. The temperature has the unit of
+        the readings, and must be between 1e-6 and 1e18.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     rates : tuple of float, optional
         Bounds on the firing rates, in spikes per neuron and time step. The first number is the
         lowest permitted rate of the labelled class, and the second is the highest permitted rate of
-        the other classes, for example ``(0.5, 0.02)``. Both are between 0 and 1, and the first is
-        larger. A rate that violates its bound is penalised, even if the labelled class is silent.
-        Only readouts that support a window support bounds. By default, there are no bounds.
+        the other classes, for example ``(0.5, 0.02)``. Both bounds are between 0 and 1, and the
+        first is larger. A rate that violates its bound is penalised, even if the labelled class is
+        silent. Bounds require a readout that supports a window. By default, there are no bounds.
     rate_weight : float, default 3
         The weight of the penalties relative to the cross entropy; at least 0. With
         ``"sqrt_count"``, a weight of 1 performed best in our measurements.
@@ -92,7 +92,8 @@ class CrossEntropy(ClassLoss):
     are flattened into one class axis. `target` holds class indices or class probabilities. Class
     indices are integers of shape ``[batch]`` or, with a window, also ``[batch, time]``. Class
     probabilities :math:`q` are floats of shape ``[batch, class]`` or, with a window, also
-    ``[batch, class, time]``. They must be finite and at least 0, but need not sum to 1.
+    ``[batch, class, time]``. Each probability must be finite and at least 0, but a row need not sum
+    to 1.
 
     For a row of probabilities, the term is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
     softmax. A mean divides the sum of the terms by the sum of all :math:`q`. A one-hot row is
@@ -101,7 +102,7 @@ class CrossEntropy(ClassLoss):
     samples instead, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
     :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
-    With ``rates=(r, r')``, the following is added to the term of each sample [4]_:
+    With ``rates=(r, r')``, the following penalties are added to the term of each sample [4]_:
 
     .. math::
         \lambda \Bigl( \max\bigl(R(r T) - R(n_{y}), 0\bigr)^2
@@ -119,7 +120,7 @@ class CrossEntropy(ClassLoss):
     Masked classes are excluded from the softmax. If only some neurons of a class are masked, the
     sum over the other neurons is scaled up to the full number of neurons. With ``"sqrt_count"`` or
     `rates`, a negative spike count (below -1/4) raises an error if the values can be read cheaply.
-    On a GPU and in traced functions, it makes the loss NaN instead.
+    On a GPU and in traced functions, such a count makes the loss NaN instead.
 
     The loss and its gradient preserve their precision for a confident and correct prediction. In
     float32, if the labelled class has 25 spikes and the only other class has none, the loss is
@@ -185,7 +186,7 @@ class CrossEntropy(ClassLoss):
 
     @property
     def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices or class probabilities. Smoothed indices are compared as numbers."""
+        """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
         return SMOOTHED if self.label_smoothing else SHARP
 
     @property
@@ -195,7 +196,7 @@ class CrossEntropy(ClassLoss):
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
+        """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
         mean_of_potentials = self.readout == "rate" and self.rates is None
         return super().expects_spikes and not mean_of_potentials
 
@@ -212,7 +213,7 @@ class CrossEntropy(ClassLoss):
         return self.readout == "count" and self.rates is None
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes. Their softmax gives the class probabilities."""
+        """Return the logits of the classes. The softmax of the logits gives the probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
             u, _ = _root(reading, u, "readout='sqrt_count'")
@@ -303,7 +304,7 @@ def compare_logits(
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    The error message says that `option` needs these roots.
+    If a count is negative, the error message says that `option` needs the roots.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)

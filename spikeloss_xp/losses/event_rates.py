@@ -1,4 +1,4 @@
-"""Mean event rates of layers, over one part of a batch or over the whole batch."""
+"""Mean event rates of layers, computed over part of a batch or over the whole batch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 
 def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays in nested sequences and mappings, with each mapping sorted by its keys."""
+    """Return the arrays in nested sequences and mappings, where each mapping is sorted by key."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
-    try:  # JAX sorts the keys of a mapping too, before a compiled function receives it
+    try:  # JAX also sorts the keys of a mapping that is passed to a compiled function
         keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
     except TypeError:
         raise TypeError(f"{name} must have keys of one type; got {list(input)}") from None
@@ -38,7 +38,7 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
 
 
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
-    """Return the events and entries of the rest of the batch, in the computation dtype."""
+    """Return `others`, the events and entries of the rest of the batch, as arrays of floats."""
     if per.startswith("sample"):
         raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
     if isinstance(others, str) or not hasattr(others, "__len__"):
@@ -65,8 +65,8 @@ def sum_magnitude(
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
 
-    Without a mask, the number is an int. The derivative of ``|x|`` at 0 is 1 where `at_silence` is
-    True, and 0 elsewhere.
+    Without a mask, the number of entries is an int. The derivative of ``|x|`` at 0 is 1 where
+    `at_silence` is True, and 0 elsewhere.
     """
     xp = adapter.xp
 

@@ -36,7 +36,7 @@ COUNTS, WHOLE_COUNTS = (CountTrains(),), (WholeCountTrains(),)
 
 @dataclass(frozen=True)
 class Likelihood(TrainLoss):
-    """Base class for negative log-likelihoods of recorded spikes, which also defines scores.
+    """Base class for negative log-likelihoods of recorded spikes. It also defines scores.
 
     All scores compare the loss of the input with the loss of a null model, which predicts a
     constant mean count for each neuron.
@@ -45,7 +45,7 @@ class Likelihood(TrainLoss):
     targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
     reads_rates: ClassVar[bool] = True
-    largest_mean: ClassVar[float] = math.inf  # the largest mean of a null model
+    largest_mean: ClassVar[float] = math.inf  # the largest mean count of a null model
     log_rates: ClassVar[bool] = True
     """Whether the input holds logarithms of rates or odds."""
 
@@ -58,12 +58,12 @@ class Likelihood(TrainLoss):
         """Return the mean count that the input `u` predicts."""
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield findings about the unit of the rates, the score, and neurons without spikes.
+        """Yield findings about the score, the unit of the rates, and neurons without spikes.
 
         Yields
         ------
         tuple of str
-            The code of the finding, and what was seen.
+            The code of the finding, and a description.
         """
         found, layout = batch.found, batch.layout
         rate, number = float(found["predicted"]), float(found["recorded"])
@@ -128,24 +128,24 @@ class Likelihood(TrainLoss):
         target : array or sequence
             The target, as in a call to the loss.
         null : array or sequence of float, optional
-            The mean count of each neuron per time step, of shape ``[neuron]``. It can be computed
-            from the training set, for example. By default, it is the mean of the unmasked target,
-            as in nlb_tools. For `BernoulliNLL`, it is the probability of a spike, at most 1. If it
-            is 0 for a neuron that has spikes in the target, the score is infinite. Leave such
-            neurons out with `where`, or give them a small mean, such as half a spike in the whole
-            training set.
+            The mean count of each neuron per time step, of shape ``[neuron]``. The means can be
+            computed from the training set, for example. By default, they are the means of the
+            unmasked target, as in nlb_tools. For `BernoulliNLL`, a mean count is the probability of
+            a spike, which is at most 1. If the mean is 0 for a neuron that has spikes in the
+            target, the score is infinite. Leave such neurons out with `where`, or give them a small
+            mean, such as half a spike in the whole training set.
         per : {"all", "neuron"}, default "all"
             ``"all"`` returns one score, which is the total gain of all neurons divided by the total
-            number of spikes. This is not the mean of the scores of the neurons. ``"neuron"``
-            returns the score of each neuron.
+            number of spikes. This score is not the mean of the scores of the individual neurons.
+            ``"neuron"`` returns the score of each neuron.
         where, lengths : array or sequence, optional
             The mask, as in a call to the loss.
 
         Returns
         -------
         array
-            A scalar array, or an array of shape ``[neuron]``. It is 0 for a model that is as good
-            as the null model, negative for a worse model, and NaN if there are no spikes. With
+            A scalar array, or an array of shape ``[neuron]``. The score is 0 for a model that is as
+            good as the null model, negative for a worse model, and NaN if there are no spikes. With
             ``per="all"``, neurons without spikes contribute to the score too.
 
         Raises
@@ -180,8 +180,8 @@ class Likelihood(TrainLoss):
 
         .. math:: D^2 = 1 - \frac{L - L_\text{saturated}}{L_\text{null} - L_\text{saturated}}
 
-        This is also called Cohen's pseudo-:math:`R^2` [1]_. The saturated model predicts each count
-        exactly. The null model predicts a constant mean count for each neuron.
+        The fraction is also called Cohen's pseudo-:math:`R^2` [1]_. The saturated model predicts
+        each count exactly. The null model predicts a constant mean count for each neuron.
 
         Parameters
         ----------
@@ -200,9 +200,9 @@ class Likelihood(TrainLoss):
         Returns
         -------
         array
-            A scalar array, or an array of shape ``[neuron]``. It is 1 for the saturated model, 0
-            for the null model, and NaN if there are no spikes or if the null deviance is 0 or
-            infinite.
+            A scalar array, or an array of shape ``[neuron]``. The fraction is 1 for the saturated
+            model, 0 for the null model, and NaN if there are no spikes or if the null deviance
+            is 0 or infinite.
 
         Raises
         ------
@@ -246,7 +246,7 @@ class Likelihood(TrainLoss):
         target : array or sequence
             The target, as in a call to the loss.
         null : array or sequence of float
-            The mean count of each neuron per time step, of shape ``[neuron]``. It is required,
+            The mean count of each neuron per time step, of shape ``[neuron]``. `null` is required,
             because each part of the data must be compared with the same null model.
         per : {"all", "neuron"}, default "all"
             Whether to return sums over all neurons, or separate sums for each neuron.
@@ -285,8 +285,8 @@ class Likelihood(TrainLoss):
     ) -> tuple[Array, Array, Any]:  # fmt: skip
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
-        The gain of the saturated model is half of the null deviance. It is None unless
-        `with_saturated` is True.
+        The gain of the saturated model is half of the null deviance, or None if `with_saturated` is
+        False.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
@@ -373,8 +373,8 @@ class PoissonNLL(Likelihood):
     entries, and `weight` to weight the neurons.
 
     If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
-    the loss is infinite. An infinite rate makes the loss infinite or, with ``log_rates=False`` and
-    a count of 0, NaN.
+    the loss is infinite. An infinite rate makes the loss NaN or, with ``log_rates=True`` and a
+    count of 0, infinite.
 
     Examples
     --------
@@ -404,7 +404,7 @@ class PoissonNLL(Likelihood):
 
     @property
     def shields_masked(self) -> bool:  # type: ignore[override]
-        """Whether masked readings are replaced by 1, because a rate of 0 has no logarithm."""
+        """Whether masked readings are replaced by 1: True for rates, because 0 has no logarithm."""
         return not self.log_rates
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -444,10 +444,10 @@ class BernoulliNLL(Likelihood):
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
     link : {"logit", "hazard"}, default "logit"
-        What `input` holds. With ``"logit"``, it holds logits :math:`z`, and
-        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, it holds the logarithms of escape rates
-        :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. An escape rate is the expected number of spikes
-        per time step of a neuron with escape noise.
+        What `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and
+        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, `input` holds the logarithms of escape
+        rates :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. The escape rate of a neuron with escape
+        noise is its expected number of spikes per time step.
 
     Raises
     ------

@@ -37,11 +37,11 @@ class SquaredError(ClassLoss):
         duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
-        window, ``[batch, class, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
+        with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of readings. Each is taken from the mean of a group of neighbouring neurons. By
-        default, each neuron has its own reading.
+        The number of readings. Each reading is taken from the mean of a group of neighbouring
+        neurons. By default, each neuron has its own reading.
 
     Raises
     ------
@@ -160,8 +160,8 @@ class HuberError(SquaredError):
 
     Notes
     -----
-    `input`, `target` and `weight` are the same as for `SquaredError`. The function was introduced
-    in [1]_.
+    `input`, `target` and `weight` are the same as for `SquaredError`. The Huber function was
+    introduced in [1]_.
 
     References
     ----------

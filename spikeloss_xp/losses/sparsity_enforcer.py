@@ -52,7 +52,8 @@ class SparsityEnforcer(Loss):
 
     The sum is over arrays :math:`x`, usually one for each layer. Called with a single array, the
     loss returns the term for that array. Called with a sequence or mapping of arrays, which may be
-    nested, it returns the sum of their terms. Rates are in events per neuron and time step.
+    nested, the loss returns the sum of the terms of all arrays. Rates are in events per neuron and
+    time step.
 
     Parameters
     ----------
@@ -89,12 +90,14 @@ class SparsityEnforcer(Loss):
         support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
         The gradient has no closed form, so it needs a library with automatic differentiation.
     numerics : {"stable", "lava"}, default "stable"
-        The derivative of :math:`|x|` at :math:`x = 0`, which is silence. With ``"stable"``, it is
-        1, as for a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 if the rate is above
-        `max_rate`, so that silent steps have no gradient. If the rate is below `min_rate`, it is 1
-        even with ``"lava"``. If `scale` is given, it is always 1.
+        The derivative of :math:`|x|` at :math:`x = 0`, which is silence. With ``"stable"``, the
+        derivative is 1, as for a spike count. With ``"lava"``, as in lava-dl [1]_, the derivative
+        is 0 if the rate is above `max_rate`, so that silent steps have no gradient. If the rate is
+        below `min_rate`, the derivative is 1 even with ``"lava"``. If `scale` is given, the
+        derivative is always 1.
     time_axis : int, default -1
-        The time axis of each array. With ``per="array"`` and no mask, it has no effect.
+        The time axis of each array. With ``per="array"``, no mask and no `scale`, the option has no
+        effect.
 
     Raises
     ------
@@ -223,15 +226,15 @@ class SparsityEnforcer(Loss):
         Returns
         -------
         array
-            A scalar array from the same library and on the same device as `input`. It is 0 if
-            everything is masked.
+            A scalar array from the same library and on the same device as `input`. The result is 0
+            if everything is masked.
 
         Raises
         ------
         ValueError, TypeError
             If there is no array, if an array has no elements, or if an array lacks a batch or time
-            axis that is required. Also if a mask or `others` has the wrong shape or dtype, comes
-            from another library, or is out of range.
+            axis that is required. The errors are also raised if a mask or `others` has the wrong
+            shape or dtype, comes from another library, or is out of range.
         """
         if target:
             raise TypeError("SparsityEnforcer has no target: pass several arrays as a list, [x, y]")
@@ -250,7 +253,7 @@ class SparsityEnforcer(Loss):
         return value
 
     def forward(self, input: Events[ArrayT], *target: Never, **options: Any) -> ArrayT:
-        """Return the loss. This is the same as calling the object."""
+        """Return the loss. Calling the object has the same effect."""
         return self(input, *target, **options)
 
     def value(
@@ -258,7 +261,7 @@ class SparsityEnforcer(Loss):
     ) -> ArrayT:
         """Return the value for one array, using operations that the library can differentiate.
 
-        With a `scale`, there may be several arrays.
+        If there is a `scale`, `input` may hold several arrays.
         """
         masks = {"where": where, "lengths": lengths}
         if self.scale is None:
@@ -286,9 +289,10 @@ class SparsityEnforcer(Loss):
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms of all samples, and the divisor for their mean.
 
-        This requires ``per="sample"`` or ``"sample_neuron"``. Both results can be summed over any
-        split of the batch. The loss of the whole batch is the total sum divided by the total
-        weight, or 0 if the weight is 0. With ``reduction="sum"``, it is the total sum.
+        The method requires ``per="sample"`` or ``"sample_neuron"``. Both results can be summed over
+        any split of the batch. The loss of the whole batch is the total sum divided by the total
+        weight, or 0 if the weight is 0. With ``reduction="sum"``, the loss of the whole batch is
+        the total sum.
 
         Parameters
         ----------
@@ -333,7 +337,7 @@ class SparsityEnforcer(Loss):
         """Return the sum of ``|x|``, and the number of unmasked entries in the sum.
 
         Both results can be summed over any split of the batch, and their quotient is the mean event
-        rate. Pass the totals for the rest of the batch to a call as `others`.
+        rate. Pass the totals for the rest of the batch as the argument `others` of a call.
 
         Parameters
         ----------
@@ -346,10 +350,10 @@ class SparsityEnforcer(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
-            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, they have an entry for each
-            sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
-            differentiate them, because the derivative at 0 depends on the rate of the whole batch.
-            Differentiate a call with `others` instead.
+            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, the results have an entry
+            for each sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
+            differentiate the results, because the derivative at 0 depends on the rate of the whole
+            batch. Differentiate a call with `others` instead.
 
         Examples
         --------
@@ -374,7 +378,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # Without a mask, or if all neurons have the same mask, `entries` is the same for all.
+        # Without a mask, or if all neurons have the same mask, `entries` is a single number.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _without_closed_form(self) -> TypeError:
@@ -399,7 +403,7 @@ class SparsityEnforcer(Loss):
         if where is None and None in input.shape:  # entries are counted at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
-            values = floating(adapter, input)  # of any shape
+            values = floating(adapter, input)  # may have any shape
             return Prepared(adapter, values, None, None, input.dtype)
         prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
         for name in ("max_rate", "min_rate"):
@@ -417,7 +421,7 @@ class SparsityEnforcer(Loss):
         return None
 
     def _averaged_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        """Return the axes over which the option `per` averages rates."""
+        """Return the axes over which rates are averaged, given the option `per`."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
         if self.per != "array":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
@@ -432,13 +436,13 @@ class SparsityEnforcer(Loss):
         read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
         published = self.numerics == "lava"
         reading, to_values = read(at_silence=not published)
-        if published and self.min_rate:  # below min_rate, events reduce the distance
+        if published and self.min_rate:  # below min_rate, events bring the rate closer to it
             lowest = limit_of(prepared.adapter, reading.u, self.min_rate)
             reading, to_values = read(at_silence=reading.u < lowest)
         return reading, to_values
 
     def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if binary spikes cannot reach `min_rate` or exceed `max_rate`.
+        """Yield a finding if binary spikes cannot reach `min_rate` or cannot exceed `max_rate`.
 
         Yields
         ------

@@ -30,8 +30,8 @@ class SpikeLatency(ClassLoss):
     true_time : float, default 0
         The target time of the labelled class, in time steps; at least 0.
     false_time : float, optional
-        The target time of the other classes, in time steps; at least 0. By default, it is the
-        duration of the sample, which is the latency of a silent neuron.
+        The target time of the other classes, in time steps; at least 0. The default is the duration
+        of the sample, which is the latency of a silent neuron.
     tolerance : float, default 0
         The largest distance :math:`\delta` from the target time at which a term is still 0, in time
         steps; at least 0.
@@ -40,10 +40,10 @@ class SpikeLatency(ClassLoss):
         ``[batch, class, time]``.
     reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
     num_classes : int, optional
-        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
-        By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
+        group is read. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples to ignore. Ignored samples have no terms.
 
@@ -58,9 +58,9 @@ class SpikeLatency(ClassLoss):
     `target` holds either class indices or target times. Class indices are integers of shape
     ``[batch]``. Target times are floats of shape ``[batch, class]`` that are finite and at least 0.
     Invalid class indices and target times raise an error if the values can be read cheaply. On a
-    GPU and in traced functions, they make the loss NaN instead. With class indices, each term is
-    weighted by the weight of the label. With target times, it is weighted by the weight of its own
-    class.
+    GPU and in traced functions, invalid targets make the loss NaN instead. With class indices, each
+    term is weighted by the weight of the label. With target times, each term is weighted by the
+    weight of its own class.
 
     Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
     latency is then an expected value. Integers above 1, which count several events in one step, are
@@ -69,7 +69,8 @@ class SpikeLatency(ClassLoss):
     instead.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
-    its sample. If this number differs between neurons, the largest number is used for all of them.
+    its sample. If the number of unmasked steps differs between neurons, the largest number is used
+    for all neurons.
 
     Examples
     --------

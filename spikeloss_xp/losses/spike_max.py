@@ -34,18 +34,18 @@ class SpikeMax(ReadsClasses):
         Whether the class probabilities are the normalised rates or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
-        ``[batch, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
+        window, ``[batch, time]``.
     pseudo_count : float, default 0.5
-        A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer spikes, the
-        logarithm is replaced by its tangent. The option has an effect only in the probability mode
-        with ``numerics="stable"``.
+        A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
+        :math:`a` spikes, the logarithm is replaced by its tangent. The option has an effect only in
+        the probability mode with ``numerics="stable"``.
     numerics : {"stable", "lava"}, default "stable"
         With ``"lava"``, as in the published loss, the loss in the probability mode is infinite if
         the labelled neuron is silent.
     num_classes : int, optional
-        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
-        By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
+        group is read. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -63,7 +63,7 @@ class SpikeMax(ReadsClasses):
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
     ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
-    and in traced functions, it makes the loss NaN instead.
+    and in traced functions, an invalid index makes the loss NaN instead.
 
     In the probability mode, :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
     the rate :math:`r_0 = a / T`, the tangent at :math:`r_0` is therefore used instead. If the rate
@@ -71,11 +71,11 @@ class SpikeMax(ReadsClasses):
     :math:`C` classes is :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
 
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class. If this number changes over time, each
-    term uses the number at its own step or, without a window, the largest number. If trains are
-    binary and `pseudo_count` has its default value, only the rate of a silent labelled neuron is
-    below :math:`r_0`. All other values are then the same as in the published loss. The gradient is
-    finite everywhere, and it is negative for a silent labelled neuron.
+    divided by the number of unmasked neurons of the class. If the number of unmasked neurons
+    changes over time, each term uses the number at its own step or, without a window, the largest
+    number. If trains are binary and `pseudo_count` has its default value, only the rate of a silent
+    labelled neuron is below :math:`r_0`. All other values are then the same as in the published
+    loss. The gradient is finite everywhere, and it is negative for a silent labelled neuron.
 
     References
     ----------

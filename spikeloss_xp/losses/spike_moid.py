@@ -31,8 +31,8 @@ class SpikeMoid(ReadsClasses):
         whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
-        window, ``[batch, class, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
+        with a window, ``[batch, class, time]``.
     alpha : float, default 1
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.
@@ -45,15 +45,15 @@ class SpikeMoid(ReadsClasses):
         value of its membrane potential.
     pos_weight : float or sequence of float, default 1
         The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`; at least
-        0. It weights positive labels relative to negative labels. Pass one number for all classes,
-        or a sequence with one number for each class. The factor does not change the divisor of a
-        mean. With ``numerics="lava"``, it must be 1.
+        0. The factor weights positive labels relative to negative labels. Pass one number for all
+        classes, or a sequence with one number for each class. The factor does not change the
+        divisor of a mean. With ``numerics="lava"``, the factor must be 1.
     numerics : {"stable", "lava"}, default "stable"
         With ``"lava"``, as in the published loss, a logarithm whose argument rounds to 0 is clamped
         to -100, and its gradient is 0.
     num_classes : int, optional
-        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
-        By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
+        group is read. By default, each neuron is a class.
     time_axis : int, default -1
         The time axis of `input`. Targets and terms with a time axis use the same order of axes as
         `input`.

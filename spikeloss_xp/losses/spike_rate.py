@@ -40,8 +40,8 @@ class SpikeRate(ReadsClasses):
         over the whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
-        window, ``[batch, class, time]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
+        with a window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate; its spike count, which is compared with
         the target rate times the number of steps; or the maximum or last value of its membrane
@@ -54,8 +54,8 @@ class SpikeRate(ReadsClasses):
         :math:`\max(r - r_\text{false}, 0)^2`. The option `rates` of `CrossEntropy` adds similar
         bounds to a cross entropy.
     num_classes : int, optional
-        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
-        By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
+        group is read. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -73,7 +73,7 @@ class SpikeRate(ReadsClasses):
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
     ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
-    and in traced functions, it makes the loss NaN instead.
+    and in traced functions, an invalid index makes the loss NaN instead.
 
     References
     ----------
@@ -147,5 +147,5 @@ class SpikeRate(ReadsClasses):
         far = reading.u - xp.where(label, true, false)
         if self.one_sided:
             inside = xp.where(label, far >= 0, far <= 0)
-            far = xp.where(inside, reading.adapter.operand(far, 0.0), far)  # this propagates NaN
+            far = xp.where(inside, reading.adapter.operand(far, 0.0), far)  # NaN stays NaN
         return criteria.squared(far)

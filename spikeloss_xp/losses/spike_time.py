@@ -25,29 +25,29 @@ class SpikeTime(ReadsTrains):
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
-    This is a discrete van Rossum distance. It compares all spikes, not only first spikes. There is
-    no factor of 1/2 or 1/T.
+    This is a discrete van Rossum distance. The loss compares all spikes, not only first spikes.
+    There is no factor of 1/2 or 1/T.
 
     Parameters
     ----------
     time_constant : float, default 5
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
-        The length of the filter, in time steps. By default, it is 20 time constants, rounded up;
-        for example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
+        The length of the filter, in time steps. The default is 20 time constants, rounded up; for
+        example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
         required.
     filter_order : int, default 1
         The order :math:`n` of the filter, which is the convolution of :math:`n` identical
         exponentials. A filter of order 1 is the exponential itself.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, they have the shape of the input.
+        of samples, or not at all. Without reduction, the terms have the shape of the input.
     kernel : sequence of float, array or callable, optional
         Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass either its
         taps, beginning with the tap for the current step, or a function that takes the lag
         :math:`k` as a float and returns the tap. The constructor calls the function for each lag
-        below `length`. The taps are stored as a tuple, and their number replaces `length`. They are
-        not normalised.
+        below `length`. The taps are stored as a tuple, and their number replaces `length`. The taps
+        are not normalised.
     filter_target : bool, default True
         Whether the target is filtered too. If False, the filtered spikes are compared with the
         unfiltered target, which is then a signal.

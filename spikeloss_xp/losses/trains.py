@@ -57,7 +57,7 @@ class TrainLoss(ReadsTrains):
         """The number of earlier steps that a term reads, or None if terms read whole trains.
 
         The default is 0, or None if a subclass overrides `read`. If the readings of the subclass
-        depend only on a known number of earlier steps, it should override this property as well.
+        depend on only a fixed number of earlier steps, the subclass should also override `memory`.
         """
         return 0 if type(self).read is TrainLoss.read else None
 

@@ -39,7 +39,7 @@ class TargetLoss(Loss):
             of the following shapes:
 
             - ``[batch]``, with one value for each sample;
-            - ``[time]``, with one value for each step, if there are not as many samples as steps;
+            - ``[time]``, with one value for each step, if the numbers of steps and samples differ;
             - ``[batch, time]``, with the axes in the order of `input`. The batch axis may have
               length 1;
             - the shape of `input`, in which any axis may have length 1. For example, a mask of
@@ -57,8 +57,8 @@ class TargetLoss(Loss):
         Returns
         -------
         array
-            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, an array
-            of the terms, in which masked terms are 0.
+            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, the
+            result is an array of the terms, in which masked terms are 0.
 
         Raises
         ------
@@ -75,14 +75,15 @@ class TargetLoss(Loss):
         return value
 
     def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
-        """Return the loss. This is the same as calling the object."""
+        """Return the loss. Calling the object has the same effect."""
         return self(input, target, **options)
 
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 
-        Calling the loss returns the same value, but may register the closed-form gradient with the
-        library instead of recording each operation. The arguments are the same in both cases.
+        A call to the loss returns the same value as this method, but may register the closed-form
+        gradient with the library instead of recording each operation. `value` takes the same
+        arguments as a call to the loss.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -95,9 +96,9 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as when calling the loss.
+            Spikes, as in a call to the loss.
         target : array or sequence
-            The target, as when calling the loss.
+            The target, as in a call to the loss.
         **options
             The other arguments of the loss: `where`, `lengths` and `weight`.
 
@@ -105,8 +106,8 @@ class TargetLoss(Loss):
         -------
         tuple
             The value and the pullback. The pullback is a function that takes a cotangent, which has
-            the shape of the value, and returns the gradient with respect to `input`. Call it at
-            most once, and before you modify any of the arrays that you passed.
+            the shape of the value, and returns the gradient with respect to `input`. Call the
+            pullback at most once, and before you modify any of the arrays that you passed.
         """
         return self._compute(input, target, options, with_pullback=True)
 
@@ -124,14 +125,14 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as when calling the loss.
+            Spikes, as in a call to the loss.
         target : array or sequence
-            The target, as when calling the loss.
+            The target, as in a call to the loss.
         context : int, default 0
-            The number of steps at the start of `input` that belong to earlier segments. These steps
-            are read and masked as usual, but they have no terms and no weight, and their labels are
-            not checked. A segment needs `memory` steps of context, or all earlier steps if there
-            are fewer.
+            The number of steps at the start of `input` that belong to earlier segments. The steps
+            of the context are read and masked as usual, but they have no terms and no weight. The
+            labels of these steps are not checked. A segment needs `memory` steps of context, or all
+            earlier steps if there are fewer than `memory`.
         **options
             The other arguments of the loss: `where`, `lengths` and `weight`.
 
@@ -140,14 +141,14 @@ class TargetLoss(Loss):
         tuple of array
             Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
             "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
-            sum of their weights. For "batchmean", it is the number of samples with an unmasked
-            term.
+            sum of their weights. For "batchmean", the weight is the number of samples with an
+            unmasked term.
 
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none"; if a context is given, but the terms read whole trains or
-            the reduction is "batchmean"; or for the same reasons as when the loss is called.
+            If the reduction is "none", or if a context is given although the terms read whole
+            trains or the reduction is "batchmean". The errors of a call to the loss are raised too.
 
         Examples
         --------
@@ -176,12 +177,12 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as when calling the loss.
+            Spikes, as in a call to the loss.
         target : array or sequence
-            The target, as when calling the loss.
+            The target, as in a call to the loss.
         context : int, default 0
-            The number of steps of context, as in `sum_and_weight`. The gradient includes these
-            steps.
+            The number of steps of context, as in `sum_and_weight`. The gradient includes the steps
+            of the context.
         **options
             The other arguments of the loss: `where`, `lengths` and `weight`.
 
@@ -190,8 +191,8 @@ class TargetLoss(Loss):
         tuple
             The sum and the weight that `sum_and_weight` returns, and the pullback of the sum. The
             pullback is a function that takes the derivative of the loss with respect to the sum,
-            which is a scalar array. It returns the gradient with respect to `input`. Call it at
-            most once.
+            which is a scalar array. The pullback returns the gradient with respect to `input`. Call
+            the pullback at most once.
 
         Raises
         ------
@@ -220,9 +221,9 @@ class TargetLoss(Loss):
         """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
 
         The call is checked before it is split. A loss that overrides `value` or
-        `value_and_pullback` is not split, because it may not be a quotient of sums. A loss that
-        holds arrays is not split either, because the arrays may not be available where the blocks
-        are evaluated.
+        `value_and_pullback` is not split, because its value may not be a quotient of sums. A loss
+        that holds arrays is not split either, because the arrays may not be available where the
+        blocks are evaluated.
         """
         kind = type(self)
         own = kind.value is TargetLoss.value
@@ -247,7 +248,7 @@ class Split(NamedTuple):
     axes : dict
         A tuple for each array argument, such as "input" or "target". Each entry of the tuple
         describes an axis of that array: it is the matching axis of the input, or None for a class
-        axis that the input lacks.
+        axis if the input has no such axis.
     independent : set of int
         The axes of the input along which the call may be split into blocks whose sums are added.
         For a split along time, each block must be extended to include the `memory` preceding steps.

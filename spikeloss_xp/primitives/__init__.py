@@ -24,9 +24,9 @@ def sums_in_chunks(
 ) -> Sums:
     """Evaluate a function in chunks of about `entries` entries each; see `FastPaths.map_chunks`.
 
-    The arrays are split along the first of the `axes` that is long enough, or else along the
-    longest. The gradient of a chunk is computed before the next chunk is evaluated, so that
-    intermediate arrays stay in the cache. Small arrays are not split.
+    The arrays are split along the first of the `axes` that is long enough, or along the longest
+    axis if none is long enough. The gradient of a chunk is computed before the next chunk is
+    evaluated, so that intermediate arrays stay in the cache. Small arrays are not split.
     """
     x = arrays[0]
     size = math.prod(x.shape)

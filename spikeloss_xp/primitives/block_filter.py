@@ -4,9 +4,9 @@ All functions use array API operations. `x` must already have the floating-point
 computation. Time is the last axis unless an axis is given.
 
 A filter treats all values before the first step as 0, so its first outputs are sums over fewer
-steps. The adjoint runs backwards in time and treats all values after the last step as 0. Across
-blocks, `_Blocks._later` ensures this: it drops the blocks that are moved past one end, and fills
-the gap at the other end with zeros. Within a block, zeros in the matrices ensure this.
+steps. The adjoint runs backwards in time and treats all values after the last step as 0. When
+`_Blocks._later` moves blocks in time, it drops the blocks that are moved past one end, and fills
+the gap at the other end with zeros. Within a block, zeros in the matrices have the same effect.
 """
 
 import functools
@@ -28,15 +28,16 @@ class BlockMatrices(NamedTuple):
     Attributes
     ----------
     delays : tuple of int
-        The delay of each input block relative to the output block, in blocks. The first input
-        block is the near block, whose delay is 0.
+        The delay of each input block relative to the output block, as a number of blocks. The first
+        input block is the near block, whose delay is 0.
     weights : array
         The matrices of the near block, the carried sums and the far blocks, joined along axis 0.
     to_sums : array or None
         The matrix that maps a block to its sums, which are carried to later blocks. None if no sums
         are carried.
     carried : BlockMatrices or None
-        The matrices that filter these sums, treating each block as one step.
+        The matrices that filter the carried sums, treating each block as one step. None if no sums
+        are carried.
     """
 
     delays: tuple[int, ...]
@@ -64,11 +65,11 @@ def block_filter(
     - the input blocks at the far end of the kernel, which are `delays` blocks earlier (or later, if
       `reverse` is True).
 
-    The carried sums are a few numbers for each block. They are filtered in the same way, treating
-    each block as one step, and their contribution is delayed by one block.
+    The carried sums are a few numbers for each block. The carried sums are filtered in the same
+    way, where each block is treated as one step. Their contribution is delayed by one block.
 
-    If the adapter joins blocks, the input blocks are joined and multiplied once. Otherwise, each
-    input block is multiplied separately.
+    If the adapter joins blocks, the input blocks are joined, and the joined block is multiplied
+    once. Otherwise, each input block is multiplied separately.
     """
     xp, axis = adapter.xp, axis % x.ndim
     last = axis == x.ndim - 1
@@ -78,7 +79,7 @@ def block_filter(
 
 
 class _Blocks(NamedTuple):
-    """The options of a block filter. The axis is negative and counts from the last axis."""
+    """The options of a block filter. The axis is a negative number, counted from the last axis."""
 
     adapter: "Adapter"
     xp: Namespace
@@ -132,9 +133,9 @@ class _Blocks(NamedTuple):
         return self.adapter.matmul(*factors)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Shift blocks `delay` positions later, and fill the gap with zeros.
+        """Move each block `delay` positions later, and fill the gap with zeros.
 
-        If `reverse` is True, the blocks are shifted earlier instead.
+        If `reverse` is True, each block is moved to an earlier position instead.
         """
         if delay == 0:
             return x
@@ -155,9 +156,10 @@ def toeplitz_filter(adapter: "Adapter", x: Array, kernel: Array, *, reverse: boo
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
     If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
-    is split into blocks. Block ``b - m`` contributes to block ``b`` through a product with the
-    Toeplitz matrix ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``. In the
-    adjoint, block ``b + m`` contributes through a product with the transposed matrix.
+    is split into blocks. Block ``b - m`` contributes to block ``b`` through a product with a
+    Toeplitz matrix. The entry of the matrix for input step ``i`` and output step ``j`` is
+    ``kernel[m * size + j - i]``. In the adjoint, block ``b + m`` contributes through a product with
+    the transposed matrix.
     """
     xp, device, steps = adapter.xp, adapter.device(x), x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -194,7 +196,7 @@ def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
 
 
 def _smaller(a: int, b: int) -> int:
-    """Return ``min(a, b)``, using a comparison that becomes a guard if the sizes are symbolic."""
+    """Return ``min(a, b)``. If the sizes are symbolic, the compiler guards on the comparison."""
     return a if a <= b else b
 
 
@@ -204,8 +206,8 @@ def sum_in_blocks(
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
     If `reverse` is True, ``x[t + k]`` is summed instead. Each output block is the product of the
-    banded matrix `band` and the input steps that the windows of this block cover. If arrays may be
-    changed in place, the products are written directly into the result.
+    banded matrix `band` and the input steps that the windows of the output block cover. If arrays
+    may be changed in place, the products are written directly into the result.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

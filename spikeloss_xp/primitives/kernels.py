@@ -9,8 +9,8 @@ block that comes ``p`` blocks later is
         a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
         a**j C(j, m)
 
-by Vandermonde's identity. Later blocks therefore need only `n` sums over each block. No factor is
-negative, so no precision is lost to cancellation.
+by Vandermonde's identity. A later block therefore needs only `n` sums over each earlier block. No
+factor is negative, so no precision is lost to cancellation.
 """
 
 import functools
@@ -61,7 +61,7 @@ class Exponential(NamedTuple):
             return math.inf
 
 
-@functools.lru_cache(maxsize=8)  # a few kilobytes per entry, or 6 MB for 40,000 taps of order 6
+@functools.lru_cache(maxsize=8)  # an entry takes a few kB, but 6 MB for 40,000 taps of order 6
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
@@ -70,17 +70,17 @@ def block_matrices(
     If `steps` is None, the matrices can be used for any duration. The structure of the block filter
     depends on the duration and the kernel:
 
-    - Up to 64 steps are filtered by a single matrix. A single matrix is also faster than blocks for
-      100 steps of 10 neurons, where it took 0.6 times as long. However, the rounding errors in sums
-      of 128 products reached 6e-7, relative to the largest sum.
+    - Up to 64 steps are filtered by a single matrix. For 100 steps of 10 neurons, a single matrix
+      took 0.6 times as long as blocks. Nevertheless, blocks are used for more than 64 steps,
+      because the rounding errors in sums of 128 products reached 6e-7, relative to the largest sum.
     - If the kernel is no longer than two blocks of the smallest length, an output block depends
-      only on the input block at the same position and on the previous input block. This limit
-      follows from the smallest block length and was not measured.
+      only on the input block at the same position and on the previous input block. The limit of two
+      blocks was not measured: it follows from the smallest block length.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
-      kernel. Compared with Toeplitz matrices, filtering took 0.4 times as long for 100 taps and
-      0.13 times as long for 1000 taps.
+      kernel. Filtering on two levels took 0.4 times as long as filtering with Toeplitz matrices for
+      100 taps, and 0.13 times as long for 1000 taps.
     """
-    if steps is not None:  # later taps would only be multiplied by zeros
+    if steps is not None:  # later taps would be multiplied only by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
     return _adjoint(made) if reverse else made

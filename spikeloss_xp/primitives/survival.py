@@ -26,8 +26,8 @@ def survival_sum(
     products. Two neighbouring groups merge into one group with ``P = P1 P2`` and
     ``V = V1 + P1 V2``. Steps are merged into groups of about 8 steps, and groups are merged in the
     same way until one group is left. The number of array operations therefore grows with the
-    logarithm of the duration. No division is needed, so factors of 0 are not a special case, not
-    even in higher derivatives. The pullback goes through the merges in reverse order.
+    logarithm of the duration. No division is needed, so factors of 0 are not a special case, even
+    in higher derivatives. The pullback processes the merges in reverse order.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []

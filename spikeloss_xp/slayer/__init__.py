@@ -9,8 +9,8 @@ and classifiers::
     slayer.loss, slayer.classifier = s.loss, s.classifier
 
 Names, arguments, defaults, attributes and values (with ``numerics="lava"``) are the same as in
-lava-dl 0.6.0. Calls that raise an error in lava-dl, or that give gradients of None or NaN there,
-work here. Importing this module imports PyTorch.
+lava-dl 0.6.0. Some calls raise an error in lava-dl, or their gradients are None or NaN. The same
+calls work in this module. Importing this module imports PyTorch.
 """
 
 from typing import TYPE_CHECKING, NoReturn

@@ -45,7 +45,7 @@ class FIR(torch.nn.Module):
 class Rate(torch.nn.Module):
     """Classify spike trains by their rates over the whole duration.
 
-    Spikes have shape ``[batch, *space, time]``. The space axes are flattened into one class axis.
+    Spikes have shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Rate(torch.nn.Module):
             The spikes, ``[batch, *space, time]``.
         mode : {"probability", "softmax", "logsoftmax"}, default "probability"
             Whether to return the normalised rates, the softmax of the rates, or the logarithm of
-            this softmax.
+            the softmax.
         eps : float, default 1e-6
             A number added to the sum of the rates in the mode ``"probability"``.
         """
@@ -96,15 +96,15 @@ class MovingWindow(torch.nn.Module):
     time_window : int
         The length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns by default: the normalised rates, their softmax, or the logarithm
-        of their softmax.
+        What `confidence` returns by default: the normalised rates, the softmax of the rates, or the
+        logarithm of the softmax.
     eps : float, default 1e-6
         A number added to the sum of the rates in the mode ``"probability"``.
 
     Attributes
     ----------
     filter : FIR
-        The moving-average filter. Its length is the length of the window.
+        The moving-average filter. The length of the filter is the length of the window.
     mode, eps
         The constructor arguments.
 

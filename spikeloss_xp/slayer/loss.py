@@ -18,7 +18,7 @@ from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
 
 OWN = ("spikeloss_xp", "torch")
-"""The packages whose frames lie between the user's code and the warning."""
+"""The packages whose stack frames lie between the user's code and the warning."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class SpikeTime(torch.nn.Module):
     Attributes
     ----------
     filter : FIR
-        The filter, which can be called on spikes. The loss uses the current values of its buffer.
+        The filter, which can be called on spikes. The loss uses the current values in the buffer of
+        the filter.
     reduction
         The constructor argument.
 
@@ -160,7 +161,7 @@ class SpikeMax(_RateLoss):
     moving_window : int, optional
         The length of the moving window, in time steps.
     mode : {"probability", "softmax"}, default "probability"
-        Whether the class probabilities are the normalised rates or their softmax.
+        Whether the class probabilities are the normalised rates or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         The reduction that is applied to the terms.
     numerics : {"lava", "stable"}, default "lava"
@@ -203,7 +204,7 @@ class SpikeMax(_RateLoss):
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss for spikes ``[batch, *space, time]`` and their labels."""
         value = super().forward(input, label)
-        # None if the value is traced, or if reading it would wait for a device.
+        # `known` is None if the value is traced, or if reading it would wait for a device.
         known = concrete_or_none(value) if self.numerics == "lava" else None
         if known is not None and not np.isfinite(known).all():
             warnings.warn(
@@ -308,7 +309,7 @@ class SparsityEnforcer:
 
     @property
     def loss(self) -> Any:
-        """The sum of the collected terms times `lam`, or a zero tensor if there are no terms."""
+        """`lam` times the sum of the collected terms, or a zero tensor if there are no terms."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
 
 

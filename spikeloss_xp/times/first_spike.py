@@ -58,7 +58,7 @@ class FirstSpike(TimesLoss, Predictor):
         return super()._labels(prepared, target)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
-        """Warn if no class in the batch spikes, unless reading the values would be costly."""
+        """Warn if no class in the batch has a spike, unless reading the values would be costly."""
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
         if times is None or mask is None or not np.any(mask):
@@ -122,14 +122,14 @@ class CrossEntropy(FirstSpike):
     Parameters
     ----------
     temperature : float, default 1
-        The divisor :math:`\rho` of the times, in the same unit; from 1e-6 to 1e18. Training delays
-        the spikes of the other classes until they come several temperatures after the spike of the
-        labelled class, so 1/20 of the range of the times is a good initial value.
+        The divisor :math:`\rho` of the times, in the unit of the times; from 1e-6 to 1e18. Training
+        delays the spikes of the other classes until they come several temperatures after the spike
+        of the labelled class, so 1/20 of the range of the times is a good initial value.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
@@ -137,7 +137,7 @@ class CrossEntropy(FirstSpike):
         The class index that marks samples to ignore. Ignored samples have no terms.
     silent_time : float
         The time that is used for the first spike of a silent class, in the unit of the times.
-        Spikes at this time or later are treated as silence and have gradient 0.
+        Spikes at `silent_time` or later are treated as silence and have gradient 0.
 
     Raises
     ------
@@ -157,8 +157,8 @@ class CrossEntropy(FirstSpike):
     ``[batch]``, and class weights.
 
     If several spikes tie as the first spike of a class, they share the gradient equally. A silent
-    class has no gradient. To make it fire, add another term to the loss, such as a penalty on
-    synaptic weights that are too small.
+    class has no gradient. To make a silent class fire, add another term to the loss, such as a
+    penalty on synaptic weights that are too small.
 
     References
     ----------
@@ -198,7 +198,7 @@ class CrossEntropy(FirstSpike):
 
     @property
     def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices (which label smoothing converts to one-hot), or class probabilities."""
+        """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
         return SMOOTHED if self.label_smoothing else SHARP
 
     def value_of_equal_scores(self, classes: int) -> float:
@@ -233,21 +233,20 @@ class SpikeLatency(FirstSpike):
     true_time : float, default 0
         The target time of the labelled class; at most `silent_time`.
     false_time : float, optional
-        The target time of the other classes; at most `silent_time`. By default, it is
-        `silent_time`.
+        The target time of the other classes; at most `silent_time`. The default is `silent_time`.
     tolerance : float, default 0
         The distance :math:`\delta` from the target time up to which a term is 0; at least 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples to ignore. Ignored samples have no terms.
     silent_time : float
-        The time that is used for the first spike of a silent class. Spikes at this time or later
-        are treated as silence and have gradient 0.
+        The time that is used for the first spike of a silent class. Spikes at `silent_time` or
+        later are treated as silence and have gradient 0.
 
     Raises
     ------

@@ -102,7 +102,7 @@ class SpikeTime(PairedLoss):
         The time constant :math:`\tau`, in the unit of the times; from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class SpikeTime(PairedLoss):
 
     Two coinciding spikes do not affect each other's gradient, which jumps when one spike moves past
     the other. The gradient vanishes for spikes that are many time constants away from all other
-    spikes, and it cannot create new spikes.
+    spikes. The gradient cannot create new spikes.
 
     References
     ----------
@@ -177,7 +177,7 @@ class VictorPurpura(PairedLoss):
         The cost :math:`q` of moving a spike by one unit of time; from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
+        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
 
     Raises
     ------
@@ -195,9 +195,10 @@ class VictorPurpura(PairedLoss):
     :math:`2 / q` away from every target spike is deleted rather than moved. If several edits are
     equally cheap, they share the gradient. Spikes never overtake each other, so if two spikes of a
     train have the same time and both are moved, the first of them is moved to the earlier target.
-    Run time and memory grow with the product of the largest numbers of spikes per train in `input`
-    and `target`. In PyTorch, call the loss outside compiled functions: the compiler processes each
-    step of the edit table separately, which takes minutes for 30 spikes.
+    Run time and memory grow with the product of two numbers: the largest number of spikes of a
+    train in `input`, and the largest number of spikes of a train in `target`. In PyTorch, call the
+    loss outside compiled functions: the compiler processes each step of the edit table separately,
+    which takes minutes for 30 spikes.
 
     References
     ----------
