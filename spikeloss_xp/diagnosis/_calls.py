@@ -435,7 +435,8 @@ class Function(Call):
     def _evaluate(self, function: Any, *given: Any) -> Any:
         """Return the value of the function. If the function has a gradient, store its size."""
         try:
-            value, gradient = value_and_grad(function)(*given)
+            # Some losses return an array of one entry.
+            value, gradient = value_and_grad(lambda *x: function(*x).reshape(()))(*given)
         except Exception:  # the function cannot be differentiated, or it raises an error
             return function(*given)
         size = abs(gradient)

@@ -1,6 +1,5 @@
 """The function `diagnose`: it checks its arguments, calls the loss, and makes the report."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -55,9 +54,9 @@ def diagnose(
         checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
         gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call to the loss. The lengths, and a mask
-        without a neuron axis, also mask hidden layers that have as many steps as `spikes`. If `loss` is not a loss of this library, the
-        mask and the lengths apply to `spikes`, and `weight` is not accepted.
+        The other arguments of a call to the loss. The lengths, and a mask without a neuron axis,
+        also mask hidden layers that have as many steps as `spikes`. If `loss` is not a loss of this
+        library, the mask and the lengths apply to `spikes`, and `weight` is not accepted.
 
     Returns
     -------
@@ -103,11 +102,8 @@ def diagnose(
     sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
     observed += [each for _, findings in of_layers for each in findings]
     observed += _layers.findings_of_gradients(sizes, call.of_output, learned=call.learned)
-    numbers, layers = call.numbers(), [layer for layer, _ in of_layers if layer is not None]
-    if call.output is not None:
-        layers.append(call.output)
-    no_rate = {"rate": math.nan, "always_on": math.nan}
-    layers = [x if x.holds_spikes else x._replace(**no_rate) for x in layers]
+    everything = [*(layer for layer, _ in of_layers), call.output]
+    numbers, layers = call.numbers(), [_layers.shown(x) for x in everything if x is not None]
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)

@@ -199,6 +199,12 @@ def layer_of(
     return layer, [*_of_layer(layer)]
 
 
+def shown(layer: Layer) -> Layer:
+    """Return a layer as a report shows it, without a rate if its values are no spikes."""
+    no_rate = {"rate": math.nan, "always_on": math.nan}
+    return layer if layer.holds_spikes else layer._replace(**no_rate)
+
+
 def odd_values(values: Any, kept: Any = None) -> str:
     """Describe the values that are not spike counts, or return "" if they take few distinct values.
 
