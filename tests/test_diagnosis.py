@@ -407,6 +407,19 @@ def test_finding_about_gradients_says_what_was_seen(sizes, seen, names):
     assert (report.findings[0].seen, report.findings[0].names) == (seen, names)
 
 
+def test_recurrent_weights_do_not_make_a_network_deeper():
+    """With four hidden layers, a gradient may shrink by a factor of 6 in each, so by 1296."""
+    sizes = {f"{i}.weight": np.full((2, 2), 6.5**i, "f") for i in range(5)}
+    recurrent = {f"{i}.{name}": x for i in range(5) for name, x in (
+        ("weight", sizes[f"{i}.weight"]), ("recurrent", sizes[f"{i}.weight"]),
+    )}  # fmt: skip
+    hidden = [WIDE] * 4
+    for gradients in (sizes, recurrent):
+        report = sx.diagnose(LOSS, FRESH, LABEL, hidden=hidden, gradients=gradients)
+        assert "vanishing-gradient" in codes(report)
+    assert "vanishing-gradient" not in codes(sx.diagnose(LOSS, FRESH, LABEL, gradients=recurrent))
+
+
 def test_gradient_at_a_threshold_is_no_finding():
     healthy = [(1e-3 / 29, 1e-3), (1e-3 / 35, 3e-4, 1e-3), (1e-3 / 200, 1e-4, 3e-4, 1e-3)]
     healthy += [(1e-5, 1.1e-5), (1.0, 1e-3)]

@@ -23,6 +23,7 @@ from spikeloss_xp.losses.base import divisor_of, masked_pullback
 from spikeloss_xp.readouts import Reading
 
 SOME, MOST = 0.5, 0.9
+UNIT = 300  # if two times differ by a larger factor, one of them may have another unit
 
 
 class Batch:
@@ -301,6 +302,16 @@ class Batch:
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > counted.size * SOME:
             yield "times-out-of-range", "many times are 0 or -1, which look like padding"
+        elif seen := self._other_unit(float(known.max(initial=0))):
+            yield "times-out-of-range", seen
+
+    def _other_unit(self, latest: float) -> str:
+        """Describe an option that seems to have another unit than the times, or return ""."""
+        for name in ("silent_time", "true_time", "false_time"):
+            time = getattr(self.loss, name, None) or latest  # a target time of 0 fits any unit
+            if latest and math.isfinite(time) and not latest / UNIT < time < latest * UNIT:
+                return f"{name} is {time:g}, and the latest time is {latest:.3g}"
+        return ""
 
     def _of_values(self) -> Observations:
         shape = self.layout.shape

@@ -101,7 +101,8 @@ def diagnose(
         observed += call.findings()
     sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
     observed += [each for _, findings in of_layers for each in findings]
-    observed += _layers.findings_of_gradients(sizes, call.of_output, learned=call.learned)
+    depth = sum(each.name.startswith("hidden") for each in pending)
+    observed += _layers.findings_of_gradients(sizes, call.of_output, depth, learned=call.learned)
     everything = [*(layer for layer, _ in of_layers), call.output]
     numbers, layers = call.numbers(), [_layers.shown(x) for x in everything if x is not None]
     codes = {code for code, *_ in observed}

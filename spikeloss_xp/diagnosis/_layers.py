@@ -363,12 +363,13 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
 
 
 def findings_of_gradients(
-    gradients: tuple[Gradient, ...], of_output: float | None, *, learned: bool
+    gradients: tuple[Gradient, ...], of_output: float | None, depth: int, *, learned: bool
 ) -> Observations:
     """Yield the findings about the gradients of the weights, from input to output.
 
     `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
-    unknown. If the network has `learned` the batch, small and large gradients are no problem.
+    unknown. `depth` is the number of hidden layers, or 0 if it is unknown. If the network has
+    `learned` the batch, small and large gradients are no problem.
     """
     bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
     if bad:
@@ -385,10 +386,12 @@ def findings_of_gradients(
     elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
         yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
     elif weights and not bad and not learned:
-        yield from _of_sizes(weights, sizes, of_output)
+        yield from _of_sizes(weights, sizes, of_output, depth)
 
 
-def _of_sizes(weights: list[Gradient], sizes: list[float], of_output: float | None) -> Observations:
+def _of_sizes(
+    weights: list[Gradient], sizes: list[float], of_output: float | None, depth: int
+) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
     first, largest = sizes[0], max(sizes)
     place = sizes.index(largest)
@@ -396,7 +399,7 @@ def _of_sizes(weights: list[Gradient], sizes: list[float], of_output: float | No
     of_first = f"the gradient of {weights[0].name} is {first:.1e}"
     if of_output and largest < SWALLOWED * of_output:
         yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
-    elif first < largest * min(VANISHING, FACTOR**place):
+    elif first < largest * min(VANISHING, FACTOR ** min(place, depth or place)):
         seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
         yield "vanishing-gradient", seen, weights[0].name
     if of_output and largest > EXPLODING * of_output:

@@ -249,6 +249,9 @@ FAULTY = {
         case(times.CrossEntropy(silent_time=20.0), 1000 * FIRST + 20, LABEL),
         case(times.CrossEntropy(silent_time=0.5), LATE, LABEL),
         case(times.CrossEntropy(silent_time=20.0), np.full_like(FIRST, 20), LABEL),
+        case(times.CrossEntropy(silent_time=20.0), FIRST / 1000, LABEL),  # seconds, milliseconds
+        case(times.SpikeLatency(true_time=0.005, silent_time=20.0), FIRST, LABEL),
+        case(times.SpikeLatency(false_time=9e3, silent_time=1e4), FIRST, LABEL),
     ],
     "not-spikes": [
         case(entropy(), POTENTIALS, LABEL),
