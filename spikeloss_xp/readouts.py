@@ -410,8 +410,8 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
         if fractions.size:
             raise ValueError(
                 "input must hold spikes if latencies are read, and values above 1 must be whole "
-                f"numbers of spikes; got {fractions[0]:g}: if these are spike times, convert them "
-                "with bin_spikes"
+                f"numbers of spikes; got {fractions[0]:g}: if these are spike times, use a loss of "
+                "spikeloss_xp.times, or convert them with bin_spikes"
             )
     limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:

@@ -160,8 +160,9 @@ def _lacks_axes(shape: tuple[int, ...], smallest_rank: int, time_axis: int) -> s
         one_sample = "[:, None]" if time_axis % 3 == 0 else "[None]"
         hint = (
             " (if these are counts or rates without a time axis, pass them as one time step, "
-            f"input{one_step}; if the batch axis is missing, pass input{one_sample}, and add the "
-            "axis to the target too)"
+            f"input{one_step}, and divide counts by the number of steps if the loss reads rates; "
+            f"if the batch axis is missing, pass input{one_sample}, and add the axis to the target "
+            "too)"
         )
     return (
         f"input must have at least {smallest_rank} axes, {axes} in the order that time_axis "

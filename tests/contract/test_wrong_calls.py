@@ -18,7 +18,7 @@ def test_wrong_input_raises(backend):
         entropy()((x, x), LABEL)
     with raises(ValueError, "input must have at least 2 axes, [batch, *space, time].*(5,)"):
         sx.SpikeTime()(backend.asarray(np.zeros(5)), np.zeros(5))
-    missing = "got shape (2, 5) (if these are counts.*as one time step, input[{1}];"
+    missing = "got shape (2, 5) (if these are counts.*as one time step, input[{1}], and divide.*;"
     missing += ".*batch axis is missing, pass input[{0}], and add the axis to the target too"
     for loss in (rate(), LOSS, moid()):
         expected = "input must have at least 3 axes, [batch, class or *space, time]"
