@@ -341,43 +341,28 @@ def outside_rates(
     return classes.sum(squares), lambda cotangent: cotangent * far / u
 
 
-def weighted_binary_cross_entropy(
-    adapter: Adapter, logit: Array, target: Array, pos_weight: Array
+def binary_cross_entropy(
+    adapter: Adapter, logit: Array, target: Array, pos_weight: Array | None = None
 ) -> ValueAndPullback:
     """Return ``-w y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))``.
 
-    Both logarithms are computed from the logit `z`. The two parts of the sum have the same sign, so
-    the sum is precise.
+    Without a weight, the term is computed as ``log(exp(-y z) + exp((1 - y) z))``, which is
+    equivalent, does not overflow and preserves precision for a confident and correct prediction.
+    With a weight, both logarithms are computed from the logit `z`. They have the same sign, so
+    their sum is precise.
     """
-    xp, other, positive = adapter.xp, 1 - target, pos_weight * target
-    zero = adapter.scalar(logit, 0.0)
-    terms = positive * xp.logaddexp(zero, -logit) + other * xp.logaddexp(zero, logit)
+    xp, other, positive = adapter.xp, 1 - target, target
+    if pos_weight is None:
+        terms = xp.logaddexp(-target * logit, other * logit)
+    else:
+        zero, positive = adapter.scalar(logit, 0.0), pos_weight * target
+        terms = positive * xp.logaddexp(zero, -logit) + other * xp.logaddexp(zero, logit)
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against the class cannot overflow
         p = 1 / (1 + odds)
         derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
-        # As in `binary_cross_entropy`, the derivative is NaN wherever the term is NaN.
-        return cotangent * xp.where(terms == terms, derivative, math.nan)
-
-    return terms, pullback
-
-
-def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
-    """Return ``log(1 + exp(z)) - y z``.
-
-    The term is computed as ``log(exp(-y z) + exp((1 - y) z))``, which is equivalent, does not
-    overflow and preserves precision for a confident and correct prediction.
-    """
-    xp, other = adapter.xp, 1 - target
-    terms = xp.logaddexp(-target * logit, other * logit)
-
-    def pullback(cotangent: Array) -> Array:
-        lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against the class cannot overflow
-        # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
-        derivative = (other - target * odds) / (1 + odds)
         # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
         return cotangent * xp.where(terms == terms, derivative, math.nan)
 

@@ -135,9 +135,7 @@ class SpikeMoid(ReadsClasses):
         adapter, target, logit = reading.adapter, labels.numbers, self.score(reading)
         if self.numerics == "lava":
             terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
-        elif self.pos_weight == 1:
-            terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target)
         else:
-            weight = reading.per_class(self.pos_weight)
-            terms, to_logit = criteria.weighted_binary_cross_entropy(adapter, logit, target, weight)
+            weight = None if self.pos_weight == 1 else reading.per_class(self.pos_weight)
+            terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha
