@@ -386,7 +386,8 @@ def parameter_groups(
     optimizer such as Adam, whose updates are about as large as the learning rate, each update then
     changes a weight by a fraction of about `step`, whatever the width of the layer. A bias has the
     learning rate of the weight in the same module, because its own values may be 0. All other
-    parameters, such as the time constants of neurons, have the learning rate `step`.
+    parameters, such as the decays and thresholds of neurons, have the learning rate ``step / 10``.
+    With larger steps, decays may rise above 1, so that potentials grow instead of decaying.
 
     By default, the groups are for optimizers whose updates do not depend on the size of the
     gradients, such as `torch.optim.Adam`, `torch.optim.AdamW` and `torch.optim.RMSprop`. For
@@ -425,7 +426,7 @@ def parameter_groups(
                 continue
             of_bias = next(iter(weights), None) if "bias" in key else None
             weight = key if key in weights else of_bias
-            size = 1.0 if weight is None else _size(weights[weight])
+            size = 0.1 if weight is None else _size(weights[weight])
             if not 0 < size < math.inf:
                 raise ValueError(
                     f"the root mean square of {weight} in {name or 'the network'} is {size}, which "

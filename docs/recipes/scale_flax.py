@@ -29,7 +29,7 @@ def scaled_adam(network, step=0.03, warm_up=20):
     def size(path, x):
         layer = network.layers[path[1].key]
         is_linear = isinstance(layer, nnx.Linear)
-        return jnp.sqrt((layer.kernel[...] ** 2).mean()) if is_linear else 1.0
+        return jnp.sqrt((layer.kernel[...] ** 2).mean()) if is_linear else 0.1
 
     sizes = jax.tree.map_with_path(size, nnx.state(network, nnx.Param))
     scale = optax.stateless(lambda x, _: jax.tree.map(jnp.multiply, x, sizes))

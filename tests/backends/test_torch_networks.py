@@ -462,7 +462,7 @@ def test_parameters_of_single_neurons_are_not_scaled():
     scale_network(network, lambda: network(INPUTS))
     assert_close(rates_of(network))
     assert_equal(state_of(network), before, ["1.scale", "3.scale"])
-    assert rates_by_name(network)["1.scale"] == 0.03
+    assert rates_by_name(network)["1.scale"] == 0.003
 
 
 def test_weights_with_weight_norm_are_scaled():
@@ -616,7 +616,7 @@ def test_learning_rate_is_a_fraction_of_the_size_of_the_weight():
         )
 
 
-def test_other_parameters_have_the_step_as_their_learning_rate():
+def test_other_parameters_have_a_tenth_of_the_step_as_their_learning_rate():
     class Adaptive(Neurons):
         def __init__(self):
             super().__init__()
@@ -626,7 +626,7 @@ def test_other_parameters_have_the_step_as_their_learning_rate():
             self.slopes = torch.nn.ParameterDict({"a": torch.zeros(())})
 
     network = torch.nn.Sequential(Adaptive())
-    found = {"0.bias": 0.06, "0.decay": 0.03, "0.matrix": 0.06, "0.slopes.a": 0.03}
+    found = {"0.bias": 0.06, "0.decay": 0.003, "0.matrix": 0.06, "0.slopes.a": 0.003}
     assert rates_by_name(network) == pytest.approx(found)
 
 
