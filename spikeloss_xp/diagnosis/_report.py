@@ -141,8 +141,9 @@ class Report:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        table = [_line(("", *self._head())), *map(_line, self._rows())]
-        return "\n".join([*table, "", self._rest()])
+        rows = self._rows()
+        table = [*map(_line, [("", *self._head()), *rows]), ""] if rows else []
+        return "\n".join([*table, self._rest()])
 
     def _repr_html_(self) -> str:
         rows = self._rows()
