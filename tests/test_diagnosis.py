@@ -367,6 +367,14 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     assert "Pass gradients" not in report.findings[0].remedy
 
 
+def test_option_that_is_in_use_is_no_remedy():
+    for rates, found in ((None, True), ((0.5, 0.02), False)):
+        loss = sx.CrossEntropy(time_axis=-1, rates=rates)
+        (finding,) = sx.diagnose(loss, 0 * FRESH, LABEL).findings[:1]
+        assert finding.code == "silent-output"
+        assert ("rates=(0.5, 0.02)" in finding.remedy) == found
+
+
 def test_layers_are_in_order_from_input_to_output():
     hidden = [WIDE, 0 * WIDE, np.ones_like(WIDE)]
     report = sx.diagnose(LOSS, 0 * FRESH, LABEL, hidden=hidden)

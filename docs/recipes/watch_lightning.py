@@ -9,7 +9,11 @@ from spikeloss_xp.backends.torch import record
 
 
 class Watch(lightning.Callback):
-    """Log the scalars of every hundredth step of a `Classifier`."""
+    """Log the scalars of every hundredth step of a `Classifier`.
+
+    With several processes, the loss and the rates are those of the share of the
+    first process.
+    """
 
     def __init__(self, every=100):
         self.every = every
@@ -18,13 +22,14 @@ class Watch(lightning.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         """Begin to record the spikes, and keep the batch."""
         self.recording.close()
-        if trainer.global_step % self.every == 0:
+        is_time = trainer.global_step % self.every == 0
+        if is_time and trainer.is_global_zero:
             self.seen = self.recording.enter_context(record(module.network))
             self.batch = batch
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         """Log the scalars. Lightning has unscaled the gradients already."""
-        if trainer.global_step % self.every:
+        if trainer.global_step % self.every or not trainer.is_global_zero:
             return
         self.recording.close()
         _, target, options = self.batch

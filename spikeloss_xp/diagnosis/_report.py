@@ -352,7 +352,9 @@ def finding_of(
     own = isinstance(loss, Loss)
     if own and loss.reads_times:
         text = text | text.get("times", {})
-    options = [field.name for field in fields(loss)] if own else []
+    has = fields(loss) if own else ()
+    # An option that is None by default, such as bounds on the rates, may be in use already.
+    options = [x.name for x in has if x.default is not None or getattr(loss, x.name) is None]
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = "note" if learned and text.get("unless_learned") else text["severity"]
     if text.get("gradients_decide"):
