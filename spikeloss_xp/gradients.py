@@ -79,7 +79,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
         if adapter.differentiates:
             function = loss if closed_form is None else closed_form.value
-            # Arrays are moved here because differentiation may hide the device of the input.
+            # Move the arrays now: during differentiation, the device of the input may be hidden.
             moved = tuple(_to_device_of(adapter, spikes, target) for target in targets)
             options = {name: _to_device_of(adapter, spikes, x) for name, x in options.items()}
 
@@ -104,8 +104,9 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
     """Return `given` on the device of `like` if `given` is an array from the adapter's library.
 
-    Any other object is returned unchanged. If `given` is on the host and `like` is not, the result
-    is a NumPy array, which the loss checks and then copies.
+    Any other object is returned unchanged. If the values of `given` can be read cheaply but the
+    values of `like` cannot, the result is a NumPy array. The loss then checks the values of the
+    NumPy array, and copies the array to the device of `like`.
     """
     if find_adapter(given) is not adapter:
         return given

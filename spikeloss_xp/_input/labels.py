@@ -12,7 +12,8 @@ from spikeloss_xp._typing import Array
 class Labels(NamedTuple):
     """The class index of each sample or step, with the axes of the readings.
 
-    The time axis may have length 1. Subclasses hold a number for each class or neuron instead.
+    The time axis may have length 1. Two subclasses hold numbers instead of class indices:
+    `ClassNumbers` holds a number for each class, and `TargetTrains` holds a number for each neuron.
 
     Attributes
     ----------
@@ -83,9 +84,10 @@ class Labels(NamedTuple):
         return self
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
-        """Return a factor for each term, and the weight of each term in the divisor of a mean.
+        """Return a factor and a weight for each term.
 
-        None stands for a factor or a weight of 1.
+        Each term is multiplied by its factor. To compute a mean, the sum of the terms is divided by
+        the sum of the weights. None stands for a factor or a weight of 1.
         """
         weight = self.class_weight
         if weight is not None:  # use the class weight of the label
@@ -117,9 +119,10 @@ class ClassNumbers(Labels):
         return ~(self.numbers <= 0)
 
     def are_plain(self, compete: bool) -> bool:
-        """Return whether no term needs a mask or a weight.
+        """Return whether the labels require no mask and no weights for the terms.
 
-        If the classes compete, their numbers are weights.
+        If the classes compete, the numbers of all classes determine the weight of a term, so the
+        result is False.
         """
         return not compete and super().are_plain(compete)
 
@@ -166,8 +169,8 @@ class TargetTrains(ClassNumbers):
 def class_weights(prepared: Prepared, weight: Any, each: str, name: str = "weight") -> Array:
     """Return class weights with the axes of the readings and the dtype of the input values.
 
-    In error messages, `name` is the name of the argument, and `each` is the word for what has a
-    weight, such as "class".
+    `name` and `each` are used in error messages. `name` is the name of the argument. `each` says
+    what each weight belongs to: "class" or "neuron".
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes

@@ -155,9 +155,9 @@ class Layout(NamedTuple):
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
         """Return a mask of shape ``[batch]`` or ``[batch, time]``, or of the shape of the input.
 
-        The number of axes of the mask then suffices to determine which entries a value refers to. A
-        block of the mask is therefore unambiguous even if it happens to have as many samples as
-        steps.
+        The number of axes then shows which of these shapes the mask has, even after the input and
+        the mask are split into blocks. A block of a mask of shape ``[time]`` could be mistaken for
+        a mask of shape ``[batch]``, if the block happens to have as many samples as steps.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1

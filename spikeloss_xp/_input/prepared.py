@@ -131,8 +131,9 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along time, because its sums over time are the durations. The mask
-        # is also broadcast along batch, because the samples that have a term are counted.
+        # The mask is broadcast along the time axis, so that the sum of the mask over time is the
+        # number of unmasked steps. The mask is also broadcast along the batch axis, so that the
+        # mask can be used to count the samples that have a term.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))

@@ -75,7 +75,7 @@ class Target(ABC):
 
     @abstractmethod
     def read(self, given: Given) -> Labels:
-        """Return a target as labels. Raise an error if its dtype, shape or values are wrong."""
+        """Check the dtype, shape and values of a target, and return the target as labels."""
 
 
 def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
@@ -160,8 +160,8 @@ class ClassIndices(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Return class indices as labels.
 
-        Indices that may be ignored or could not be checked are reduced modulo the number of
-        classes, so that every term is finite.
+        If there may be ignored or invalid indices, all indices are reduced modulo the number of
+        classes. Each index then refers to an existing class, so that every term is finite.
         """
         prepared, ignore_index = given.prepared, given.ignore_index
         adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
@@ -235,16 +235,16 @@ class Numbers(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Return numbers as labels.
 
-        A number outside the range raises a `ValueError` if the numbers can be read cheaply. If the
-        numbers cannot be read cheaply, such a number becomes NaN.
+        If the numbers can be read cheaply, a number outside the range raises a `ValueError`. If the
+        numbers cannot be read cheaply, a number outside the range becomes NaN.
         """
         prepared = given.prepared
         adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values
         label = asarray_like(adapter, values, given.target, "target")
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
-        # Negative numbers never pass this first check. They are checked below, where minus infinity
-        # is found.
+        # This quick check passes only if all numbers are at least 0. If it also allowed negative
+        # numbers, minus infinity would pass. Negative numbers are checked by the slower code below.
         fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
         if not fits:
             known = _values_that_count(given, with_class=True)
@@ -336,8 +336,9 @@ class AnyTrains(Target):
         return TargetTrains(None, trains)
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
-        """Raise an error if a number is not allowed. This class allows all numbers.
+        """Raise an error if a number is not allowed.
 
+        `AnyTrains` allows all numbers, so this method does nothing. Subclasses override the method.
         `trains` is the converted target. `integral` is True if the target held integers.
         """
 
@@ -390,7 +391,7 @@ class WholeCountTrains(CountTrains):
         return (trains >= 0) & (trains == xp.floor(trains))
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether the target held integers, so that only their range must be checked."""
+        """Return whether the target held integers. For integers, it suffices to check the range."""
         return integral
 
 
@@ -443,9 +444,10 @@ def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
 
 
 def _narrowed(prepared: Prepared, label: Array, target: Any) -> Array:
-    """Return `label` with an invalid index wherever the value of `target` has wrapped around.
+    """Return `label`, where integers that overflowed are replaced by an invalid index.
 
-    In a library without 64-bit integers, the label 2**32 would otherwise become class 0.
+    An integer in `target` overflows if it does not fit in the dtype of `label`. In a library
+    without 64-bit integers, the label 2**32 would otherwise become class 0.
     """
     if find_adapter(target) is find_adapter(label):
         return label

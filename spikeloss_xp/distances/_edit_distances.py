@@ -69,10 +69,11 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     -----
     Libraries with automatic differentiation can differentiate the distance with respect to the
     spike times, except where several sets of edits are equally cheap. Memory grows with the number
-    of pairs, not with the number of spikes. Run time grows with the product of the largest numbers
-    of spikes per train in `times` and `other`. Outside `jax.jit`, JAX traces the table of costs on
-    every call. `torch.compile` compiles each step of the table separately, which takes minutes for
-    30 spikes: call the function outside compiled functions.
+    of pairs, not with the number of spikes. Run time grows with the product of two numbers: the
+    largest number of spikes of a train in `times`, and the largest number of spikes of a train in
+    `other`. Outside `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
+    compiles each step of the table separately, which takes minutes for 30 spikes: call the function
+    outside compiled functions.
 
     References
     ----------
@@ -205,7 +206,8 @@ def _edit_costs(
 ) -> Array:
     """Return the lowest cost of edits that turn a train of `x` into a train of `y`, for all pairs.
 
-    `price` returns the cost of matching two spike times, which is above 2 if they are `far` apart.
+    `price` returns the cost of matching two spike times. If the times are `far` apart, the cost is
+    above 2.
     """
     xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
     times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)

@@ -45,7 +45,8 @@ class Products(NamedTuple):
     pairs: Array
 
 
-# The products, and the pullback from `Products.x` and `Products.pairs` to the trains of `x`.
+# The inner products, and their pullback. The pullback maps the cotangents of two fields of
+# `Products`, `x` and `pairs`, to the gradient with respect to the trains of `x`.
 ProductsAndPullback = tuple[Products, Callable[[Array, Array], Array]]
 
 
@@ -54,8 +55,9 @@ def inner_products(
 ) -> ProductsAndPullback:
     """Return the inner products of the trains passed to a metric, and their pullback.
 
-    If `y` is None, the trains of `x` are compared with each other. The pullback then treats each
-    train only as a row of the pairs, although it is also a column.
+    If `y` is None, the trains of `x` are compared with each other. Each train then has both a row
+    and a column in the matrix of all pairs. The pullback takes only the row into account, so the
+    caller must add the contribution of the column.
     """
     time_constant = _checks.scale(time_constant, "time_constant")
     cosine = _checks.share(cosine, "cosine")
@@ -135,7 +137,10 @@ def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullba
 
 
 def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
-    """Return spike times that broadcast to all pairs, with the padding that `kernels` requires."""
+    """Return spike times with added axes, so that they broadcast to all pairs of spikes.
+
+    The padding is replaced by the values that `kernels` requires.
+    """
     a, b = replace_padding(adapter, a, math.inf), replace_padding(adapter, b, -math.inf)
     return a[..., :, None], b[..., None, :]
 
@@ -163,9 +168,9 @@ def _vectors(
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
     """Return one row per train: the weighted traces of its units and of the pooled train.
 
-    As defined by Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum
-    of the inner products of their units, plus `cosine` times the inner product of the pooled
-    trains.
+    Houghton and Sen define the inner product of two trains as the sum of two parts. The first part
+    is the sum of the inner products of the units, multiplied by ``1 - cosine``. The second part is
+    the inner product of the pooled trains, multiplied by `cosine`.
     """
     xp, (trains, units, steps), parts = adapter.xp, trace.shape, []
     if units == 1:
@@ -179,7 +184,11 @@ def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Arra
 
 
 def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: float) -> Array:
-    """Return ``sum(exp(-|t - u| / tau) * x[u] for u)``, with the units mixed by `cosine`."""
+    """Mix the units of each train, and return ``sum(exp(-|t - u| / tau) * x[u] for u)``.
+
+    Before the sum is computed, each unit is replaced by ``1 - cosine`` times the unit plus `cosine`
+    times the sum of all units.
+    """
     if x.shape[1] > 1 and cosine > 0:
         x = (1 - cosine) * x + cosine * adapter.xp.sum(x, axis=1, keepdims=True)
     kernel = Exponential(time_constant, x.shape[-1])
@@ -191,7 +200,7 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 def row_slices(adapter: Adapter, like: Array, rows: int, columns: int) -> list[slice]:
     """Return slices that split the rows of the matrix of pairs, or one slice for all rows.
 
-    The matrix is split only if arrays that are computed from `like` may be changed in place.
+    If arrays that are computed from `like` must not be changed in place, one slice covers all rows.
     """
     if not adapter.in_place(like):
         return [slice(None)]
@@ -203,8 +212,8 @@ def _plus_product(
 ) -> Array:
     """Return ``total + x @ y.T``, or ``x @ y.T`` if `total` is None.
 
-    If there are several chunks, `total` is changed in place. If, in addition, `x` and `y` are the
-    same array, the sum is complete only in the blocks on and above the diagonal.
+    If there are several chunks, `total` is changed in place. In that case, if `x` and `y` are the
+    same array, nothing is added to the blocks below the diagonal.
     """
     xp = adapter.xp
     if len(chunks) == 1:
@@ -220,11 +229,14 @@ def _plus_product(
 
 
 def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
-    """Return the inner products within one set, given the blocks on and above the diagonal.
+    """Return the inner products of the trains within one set.
 
-    The norms are a copy of the diagonal, so that the distance of a train from itself is exactly 0.
-    The diagonal is not read by ``linalg.diagonal``. If PyTorch 2.15 compiles the gradient of that
-    function for a matrix product, the gradient reads uninitialised memory.
+    `pairs` contains the inner products in the blocks on and above the diagonal. The function fills
+    in the blocks below the diagonal. The inner product of each train with itself is copied from the
+    diagonal, so that the distance of a train from itself is exactly 0. The function does not use
+    ``linalg.diagonal``, because PyTorch 2.15 compiles the gradient of ``linalg.diagonal``
+    incorrectly: for the diagonal of a matrix product, the compiled gradient reads uninitialised
+    memory.
     """
     xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
     if len(chunks) == 1:

@@ -10,10 +10,12 @@ from spikeloss_xp._arrays import FunctionT, on_device_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ValueAndPullback
 from spikeloss_xp.distances._inner_products import Products, inner_products, row_slices
 
-# The largest squared distance between equal trains, in rounding errors of their norms.
+# Two trains count as equal if their squared distance is at most this many rounding errors. A
+# rounding error is the machine epsilon times ``<x, x> + <y, y>``.
 ROUNDINGS_OF_EQUAL = 16
 
-# The matrix of all pairs, and the pullback from it to `x`, `y` and `pairs` of `Products`.
+# A matrix with a number for each pair of trains, and its pullback. The pullback maps the cotangent
+# of the matrix to the cotangents of three fields of `Products`: `x`, `y` and `pairs`.
 Comparison = tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]
 Compare = Callable[[Products], Comparison]
 
@@ -53,7 +55,11 @@ def _matrix_and_pullback(compare: Compare, x: Array, y: Any, **options: Any) -> 
 
 
 def _with_closed_form(form: Callable[..., ValueAndPullback]) -> Callable[[FunctionT], FunctionT]:
-    """Return a decorator that adds the attributes in which `value_and_grad` finds a closed form."""
+    """Return a decorator that gives a function a closed form for `value_and_grad`.
+
+    The decorator adds attributes to the function. `value_and_grad` uses these attributes to compute
+    the value and the gradient.
+    """
 
     def decorate(function: FunctionT) -> FunctionT:
         signature = inspect.signature(function)

@@ -14,9 +14,10 @@ from spikeloss_xp._typing import Array
 
 
 class BinnedTrains(NamedTuple):
-    """Binned spike trains in the dtype of the input, and the dtype used for computation.
+    """Binned spike trains that are stored in the dtype of the input.
 
-    The method `steps` converts one chunk of the trains at a time.
+    The method `steps` converts one chunk of the trains at a time to `dtype`, the dtype used for
+    computation.
     """
 
     prepared: Prepared

@@ -33,8 +33,8 @@ class BlockMatrices(NamedTuple):
     weights : array
         The matrices of the near block, the carried sums and the far blocks, joined along axis 0.
     to_sums : array or None
-        The matrix that maps a block to its sums, which are carried to later blocks. None if no sums
-        are carried.
+        The matrix that maps a block to the sums over its steps. The sums are carried to later
+        blocks. None if no sums are carried.
     carried : BlockMatrices or None
         The matrices that filter the carried sums, treating each block as one step. None if no sums
         are carried.
@@ -65,8 +65,9 @@ def block_filter(
     - the input blocks at the far end of the kernel, which are `delays` blocks earlier (or later, if
       `reverse` is True).
 
-    The carried sums are a few numbers for each block. The carried sums are filtered in the same
-    way, where each block is treated as one step. Their contribution is delayed by one block.
+    The carried sums are a few numbers for each block. The sums are filtered along the blocks in the
+    same way as the input is filtered along the time steps. The filtered sums of a block contribute
+    to the next output block (or to the previous output block, if `reverse` is True).
 
     If the adapter joins blocks, the input blocks are joined, and the joined block is multiplied
     once. Otherwise, each input block is multiplied separately.
@@ -112,8 +113,8 @@ class _Blocks(NamedTuple):
     ) -> Array:
         """Shift each block by its delay, multiply it by its weights, and return the sum.
 
-        `near` contains the near blocks with their delays. The far blocks are the blocks of `split`,
-        shifted by each nonzero delay.
+        `near` contains the near blocks with their delays. The far blocks are copies of `split`: one
+        copy for each nonzero delay in `matrices.delays`, shifted by this delay.
         """
         terms = [*near, *((split, delay) for delay in matrices.delays[1:])]
         blocks = [self._later(x, delay) for x, delay in terms]
@@ -158,8 +159,8 @@ def toeplitz_filter(adapter: "Adapter", x: Array, kernel: Array, *, reverse: boo
     If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
     is split into blocks. Block ``b - m`` contributes to block ``b`` through a product with a
     Toeplitz matrix. The entry of the matrix for input step ``i`` and output step ``j`` is
-    ``kernel[m * size + j - i]``. In the adjoint, block ``b + m`` contributes through a product with
-    the transposed matrix.
+    ``kernel[m * size + j - i]``. In the adjoint, it is block ``b + m`` that contributes to block
+    ``b``, through a product with the transposed matrix.
     """
     xp, device, steps = adapter.xp, adapter.device(x), x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -196,7 +197,11 @@ def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
 
 
 def _smaller(a: int, b: int) -> int:
-    """Return ``min(a, b)``. If the sizes are symbolic, the compiler guards on the comparison."""
+    """Return ``min(a, b)`` of two sizes.
+
+    If the sizes are symbolic, the compiler adds a guard: it compiles the function again if the
+    comparison has a different result.
+    """
     return a if a <= b else b
 
 
@@ -205,9 +210,10 @@ def sum_in_blocks(
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    If `reverse` is True, ``x[t + k]`` is summed instead. Each output block is the product of the
-    banded matrix `band` and the input steps that the windows of the output block cover. If arrays
-    may be changed in place, the products are written directly into the result.
+    If `reverse` is True, ``x[t + k]`` is summed instead. The outputs are computed in blocks. The
+    windows of all outputs in a block cover a range of input steps. This range is multiplied by the
+    banded matrix `band`. If arrays may be changed in place, the products are written directly into
+    the result.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

@@ -1,16 +1,18 @@
 """Exponential kernels and their filter matrices, which are built on the host and cached.
 
-For a kernel of order `n`, the matrix of the weights from one block of `size` steps to another has
-rank `n`. With ``a = exp(-1 / tau)``, the weight from step ``i`` of a block to step ``j`` of the
-block that comes ``p`` blocks later is
+Suppose that the kernel is long enough to connect every step of one block to every step of a later
+block. The weights of these connections form a matrix. For a kernel of order `n`, the rank of this
+matrix is at most `n`. If each block has `size` steps and ``a = exp(-1 / tau)``, the weight from
+step ``i`` of a block to step ``j`` of the block that comes ``p`` blocks later is
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
         a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
         a**j C(j, m)
 
-by Vandermonde's identity. A later block therefore needs only `n` sums over each earlier block. No
-factor is negative, so no precision is lost to cancellation.
+by Vandermonde's identity. The contributions of a block to later blocks can therefore be computed
+from only `n` weighted sums over its steps. No factor is negative, so no precision is lost to
+cancellation.
 """
 
 import functools
@@ -71,11 +73,12 @@ def block_matrices(
     depends on the duration and the kernel:
 
     - Up to 64 steps are filtered by a single matrix. For 100 steps of 10 neurons, a single matrix
-      took 0.6 times as long as blocks. Nevertheless, blocks are used for more than 64 steps,
-      because the rounding errors in sums of 128 products reached 6e-7, relative to the largest sum.
-    - If the kernel is no longer than two blocks of the smallest length, an output block depends
-      only on the input block at the same position and on the previous input block. The limit of two
-      blocks was not measured: it follows from the smallest block length.
+      took 0.6 times as long as blocks. Nevertheless, longer durations are split into blocks,
+      because longer sums are less accurate: in sums of 128 products, the rounding errors reached
+      6e-7 relative to the largest sum.
+    - If the length of the kernel is at most two blocks of the smallest length, an output block
+      depends on only two input blocks: the block at the same position and the block before it. The
+      limit of two blocks was not measured: it follows from the smallest block length.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
       kernel. Filtering on two levels took 0.4 times as long as filtering with Toeplitz matrices for
       100 taps, and 0.13 times as long for 1000 taps.
@@ -118,10 +121,10 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 def _size(kernel: Exponential, steps: int | None) -> int:
     """Return the block length with the lowest cost, in multiplications per step.
 
-    The cost is the number of multiplications for the near and far ends of the kernel and for
-    carrying sums, plus an estimate for the copy that pads the last block. In measurements of two
-    durations on two CPU cores, we tried the block lengths from 10 to 50 that divide both durations.
-    Lengths of 20 to 25 were the fastest.
+    The cost has three parts: the multiplications for the near and far ends of the kernel, the
+    multiplications for carrying the sums, and an estimate for the copy that pads the last block. We
+    measured the filter for two durations on two CPU cores, with every block length from 10 to 50
+    that divides both durations. Lengths of 20 to 25 were the fastest.
     """
 
     def cost(size: int) -> float:
@@ -149,9 +152,9 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices that sum a block, carry the sums to later blocks, and expand them there.
+    """Return the matrices that sum a block, carry the sums, and compute outputs from carried sums.
 
-    The sums are carried to `reach` later blocks.
+    The sums of each block are carried to the next `reach` blocks.
     """
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
@@ -172,7 +175,8 @@ def _carried_together(
     """Return the matrices that jointly carry all sums of a kernel of order 2 or higher."""
     n, lag = kernel.order, np.arange(reach) * size
     decay = np.exp(-lag / kernel.time_constant)
-    weights = np.zeros((reach + 1, n, n), dtype)  # the last entry stands for lags beyond the reach
+    # The last entry remains 0. It is used for lags below 0 and for lags of at least `reach` blocks.
+    weights = np.zeros((reach + 1, n, n), dtype)
     for first in range(n):
         for second in range(n - first):
             weights[:-1, first, second] = decay * _choose(lag + n - 1, n - 1 - first - second)
@@ -210,7 +214,8 @@ def _joined(
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
     """Return the matrices of the adjoint.
 
-    All matrices are transposed, and the matrices to and from the sums are swapped.
+    Every matrix is transposed. If sums are carried, two matrices also change places: the matrix
+    that maps a block to its sums, and the matrix that maps the carried sums to a block.
     """
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]

@@ -16,11 +16,11 @@ SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 def survival_sum(
     adapter: "Adapter", factors: Array, weight: Array | None, axis: int
 ) -> SurvivalSum:
-    """Return the sum of the cumulative products along an axis, the full product, and the pullback.
+    """Return the sum of the cumulative products, the product of all factors, and the pullback.
 
-    The terms of the sum are multiplied by `weight`. None stands for weights of 1. Without weights,
-    the full product must not be used, because padding the last group makes it 0. The axis is kept,
-    with length 1.
+    The factors are multiplied along `axis`, which is kept, with length 1. The terms of the sum are
+    multiplied by `weight`. None stands for weights of 1. Without weights, the product of all
+    factors must not be used: if the last group is padded, the padding makes this product 0.
 
     For a group of steps, let P be the product of its factors and V the sum of its cumulative
     products. Two neighbouring groups merge into one group with ``P = P1 P2`` and

@@ -79,7 +79,8 @@ class FirstSpike(TimesLoss, Predictor):
         classes = prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
-        # Select instead of clipping, so that padding and late spikes have gradient 0.
+        # The times of padding and of late spikes are replaced by a constant instead of being
+        # clipped, so that their gradient is 0.
         early = (trains > -math.inf) & (trains < silent)
         first = times = xp.where(early, trains, silent)
         if several := trains.shape[2] * trains.shape[3] > 1:
@@ -261,9 +262,9 @@ class SpikeLatency(FirstSpike):
     -----
     All times are in the same unit. `input` has the same form as for `CrossEntropy`. `target` holds
     either class indices, which are integers of shape ``[batch]``, or a target time for each class,
-    as floats of shape ``[batch, class]``. With class indices, the weight of a term is the weight of
-    the label; with target times, it is the weight of the term's own class. A silent class has no
-    gradient.
+    as floats of shape ``[batch, class]``. With class indices, all terms of a sample have the weight
+    of the labelled class. With target times, each term has the weight of its own class. A silent
+    class has no gradient.
 
     Examples
     --------

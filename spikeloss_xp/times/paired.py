@@ -80,7 +80,7 @@ class PairedLoss(TimesLoss):
         """Return the distances between paired trains ``[pair, spike]``, and the pullback to `x`."""
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the readings, which are already the distances."""
+        """Return the readings unchanged, because the readings are already the distances."""
         return reading.u, lambda cotangent: cotangent
 
 
@@ -120,9 +120,9 @@ class SpikeTime(PairedLoss):
     `target` has the same form, but may have a different number of spikes. A call also takes a mask
     `where` of shape ``[batch]``, and weights of shape ``[class]``.
 
-    Two coinciding spikes do not affect each other's gradient, which jumps when one spike moves past
-    the other. The gradient vanishes for spikes that are many time constants away from all other
-    spikes. The gradient cannot create new spikes.
+    Two coinciding spikes do not affect each other's gradient. When one spike moves past another
+    spike, the gradient jumps. The gradient vanishes for spikes that are many time constants away
+    from all other spikes. The gradient cannot create new spikes.
 
     References
     ----------
@@ -193,12 +193,12 @@ class VictorPurpura(PairedLoss):
     `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
     gradient :math:`\pm q`. A spike that is deleted has gradient 0, and a spike that is more than
     :math:`2 / q` away from every target spike is deleted rather than moved. If several edits are
-    equally cheap, they share the gradient. Spikes never overtake each other, so if two spikes of a
-    train have the same time and both are moved, the first of them is moved to the earlier target.
-    Run time and memory grow with the product of two numbers: the largest number of spikes of a
-    train in `input`, and the largest number of spikes of a train in `target`. In PyTorch, call the
-    loss outside compiled functions: the compiler processes each step of the edit table separately,
-    which takes minutes for 30 spikes.
+    equally cheap, they share the gradient. Moved spikes keep their order. If two spikes of a train
+    have the same time and both are moved, the spike that comes first in `input` is moved to the
+    earlier target. Run time and memory grow with the product of two numbers: the largest number of
+    spikes of a train in `input`, and the largest number of spikes of a train in `target`. In
+    PyTorch, call the loss outside compiled functions: the compiler processes each step of the edit
+    table separately, which takes minutes for 30 spikes.
 
     References
     ----------
