@@ -7,8 +7,9 @@ contributes to only one term, so the pullback is a multiplication by the derivat
 the classes of a sample share one term, the class axis of the terms has length 1.
 
 `one_hot` holds the labels as bools, with a class axis. `class_mask` is True for unmasked classes,
-or None if no class is masked. Masked classes have no gradient. The readings of masked classes are
-replaced by 0, and their logits by a number far below all other logits.
+or None if no class is masked. Masked classes have no gradient. A criterion of rates sets the rates
+of masked classes to 0. A criterion of logits replaces the logits of masked classes by a number far
+below all other logits.
 """
 
 import math
@@ -50,8 +51,8 @@ def outside_range(
     """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power`` for a power of 1 or 2.
 
     Each limit is a number or an array that broadcasts to `u`. With a power of 1, the slope at
-    ``u == highest`` is 0. If `highest` is 0, the slope there is 1 instead, because `u` is never
-    negative.
+    ``u == highest`` is 0 if `highest` is above 0. If `highest` is 0, the slope at ``u == 0`` is 1,
+    like the slope at every larger `u`, because `u` is never negative.
     """
     xp = adapter.xp
     above = u > highest
@@ -69,8 +70,8 @@ def outside_range(
 def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     """Return ``max(|u| - tolerance, 0)²``."""
     xp = adapter.xp
-    # A distance equal to the tolerance is treated as outside. If the tolerance is 0, the second
-    # derivative at 0 is then 2, like the second derivative of a square. 0 * u propagates NaN.
+    # If `u` is exactly `tolerance` or `-tolerance`, it is treated as outside. With a tolerance of
+    # 0, the second derivative at ``u == 0`` is then 2, as for ``u²``. 0 * u propagates NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
     return over * over, lambda cotangent: 2 * cotangent * over
@@ -88,10 +89,11 @@ def cross_entropy_of_rates(
 
     `short` is True for rates below `half_spike`. The caller computes `short` from counts, which are
     exact. Let ``d = max(half_spike - r_y, 0)`` be the shortfall in the rate of the labelled class.
-    The term is then ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. This expression
-    extends the logarithm along its tangent, and adds `d` to each of the ``C`` classes in the
-    denominator. The term is computed as ``log1p(others / own) + d / half_spike``, which preserves
-    the precision of a small loss.
+    The term is then ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. In this
+    expression, ``log(r_y)`` is replaced by its tangent at `half_spike` if r_y is below
+    `half_spike`. In the sum of the rates, `d` is added to the rate of each of the ``C`` classes.
+    The term is computed as ``log1p(others / own) + d / half_spike``, which preserves the precision
+    of a small loss.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = _taking_part(classes, rate, class_mask)
@@ -105,9 +107,10 @@ def cross_entropy_of_rates(
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
     others = others + (number - 1) * missing
-    # `own - own` is 0, or NaN if the rate is infinite. Without the difference, the quotient would
-    # hide an infinite rate. The difference is not added to `missing`, because its contributions to
-    # the gradient would not cancel exactly there.
+    # If the rate of the label is infinite, the odds are 0 and would hide the infinite rate. Adding
+    # `own - own` to the terms makes them NaN in this case, and has no effect otherwise. If
+    # `own - own` were added to `missing`, the derivatives of the two operands would not cancel
+    # exactly.
     odds = others / own
     terms = xp.log1p(odds) + missing / half_spike + (own - own)
 
@@ -154,7 +157,7 @@ def cross_entropy_of_logits(
     if not adapter.in_place(logit):
         return adapter.cross_entropy(_by_selection, classes, logit, index, None)
     label = classes.entries_at(logit, index)
-    if not adapter.on_host:  # the values of the odds cannot be checked
+    if not adapter.on_host:  # checking whether the odds overflow would be costly
         return _of_highest(classes, logit, label)
     each = adapter.exp_of_difference(logit, classes.gather(logit, label))
     classes.scatter(each, label, 0.0)
@@ -217,8 +220,8 @@ def cross_entropy_of_probabilities(
     q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # The derivative is q_sum p - q or, for the label, (q_sum - q) p - q (1 - p), where 1 - p is
-        # others / (1 + excess).
+        # The derivative is q_sum p - q. For the label, it is computed as the equivalent expression
+        # (q_sum - q) p - q (1 - p), in which 1 - p is computed as others / (1 + excess).
         nonlocal each
         q_of_label = classes.gather(xp.broadcast_to(q, each.shape), label)
         scale = cotangent / (excess + 1)
@@ -236,8 +239,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
 
     Only array API operations are used, and the maximum is treated as a constant. The term of a
     label is ``log1p(odds)``. If the probability of the label is close to 0, the term is computed as
-    ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are given, the term
-    of the label is multiplied by ``sum(q)``, and ``sum(q_c (u_y - u_c))`` is added to the product.
+    ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are given, the
+    result is ``sum(q) L_y + sum(q_c (u_y - u_c))``, where ``L_y`` is the term of the label.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
@@ -246,21 +249,22 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     q_sum: Any = 1.0
     if q is not None:
         q_sum = classes.sum(q)
-        # If all probabilities are 0, avoid the product of 0 and a logit of minus infinity.
+        # If all probabilities are 0 and the logit of the label is minus infinity, the term would be
+        # NaN, because 0 times infinity is NaN. The logit is therefore replaced.
         own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
-    # ``log1p(odds)`` and its derivative are precise, but the odds would overflow if the probability
-    # of the label were close to 0.
+    # ``log1p(odds)`` and its derivative are precise. If the probability of the label is close to 0,
+    # however, the odds could overflow. The term is then computed without the odds.
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
     excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
     if q is not None:
-        # Two kinds of entries are excluded: the label, because its gradient would be a small
-        # difference between large numbers, and products of 0 and minus infinity. Excluding these
-        # entries by a selection also halves the time that XLA takes for the sum.
+        # The label is excluded from the sum, because its gradient would be a small difference
+        # between large numbers. Products of 0 and minus infinity are excluded, because they are
+        # NaN. Excluding entries by a selection also halves the time that XLA takes for the sum.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)
@@ -269,8 +273,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
         scale = cotangent / (1 + excess)
         if q is None:
             return xp.where(label, -others * scale, weight * scale)
-        # The derivative is q_sum p - q or, for the label, (q_sum - q) p - q (1 - p), where 1 - p is
-        # others / (1 + excess).
+        # The derivative is q_sum p - q. For the label, it is computed as the equivalent expression
+        # (q_sum - q) p - q (1 - p), in which 1 - p is computed as others / (1 + excess).
         of_label = ((q_sum - q) * xp.exp(own_below) - q * others) * scale
         return xp.where(label, of_label, weight * (q_sum * scale) - q * cotangent)
 
@@ -291,7 +295,9 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     xp = adapter.xp
     if checked:
         u = xp.sqrt(n + 0.375)
-    else:  # add NaN instead of selecting it, because a selection would have gradient 0
+    else:
+        # NaN is added to the roots of invalid counts. If NaN were selected instead of the roots,
+        # the gradient with respect to these counts would be 0.
         u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
     return u, lambda cotangent: cotangent / (2 * u)
 
@@ -316,7 +322,7 @@ def outside_rates(
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return the signed distances of roots from the root of a bound, or 0 within the bound."""
+        """Return the roots minus the root of their bound, or 0 where the bound is satisfied."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # This expression for the difference between the roots is exact at 0 and precise near 0.
         distance = (n - bound) / (u + at_bound)
@@ -346,10 +352,10 @@ def binary_cross_entropy(
 ) -> ValueAndPullback:
     """Return ``-w y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))``.
 
-    Without a weight, the term is computed as ``log(exp(-y z) + exp((1 - y) z))``, which is
-    equivalent, does not overflow and preserves precision for a confident and correct prediction.
-    With a weight, both logarithms are computed from the logit `z`. They have the same sign, so
-    their sum is precise.
+    Without a weight, the term is computed as ``log(exp(-y z) + exp((1 - y) z))``. This expression
+    is equivalent and does not overflow. It preserves precision for a confident and correct
+    prediction. With a weight, ``log(p)`` and ``log(1 - p)`` are both computed from the logit `z`.
+    The two logarithms have the same sign, so the weighted sum of the logarithms is precise.
     """
     xp, other, positive = adapter.xp, 1 - target, target
     if pos_weight is None:
@@ -375,9 +381,9 @@ def binary_cross_entropy_as_published(
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
     A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
-    clamped too. It occurs if `p` rounds to 1, or if ``exp(-z)`` overflows so that `p` is 0. If `p`
-    is near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as in the published loss. ``log(p)`` is
-    computed from `z`.
+    clamped too. ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1. ``log(p)`` is the
+    logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    imprecise, as in the published loss. ``log(p)`` is computed from `z`.
     """
     xp = adapter.xp
     zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
@@ -387,7 +393,8 @@ def binary_cross_entropy_as_published(
     p = 1 / (1 + odds)
     sure = p == 1
     log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
-    # Replace the argument first: selecting the result would not stop the NaN gradient of log(0).
+    # Where `p` is 1, the logarithm is taken of 1 instead of 0. Otherwise, the gradient of log(0)
+    # would be NaN, even though the result of log(0) is not selected below.
     rest = xp.where(sure, zero + 1, 1 - p)
     log_rest = xp.where(sure, clamped, xp.log(rest))
     terms = -(target * log_p + (1 - target) * log_rest)
@@ -405,8 +412,9 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     xp, rate = adapter.xp, adapter.xp.exp(u)
     if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
-        # On the host, `u` is replaced first, because NumPy would warn about the product. Compilers
-        # prefer a single selection at the end.
+        # On the host, `u` is set to 0 before the multiplication, because NumPy would warn about 0
+        # times infinity. Elsewhere, only the result is selected, because compilers prefer a single
+        # selection.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
         return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -416,7 +424,9 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
         rate *= cotangent
         return rate
 
-    product = n * u  # reused for the terms: allocating an array may take longer than filling it
+    # The terms are written to the array of products, because allocating another array may take
+    # longer than filling it.
+    product = n * u
     return xp.subtract(rate, product, out=product), single_use(pullback)
 
 
@@ -429,7 +439,9 @@ def poisson_of_rates(
     """
     xp = adapter.xp
     inside = rate
-    if not positive:  # add 1, because a selection would take XLA up to 1.5 times as long
+    if not positive:
+        # If `n` and the rate are both 0, the logarithm is taken of 1 instead of 0. The 1 is added,
+        # because XLA would take up to 1.5 times as long for a selection.
         inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
@@ -457,8 +469,8 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
 def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - s z``, where `s` is 0 or 1.
 
-    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``, which preserves precision
-    for a confident and correct prediction, and is exact for infinite logits.
+    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``. This expression preserves
+    precision for a confident and correct prediction, and it is exact for infinite logits.
     """
     return adapter.bernoulli(_by_logaddexp, logit, spike)
 
@@ -483,8 +495,9 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
-    # Neither limit is 1, the rate at ``u = 0``, because the derivative of a minimum or maximum is
-    # halved at a tie.
+    # The selection between the two logarithms switches at a rate of 1, where ``u`` is 0. The limit
+    # `high` is above 1 and the limit `low` is below 1, because the derivative of a minimum or
+    # maximum is halved if its two arguments are equal.
     small = xp.minimum(r, high)
     of_small = -u - xp.log(-xp.expm1(-small) / small)
     of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))

@@ -120,7 +120,10 @@ class Reading(NamedTuple):
     class_mask: Array | None = None
 
     def per_class(self, values: PerClass) -> Any:
-        """Return a number unchanged, or class values as an array that broadcasts to `u`."""
+        """Return a number unchanged, and a tuple of class values as an array.
+
+        The array broadcasts to `u`.
+        """
         if not isinstance(values, tuple):
             return values
         numbers = self.adapter.constants(values, self.u)
@@ -167,7 +170,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        # The cotangent is masked later. Applying the mask also spreads the cotangent over time.
+        # The caller masks the cotangent. The mask also broadcasts the cotangent over time.
         return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
@@ -235,9 +238,9 @@ def read_classes(
     """Apply the readout called `name` to each class.
 
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
-    `summed` is True, extensive readouts, such as counts, read the sum over the neurons in a group.
-    All other readouts read the mean. If `masked_later` is True, the caller masks the terms and the
-    gradient. With a window of one step, masked entries are then read as they are.
+    `summed` is True, spike counts are summed over the neurons in a group. In all other cases, the
+    mean over the neurons is read. If `masked_later` is True, the caller masks the terms and the
+    gradient. With a window of one step, masked entries are then not set to 0 before reading.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
@@ -259,7 +262,11 @@ def read_classes(
 
 
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
-    """Return the result of ``loss.read``. The pullback broadcasts its argument and its result."""
+    """Return the result of ``loss.read``, after checking the shape of the readings.
+
+    The argument of the pullback is broadcast to the shape of the readings, and the result of the
+    pullback is broadcast to the shape of the trains.
+    """
     reading, to_values = loss.read(trains)
     if to_values is identity:
         return reading, identity
@@ -288,11 +295,13 @@ def read_groups(
 ) -> ReadResult:
     """Apply `read` to the mean of the neurons in each class. By default, each neuron is a class.
 
-    If `proportional` is True, the readings are proportional to the trains. The spikes are then
-    summed first and divided once, because dividing first would round each value and break ties. If
+    If `proportional` is True, the readings are proportional to the trains. The sum over the neurons
+    is then read, and the reading is divided by the number of neurons. If the spikes were divided
+    before they are read, each value would be rounded, and equal readings could become different. If
     individual neurons are masked, the number of unmasked neurons may differ between steps, so the
     mean at each step is read instead. If `summed` is True, the mean is multiplied by the number of
-    neurons per class. If no neuron is masked, the product equals the sum over the neurons.
+    neurons per class. The mean times this number is the sum over the neurons if no neuron is
+    masked.
     """
     if classes is None:
         return read(trains)
@@ -331,7 +340,8 @@ def read_groups(
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
     """Convert a reading of the sum over neurons to a reading of the mean over neurons.
 
-    Counts are divided only once, because rounding twice could move a rate across a threshold.
+    If there are counts, the rate is computed from the counts by a single division. Two divisions
+    would round twice, which could move a rate across a threshold.
     """
     divisor = reading.per_unit * size
     u = reading.u / size if reading.counts is None else reading.counts / divisor
@@ -367,9 +377,10 @@ def softmax_sum(trains: Trains) -> ReadResult:
 def latency(trains: Trains) -> ReadResult:
     """Compute the latency of the first spike, in unmasked steps. Spikes must be between 0 and 1.
 
-    The latency of a silent neuron is the largest number of unmasked steps of any neuron in its
-    sample, so that neurons with fewer unmasked steps do not seem early. The field `saturated` of
-    the reading holds the latency of a silent neuron.
+    All silent neurons of a sample have the same latency: the largest number of unmasked steps of
+    any neuron in the sample. A silent neuron therefore does not seem early if it has fewer unmasked
+    steps than other neurons. The field `saturated` of the reading holds the latency of a silent
+    neuron.
     """
     spikes, mask, time, classes = trains[:4]
     adapter, xp = trains.adapter, trains.xp
@@ -393,7 +404,7 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
 
     Negative values raise an error if the values are concrete, and become NaN otherwise. The values
     are limited by a selection instead of a minimum, because libraries disagree on the derivative of
-    ``min(s, 1)`` at 1. With the selection, the derivative at 1 is the same as below 1.
+    ``min(s, 1)`` at 1. The derivative of the selection at 1 equals its derivative below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)

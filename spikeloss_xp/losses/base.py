@@ -99,7 +99,7 @@ class Loss(ABC):
     reads_rates: ClassVar[bool] = False
     """Whether the input holds predicted rates or logits instead of spikes."""
     shields_masked: ClassVar[bool] = True
-    """Whether to replace masked readings by 1, needed if the criterion may not be finite at 0."""
+    """Whether to replace masked readings by 1, in case the criterion is infinite or NaN at 0."""
     expects_spikes: bool = False
     """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
 
@@ -118,7 +118,7 @@ class Loss(ABC):
             cls.has_closed_form = True
         elif "value" in overridden or "__call__" in overridden:
             cls.has_closed_form = False
-        if "criterion" in overridden:  # a new criterion may not be finite at 0
+        if "criterion" in overridden:  # a new criterion may be infinite or NaN at 0
             cls.shields_masked = overridden.get("shields_masked", True)
 
     def __post_init__(self) -> None:
@@ -140,7 +140,8 @@ class Loss(ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # Raise the original `AttributeError` again, which may come from a property.
+            # A property may have raised the `AttributeError` that led here. Reading the attribute
+            # again raises that error again.
             return object.__getattribute__(self, name)
 
     @property
@@ -222,8 +223,8 @@ class Loss(ABC):
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
         """Return the axes along which the values and terms may be split into independent chunks.
 
-        The tuple is empty if the readings are much smaller than the input, because then chunks are
-        not worth their overhead. The result is None if a term depends on several samples.
+        If the readings are much smaller than the input, chunks are not worth their overhead, and
+        the tuple is empty. If a term depends on several samples, the result is None.
         """
 
     # Step 1: determine the library, the axes, the mask and the labels -----------------------------
@@ -297,14 +298,19 @@ class Loss(ABC):
             batch = prepared.layout.batch_axis
             (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch)
 
-        # Every term has the same scalar cotangent, which broadcasts.
+        # The derivative with respect to the sum is a scalar. It is also the derivative with respect
+        # to each term, and it broadcasts to the shape of the terms.
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
     def _terms(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> TermsAndPullback:
-        """Return the results of `_compare`, with a pullback to `values` instead of the readings."""
+        """Read `values` and compare the readings with the labels.
+
+        The results are those of `_compare`, except that the pullback maps to the derivative with
+        respect to `values`.
+        """
         reading, to_values = self._read(prepared, values, mask, labels)
         terms, term_mask, weight, to_reading = self._compare(prepared, reading, labels)
         to_masked = masked_pullback(prepared.adapter, to_values, mask)
@@ -313,11 +319,10 @@ class Loss(ABC):
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
-        The terms are multiplied by their weights. Masked terms, which include all terms in the
-        context of a segment, are 0. The mask and the weight can be broadcast to the shape of the
-        terms. None stands for a mask that is True everywhere, or for a weight of 1. The pullback
-        maps the derivative with respect to the terms to the derivative with respect to the
-        readings.
+        The terms are multiplied by their weights. Masked terms are 0. All terms in the context of a
+        segment are masked. The mask and the weight can be broadcast to the shape of the terms. None
+        stands for a mask that is True everywhere, or for a weight of 1. The pullback maps the
+        derivative with respect to the terms to the derivative with respect to the readings.
         """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
@@ -332,9 +337,9 @@ class Loss(ABC):
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # If the label of a masked term is invalid, the weight of the term is NaN. Automatic
-            # differentiation multiplies the gradient of the term, 0, by this weight. Masking the
-            # readings stops the resulting NaN.
+            # A masked term with an invalid label is multiplied by a factor of NaN. The gradient of
+            # a masked term is 0, but automatic differentiation multiplies it by the factor, and the
+            # product is NaN. Replacing masked readings by 1 keeps this NaN out of the gradient.
             if self.shields_masked or not adapter.on_host:
                 reading = reading.shielded(mask)
             labels = labels.filled(reading, mask)
@@ -450,7 +455,7 @@ class Loss(ABC):
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:
-        """Raise an error if the terms are not summed or the loss cannot use the given context."""
+        """Raise an error if the reduction is "none", or if `context` is invalid for this loss."""
         if self.reduction == "none":
             raise ValueError(
                 "reduction='none' has no sum and no weight: use 'sum', 'mean' or 'batchmean'"
@@ -475,9 +480,9 @@ class Loss(ABC):
 def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -> Pullback:
     """Return a pullback that calls `to_values` and sets the derivatives of masked entries to 0.
 
-    If there is no mask, `to_values` is returned unchanged. `to_values` is also returned unchanged
-    if the readings are the values themselves, because `_compare` has then already set the
-    derivatives of masked entries to 0.
+    `to_values` is returned unchanged in two cases. In the first case, there is no mask. In the
+    second case, the readings are the values themselves, and the pullback of `_compare` has already
+    set the derivatives of masked entries to 0.
     """
     if mask is None or to_values is identity:
         return to_values
@@ -487,7 +492,8 @@ def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -
 def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
     """Return the divisor of a sum: its weight, or infinity if the weight is 0.
 
-    Dividing by infinity makes the loss 0 even if the sum is not 0, as with label smoothing.
+    Dividing by infinity makes the loss 0, whatever the sum is. With label smoothing, for example,
+    the sum may be above 0 although the weight is 0.
     """
     if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
         return weight

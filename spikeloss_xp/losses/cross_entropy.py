@@ -14,7 +14,7 @@ from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import READOUTS, Reading
 
-# The kinds of targets, without and with label smoothing.
+# The kinds of targets: SHARP without label smoothing, and SMOOTHED with label smoothing.
 SHARP = CLASS_INDICES, PROBABILITIES
 SMOOTHED = ClassIndices(one_hot=True), PROBABILITIES
 
@@ -304,7 +304,8 @@ def compare_logits(
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    If a count is negative, the error message says that `option` needs the roots.
+    A count below -1/4 raises an error if the counts can be read cheaply. The error message names
+    `option`, which is the option that needs the roots.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)

@@ -99,7 +99,10 @@ class Likelihood(TrainLoss):
         }
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target. If it could not be checked, invalid numbers are replaced by NaN."""
+        """Return the target, with NaN for invalid numbers unless the target has been checked.
+
+        Unless the target has been checked, numbers whose rate is negative are also replaced by NaN.
+        """
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target
@@ -318,7 +321,7 @@ class Likelihood(TrainLoss):
         return summed(of_null - terms(prepared.values)), summed(counts), of_saturated
 
     def _given_means(self, prepared: Prepared, null: Any, counts: Array) -> Array:
-        """Return the means of the null model with the axes of the readings, or raise an error."""
+        """Check the means of the null model, and return them with the axes of the readings."""
         means = class_weights(prepared, null, "neuron", "null")
         known = concrete_or_none(null)
         if known is not None and (known > self.largest_mean).any():
@@ -404,7 +407,7 @@ class PoissonNLL(Likelihood):
 
     @property
     def shields_masked(self) -> bool:  # type: ignore[override]
-        """Whether masked readings are replaced by 1: True for rates, because 0 has no logarithm."""
+        """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
         return not self.log_rates
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -90,7 +90,7 @@ class SparsityEnforcer(Loss):
         support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
         The gradient has no closed form, so it needs a library with automatic differentiation.
     numerics : {"stable", "lava"}, default "stable"
-        The derivative of :math:`|x|` at :math:`x = 0`, which is silence. With ``"stable"``, the
+        The derivative of :math:`|x|` at silent steps, where :math:`x = 0`. With ``"stable"``, the
         derivative is 1, as for a spike count. With ``"lava"``, as in lava-dl [1]_, the derivative
         is 0 if the rate is above `max_rate`, so that silent steps have no gradient. If the rate is
         below `min_rate`, the derivative is 1 even with ``"lava"``. If `scale` is given, the
@@ -107,14 +107,16 @@ class SparsityEnforcer(Loss):
     Warns
     -----
     UserWarning
-        If `max_rate` is above 1, because binary spikes never reach such a rate. There is no warning
-        with a `scale`, or with ``numerics="lava"``, which is meant for graded events.
+        If `max_rate` is above 1, because binary spikes never reach such a rate. With a `scale`,
+        there is no warning. With ``numerics="lava"``, there is no warning either, because the
+        events may then be graded.
 
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
-    rate is too high, training also lowers potentials that are close to the threshold at silent
-    steps. For graded or signed events, which are not spike counts, use ``numerics="lava"``.
+    rate is too high, training lowers the potentials that cause spikes. With ``numerics="stable"``,
+    training also lowers the potentials that stay just below the threshold. For graded or signed
+    events, which are not spike counts, use ``numerics="lava"``.
 
     With ``per="array"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so
     the terms of micro-batches cannot simply be added. `events_and_entries` returns two sums that
@@ -352,8 +354,9 @@ class SparsityEnforcer(Loss):
             Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
             ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, the results have an entry
             for each sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
-            differentiate the results, because the derivative at 0 depends on the rate of the whole
-            batch. Differentiate a call with `others` instead.
+            differentiate the results, because the derivative of ``|x|`` at ``x = 0`` may depend on
+            the rate of the whole batch, which this method does not know. Differentiate a call with
+            `others` instead.
 
         Examples
         --------
@@ -436,7 +439,9 @@ class SparsityEnforcer(Loss):
         read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
         published = self.numerics == "lava"
         reading, to_values = read(at_silence=not published)
-        if published and self.min_rate:  # below min_rate, events bring the rate closer to it
+        if published and self.min_rate:
+            # Below `min_rate`, the derivative at silent steps is 1, because an event at a silent
+            # step would bring the rate closer to `min_rate`.
             lowest = limit_of(prepared.adapter, reading.u, self.min_rate)
             reading, to_values = read(at_silence=reading.u < lowest)
         return reading, to_values
@@ -452,7 +457,7 @@ class SparsityEnforcer(Loss):
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         name = "min_rate" if max(lowest) > 1 else "max_rate"
         impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-        # Events above 1 are not binary spikes, and a scale multiplies the events by a factor.
+        # Rates above 1 are possible if events are above 1, or if the events are scaled.
         if impossible and not self.scale and batch.largest <= 1:
             yield "impossible-rate", f"{name}={max(as_tuple(getattr(self, name))):g}"
 
@@ -497,7 +502,10 @@ def as_tuple(rates: Any) -> tuple[float, ...]:
 
 
 def limit_of(adapter: Adapter, u: Array, rates: Any) -> Any:
-    """Return a number unchanged, or a tuple of rates as an array with as many axes as `u`."""
+    """Return a number unchanged, and a tuple of rates as an array.
+
+    The array has as many axes as `u`.
+    """
     if not isinstance(rates, tuple):
         return rates
     axes = (1,) * (u.ndim - 1)

@@ -122,7 +122,7 @@ def compare_times(
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time
-        # `where` needs arrays, and a duration may be an int or a symbolic dimension.
+        # `xp.where` needs arrays, but the latency `silent` may be an int or a symbolic dimension.
         one = reading.adapter.scalar(reading.u, 1.0)
         own = labels.one_hot(reading)
         target = reading.xp.where(own, one * true_time, one * silent)

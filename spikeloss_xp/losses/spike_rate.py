@@ -51,8 +51,8 @@ class SpikeRate(ReadsClasses):
         Whether the target rates are bounds: the lowest permitted rate of the labelled class, and
         the highest permitted rate of the other classes. The term of the labelled class is then
         :math:`\max(r_\text{true} - r, 0)^2`, and the term of each other class is
-        :math:`\max(r - r_\text{false}, 0)^2`. The option `rates` of `CrossEntropy` adds similar
-        bounds to a cross entropy.
+        :math:`\max(r - r_\text{false}, 0)^2`. To combine bounds on rates with a cross entropy, see
+        the option `rates` of `CrossEntropy`.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and the mean of the
         group is read. By default, each neuron is a class.
@@ -88,7 +88,8 @@ class SpikeRate(ReadsClasses):
     >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
     0.125
 
-    With bounds, only the term of the labelled class, which is silent, is above 0:
+    Here the target rates are bounds, and both classes are silent. Only the labelled class violates
+    its bound:
 
     >>> bounded = sx.SpikeRate(0.5, 0.1, one_sided=True, reduction="none")
     >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])

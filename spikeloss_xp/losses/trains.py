@@ -24,7 +24,8 @@ class ReadsTrains(TargetLoss):
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         layout = prepared.layout
-        if self.reduction == "batchmean":  # samples are counted, so chunks must hold whole samples
+        if self.reduction == "batchmean":
+            # Each chunk counts its samples. A sample in two chunks would be counted twice.
             return (layout.batch_axis,)
         return layout.batch_axis, layout.class_axis
 

@@ -190,9 +190,9 @@ class TargetLoss(Loss):
         -------
         tuple
             The sum and the weight that `sum_and_weight` returns, and the pullback of the sum. The
-            pullback is a function that takes the derivative of the loss with respect to the sum,
-            which is a scalar array. The pullback returns the gradient with respect to `input`. Call
-            the pullback at most once.
+            pullback is a function of a scalar array: the derivative of the loss with respect to the
+            sum. The pullback returns the gradient with respect to `input`. Call the pullback at
+            most once.
 
         Raises
         ------
@@ -246,9 +246,9 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        A tuple for each array argument, such as "input" or "target". Each entry of the tuple
-        describes an axis of that array: it is the matching axis of the input, or None for a class
-        axis if the input has no such axis.
+        A tuple for each array argument, such as "input" or "target". The tuple has an entry for
+        each axis of the array. The entry is the matching axis of the input. It is None for an axis
+        that is never split, such as the class axis of class probabilities.
     independent : set of int
         The axes of the input along which the call may be split into blocks whose sums are added.
         For a split along time, each block must be extended to include the `memory` preceding steps.
@@ -275,7 +275,7 @@ def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
-    if layout.time_axis == input.ndim:  # spike times without a spike axis
+    if layout.time_axis == input.ndim:  # the input holds spike times and has no spike axis
         return None
     axes: dict[str, tuple[int | None, ...]] = {
         "input": every,
