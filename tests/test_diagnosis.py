@@ -367,6 +367,14 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     assert "Pass gradients" not in report.findings[0].remedy
 
 
+def test_silent_labels_of_spike_times_are_a_problem_even_if_weights_learn():
+    loss = sx.times.CrossEntropy(silent_time=9.0, temperature=1.0)
+    times = np.where(np.arange(3) == 2, [[4.0]], np.full((8, 3), np.inf))
+    learning = diagnoses.gradients(1e-3, 1e-3)
+    report = sx.diagnose(loss, times, [0, 1] * 4, gradients=learning)
+    assert [x.severity for x in report.findings if x.code == "silent-labels"] == ["problem"]
+
+
 def test_option_that_is_in_use_is_no_remedy():
     for rates, found in ((None, True), ((0.5, 0.02), False)):
         loss = sx.CrossEntropy(time_axis=-1, rates=rates)
