@@ -47,7 +47,6 @@ OTHER_NAMES = {
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
-    "layer_axis": "pass stacked layers as a list, such as loss(list(x)) for layers along axis 0",
 }
 CALL_NAMES = {
     "mask": "use where=..., which is True for entries to keep",

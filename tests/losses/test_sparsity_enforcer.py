@@ -64,13 +64,6 @@ def test_arrays_may_be_nested_and_keys_are_sorted():
     assert loss({"a": [x]}, others=others) == loss(x, others=others)
 
 
-def test_layer_axis_names_the_list_to_pass():
-    with pytest.raises(TypeError, match=r"no option layer_axis: pass stacked layers as a list"):
-        sx.SparsityEnforcer(0.25, layer_axis=0)
-    layers, loss = np.stack([SATURATED, 0.5 * SATURATED]), sx.SparsityEnforcer(0.25)
-    assert loss(list(layers)) == loss(layers[0]) + loss(layers[1]) > 0
-
-
 def test_mean_of_a_silent_array_has_its_slope(backend):
     """Without a limit and a square the loss is the mean, which lava-dl has not at silence."""
     for numerics, slope in (("stable", 1 / 12), ("lava", 0)):
