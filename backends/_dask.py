@@ -270,10 +270,12 @@ def _chunks(
     place : array
         Three numbers. The first is the number of steps, at the start of the arrays, that belong to
         the previous block. The second is the number of steps that belong to this block. The third
-        is the position, in the whole train, of the first step that belongs to this block.
+        says where this block begins in the whole train: it is the index of the first step that
+        belongs to this block.
     ahead : bool
-        Whether a chunk includes the later steps whose terms depend on the steps that belong to the
-        chunk. The later steps are needed for computing a gradient, but not for computing a sum.
+        Whether a chunk also includes later steps, after the steps that belong to it. The terms of
+        the later steps depend on the steps that belong to the chunk. The later steps are needed for
+        computing a gradient, but not for computing a sum.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
     # On a GPU, the whole block is one chunk.

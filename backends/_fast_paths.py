@@ -86,7 +86,8 @@ class FastPaths:
             Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
             shared by all chunks.
         axes : tuple of int
-            The axes along which chunks are independent and may be worth their overhead.
+            The axes along which the arrays may be split into independent chunks. The tuple is empty
+            if chunks are not worth their overhead.
         batch : int
             The batch axis, along which samples are always independent.
 
@@ -210,7 +211,10 @@ class FastPaths:
         return carry, outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return the weighted sum of cumulative products, the full product, and the pullback."""
+        """Return three results: a sum of cumulative products, the full product, and the pullback.
+
+        The cumulative products of `factors` are multiplied by `weight` and summed along the axis.
+        """
         return survival.survival_sum(self, factors, weight, axis)
 
     # Filters --------------------------------------------------------------------------------------
@@ -242,7 +246,7 @@ class FastPaths:
     def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
         """Return, at each step along an axis, the sum over the last `window` steps.
 
-        If `reverse` is True, sum over the next `window` steps instead, which is the adjoint.
+        If `reverse` is True, return the adjoint, which is the sum over the next `window` steps.
         """
         if window == 1:
             return x

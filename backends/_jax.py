@@ -186,7 +186,11 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 def _default_terms(
     default: Any, classes: Axis, logit: Array, index: Array, q: Array | None
 ) -> Array:
-    """Return the terms. XLA can fuse their closed-form derivative better than JAX's derivative."""
+    """Return the terms of a cross entropy, computed by `default`.
+
+    The derivative is defined below, in closed form. XLA can fuse the closed form better than the
+    derivative that JAX would compute.
+    """
     return default(classes, logit, index, q)[0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BLOCK = 64  # the largest number of terms that MLX adds sequentially
+BLOCK = 64  # sums of more terms are split into blocks of this many terms
 
 
 class MLXAdapter(ArrayAPIAdapter):

@@ -104,7 +104,7 @@ class TorchAdapter(TorchFilters):
         return super().shielded(u, mask) if needed else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
-        # This is a view, like the gradient that autograd computes for a sum.
+        # `expand` returns a view. Autograd also returns a view for the gradient of a sum.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
@@ -122,7 +122,8 @@ class TorchAdapter(TorchFilters):
         return torch.is_grad_enabled() and not x.requires_grad
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
-        # The compiler can fuse a selection with other operations, but not the gradient of `gather`.
+        # The base method selects entries with `where`. The compiler can fuse `where` with other
+        # operations, but it cannot fuse the gradient of `gather`.
         if torch.compiler.is_compiling():
             return super().entries_at(axis, x, index)
         index = index if index.dtype == torch.int64 else index.long()
@@ -215,7 +216,7 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         if torch.is_grad_enabled() or _torch_state.is_batched(cotangent):
-            with torch.enable_grad():  # records the operations of the closed form
+            with torch.enable_grad():  # autograd records how the closed-form gradient is computed
                 _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
                 gradient = pullback(cotangent)
         else:
@@ -287,7 +288,8 @@ class PlainTorchAdapter(TorchAdapter):
         def pullback(cotangent: Array) -> Array:
             return x.sigmoid_().mul_(torch.rsub(spike, 1, alpha=2)).mul_(cotangent)
 
-        # Above the threshold, `softplus` returns its argument, which is then exact up to rounding.
+        # Above the threshold, `softplus` returns its argument. For arguments above 40, this result
+        # is exact up to rounding.
         return torch.nn.functional.softplus(x, threshold=40), single_use(pullback)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:

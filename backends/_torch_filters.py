@@ -97,7 +97,7 @@ def _has_full_products(kind: str) -> bool:
 
 
 def _guarded(number: float) -> float | tuple[int, int]:
-    """Convert a number, which may be symbolic, to constants. The compiler adds guards for them."""
+    """Convert a number to constants. If the number is symbolic, the compiler guards its value."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
     constant = 0

@@ -24,8 +24,10 @@ class Recording:
         self._names = {module: name for name, module in network.named_modules()}
         self._chosen = None if modules is None else {*modules}
         self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
-        self._firing: set[type] = set()  # classes that turned other numbers into counts
-        self._others: set[type] = set()  # classes with outputs other than counts
+        # Classes whose modules computed counts from inputs or weights that are not counts.
+        self._firing: set[type] = set()
+        # PyTorch's own classes, and classes with at least one output that does not hold counts.
+        self._others: set[type] = set()
         if not (self._chosen or set()) <= self._names.keys():
             raise ValueError("modules must be modules of the network, such as [network.lif1]")
 
@@ -79,7 +81,8 @@ class Recording:
             kinds = self._firing - self._others
             inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
             inside.pop(self._network, None)
-            # A module with a single module inside is a neuron with its surrogate gradient.
+            # A spiking module that calls a single module is not a container: it is a neuron, and
+            # the inner module computes its surrogate gradient.
             found = [each for each, x in inside.items() if len(x) < 2 or x.isdisjoint(inside)]
             parts = set().union(*(inside[each] for each in found))
             found = [each for each in found if each not in parts]
@@ -138,11 +141,12 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
           calls, keyed by the names of the modules. If a module is called once, its output is kept
           as it is. If a module is called at every time step, its outputs are stacked along a new
           first axis. The spikes are not detached.
-        - ``hidden``: the same dict without the output layer, which is the last spiking module. If a
-          module with a ``weight`` is called after it, all spiking modules are hidden layers.
+        - ``hidden``: the same dict without the last spiking module, which is the output layer. If a
+          module with a ``weight`` is called after the last spiking module, no spiking module is
+          left out, because all of them are hidden layers.
         - ``gradients``: a dict with the current gradient of each parameter that requires a
-          gradient, in the order in which the modules are called. A parameter is left out if its
-          module is not called and it has no gradient.
+          gradient, in the order in which the modules are called. A parameter is left out if the
+          parameter has no gradient and its module is not called.
 
     Raises
     ------
@@ -192,10 +196,11 @@ def _first(output: Any) -> Any:
 
 
 def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
-    """Return whether a module turned other numbers into counts, given that its output is counts.
+    """Return whether any input or weight of a module holds numbers other than counts.
 
     A recurrent module may contain all weights and receive spikes, so the weights are checked too.
-    If all inputs are 0, they are not checked, because any module with weights may return zeros.
+    If all inputs are 0, the weights are not checked, because any module with weights may return
+    zeros.
     """
     given = [x for x in inputs if isinstance(x, Tensor)]
     if not all(map(_are_counts, given)):
@@ -206,8 +211,8 @@ def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
 def _are_counts(x: Any) -> bool:
     """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
-    Some surrogate gradients add a smooth function to the spikes and subtract it again. This adds a
-    rounding error to 1, but not to 0.
+    Some surrogate gradients add a smooth function to the spikes and subtract it again.
+    Rounding may change a spike of 1 in this way, but it does not change 0.
     """
     if not isinstance(x, Tensor) or x.is_complex():
         return False
@@ -287,7 +292,7 @@ def scale_network(
                 x.zero_()
             for x in weights:
                 x.copy_(factor * initial[x])
-        torch.clear_autocast_cache()  # which holds converted copies of the previous weights
+        torch.clear_autocast_cache()  # the cache holds converted copies of the previous weights
 
     def run(factors: list[float]) -> dict[str, Tensor]:
         with record(network, layers) as seen:
@@ -343,7 +348,8 @@ def _layers_of(
         inputs.setdefault(module, []).append(getattr(given, "grad_fn", None))
         outputs.setdefault(module, []).append(getattr(_first(output), "grad_fn", None))
 
-    torch.clear_autocast_cache()  # which may hold copies that were made without gradients
+    # The cache may hold converted weights without gradients.
+    torch.clear_autocast_cache()
     with torch.enable_grad(), record(network, modules) as seen, _hooked(network, see):
         forward()
     spiking, ends = seen._spiking(), dict[Any, Module]()
@@ -368,7 +374,10 @@ def _layers_of(
 
 
 def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
-    """Return the modules of the first nodes in `ends` on each path backwards through a graph."""
+    """Follow an autograd graph backwards from `nodes`, and return the first modules on each path.
+
+    `ends` maps each node at which a path ends to the module of that node.
+    """
     todo, seen = [*nodes], {None}
     while todo:
         if (node := todo.pop()) not in seen:

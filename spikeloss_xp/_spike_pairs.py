@@ -12,7 +12,9 @@ from spikeloss_xp._typing import Array, ValueAndPullback
 
 Price = Callable[[Array, Array], Array]  # the cost of matching two spike times
 
-UNMATCHED = 3.0  # above 2, which is the cost of a deletion plus an insertion
+# If matching two spikes costs this much, they are never matched, because deleting one spike and
+# inserting the other costs only 2.
+UNMATCHED = 3.0
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
@@ -36,7 +38,10 @@ def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array
 
 
 def symmetric(adapter: Adapter, pairs: Array) -> Array:
-    """Return the mean of a matrix and its transpose, which differ only by rounding."""
+    """Return the average of a matrix with its transpose.
+
+    The matrix must already be symmetric up to rounding. The average is exactly symmetric.
+    """
     return (pairs + adapter.xp.matrix_transpose(pairs)) / 2
 
 
@@ -64,14 +69,16 @@ def pad_unmatched(
 
     The new padding is a time that matches no spike. In an `EditTable`, padding matches padding at
     no cost. If one train has more padding than the other, the table also deletes or inserts the
-    extra padding. The correction must be added to the costs from the table. It removes the cost of
-    editing the padding, and restores the difference in length, which the table omits. `surplus` is
-    the spike count of `x` minus the spike count of `y`.
+    extra padding. The correction must be added to the costs from the table. The correction removes
+    the cost of editing the padding. The correction also adds the difference in length, because the
+    table subtracts that difference from the costs. `surplus` is the spike count of `x` minus the
+    spike count of `y`.
     """
     xp, both = adapter.xp, (x.times, y.times)
     latest = xp.maximum(*(xp.max(xp.abs(replace_padding(adapter, times, 0.0))) for times in both))
     limit = adapter.scalar(latest, float(xp.finfo(latest.dtype).max))
-    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # the 2 leaves room for rounding
+    # Without rounding, `latest + far` would be far enough from all spikes.
+    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far
     longer = x.times.shape[-1] - y.times.shape[-1]
     added = abs(longer) - xp.abs(longer - surplus)
     times_x, times_y = (replace_padding(adapter, times, beyond) for times in both)
@@ -79,16 +86,18 @@ def pad_unmatched(
 
 
 class EditTable(NamedTuple):
-    """The table of the lowest edit costs between two trains, minus their difference in length.
+    """The table of the excess costs of editing one train into another.
 
-    Entry ``(i, j)`` is the cost of editing the first `i` spikes of `x` into the first `j` spikes of
-    `y`, minus ``i - j`` (or minus ``j - i`` if `y` is longer). An insertion or a deletion therefore
-    costs 0 if it reduces the difference in length, and 2 otherwise. The subtraction preserves the
-    precision of small costs if one train is much longer than the other.
+    The excess cost in entry ``(i, j)`` is the lowest cost of editing the first `i` spikes of `x`
+    into the first `j` spikes of `y`, minus ``i - j`` (or minus ``j - i`` if `y` is longer than
+    `x`). An insertion or a deletion therefore costs 0 if it reduces the difference in length, and 2
+    otherwise. The subtraction preserves the precision of small costs if one train is much longer
+    than the other.
 
-    Each step fills an anti-diagonal from two arrays. An insertion or a deletion starts from an
-    entry of `last`, which is the previous anti-diagonal. A match starts from an entry of `corner`,
-    which is taken from the anti-diagonal before `last`.
+    Each step fills an anti-diagonal from two arrays, `last` and `corner`. The array `last` is the
+    previous anti-diagonal. An insertion or a deletion starts from an entry of `last`. The array
+    `corner` holds entries of the anti-diagonal before `last`. A match starts from an entry of
+    `corner`.
 
     Attributes
     ----------
@@ -192,7 +201,9 @@ class EditTable(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step to the next anti-diagonal: which spikes it matches, and how the length changes.
+    """A step from one anti-diagonal of an `EditTable` to the next anti-diagonal.
+
+    A step says which spikes are matched, and how the length of the anti-diagonal changes.
 
     Attributes
     ----------
@@ -212,7 +223,7 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, entry: Any) -> "Step":
-        """Return `entry` as a step. `entry` may be a step or only the window of a step."""
+        """Return `entry` if it is a step. Otherwise, return a step with the window `entry`."""
         return entry if isinstance(entry, cls) else cls(entry)
 
     def matched(self, x: Array) -> Array:
@@ -226,5 +237,9 @@ class Step(NamedTuple):
 
 
 def _share(xp: Any, cost: Array, other: Array) -> Array:
-    """Return an edit's share of the gradient: 1 if `cost` is lower, 0 if higher, 1/2 if equal."""
+    """Return the share of the gradient that an edit with the cost `cost` receives.
+
+    `other` is the cost of another edit. The share is 1 if `cost` is lower than `other`, 0 if `cost`
+    is higher, and 1/2 if both costs are equal.
+    """
     return (xp.astype(cost < other, cost.dtype) + xp.astype(cost <= other, cost.dtype)) / 2

@@ -22,26 +22,30 @@ EDITS_CHUNK = 1 << 16  # used for the anti-diagonals of the table of edit costs
 # The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per
 # block, and WINDOW_BLOCK is the number of steps in each of these blocks.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32
-# The smallest number of sums along the first axis that JAX computes with matrix products on a CPU.
+# On a CPU, JAX sums along the first axis with matrix products if there are at least this many sums.
 WIDE_SUM = 1 << 15
-# The largest number of blocks that JAX and PyTorch sum one by one. For many blocks, JAX would take
-# about a second to compile the matrix products.
+# JAX and PyTorch compute a moving sum one block at a time if there are at most this many blocks.
+# For many blocks, JAX would take about a second to compile the matrix products.
 FEW_BLOCKS = 10
-# The smallest number of trains for which PyTorch sums more than FEW_BLOCKS blocks one by one. For
-# 200 trains, summing that many blocks one by one made a loss 1.3 times slower.
+# If there are more than FEW_BLOCKS blocks, PyTorch computes a moving sum one block at a time only
+# if there are at least this many trains. For 200 trains, computing the sum one block at a time made
+# a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
-ONE_MATRIX = 64  # the longest duration filtered by a single matrix; longer sums are less accurate
+# A single matrix filters up to this many steps. For more steps, the sums in its matrix product
+# would have more terms and larger rounding errors.
+ONE_MATRIX = 64
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
-CARRIED = 512  # the largest number of sums that one matrix carries to later blocks
+CARRIED = 512  # one matrix carries at most this many sums to later blocks
 SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for kernels that are given as taps
 
-# To compute first-spike latencies, time steps are merged into groups. Up to LARGEST_GROUP steps
-# form one group. A longer duration is split into groups of equal length. The length is the first
-# entry of GROUPS that divides the duration, or else GROUP.
+# To compute first-spike latencies, time steps are merged into groups. If there are at most
+# LARGEST_GROUP steps, all steps form one group. Otherwise, the steps are split into groups of equal
+# length. The length is the first entry of GROUPS that divides the number of steps without a
+# remainder. If no entry of GROUPS does, the length is GROUP, and the last group is padded.
 GROUP, LARGEST_GROUP = 8, 16
 GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
 
-# The largest number of steps that NumPy sums with `einsum`. Up to this limit, `einsum` is both
-# faster and more accurate than `sum`. For longer sums of up to 2,048 steps, `einsum` takes 0.86
-# times as long as `sum`, but it is less accurate.
+# NumPy sums up to this many steps with `einsum`. Up to this limit, `einsum` is both faster and more
+# accurate than `sum`. For longer sums of up to 2,048 steps, `einsum` takes 0.86 times as long as
+# `sum`, but it is less accurate.
 SHORT_SUM = 512

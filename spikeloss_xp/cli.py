@@ -41,14 +41,14 @@ HEADER = "loss              library  device      value  value err  grad err  ver
 ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
 ROW += "{gradient_difference:8.1e}  {verdict}"
 
-Target = tuple[np.ndarray, ...]  # the arguments after the input: one argument, or none
+Target = tuple[np.ndarray, ...]  # one array, or an empty tuple for losses that have no target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, by default with the arguments of the process, and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        with np.errstate(all="ignore"):  # the table shows overflows, and only NumPy warns
+        with np.errstate(all="ignore"):  # the table shows overflows, so NumPy need not warn
             report = _report(options)
     except ValueError as error:
         print(f"spikeloss-xp: error: {error}", file=sys.stderr)

@@ -23,7 +23,9 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
     "float16": (2.0**-10, 2.0**-24),
     "bfloat16": (2.0**-7, 2.0**-133),
 }
-ROUNDINGS = 100  # the reference cases of the published losses need only 15 roundings
+# The tolerance, in rounding errors of the dtype. For the reference cases of the published losses, a
+# tolerance of 15 rounding errors would be enough.
+ROUNDINGS = 100
 
 
 def assert_consistent(
@@ -213,9 +215,10 @@ def compare(
 ) -> Comparison:
     """Evaluate a loss on one device and compare the value and gradient with the reference.
 
-    The default tolerances follow from the dtypes. The value and gradient are computed in the dtype
-    of the value, so their error may be as large as `ROUNDINGS` roundings in that dtype. A 16-bit
-    gradient is rounded once more, and may underflow.
+    The default tolerances follow from the dtypes. The dtype of the value is the dtype in which the
+    value and the gradient are computed. Their errors may therefore be as large as `ROUNDINGS`
+    rounding errors in the dtype of the value. A 16-bit gradient is rounded once more, and may
+    underflow.
     """
     library = adapter(device.library)
     with library.scope(dtype):

@@ -40,9 +40,9 @@ class Batch:
         Whether the loss is so close to its minimum that small gradients are no problem.
     of_output : float
         The size of the gradient of the loss with respect to the output, summed over classes, steps
-        and samples. If the classes share a term, the largest gradient of a class replaces the sum
-        over classes. With ``reduction="sum"``, this is the gradient of the sum of the terms, and
-        otherwise of their mean.
+        and samples. If the classes of a sample share one term, the gradients are not summed over
+        classes: only the class with the largest gradient is used. With ``reduction="sum"``, this is
+        the gradient of the sum of the terms, and otherwise of their mean.
     entries : array
         The number of unmasked steps of each train. The last axis stands for time and has length 1.
         If nothing is masked, all axes have length 1.
@@ -95,8 +95,9 @@ class Batch:
             arrays |= loss._totals(prepared, self.labels)
         counts = None if getattr(loss, "_own_readout", True) else reading.counts
         trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
+        # Some losses count spikes in moving windows or groups of neurons, not in whole trains.
         if counts is not None and [*counts.shape] != trains:
-            counts = None  # the loss has not counted the spikes of whole trains
+            counts = None
         if not (loss.reads_times or loss.reads_rates):
             arrays |= _layers.activity(adapter, layout, values, "input", counts)
         to_masked = masked_pullback(adapter, to_values, mask)
@@ -106,7 +107,8 @@ class Batch:
         gradient = xp.reshape(gradient, values.shape)
         if counts is not None and mask is None:  # the gradient is the same at all steps
             gradient = gradient[(*(slice(None),) * layout.time, slice(1), ...)]
-        # Reducing twice avoids an array of magnitudes, which would be as large as the gradient.
+        # The largest magnitude is found from the maximum and the minimum. `abs` would create
+        # another array as large as the gradient.
         largest, least = (f(gradient, axis=layout.time, keepdims=True) for f in (xp.max, xp.min))
         return arrays | {"size": xp.maximum(largest, -least)}
 
@@ -198,7 +200,9 @@ class Batch:
         self.hot, self.confusion = self._by_class(hot > 0)[..., 0], confusion
         right = np.trace(confusion, axis1=-2, axis2=-1).sum()
         self.accuracy = float(right / confusion.sum())  # NaN if all labels are masked or ignored
-        if best is not None:  # `best` is 0 where no label counts
+        # `best` is the number of classes with the best score, or 0 if all labels of a sample are
+        # masked or ignored.
+        if best is not None:
             self.ties = share(best > 1, best > 0)
 
     def _has_learned(self, of_mean: Any) -> bool:
@@ -345,7 +349,7 @@ class Batch:
         number, classes = int(labelled.sum()), len(occurs)
         absent = np.flatnonzero(~occurs)
         absent = absent[absent != self.loss.ignore_index]
-        last = classes - len(absent)  # the number of classes, if only the last classes are absent
+        last = classes - len(absent)  # the absent classes begin here, if they are the last classes
         if not len(absent):
             return
         if occurs.sum() == 1 and number >= _layers.ENOUGH:
@@ -363,10 +367,11 @@ def share(what: Any, which: Any) -> float:
 
 
 class Call:
-    """A call to a loss that has no target, or a call that `diagnose` cannot inspect in detail.
+    """The base class of calls that `diagnose` cannot inspect in detail.
 
-    The object has some of the attributes and methods of `Batch`. If the loss could not be
-    evaluated, `error` contains the reason.
+    These are calls to a `SparsityEnforcer`, calls with values that the loss does not accept, and
+    calls to functions that are not losses of this library. The object has some of the attributes
+    and methods of `Batch`. If the loss could not be evaluated, `error` contains the reason.
     """
 
     name, output, error = "input", None, ""
@@ -426,7 +431,10 @@ class Refusal(Call):
 
 
 class Function(Call):
-    """A call to a function that is not a loss of this library, unless the function is None."""
+    """A call to a function that is not a loss of this library.
+
+    The function may be None. Then nothing is called, and there is no value.
+    """
 
     def __init__(self, function: Any, spikes: Any, target: Any, shapes: dict[str, str]) -> None:
         self.shapes, self.arrays = shapes, {}

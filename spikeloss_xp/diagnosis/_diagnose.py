@@ -48,15 +48,17 @@ def diagnose(
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
     gradients : array, or sequence or mapping of arrays, optional
         The gradients of the loss with respect to the parameters, in order from input to output.
-        Arrays may come from any supported library. Sequences and mappings may be nested. None is
-        reported as a weight that has no gradient, so leave out parameters that are frozen or that
-        do not affect the loss. Arrays with two or more axes are treated as weights. All arrays are
-        checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
-        gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
+        Arrays may come from any supported library. Sequences and mappings may be nested. None
+        stands for a weight without a gradient, and the report says so. Leave out parameters that
+        are frozen or that do not affect the loss. Arrays with two or more axes are treated as
+        weights. All arrays are checked for NaN and infinity. If the loss was scaled for mixed
+        precision, divide the gradients by the scale first, as ``scaler.unscale_(optimizer)`` does
+        in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call to the loss. The lengths, and a mask without a neuron axis,
-        also mask hidden layers that have as many steps as `spikes`. If `loss` is not a loss of this
-        library, the mask and the lengths apply to `spikes`, and `weight` is not accepted.
+        The other arguments of a call to the loss. If a hidden layer has as many steps as `spikes`,
+        the lengths also apply to that layer. A mask also applies to that layer, unless the mask has
+        a neuron axis. If `loss` is not a loss of this library, the mask and the lengths apply to
+        `spikes`, and `weight` is not accepted.
 
     Returns
     -------
@@ -212,7 +214,7 @@ def _pending_layers(
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
     shared = {name: x for name, x in masks.items() if _arrays.rank(x) < 3}  # no mask of neurons
-    shared = {} if refused else shared  # the masks may be the refused values
+    shared = {} if refused else shared  # the loss may have refused the masks or the lengths
     found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
@@ -221,7 +223,8 @@ def _pending_layers(
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
     """Raise the loss's own error if the shape or the type of an argument is wrong."""
-    silent = 2 * loss.reads_times  # to losses on spike times, zeros look like binned spikes
+    # A loss on spike times would reject an array of zeros, which looks like binned spikes.
+    silent = 2 * loss.reads_times
     leaves = _layers.named_leaves(x, "input")
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}

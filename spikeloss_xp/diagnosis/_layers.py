@@ -28,18 +28,19 @@ from spikeloss_xp.backends import HINT_FOR_TREES
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
 from spikeloss_xp.primitives import slices
 
-CHUNK = 1 << 20  # the number of entries that are reduced at a time, which limits memory use
+CHUNK = 1 << 20  # to limit memory use, about this many entries are reduced at a time
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
 ENOUGH = 8  # a neuron with fewer steps is not reported as firing at every step
 BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
 ALWAYS_ON = 0.5  # a layer is saturated if more than this fraction of its neurons always fire
-# A layer is stuck if the fraction of its neurons that never or always fire is at least STUCK, and
-# the fraction of its neurons that always fire is at least STUCK_ON.
+# A layer is stuck if two conditions hold. First, the neurons that fire at every step make up at
+# least the fraction STUCK_ON of the layer. Second, these neurons and the silent neurons together
+# make up at least the fraction STUCK of the layer.
 STUCK = 0.9
 STUCK_ON = 0.1
-# The gradient vanishes if the ratio of the first gradient to the largest gradient is below
-# VANISHING, and if the mean factor per layer between the two gradients is below FACTOR. Some
-# surrogates shrink gradients by a factor of 5 in each layer without harm.
+# Let r be the first gradient divided by the largest gradient, and n the number of layers between
+# the two gradients. The gradient vanishes if r is below VANISHING and also below FACTOR to the
+# power n. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
 # Limits for the size of the largest gradient, relative to the gradient of the loss with respect to
 # the output.
@@ -176,8 +177,8 @@ def layer_of(
 ) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
     """Return the statistics of a layer, and the findings about it.
 
-    The arguments after `layout` are the values of the arrays from `activity` and `unmasked`.
-    Arguments with other names are ignored.
+    The functions `activity` and `unmasked` return arrays for a layer. Each argument after `layout`
+    is the value of the array with the same name. Arguments with other names are ignored.
     """
     steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time

@@ -23,8 +23,9 @@ GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # keys of `numbers`
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings with these codes are about layers, and are sorted by layer, from input to output. In the
-# order of all findings, they take the place of the first of these codes.
+# Findings with these codes are about layers. They are sorted by layer, from input to output, and
+# not by code. Among the other findings, they are placed as if they all had the first code in this
+# tuple.
 OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 Row = tuple[str, ...]  # a mark, and a cell for each column
 
@@ -206,7 +207,8 @@ class Report:
             colours = ["tab:red" if name in bad else "tab:blue" for name in names]
             panel.barh(range(len(rows)), lengths, color=colours)
             panel.set_yticks(range(len(rows)), names)
-            # The limits are set here, because the last length may be NaN, and there may be no rows.
+            # Matplotlib would choose wrong limits if there are no rows, or if the first or the last
+            # bar has the length NaN.
             panel.set_ylim(max(len(rows), 1) - 0.5, -0.5)
             panel.set_title(title)
         panels[1].set_xlim(0, 1)
@@ -283,7 +285,10 @@ class Report:
         return MARKS[severities[0]] if severities else "", *cells
 
     def _bars(self, rows: list[Row]) -> list[tuple[float, float]]:
-        """Return the lengths of the bars for the rate and, on a log scale, for the gradient."""
+        """Return two bar lengths for each row of the table: for the rate and for the gradient.
+
+        The bar for the gradient has a log scale.
+        """
         rates = {each.name: each.rate for each in self.layers if each.first_spike is None}
         sizes = {each.name: each.rms or 0.0 for each in self.gradients}
         logs = {name: math.log10(x) for name, x in sizes.items() if 0 < x < math.inf}

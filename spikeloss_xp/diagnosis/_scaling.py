@@ -12,7 +12,9 @@ from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers
 
 CALLS = 14  # the largest number of calls for each layer
-STRIDE = 8.0  # the ratio of successive factors until the goal is bracketed
+# Until one rate below the goal and one rate above it are known, each call multiplies or divides the
+# factor by STRIDE.
+STRIDE = 8.0
 # A rate is accepted at once if the rate and the goal differ by at most a factor of CLOSE. If the
 # rate jumps past the goal, the closest rate is accepted if it differs by at most a factor of JUMP.
 CLOSE = 1.3
@@ -79,8 +81,9 @@ def scale_to_rate(
     rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
-    earlier layer. The first layer whose rate is not accepted is then scaled again, until all rates
-    are accepted or the calls for a layer are used up.
+    earlier layer. After all layers have been scaled, the first layer whose rate is no longer
+    accepted is scaled again. This is repeated until all rates are accepted. If 14 calls for a layer
+    are not enough, the function raises an error.
 
     Examples
     --------
