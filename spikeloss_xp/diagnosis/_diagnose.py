@@ -213,8 +213,8 @@ def _pending_layers(
     refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
-    shared = {name: x for name, x in masks.items() if _arrays.rank(x) < 3}  # no mask of neurons
-    shared = {} if refused else shared  # the loss may have refused the masks or the lengths
+    # A mask of neurons fits only the output, and the loss may have refused any of the masks.
+    shared = {} if refused else {name: x for name, x in masks.items() if _arrays.rank(x) < 3}
     found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
