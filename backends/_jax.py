@@ -186,7 +186,7 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 def _default_terms(
     default: Any, classes: Axis, logit: Array, index: Array, q: Array | None
 ) -> Array:
-    """Return the terms of a cross entropy, computed by `default`.
+    """Call the function `default`, and return the terms of the cross entropy.
 
     The derivative is defined below, in closed form. XLA can fuse the closed form better than the
     derivative that JAX would compute.

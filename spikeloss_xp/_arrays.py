@@ -58,10 +58,11 @@ def adapter_of(x: Array, argument: str = "input") -> Adapter:
 
 
 def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
-    """Return a decorator that makes a function compute on the device of the argument `name`.
+    """Return a decorator that makes a function compute on the device of one of its arguments.
 
-    The argument is an array, or a sequence or mapping of arrays on the same device. The decorator
-    has an effect only for libraries that compute and create arrays on a current device.
+    `name` is the name of the argument, which is an array, or a sequence or mapping of arrays on the
+    same device. The decorator has an effect only for libraries that compute and create arrays on a
+    current device.
     """
 
     def decorate(function: FunctionT) -> FunctionT:

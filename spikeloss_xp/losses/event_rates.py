@@ -12,7 +12,7 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 
 def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays in nested sequences and mappings, where each mapping is sorted by key."""
+    """Return the arrays that nested sequences and mappings hold, with mappings in key order."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     try:  # JAX also sorts the keys of a mapping that is passed to a compiled function

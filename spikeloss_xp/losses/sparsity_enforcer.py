@@ -83,16 +83,17 @@ class SparsityEnforcer(Loss):
         of several arrays are always summed.
     scale : sequence of float, optional
         A factor of at least 0 for each array, such as the number of synapses per neuron. The scaled
-        events of all arrays are summed, and only their total rate is compared with the range. The
-        unit of `max_rate` and `min_rate` is then scaled events per sample and time step, for
-        example synaptic operations. If some neurons of an array are masked, the events of its other
-        neurons are scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"``
-        support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
-        The gradient has no closed form, so it needs a library with automatic differentiation.
+        events of all arrays are summed, and only their total rate is compared with the range. With
+        a scale, `max_rate` and `min_rate` are measured in scaled events (for example, synaptic
+        operations) per sample and time step. If some neurons of an array are masked, the events of
+        its other neurons are scaled up to the full number of neurons. Only ``per="array"`` and
+        ``"sample"`` support a scale. For a mapping, the factors are in the order of its sorted
+        keys, as in JAX. The gradient has no closed form, so it needs a library with automatic
+        differentiation.
     numerics : {"stable", "lava"}, default "stable"
         The derivative of :math:`|x|` at silent steps, where :math:`x = 0`. With ``"stable"``, the
         derivative is 1, as for a spike count. With ``"lava"``, as in lava-dl [1]_, the derivative
-        is 0 if the rate is above `max_rate`, so that silent steps have no gradient. If the rate is
+        is 0 if the rate is above `max_rate`. Silent steps then have no gradient. If the rate is
         below `min_rate`, the derivative is 1 even with ``"lava"``. If `scale` is given, the
         derivative is always 1.
     time_axis : int, default -1
@@ -457,7 +458,7 @@ class SparsityEnforcer(Loss):
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         name = "min_rate" if max(lowest) > 1 else "max_rate"
         impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-        # Rates above 1 are possible if events are above 1, or if the events are scaled.
+        # If single events are above 1, or if events are scaled, a rate may be above 1.
         if impossible and not self.scale and batch.largest <= 1:
             yield "impossible-rate", f"{name}={max(as_tuple(getattr(self, name))):g}"
 

@@ -71,12 +71,12 @@ class SpikeMax(ReadsClasses):
     :math:`C` classes is :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
 
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class. This number may change over time. With a
-    window, each term uses the number at its own step. Without a window, the term uses the largest
-    number. If trains are binary and `pseudo_count` has its default value, only the rate of a silent
-    labelled neuron is below :math:`r_0`. If the labelled neuron is not silent, the term is then the
-    same as in the published loss. The gradient is finite everywhere, and it is negative for a
-    silent labelled neuron.
+    divided by the number of unmasked neurons of the class. The number of unmasked neurons may
+    change over time. With a window, each term uses the number of neurons at the step to which the
+    term belongs. Without a window, the term uses the largest number. If trains are binary and
+    `pseudo_count` has its default value, only the rate of a silent labelled neuron is below
+    :math:`r_0`. If the labelled neuron is not silent, the term is then the same as in the published
+    loss. The gradient is finite everywhere, and it is negative for a silent labelled neuron.
 
     References
     ----------

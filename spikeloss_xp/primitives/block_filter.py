@@ -65,9 +65,9 @@ def block_filter(
     - the input blocks at the far end of the kernel, which are `delays` blocks earlier (or later, if
       `reverse` is True).
 
-    The carried sums are a few numbers for each block. The sums are filtered along the blocks in the
-    same way as the input is filtered along the time steps. The filtered sums of a block contribute
-    to the next output block (or to the previous output block, if `reverse` is True).
+    Only a few sums are carried for each block. The sums are filtered along the blocks in the same
+    way as the input is filtered along the time steps. The filtered sums of a block contribute to
+    the next output block (or to the previous output block, if `reverse` is True).
 
     If the adapter joins blocks, the input blocks are joined, and the joined block is multiplied
     once. Otherwise, each input block is multiplied separately.
