@@ -202,8 +202,7 @@ def layer_of(
 
 def shown(layer: Layer) -> Layer:
     """Return a layer as a report shows it, without a rate if its values are no spikes."""
-    no_rate = {"rate": math.nan, "always_on": math.nan}
-    return layer if layer.holds_spikes else layer._replace(**no_rate)
+    return layer if layer.holds_spikes else layer._replace(rate=math.nan, always_on=math.nan)
 
 
 def odd_values(values: Any, kept: Any = None) -> str:
