@@ -5,6 +5,7 @@ import json
 import math
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -746,6 +747,28 @@ def test_report_on_a_likelihood_has_no_numbers_about_spikes():
     assert "classes that never fire" not in report.numbers
     assert report.numbers["loss"] == loss(diagnoses.LOG_RATES, target, where=masked[None])
     assert codes(report) == []  # the masked neuron is not reported as silent
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "batchmean", "none"])
+def test_loss_in_a_report_is_the_mean_whatever_the_reduction(reduction):
+    options = {"lengths": [20, 3] * 12, "weight": [1.0, 2.0, 3.0, 4.0]}
+    mean = sx.CrossEntropy(time_axis=-1, moving_window=3)
+    report = sx.diagnose(replace(mean, reduction=reduction), FRESH, LABEL, **options)
+    assert report.numbers["loss"] == pytest.approx(mean(FRESH, LABEL, **options))
+
+
+def test_score_of_a_model_without_gain_is_in_bits_per_spike():
+    loss, wrong = sx.PoissonNLL(time_axis=-1), -diagnoses.LOG_RATES
+    (finding,) = (
+        x for x in sx.diagnose(loss, wrong, diagnoses.COUNTS).findings if x.code == "no-gain"
+    )
+    bits = loss.bits_per_spike(wrong, diagnoses.COUNTS)
+    assert finding.seen == f"the score is {bits:.2g} bits per spike"
+
+
+def test_layer_with_a_single_spike_always_fires():
+    report = sx.diagnose(LOSS, FRESH[:1], LABEL[:1], hidden=np.ones((1, 1, 1)))
+    assert report.layers[0].rate == 1
 
 
 def test_mask_of_a_likelihood_is_reported_above_90_percent():

@@ -336,6 +336,16 @@ def test_neuron_that_is_masked_is_left_out_of_the_scores():
     np.testing.assert_allclose(got, kept, rtol=1e-12)
 
 
+def test_scores_of_lengths_are_those_of_their_mask():
+    lengths = np.asarray([20, 7, 0, 20, 20, 3])
+    where = (np.arange(20) < lengths[:, None])[..., None] & np.ones((1, 1, 4), bool)
+    for score in (POISSON.bits_per_spike, POISSON.deviance_explained):
+        for per in ("all", "neuron"):
+            got = score(LOG_RATES, COUNTS, per=per, lengths=lengths)
+            np.testing.assert_array_equal(got, score(LOG_RATES, COUNTS, per=per, where=where))
+            assert not np.isclose(got, score(LOG_RATES, COUNTS, per=per)).any()
+
+
 @not_jax
 def test_no_spike_gives_nan_and_an_impossible_null_model_an_infinite_gain(backend):
     x, y = backend.asarray(LOG_RATES[..., :1]), backend.asarray(COUNTS[..., :1])
@@ -345,6 +355,9 @@ def test_no_spike_gives_nan_and_an_impossible_null_model_an_infinite_gain(backen
     says = pytest.warns(UserWarning, match="null is 0 for a neuron with spikes.*leave.*where=")
     with says if backend.reads_values else contextlib.nullcontext():
         assert backend.numpy(POISSON.bits_per_spike(x, y, null=[0.0])) == INF
+    both = backend.asarray(np.repeat(LOG_RATES[..., :1], 2, axis=-1))
+    with says if backend.reads_values else contextlib.nullcontext():  # one of them has no spike
+        POISSON.bits_per_spike(both, COUNTS[..., :1] * np.arange(2), null=[0.0, 0.0])
     with says if backend.reads_values else contextlib.nullcontext():
         assert np.isnan(backend.numpy(POISSON.deviance_explained(x, y, null=[0.0])))
     with warnings.catch_warnings():
