@@ -229,6 +229,31 @@ def test_small_activations_are_no_spikes():
     assert list(seen.spikes) == ["3", "5"]
 
 
+def test_neurons_that_receive_spikes_and_currents_are_found():
+    class Inhibited(torch.nn.Module):
+        """Neurons that receive their own spikes beside the currents."""
+
+        def forward(self, current, spikes):
+            return heaviside(current - spikes - 1)
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.neurons = torch.nn.Linear(20, 30), Inhibited()
+
+        def forward(self, inputs):
+            found = [torch.zeros(BATCH, 30)]
+            for x in inputs:
+                found.append(self.neurons(3 * self.linear(x), found[-1]))
+            return torch.stack(found[1:])
+
+    torch.manual_seed(0)
+    network = Network()
+    with record(network) as seen:
+        network(INPUTS)
+    assert list(seen.spikes) == ["neurons"]
+
+
 def test_network_itself_is_not_one_of_its_layers():
     class Whole(torch.nn.Module):
         def __init__(self):
