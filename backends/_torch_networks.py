@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -326,14 +325,20 @@ def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
 
 
 def _weights_of(module: Module) -> dict[str, Tensor]:
-    """Return the weights of a module itself, without those of its submodules.
+    """Return the weights of a module itself, without those of its submodules."""
+    return {name: x for name, x in module.named_parameters(recurse=False) if _is_weight(name, x)}
 
-    A parameter with another name is a weight if at least two of its axes are longer than 1.
-    Thresholds and time constants, in contrast, may have a shape like ``(neurons, 1, 1)``.
+
+def _is_weight(name: str, x: Tensor) -> bool:
+    """Return whether a parameter is a weight, which its name or its shape shows.
+
+    Thresholds and time constants with three or more axes, such as ``(neurons, 1, 1)``, have only
+    one axis that is longer than 1. PyTorch's parametrizations use names such as ``original0``.
     """
-    names = re.compile("weight|original")  # the latter with torch.nn.utils.parametrize
-    own = module.named_parameters(recurse=False)
-    return {key: x for key, x in own if names.search(key) or sum(n > 1 for n in x.shape) > 1}
+    if x.ndim < 2 or "bias" in name:
+        return name == "weight"
+    named = "weight" in name or "original" in name
+    return named or x.ndim == 2 or sum(n > 1 for n in x.shape) > 1
 
 
 def _layers_of(

@@ -473,6 +473,7 @@ def test_potentials_of_a_hidden_layer_are_no_finding_and_have_no_rate():
     assert math.isnan(layer.always_on)
     assert line.split() == ["hidden", "-", "0%", "-"]
     assert "hidden/rate" not in report.scalars()
+    assert "nan" not in report._repr_html_()
 
 
 def test_potentials_of_the_output_have_no_rate():
@@ -522,6 +523,18 @@ def test_padded_steps_with_labels_change_nothing(backend, mask, padding):
         *("confusion, labels by predictions", "fraction of labels without a gradient"),
     ):
         np.testing.assert_allclose(report.numbers[name], cut.numbers[name], rtol=1e-5, err_msg=name)
+
+
+def test_masks_reach_hidden_layers_of_other_libraries_but_not_those_of_a_penalty():
+    torch = pytest.importorskip("torch")
+    mask = torch.tensor(np.arange(STEPS) < 10)
+    hidden = np.where(np.arange(STEPS) < 10, WIDE, 1)
+    spikes, label = torch.tensor(FRESH), torch.tensor(LABEL)
+    report = sx.diagnose(LOSS, spikes, label, where=mask, hidden=[hidden])
+    assert report.layers[0].rate == pytest.approx(WIDE[..., :10].mean())
+    options = {"where": mask.numpy(), "hidden": [WIDE[..., :7]]}
+    report = sx.diagnose(sx.SparsityEnforcer(0.5), [FRESH], **options)
+    assert report.layers[0].rate == pytest.approx(WIDE[..., :7].mean())
 
 
 def test_masks_of_a_penalty_mask_its_layers():

@@ -306,15 +306,16 @@ class Batch:
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > counted.size * SOME:
             yield "times-out-of-range", "many times are 0 or -1, which look like padding"
-        elif seen := self._other_unit(float(known.max(initial=0))):
+        elif len(known) and (seen := self._other_unit(known[self.loss.fires(known)])):
             yield "times-out-of-range", seen
 
-    def _other_unit(self, latest: float) -> str:
+    def _other_unit(self, times: Any) -> str:
         """Describe an option that seems to have another unit than the times, or return ""."""
         for name in ("silent_time", "true_time", "false_time"):
-            time = getattr(self.loss, name, None) or latest  # a target time of 0 fits any unit
-            if latest and math.isfinite(time) and not latest / UNIT < time < latest * UNIT:
-                return f"{name} is {time:g}, and the latest time is {latest:.3g}"
+            time = getattr(self.loss, name, None) or 0.0  # a target time of 0 fits any unit
+            early, late = 0 < time < times.min() / UNIT, 0 < times.max() * UNIT < time < math.inf
+            if early or late:
+                return f"{name} is {time:g}, and times are {times.min():.3g} to {times.max():.3g}"
         return ""
 
     def _of_values(self) -> Observations:

@@ -214,7 +214,8 @@ def _pending_layers(
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
     # A mask of neurons fits only the output, and the loss may have refused any of the masks.
-    shared = {} if refused else {name: x for name, x in masks.items() if _arrays.rank(x) < 3}
+    shared = {name: host_values(x, name) for name, x in masks.items() if _arrays.rank(x) < 3}
+    shared = {} if refused or penalty else shared
     found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]

@@ -396,10 +396,12 @@ def _of_sizes(
     first, largest = sizes[0], max(sizes)
     place = sizes.index(largest)
     at = weights[place].name
+    if depth and len(weights) <= 2 * (depth + 1):  # recurrent weights make no network deeper
+        place = min(place, depth)
     of_first = f"the gradient of {weights[0].name} is {first:.1e}"
     if of_output and largest < SWALLOWED * of_output:
         yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
-    elif first < largest * min(VANISHING, FACTOR ** min(place, depth or place)):
+    elif first < largest * min(VANISHING, FACTOR**place):
         seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
         yield "vanishing-gradient", seen, weights[0].name
     if of_output and largest > EXPLODING * of_output:

@@ -289,7 +289,7 @@ class Report:
 
         The bar for the gradient has a log scale.
         """
-        rates = {each.name: each.rate for each in self.layers if each.first_spike is None}
+        rates = {each.name: each.rate for each in self.layers if math.isfinite(each.rate)}
         sizes = {each.name: each.rms or 0.0 for each in self.gradients}
         logs = {name: math.log10(x) for name, x in sizes.items() if 0 < x < math.inf}
         highest = max(logs.values(), default=0.0)

@@ -250,7 +250,7 @@ FAULTY = {
         case(times.CrossEntropy(silent_time=0.5), LATE, LABEL),
         case(times.CrossEntropy(silent_time=20.0), np.full_like(FIRST, 20), LABEL),
         case(times.CrossEntropy(silent_time=20.0), FIRST / 1000, LABEL),  # seconds, milliseconds
-        case(times.SpikeLatency(true_time=0.005, silent_time=20.0), FIRST, LABEL),
+        case(times.SpikeLatency(true_time=0.005, silent_time=30.0), FIRST + 5, LABEL),
         case(times.SpikeLatency(false_time=9e3, silent_time=1e4), FIRST, LABEL),
     ],
     "not-spikes": [
@@ -424,6 +424,8 @@ NO_FINDING = [
     case(sx.SparsityEnforcer(2.0, numerics="lava"), [4 * WIDE, WIDE]),
     case(sx.SparsityEnforcer(2.0, numerics="lava"), 2 * WIDE),
     case(sx.SparsityEnforcer(1.0, min_rate=1.0), WIDE),
+    case(times.CrossEntropy(silent_time=20.0), np.where(np.isnan(FIRST), 1e9, FIRST), LABEL),
+    case(times.SpikeLatency(true_time=1.0, silent_time=1e3), 60 * FIRST, LABEL),
     case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
     case(times.SpikeTime(time_constant=5.0), np.where(np.arange(4) < 2, 0, FIRST), SEVERAL),
     case(times.SpikeLatency(silent_time=20.0), HALF_MASKED, LABEL, where=np.arange(24) >= 12),

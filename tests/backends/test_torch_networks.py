@@ -470,12 +470,12 @@ def test_recurrent_weights_of_a_loop_are_scaled():
 
 
 def test_parameters_of_single_neurons_are_not_scaled():
-    """The decays have two axes, to broadcast, but they are no matrix of weights."""
+    """The scales have three axes, to broadcast, but they are no weights."""
 
     class Leaky(Neurons):
         def __init__(self, neurons):
             super().__init__()
-            self.scale = torch.nn.Parameter(torch.full((1, neurons), 0.8))
+            self.scale = torch.nn.Parameter(torch.full((1, 1, neurons), 0.8))
 
         def forward(self, currents):
             return super().forward(self.scale * currents)
@@ -488,6 +488,39 @@ def test_parameters_of_single_neurons_are_not_scaled():
     assert_close(rates_of(network))
     assert_equal(state_of(network), before, ["1.scale", "3.scale"])
     assert rates_by_name(network)["1.scale"] == 0.003
+
+
+def test_decay_with_a_parametrization_is_not_scaled():
+    class Leaky(Neurons):
+        def __init__(self):
+            super().__init__()
+            self.decay = torch.nn.Parameter(torch.full((30,), 0.0))
+            torch.nn.utils.parametrize.register_parametrization(self, "decay", torch.nn.Sigmoid())
+
+        def forward(self, currents):
+            return super().forward(self.decay * currents)
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(20, 30), Leaky())
+    scale_network(network, lambda: network(INPUTS), modules=[network[1]])
+    assert_close({"1": network(INPUTS).mean().item()})
+    name = "1.parametrizations.decay.original"
+    assert not dict(network.named_parameters())[name].any()
+    assert rates_by_name(network)[name] == 0.003
+
+
+def test_weights_of_a_single_input_and_biases_of_two_axes_are_told_apart():
+    """A cell's weights of one input have two axes, one of them with length 1."""
+
+    class Recurrent(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Parameter(torch.full((30, 1), 2.0))
+            self.shift = torch.nn.LayerNorm((3, 10))
+
+    found = rates_by_name(Recurrent())
+    expected = {"first": 0.06, "shift.weight": 0.03, "shift.bias": 0.03}
+    assert found == pytest.approx(expected)
 
 
 def test_weights_with_weight_norm_are_scaled():

@@ -160,3 +160,12 @@ def test_axes_of_a_mask_may_have_length_1(backend, form, time_axis):
 def test_mask_of_one_axis_is_of_samples_where_there_are_as_many_steps():
     loss, where = sx.CrossEntropy(time_axis=0, reduction="none"), [True, False, True, True]
     assert (loss(np.ones((4, 4, 2)), [0, 0, 0, 0], where=where) != 0).tolist() == where
+
+
+def test_mask_along_one_of_several_space_axes_covers_the_others():
+    spikes = np.random.default_rng(0).integers(0, 2, (2, 3, 4, 10)).astype(float)
+    rows = np.asarray([True, False, True])[:, None, None]
+    loss = sx.SpikeTime(reduction="mean")
+    expected = loss(spikes, spikes[::-1], where=np.broadcast_to(rows, spikes.shape))
+    assert loss(spikes, spikes[::-1], where=rows[None]) == expected
+    assert loss(spikes, spikes[::-1]) != expected

@@ -63,3 +63,19 @@ def test_theta_left_out_warns_where_rates_are_read():
         assert loss == sx.SpikeMoid(theta=0, **options)  # which does not warn
         assert dataclasses.replace(loss, reduction="mean").theta == 0
     assert sx.SpikeMoid(readout="max").theta == 0
+
+
+@pytest.mark.parametrize("pos_weight", [1.0, 3.0])
+@pytest.mark.parametrize("logit", [-80.0, -60.0, -5.0, 0.0, 5.0, 60.0])
+def test_second_derivative_of_large_logits_is_precise(logit, pos_weight):
+    torch = pytest.importorskip("torch")
+    loss = sx.SpikeMoid(alpha=1.0, theta=0.0, readout="max", pos_weight=pos_weight)
+    for target in (0.0, 1.0):
+        x = torch.full((1, 1, 1), logit, requires_grad=True)
+        value = loss(x, torch.full((1, 1), target))
+        (first,) = torch.autograd.grad(value, x, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), x)
+        p = 1 / (1 + np.exp(-logit))
+        expected = (pos_weight if target else 1.0) * p / (1 + np.exp(logit))
+        # Two terms of about p cancel in float32, so an error of 1e-7 times p is expected.
+        assert second.item() == pytest.approx(expected, rel=1e-5, abs=1e-20)
