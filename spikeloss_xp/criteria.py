@@ -367,8 +367,9 @@ def binary_cross_entropy(
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against the class cannot overflow
+        total = 1 + odds
         # 1 - p is computed as a quotient, whose own derivative is precise if p underflows.
-        derivative = other / (1 + odds) - positive * (odds / (1 + odds))
+        derivative = other / total - positive * (odds / total)
         # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
         return cotangent * xp.where(terms == terms, derivative, math.nan)
 
