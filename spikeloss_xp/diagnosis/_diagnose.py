@@ -214,8 +214,9 @@ def _pending_layers(
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
     # A mask of neurons fits only the output, and the loss may have refused any of the masks.
-    shared = {name: host_values(x, name) for name, x in masks.items() if _arrays.rank(x) < 3}
-    shared = {} if refused or penalty else shared
+    shared: dict[str, Any] = {}
+    if not (refused or penalty):
+        shared = {name: host_values(x, name) for name, x in masks.items() if _arrays.rank(x) < 3}
     found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
