@@ -11,25 +11,28 @@ from spikeloss_xp.backends.torch import record
 class Watch(lightning.Callback):
     """Log the scalars of every hundredth step of a `Classifier`.
 
-    With several processes, the loss and the rates are those of the share of the
-    first process.
+    With several processes, the loss and the rates describe only the samples of
+    the first process.
     """
 
     def __init__(self, every=100):
         self.every = every
         self.recording = contextlib.ExitStack()
 
+    def is_due(self, trainer):
+        """Return whether this process logs the scalars of this step."""
+        return trainer.is_global_zero and trainer.global_step % self.every == 0
+
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         """Begin to record the spikes, and keep the batch."""
         self.recording.close()
-        is_time = trainer.global_step % self.every == 0
-        if is_time and trainer.is_global_zero:
+        if self.is_due(trainer):
             self.seen = self.recording.enter_context(record(module.network))
             self.batch = batch
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         """Log the scalars. Lightning has unscaled the gradients already."""
-        if trainer.global_step % self.every or not trainer.is_global_zero:
+        if not self.is_due(trainer):
             return
         self.recording.close()
         _, target, options = self.batch

@@ -298,15 +298,16 @@ class Batch:
         mask = self.prepared.mask
         counted = x if mask is None else x[np.broadcast_to(mask, x.shape)]
         known = counted[np.isfinite(counted)]
+        spikes = known[self.loss.fires(known)]
         padding = max(np.mean(x == -1), np.mean((x == 0).sum(axis=2) > 1))
         if counted.size and not len(known):
             yield _layers.silent_layer("output", len(x))
-        elif len(known) and (early := np.mean(self.loss.fires(known))) < 1 - MOST:
+        elif len(known) and (early := len(spikes) / len(known)) < 1 - MOST:
             silent = self.loss.silent_time
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > counted.size * SOME:
             yield "times-out-of-range", "many times are 0 or -1, which look like padding"
-        elif len(known) and (seen := self._other_unit(known[self.loss.fires(known)])):
+        elif len(spikes) and (seen := self._other_unit(spikes)):
             yield "times-out-of-range", seen
 
     def _other_unit(self, times: Any) -> str:
