@@ -77,7 +77,7 @@ class JAXAdapter(ArrayAPIAdapter):
         x.block_until_ready()
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        # Each block is compiled separately, so many blocks would take a long time to compile.
+        # Each block is compiled separately, which would take a long time for many blocks.
         return _is_short(steps)
 
     def sum(self, axis: int, x: Array) -> Array:

@@ -109,7 +109,7 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read(path: str | None) -> dict[str, np.ndarray]:
-    """Return those of the arrays `input`, `label` and `target` that an .npz file contains."""
+    """Return the arrays of an .npz file that are named `input`, `label` or `target`."""
     shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
     file = shipped if path is None else Path(path)
     try:

@@ -502,7 +502,7 @@ def test_lengths_mask_the_padding_of_hidden_layers(backend):
 @pytest.mark.parametrize("mask", ["lengths", "where"])
 @pytest.mark.parametrize("padding", [-100, 0, 1])
 def test_padded_steps_with_labels_change_nothing(backend, mask, padding):
-    """Each step has a label; the report of the padded batch is that of the batch cut to size."""
+    """With a label at each step, the report is the same as without the padding."""
     loss = sx.CrossEntropy(time_axis=1, moving_window=1)
     x = np.random.default_rng(0).normal(size=(8, 6, 5))
     label = np.where(np.arange(6) < 3, np.arange(8)[:, None] % 2 + 2, 4)

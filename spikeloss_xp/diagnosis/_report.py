@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp.losses import Loss
 
-Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and names of layers or weights
+Observations = Iterator[tuple[str, ...]]  # a code, a description, and names of layers or weights
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
 LONG = 20  # for a list with more entries, only the range is shown

@@ -307,8 +307,8 @@ class Loss(ABC):
     ) -> TermsAndPullback:
         """Read `values` and compare the readings with the labels.
 
-        The results are those of `_compare`, except that the pullback maps to the derivative with
-        respect to `values`.
+        The terms, the mask and the weight are the same as in `_compare`. The pullback also passes
+        through the reading, so it returns the derivative with respect to `values`.
         """
         reading, to_values = self._read(prepared, values, mask, labels)
         terms, term_mask, weight, to_reading = self._compare(prepared, reading, labels)
