@@ -290,7 +290,7 @@ def draw_ratios(found: Timed, path: Path, grid: tuple[int, int], size: tuple[flo
             draw_bars(axis, found, charted(library))
             axis.set_title(library)
         low, high = axes.flat[0].get_xlim()
-        axes.flat[0].set(xlim=(low / 1.5, high * 1.4))  # room for the numbers
+        axes.flat[0].set(xlim=(low / 2, high * 1.4))  # room for the numbers
         figure.supxlabel("run time divided by the run time of the plain line", fontsize=10)
         handles, _ = axes.flat[0].get_legend_handles_labels()
         words = [f"{name} {size}" for name, size in zip(("small", "large"), CHARTED, strict=True)]
@@ -319,7 +319,7 @@ def draw_bars(axis: Any, found: Timed, rows: Mapping[str, str]) -> None:
     axis.set_xscale("log")
     axis.set_xlabel("← faster     slower →")
     axis.xaxis.set_label_coords(1, -0.08, axis.get_xaxis_transform())  # below the line at 1
-    ticks = (0.125, 0.25, 0.5, 1, 2, 4)
+    ticks = (0.1, 0.25, 0.5, 1, 2, 4)
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_yticks(range(len(rows)), [words.replace("`", "") for words in rows.values()])
