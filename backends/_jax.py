@@ -84,7 +84,15 @@ class JAXAdapter(ArrayAPIAdapter):
         if axis != 0 or not isinstance(x.size, int):
             return jnp.sum(x, axis=axis, keepdims=True)
         wide = x.size >= _tuning.WIDE_SUM * x.shape[0] and jax.default_backend() == "cpu"
-        return _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
+        if wide and not _is_sharded(x):
+            summed = _sum_over_first(x)
+        else:
+            summed = jnp.sum(x, axis=0, keepdims=True)
+        # XLA merges the derivative of a sum with the operations after it, and would repeat them at
+        # each time step. It does not merge the derivative of `take`, which returns all entries here.
+        every = jnp.arange(x.shape[-1])
+        options = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
+        return jnp.take(summed, every, axis=-1, **options)
 
     def sum_all(self, x: Array) -> Array:
         # On a CPU, XLA sums small arrays sequentially. The barrier prevents XLA from merging the

@@ -147,8 +147,10 @@ class OneHotIndices(Labels):
     __slots__ = ()
 
     def compared(self, reading: Any) -> Labels:
-        """Return the indices as one-hot numbers."""
+        """Return the indices as one-hot numbers, which are NaN if the index is invalid."""
         numbers = reading.xp.astype(self.one_hot(reading), reading.u.dtype)
+        if self.valid is not None:
+            numbers = reading.xp.where(self.valid, numbers, math.nan)
         return ClassNumbers(*self._replace(numbers=numbers))
 
 
