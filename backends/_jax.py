@@ -89,7 +89,7 @@ class JAXAdapter(ArrayAPIAdapter):
         else:
             summed = jnp.sum(x, axis=0, keepdims=True)
         # XLA merges the derivative of a sum with the operations after it, and would repeat them at
-        # each time step. It does not merge the derivative of `take`, which returns all entries here.
+        # each time step. It does not merge the derivative of `take`, which takes all entries here.
         every = jnp.arange(x.shape[-1])
         options = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
         return jnp.take(summed, every, axis=-1, **options)

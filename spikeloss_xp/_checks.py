@@ -7,11 +7,12 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from dataclasses import Field, field
+from typing import Any, ClassVar, TypeVar, get_args
 
 import numpy as np
 
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array, Namespace, Reduction
 
 LONGEST = (1 << 31) - 1  # the largest integer that every library can represent
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # even the square of LARGEST is finite in float32
@@ -55,20 +56,64 @@ def real(value: Any, argument: str) -> float:
         return math.inf
 
 
-def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
-    """Check fields of `instance`, and replace each field with the value that its check returns.
+Check = Callable[[Any, str], Any]
+"""A function that takes a value and the name of its argument, and returns the checked value."""
 
-    Arrays of spikes must be passed when the instance is called. If a field is such an array, the
+
+def option(default: Any, check: Check) -> Any:
+    """Return a field for a class derived from `Checked`, with a default and a check."""
+    return field(default=default, metadata=checked_by(check))
+
+
+def checked_by(check: Check) -> dict[str, Check]:
+    """Return the metadata of a required field: ``field(metadata=checked_by(check))``.
+
+    Type checkers know that such a field is required. They would take the result of `option` for a
+    default.
+    """
+    return {"check": check}
+
+
+class Checked:
+    """Base class for frozen dataclasses whose options are checked by the constructor.
+
+    A field carries its own check. A subclass that changes only the default keeps the check.
+    """
+
+    _option_checks: ClassVar[dict[str, Check]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Collect the checks of the fields that the subclass declares."""
+        super().__init_subclass__(**kwargs)
+        declared = {name: each for name, each in vars(cls).items() if isinstance(each, Field)}
+        own = {
+            name: each.metadata["check"]
+            for name, each in declared.items()
+            if "check" in each.metadata
+        }
+        cls._option_checks = cls._option_checks | own
+
+    def __post_init__(self) -> None:
+        """Check the options. Subclasses extend this method with checks between several options."""
+        for argument, check in self._option_checks.items():
+            if argument in vars(self):
+                check_field(self, argument, check)
+
+
+def check_field(instance: Any, argument: str, check: Check) -> None:
+    """Check a field of `instance`, and replace it with the value that its check returns.
+
+    Arrays of spikes must be passed when the instance is called. If the field is such an array, the
     error message explains how to pass it.
     """
-    for argument, check in checks.items():
-        value, name = getattr(instance, argument), type(instance).__name__
-        if getattr(value, "ndim", 0) > 1:
-            raise TypeError(
-                f"{argument} of {name} got an array of shape {tuple(value.shape)}: create {name} "
-                f"first and then call it with the arrays, {name}(...)(input, target)"
-            )
-        object.__setattr__(instance, argument, check(value, argument))
+    value = getattr(instance, argument)
+    if getattr(value, "ndim", 0) > 1:
+        name = type(instance).__name__
+        raise TypeError(
+            f"{argument} of {name} got an array of shape {tuple(value.shape)}: create {name} "
+            f"first and then call it with the arrays, {name}(...)(input, target)"
+        )
+    object.__setattr__(instance, argument, check(value, argument))
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
@@ -152,7 +197,7 @@ count = _within(integer, (1, math.inf, "be at least 1"), AT_MOST_LONGEST)
 one_or_two = _within(integer, (1, 2, "be 1 or 2"))
 
 
-def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+def optional(check: Check) -> Check:
     """Return a check that accepts None and every value that `check` accepts."""
     return lambda value, argument: None if value is None else check(value, argument)
 
@@ -169,6 +214,9 @@ def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
         return str(value)  # a NumPy string has a different repr
 
     return checked
+
+
+reduction = one_of(get_args(Reduction))
 
 
 def flag(value: Any, argument: str) -> bool:

@@ -1,7 +1,7 @@
 """Classifiers that predict the class of spike trains and return the confidence in each class."""
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from spikeloss_xp import _checks
@@ -14,23 +14,13 @@ from spikeloss_xp.readouts import Trains, read_classes
 MODES = get_args(ConfidenceMode)
 
 
-class Classifier(Predictor):
+class Classifier(_checks.Checked, Predictor):
     """Base class for classifiers that predict the class with the highest rate."""
 
     time_window: int | None
     mode: str
     eps: float
     time_axis: int
-
-    def __post_init__(self) -> None:
-        _checks.check_fields(
-            self,
-            num_classes=_checks.optional_count,
-            ignore_index=_checks.label,
-            time_axis=_checks.integer,
-            mode=_checks.one_of(MODES),
-            eps=_checks.not_negative,
-        )
 
     if TYPE_CHECKING:
         __call__ = forward = Predictor.predict
@@ -139,11 +129,11 @@ class Rate(Classifier):
     """
 
     _: KW_ONLY
-    time_axis: int
-    mode: ConfidenceMode = "probability"
-    eps: float = EPSILON
-    num_classes: int | None = None
-    ignore_index: int = -100
+    time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
+    mode: ConfidenceMode = _checks.option("probability", _checks.one_of(MODES))
+    eps: float = _checks.option(EPSILON, _checks.not_negative)
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int = _checks.option(-100, _checks.label)
 
     time_window = None
 
@@ -184,16 +174,12 @@ class MovingWindow(Classifier):
     array([[0, 0, 1, 1]])
     """
 
-    time_window: int
-    mode: ConfidenceMode = "probability"
-    eps: float = EPSILON
+    time_window: int = field(metadata=_checks.checked_by(_checks.count))
+    mode: ConfidenceMode = _checks.option("probability", _checks.one_of(MODES))
+    eps: float = _checks.option(EPSILON, _checks.not_negative)
     _: KW_ONLY
-    time_axis: int
-    num_classes: int | None = None
-    ignore_index: int = -100
+    time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int = _checks.option(-100, _checks.label)
 
     per_step = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, time_window=_checks.count)

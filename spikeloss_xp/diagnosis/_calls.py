@@ -16,11 +16,10 @@ from spikeloss_xp import _arrays
 from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, read_values
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
-from spikeloss_xp.diagnosis import _layers
+from spikeloss_xp.diagnosis import _layers, _losses
 from spikeloss_xp.diagnosis._report import Layer, Observations
 from spikeloss_xp.gradients import value_and_grad
-from spikeloss_xp.losses.base import divisor_of, masked_pullback
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.losses.base import divisor_of
 
 SOME, MOST = 0.5, 0.9
 UNIT = 300  # if two times differ by a larger factor, one of them may have another unit
@@ -74,46 +73,37 @@ class Batch:
         self.layout, self.adapter = self.prepared.layout, self.prepared.adapter
         self.multi_hot = MULTI_HOT in loss.targets
         self.names_classes = any(kind.names_classes for kind in loss.targets)
-        self.arrays = self._evaluate()
+        self.arrays = self._evaluate(x, target)
 
     # On the device --------------------------------------------------------------------------------
 
-    def _evaluate(self) -> dict[str, Array]:
-        """Return the arrays for `finish`. The loss and the scores share a pass over the spikes."""
+    def _evaluate(self, x: Array, target: Any) -> dict[str, Array]:
+        """Return the arrays for `finish`."""
         loss, prepared, adapter, layout = self.loss, self.prepared, self.adapter, self.layout
-        values, mask, xp = prepared.filled(), prepared.mask, adapter.xp
-        reading, to_values = loss._read(prepared, values, mask, self.labels)
-        terms, term_mask, weight, to_reading = loss._compare(prepared, reading, self.labels)
-        total, weight = adapter.sum_all(terms), loss._weight(prepared, terms, term_mask, weight)
+        values, xp = prepared.filled(), adapter.xp
+        total, weight, pullback = loss.sum_weight_and_pullback(x, target, **self.masks)
+        divisor = divisor_of(adapter, weight)
         one = adapter.scalar(total, 1.0)
-        divisor = one * (weight if isinstance(weight, int) else divisor_of(adapter, weight))
-        arrays = {"value": total / divisor, "divisor": divisor, **self._compare(reading)}
+        arrays = {"value": total / divisor, "divisor": divisor + 0 * one, **self._compare()}
         if not (loss.reads_times or "hot" in arrays):
-            arrays["mean"] = adapter.sum_all(self._terms_of_mean(values)) / divisor
-        arrays |= _layers.unmasked(adapter, layout, mask, values)
+            mean = layout.restored(adapter, self._mean_sample(values))
+            arrays["mean"] = loss(mean, target, **self.masks)
+        arrays |= _layers.unmasked(adapter, layout, prepared.mask, values)
         if loss.reads_rates:
-            arrays |= loss._totals(prepared, self.labels)
-        counts = None if getattr(loss, "_own_readout", True) else reading.counts
-        trains = [n if axis != layout.time else 1 for axis, n in enumerate(values.shape)]
-        # Some losses count spikes in moving windows or groups of neurons, not in whole trains.
-        if counts is not None and [*counts.shape] != trains:
-            counts = None
-        if not (loss.reads_times or loss.reads_rates):
-            arrays |= _layers.activity(adapter, layout, values, "input", counts)
-        to_masked = masked_pullback(adapter, to_values, mask)
-        gradient = prepared.to_input()(to_masked(to_reading(one / divisor)))
+            arrays |= _losses.totals(loss, prepared, self.labels)
+        elif not loss.reads_times:
+            arrays |= _layers.activity(adapter, layout, values, "input")
+        gradient = floating(adapter, pullback(one / divisor))
         if layout.has_time:
             gradient = layout.collapsed(adapter, gradient)
         gradient = xp.reshape(gradient, values.shape)
-        if counts is not None and mask is None:  # the gradient is the same at all steps
-            gradient = gradient[(*(slice(None),) * layout.time, slice(1), ...)]
         # The largest magnitude is found from the maximum and the minimum. `abs` would create
         # another array as large as the gradient.
         largest, least = (f(gradient, axis=layout.time, keepdims=True) for f in (xp.max, xp.min))
         return arrays | {"size": xp.maximum(largest, -least)}
 
-    def _terms_of_mean(self, values: Array) -> Array:
-        """Return the terms of the loss if each sample is replaced by the mean of all samples."""
+    def _mean_sample(self, values: Array) -> Array:
+        """Return the input in which each sample is replaced by the mean of all samples."""
         prepared, xp = self.prepared, self.adapter.xp
         total = xp.sum(values, axis=self.layout.batch_axis, keepdims=True)
         number: Any = self.layout.batch
@@ -121,35 +111,26 @@ class Batch:
             counted = xp.astype(prepared.mask, values.dtype) + xp.zeros_like(values)
             number = xp.sum(counted, axis=self.layout.batch_axis, keepdims=True)
             number = xp.where(number > 0, number, 1.0)
-        mean = xp.broadcast_to(total / number, values.shape)
-        terms: Array = self.loss._terms(prepared, mean, prepared.mask, self.labels)[0]
-        return terms
+        return xp.broadcast_to(total / number, values.shape)
 
-    def _compare(self, reading: Reading) -> dict[str, Array]:
+    def _compare(self) -> dict[str, Array]:
         """Return arrays for the labels, the confusion matrix, and a comparison of the scores."""
-        loss, labels, xp, classes = self.loss, self.labels, self.adapter.xp, reading.classes
-        time, dtype, q = self.layout.time, reading.u.dtype, labels.numbers
-        if labels.indices is not None:
-            hot = labels.one_hot(reading)
-        elif loss.targets[-1].names_classes:
+        if not self.names_classes:
+            return {}
+        loss, labels, xp, time = self.loss, self.labels, self.adapter.xp, self.layout.time
+        given = labels.numbers if labels.indices is None else labels.indices
+        found = loss._scores(self.prepared, bool(loss.per_step) and given.shape[time] > 1)
+        try:
+            arrays = {"confusion": found.confusion(labels)}
+        except ValueError:  # multi-hot labels between 0 and 1, for which accuracy is not defined
+            return {}
+        classes, dtype, q = found.classes, found.values.dtype, labels.numbers
+        if labels.indices is None:
             hot = (q == classes.max(q)) & (q > 0)
         else:
-            return {}
+            hot = labels.indices == classes.positions(found.values)
         if labels.ignored is not None:
             hot = hot & ~labels.ignored
-        arrays = {}
-        if self.multi_hot:
-            hard = xp.all((q == 0) | (q == 1))  # otherwise, the accuracy is not defined
-            if (known := self.adapter.concrete_or_none(hard)) is not None and not known:
-                return {}
-            arrays["hard"] = xp.astype(hard, dtype)
-        given = q if labels.indices is None else labels.indices
-        per_step = bool(loss.per_step) and given.shape[time] > 1
-        if per_step == bool(loss.per_step):
-            found = loss._scores_of(self.prepared, loss.score(reading), reading.mask, per_step)
-        else:  # the loss reads each step, but there is one label for all steps
-            found = loss._scores(self.prepared, per_step)
-        arrays["confusion"] = found.confusion(labels)
         if found.mask is not None:
             hot = hot & classes.any(found.mask)
         arrays["hot"] = xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)
@@ -168,7 +149,7 @@ class Batch:
         """Compute the attributes from the values of the arrays."""
         loss, layout, prepared, steps = self.loss, self.layout, self.prepared, self.layout.steps
         self.value, self.found = float(found["value"]), found
-        self.equal = loss.value_of_equal_scores(prepared.num_classes)
+        self.equal = _losses.value_of_equal_scores(loss, prepared.num_classes)
         entries = found.get("entries", np.full((1, 1, 1), steps))
         self.entries = np.moveaxis(entries, layout.time, -1)
         self.masked = 1 - float(np.mean(self.entries, dtype=float)) / steps
@@ -191,7 +172,7 @@ class Batch:
         self.hot: Any = None
         self.confusion, self.range = np.zeros((1, 1)), float(found.get("range", 0))
         self.accuracy, self.ties = math.nan, 0.0
-        if "hot" in found and found.get("hard", True):
+        if "hot" in found and np.isfinite(found["confusion"]).all():
             self._count(**found)
         self.learned = self._has_learned(found.get("mean"))
 
@@ -289,7 +270,7 @@ class Batch:
         if self.fires.any() and self.ties >= SOME:
             seen = f"several classes share the best score in {self.ties:.0%} of the predictions"
             yield "ties", seen
-        yield from loss.findings(self)
+        yield from _losses.findings(loss, self)
         # The loss may ignore NaN, so NaN is reported only if it reaches the loss or its gradient.
         yield from (each for each in self.about_output if each[0] != "not-finite")
 
@@ -321,7 +302,11 @@ class Batch:
 
     def _of_values(self) -> Observations:
         shape = self.layout.shape
-        if self.loss.expects_spikes and self.layout.steps > 1 and (odd := self.odd_values()):
+        if (
+            _losses.expects_spikes(self.loss)
+            and self.layout.steps > 1
+            and (odd := self.odd_values())
+        ):
             yield "not-spikes", odd
         if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
             yield "ambiguous-layout", f"several axes of {shape} have the same length"
@@ -422,7 +407,7 @@ class Penalty(Call):
     def findings(self) -> Observations:
         """Yield the findings of the call, and those about the options of the loss."""
         yield from super().findings()
-        yield from self.loss.findings(self)
+        yield from _losses.findings(self.loss, self)
 
 
 class Refusal(Call):

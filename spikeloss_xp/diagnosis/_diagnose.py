@@ -11,7 +11,14 @@ from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers
 from spikeloss_xp.diagnosis._calls import Batch, Call, Function, Penalty, Refusal
-from spikeloss_xp.diagnosis._report import Report, finding_of, sort_key, texts
+from spikeloss_xp.diagnosis._report import (
+    Finding,
+    Observation,
+    Report,
+    finding_of,
+    sort_key,
+    texts,
+)
 
 
 def diagnose(
@@ -87,7 +94,7 @@ def diagnose(
     axis = _checked_time_axis(loss, spikes, time_axis, given)
     inputs = _named_inputs(loss, spikes)
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
-    observed: list[tuple[str, ...]] = []
+    observed: list[Observation] = []
     call: Any = None
     if not isinstance(loss, losses.Loss):
         call = Function(loss, spikes, target, _as_read(inputs, axis))
@@ -107,8 +114,8 @@ def diagnose(
     observed += _layers.findings_of_gradients(sizes, call.of_output, depth, learned=call.learned)
     everything = [*(layer for layer, _ in of_layers), call.output]
     numbers, layers = call.numbers(), [_layers.shown(x) for x in everything if x is not None]
-    codes = {code for code, *_ in observed}
-    if not any(texts()[code]["severity"] == "problem" for code in codes):
+    codes = {each.code if isinstance(each, Finding) else each[0] for each in observed}
+    if not any(texts().get(code, {}).get("severity") == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)
     all_learn = "no-gradient" not in codes if sizes else None
     found = [finding_of(x, loss, all_learn=all_learn, learned=call.learned) for x in observed]

@@ -120,13 +120,10 @@ def axes(layout: Layout, space: str) -> str:
     return f"[{', '.join(names.get(i, space) for i in range(len(layout.shape)))}] = {layout.shape}"
 
 
-def activity(
-    adapter: Adapter, layout: Layout, x: Array, name: str, total: Array | None = None
-) -> dict[str, Array]:
+def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str, Array]:
     """Return the arrays from which `layer_of` computes the statistics of a layer.
 
-    The axes of `x` are batch, class and time, and its masked entries are 0. `total` is the sum of
-    each train, if it is known.
+    The axes of `x` are batch, class and time, and its masked entries are 0.
     """
     xp, axis, time = adapter.xp, layout.batch_axis, {"axis": layout.time, "keepdims": True}
 
@@ -136,8 +133,7 @@ def activity(
         chunks = [x[*before, chunk, ...] for chunk in slices(layout.batch, size)]
         return xp.concat([function(floating(adapter, chunk, name)) for chunk in chunks], axis=axis)
 
-    if total is None:
-        total = reduced(lambda chunk: xp.sum(chunk, **time))
+    total = reduced(lambda chunk: xp.sum(chunk, **time))
     sample = floating(adapter, some_samples(x, axis))
     # The sum of a binary train is its number of spikes. Summing is three times as fast as counting.
     spikes = total

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp.losses import Loss
 
-Observations = Iterator[tuple[str, ...]]  # a code, a description, and names of layers or weights
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
 LONG = 20  # for a list with more entries, only the range is shown
@@ -115,6 +114,11 @@ class Finding:
         heading = f"{self.severity}: {self.code}: {self.seen}"
         texts = (heading, f"{INDENT}{self.why}", f"{INDENT}{self.remedy}")
         return "\n".join(map(_wrapped, texts))
+
+
+# A `Finding`, or a code in the table of findings, a description, and names of layers or weights.
+Observation = tuple[str, ...] | Finding
+Observations = Iterator[Observation]
 
 
 @dataclass(frozen=True)
@@ -343,15 +347,17 @@ def texts() -> dict[str, Any]:
 
 
 def finding_of(
-    observed: tuple[str, ...], loss: Any, *, all_learn: bool | None, learned: bool
+    observed: Observation, loss: Any, *, all_learn: bool | None, learned: bool
 ) -> Finding:
-    """Return a finding with its texts.
+    """Return a finding with its texts. A `Finding` is returned unchanged.
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
     reads spike times. `all_learn` says whether all weights have gradients, or is None if no
     gradients were passed. `learned` says whether the network has learned the batch. The severity of
     some findings depends on `all_learn` or `learned`.
     """
+    if isinstance(observed, Finding):
+        return observed
     code, seen, *names = observed
     text = texts()[code]
     own = isinstance(loss, Loss)
@@ -371,6 +377,6 @@ def finding_of(
 
 def sort_key(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
     """Return a sort key for problems before notes, causes before effects, and layers in order."""
-    of_layer = finding.code in OF_LAYERS
-    rank = list(texts()).index(OF_LAYERS[0] if of_layer else finding.code)
+    of_layer, codes = finding.code in OF_LAYERS, [*texts(), finding.code]
+    rank = codes.index(OF_LAYERS[0] if of_layer else finding.code)
     return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0

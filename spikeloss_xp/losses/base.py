@@ -16,30 +16,21 @@ abstract methods. Subclasses may also override public methods and class attribut
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, find_adapter
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._input.targets import Given, Target, kind_of
-from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
+from spikeloss_xp._typing import Array, Pullback, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadResult, identity
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
-REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 HASHABLE = (int, float, str, bool, type(None))
 HASHABLE_TYPES = frozenset(HASHABLE)
-# The checks of options that several losses share.
-SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    "moving_window": _checks.optional_count,
-    "num_classes": _checks.optional_count,
-    "ignore_index": _checks.label,
-    "time_axis": _checks.integer,
-    "reduction": _checks.one_of(REDUCTIONS),
-}
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
     "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
@@ -59,7 +50,7 @@ CALL_NAMES = {
 }
 
 # Names that derived classes define. Like most names in `Loss`, these names are not for users.
-FOR_SUBCLASSES = {"fires", "read", "readouts", "score", "smallest_rank", "split", "sums_neurons"}
+FOR_SUBCLASSES = {"fires", "read", "score", "smallest_rank", "split", "sums_neurons"}
 
 
 def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
@@ -74,7 +65,7 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
     return TypeError(message)
 
 
-class Loss(ABC):
+class Loss(_checks.Checked, ABC):
     """Base class for all losses. A loss is a function of spike trains and a target.
 
     Pass hyper-parameters to the constructor, and arrays to the call. Losses are immutable, hashable
@@ -99,8 +90,6 @@ class Loss(ABC):
     """Whether the input holds predicted rates or logits instead of spikes."""
     shields_masked: ClassVar[bool] = True
     """Whether to replace masked readings by 1, in case the criterion is infinite or NaN at 0."""
-    expects_spikes: bool = False
-    """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: D102
         # A docstring here would replace the docstring of the class in the hover text of editors.
@@ -120,14 +109,8 @@ class Loss(ABC):
         if "criterion" in overridden:  # a new criterion may be infinite or NaN at 0
             cls.shields_masked = overridden.get("shields_masked", True)
 
-    def __post_init__(self) -> None:
-        """Check the shared options. Subclasses with their own options extend this method."""
-        fields = vars(self)
-        shared = {name: check for name, check in SHARED_CHECKS.items() if name in fields}
-        _checks.check_fields(self, **shared)
-
     def __dir__(self) -> list[str]:
-        """Return the names that users need. Names for subclasses and `diagnose` are left out."""
+        """Return the names that users need. Names for subclasses are left out."""
         internal = {name for name in vars(Loss) if not name.startswith("__")} | FOR_SUBCLASSES
         return sorted(set(super().__dir__()) - (internal - {"memory", *vars(self)}))
 
@@ -168,20 +151,6 @@ class Loss(ABC):
             elif not (isinstance(value, tuple) and all(isinstance(v, HASHABLE) for v in value)):
                 return None
         return tuple(held)
-
-    # Methods that `diagnose` calls ----------------------------------------------------------------
-
-    def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
-        """Yield the findings about the options of the loss, each as a code and a description.
-
-        `batch` is the call that `diagnose` inspects. The measurements of `diagnose` are attributes
-        of `batch`.
-        """
-        return ()
-
-    def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the loss for equal scores of all classes, or None if that loss is unknown."""
-        return None
 
     # Methods that a subclass defines --------------------------------------------------------------
 
@@ -401,8 +370,7 @@ class Loss(ABC):
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
-        if self.reduction not in REDUCTIONS:  # a subclass may have skipped the checks
-            SHARED_CHECKS["reduction"](self.reduction, "reduction")
+        _checks.reduction(self.reduction, "reduction")  # a subclass may have skipped the checks
         if mask is None and weight is None:
             return math.prod(terms.shape)
         if weight is None:

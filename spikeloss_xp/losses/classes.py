@@ -1,6 +1,6 @@
 """Base classes for losses that read one number for each class from the spikes."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, ClassVar, get_args
 
@@ -23,6 +23,16 @@ from spikeloss_xp.readouts import (
 NUMERICS = get_args(Numerics)
 
 
+def check_readout(value: Any, argument: str) -> str:
+    """Return `value` if it is a readout that all class losses have, otherwise raise an error."""
+    try:
+        return _checks.one_of(get_args(Readout))(value, argument)
+    except ValueError as error:
+        if value not in list(READOUTS):
+            raise
+        raise ValueError(f"{error}: use CrossEntropy, which has this readout") from None
+
+
 class ReadsClasses(TargetLoss, Predictor):
     """Base class for losses that read one number for each class. It declares no option fields.
 
@@ -35,8 +45,6 @@ class ReadsClasses(TargetLoss, Predictor):
     num_classes: int | None
     ignore_index: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
-    readouts: ClassVar[tuple[str, ...]] = get_args(Readout)
-    """The readouts that the loss accepts."""
     sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed over the neurons of a class instead of averaged."""
     _by_class: ClassVar[tuple[str, ...]] = ()
@@ -52,24 +60,14 @@ class ReadsClasses(TargetLoss, Predictor):
         cls._own_readout = cls.read is not ReadsClasses.read
 
     def __post_init__(self) -> None:
-        """Check the options that all class losses share."""
+        """Check the options, and that the readout supports a moving window if there is one."""
         super().__post_init__()
-        if "readout" in vars(self):  # `readout` is a field of this class
-            _checks.check_fields(self, readout=self._check_readout)
         if self.moving_window is None or self._own_readout or READOUTS[self.readout].windowed:
             return
         raise ValueError(
             f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
             f"moving_window={self.moving_window}"
         )
-
-    def _check_readout(self, value: Any, argument: str) -> str:
-        try:
-            return _checks.one_of(self.readouts)(value, argument)
-        except ValueError as error:
-            if value not in list(READOUTS):
-                raise
-            raise ValueError(f"{error}: use CrossEntropy, which has this readout") from None
 
     @property
     def memory(self) -> int | None:
@@ -80,11 +78,6 @@ class ReadsClasses(TargetLoss, Predictor):
     def per_step(self) -> bool:  # type: ignore[override]
         """Whether readings and terms have a time axis. If True, labels may have a time axis too."""
         return self.moving_window is not None
-
-    @property
-    def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
-        return READOUTS[self.readout].of_spikes and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
@@ -182,9 +175,9 @@ class ClassLoss(ReadsClasses):
     """
 
     _: KW_ONLY
-    time_axis: int
-    readout: EntropyReadout = "rate"
-    moving_window: int | None = None
-    reduction: Reduction = "mean"
-    num_classes: int | None = None
-    ignore_index: int | None = -100
+    time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
+    readout: EntropyReadout = _checks.option("rate", check_readout)
+    moving_window: int | None = _checks.option(None, _checks.optional_count)
+    reduction: Reduction = _checks.option("mean", _checks.reduction)
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int | None = _checks.option(-100, _checks.label)

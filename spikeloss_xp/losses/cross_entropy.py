@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -157,26 +156,18 @@ class CrossEntropy(ClassLoss):
     """
 
     _: KW_ONLY
-    readout: EntropyReadout = "count"
-    temperature: float = 1.0
-    label_smoothing: float = 0.0
-    rates: tuple[float, float] | None = None
-    rate_weight: float = 3.0
+    readout: EntropyReadout = _checks.option("count", _checks.one_of(READOUTS))
+    temperature: float = _checks.option(1.0, _checks.scale)
+    label_smoothing: float = _checks.option(0.0, _checks.fraction)
+    rates: tuple[float, float] | None = _checks.option(None, _checks.optional(_checks.bounds))
+    rate_weight: float = _checks.option(3.0, _checks.not_negative)
 
     classes_compete: ClassVar[bool] = True
     shields_masked: ClassVar[bool] = False
-    readouts: ClassVar[tuple[str, ...]] = tuple(READOUTS)
     sums_neurons: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.check_fields(
-            self,
-            temperature=_checks.scale,
-            label_smoothing=_checks.fraction,
-            rates=_checks.optional(_checks.bounds),
-            rate_weight=_checks.not_negative,
-        )
         if self.rates is not None and not READOUTS[self.readout].windowed:
             windowed = ", ".join(name for name, each in READOUTS.items() if each.windowed)
             raise ValueError(
@@ -193,20 +184,6 @@ class CrossEntropy(ClassLoss):
     def _divisor(self) -> float:
         """The divisor of the readings. It is negative for latencies, so the earliest class wins."""
         return -self.temperature if self.readout == "latency" else self.temperature
-
-    @property
-    def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should hold spikes. If False, membrane potentials are allowed too."""
-        mean_of_potentials = self.readout == "rate" and self.rates is None
-        return super().expects_spikes and not mean_of_potentials
-
-    def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the logarithm of the number of classes, or None if there are bounds on rates."""
-        return math.log(classes) if self.rates is None else None
-
-    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the temperature does not fit the range of the logits."""
-        return unfit_temperature(batch)
 
     @property
     def _reads_masked(self) -> bool:  # type: ignore[override]
@@ -275,12 +252,6 @@ def _warn_if_counts(reading: Reading, n: Array) -> None:
             UserWarning,
             stacklevel=2,
         )
-
-
-def unfit_temperature(batch: Any) -> Iterator[tuple[str, str]]:
-    """Yield a finding if the logits are too close together or too far apart for a softmax."""
-    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
-        yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
 
 
 def compare_logits(

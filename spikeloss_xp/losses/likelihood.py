@@ -3,7 +3,6 @@
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -56,47 +55,6 @@ class Likelihood(TrainLoss):
     @abstractmethod
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
         """Return the mean count that the input `u` predicts."""
-
-    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield findings about the score, the unit of the rates, and neurons without spikes.
-
-        Yields
-        ------
-        tuple of str
-            The code of the finding, and a description.
-        """
-        found, layout = batch.found, batch.layout
-        rate, number = float(found["predicted"]), float(found["recorded"])
-        lowest, highest = float(found["lowest"]), float(found["highest"])
-        mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
-        recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
-        silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
-        if number and (rate <= number / 30 or rate >= 30 * number):  # NaN is another finding
-            yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
-        elif self.log_rates and lowest >= 0 < highest and 0 < mean < 0.5:
-            seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
-            yield "rate-units", seen
-        elif number and found["gain"] <= 0:
-            bits = float(found["gain"]) / number / math.log(2)
-            yield "no-gain", f"the score is {bits:.2g} bits per spike"
-        if silent:
-            yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
-
-    def _totals(self, prepared: Prepared, labels: Labels) -> dict[str, Array]:
-        """Return the sums over the batch that `diagnose` needs to compute scores and findings."""
-        adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
-        xp, predicted = adapter.xp, self._mean_for(adapter, values)
-        if prepared.mask is not None:
-            predicted = adapter.masked(predicted, prepared.mask)
-        gain, spikes, _ = self._gains(prepared, labels, None, "all")
-        return {
-            "gain": gain,
-            "recorded": spikes,
-            "predicted": xp.sum(predicted),
-            "lowest": xp.min(values),
-            "highest": xp.max(values),
-            "of_neuron": xp.sum(labels.numbers, axis=(layout.batch_axis, layout.time)),
-        }
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
         """Return the target, with NaN for invalid numbers unless the target has been checked.
@@ -393,12 +351,8 @@ class PoissonNLL(Likelihood):
     """
 
     _: KW_ONLY
-    log_rates: bool = True  # type: ignore[misc]
-    constant: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, log_rates=_checks.flag, constant=_checks.flag)
+    log_rates: bool = _checks.option(True, _checks.flag)  # type: ignore[misc]
+    constant: bool = _checks.option(False, _checks.flag)
 
     @property
     def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
@@ -484,11 +438,7 @@ class BernoulliNLL(Likelihood):
     largest_mean: ClassVar[float] = 1.0
 
     _: KW_ONLY
-    link: Link = "logit"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, link=_checks.one_of(("logit", "hazard")))
+    link: Link = _checks.option("logit", _checks.one_of(("logit", "hazard")))
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the negative logarithm of the probability of each spike, or of its absence."""

@@ -69,7 +69,6 @@ class SquaredError(ClassLoss):
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (Numbers(),)
 
-    expects_spikes: ClassVar[bool] = False  # type: ignore[misc]
     shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -179,11 +178,7 @@ class HuberError(SquaredError):
     """
 
     _: KW_ONLY
-    delta: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, delta=_checks.scale)
+    delta: float = _checks.option(1.0, _checks.scale)
 
     shields_masked: ClassVar[bool] = False
 

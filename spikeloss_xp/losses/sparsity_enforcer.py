@@ -4,7 +4,7 @@ import functools
 import itertools
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Never, get_args
 
@@ -139,31 +139,21 @@ class SparsityEnforcer(Loss):
     0.25
     """
 
-    max_rate: PerClass = 0.01
-    lam: float = 1.0
+    max_rate: PerClass = _checks.option(0.01, _checks.one_or_more(_checks.not_negative))
+    lam: float = _checks.option(1.0, _checks.not_negative)
     _: KW_ONLY
-    min_rate: PerClass = 0.0
-    power: Power = 2
-    per: Per = "array"
-    reduction: Total = "mean"
-    scale: Sequence[float] | None = None
-    numerics: Numerics = "stable"
-    time_axis: int = -1
+    min_rate: PerClass = _checks.option(0.0, _checks.one_or_more(_checks.not_negative))
+    power: Power = _checks.option(2, _checks.one_or_two)
+    per: Per = _checks.option("array", _checks.one_of(get_args(Per)))
+    reduction: Total = _checks.option("mean", _checks.one_of(get_args(Total)))
+    scale: Sequence[float] | None = _checks.option(
+        None, _checks.optional(_checks.one_or_more(_checks.not_negative))
+    )
+    numerics: Numerics = _checks.option("stable", _checks.one_of(NUMERICS))
+    time_axis: int = _checks.option(-1, _checks.integer)
 
     def __post_init__(self) -> None:
-        rates = _checks.one_or_more(_checks.not_negative)
-        _checks.check_fields(
-            self,
-            max_rate=rates,
-            lam=_checks.not_negative,
-            min_rate=rates,
-            per=_checks.one_of(get_args(Per)),
-            power=_checks.one_or_two,
-            reduction=_checks.one_of(get_args(Total)),
-            scale=_checks.optional(_checks.one_or_more(_checks.not_negative)),
-            numerics=_checks.one_of(NUMERICS),
-            time_axis=_checks.integer,
-        )
+        super().__post_init__()
         if isinstance(self.scale, float):
             raise TypeError(
                 f"scale must be a sequence with one factor for each array; got {self.scale}"
@@ -446,21 +436,6 @@ class SparsityEnforcer(Loss):
             lowest = limit_of(prepared.adapter, reading.u, self.min_rate)
             reading, to_values = read(at_silence=reading.u < lowest)
         return reading, to_values
-
-    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if binary spikes cannot reach `min_rate` or cannot exceed `max_rate`.
-
-        Yields
-        ------
-        tuple of str
-            The code of the finding, and the option that caused it.
-        """
-        lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
-        name = "min_rate" if max(lowest) > 1 else "max_rate"
-        impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-        # If single events are above 1, or if events are scaled, a rate may be above 1.
-        if impossible and not self.scale and batch.largest <= 1:
-            yield "impossible-rate", f"{name}={max(as_tuple(getattr(self, name))):g}"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""

@@ -82,23 +82,14 @@ class SpikeLatency(ClassLoss):
     array([[1., 4.]])
     """
 
-    true_time: float = 0.0
-    false_time: float | None = None
-    tolerance: float = 0.0
+    true_time: float = _checks.option(0.0, _checks.not_negative)
+    false_time: float | None = _checks.option(None, _checks.optional(_checks.not_negative))
+    tolerance: float = _checks.option(0.0, _checks.not_negative)
 
     moving_window: ClassVar[None] = None  # type: ignore[misc]
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, TARGET_TIMES)
     shields_masked: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(
-            self,
-            true_time=_checks.not_negative,
-            false_time=_checks.optional(_checks.not_negative),
-            tolerance=_checks.not_negative,
-        )
 
     def score(self, reading: Reading) -> Array:
         """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""

@@ -92,27 +92,18 @@ class SpikeMax(ReadsClasses):
     0.288
     """
 
-    moving_window: int | None = None
-    mode: MaxMode = "probability"
-    reduction: Reduction = "sum"
+    moving_window: int | None = _checks.option(None, _checks.optional_count)
+    mode: MaxMode = _checks.option("probability", _checks.one_of(MODES))
+    reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
-    pseudo_count: float = 0.5
-    numerics: Numerics = "stable"
-    num_classes: int | None = None
-    ignore_index: int = -100
-    time_axis: int = -1
+    pseudo_count: float = _checks.option(0.5, _checks.scale)
+    numerics: Numerics = _checks.option("stable", _checks.one_of(NUMERICS))
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int = _checks.option(-100, _checks.label)
+    time_axis: int = _checks.option(-1, _checks.integer)
 
     readout: ClassVar[str] = "rate"  # type: ignore[misc]
     classes_compete: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(
-            self,
-            pseudo_count=_checks.scale,
-            mode=_checks.one_of(MODES),
-            numerics=_checks.one_of(NUMERICS),
-        )
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the negative log-probabilities of the labels."""

@@ -8,7 +8,7 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.targets import MULTI_HOT, Target
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
+from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses, check_readout
 from spikeloss_xp.predictions import BinaryScores, ClassScores
 from spikeloss_xp.readouts import READOUTS, Reading
 
@@ -83,16 +83,16 @@ class SpikeMoid(ReadsClasses):
     0.627
     """
 
-    moving_window: int | None = None
-    reduction: Reduction = "sum"
-    alpha: float = 1
-    theta: float | None = None
+    moving_window: int | None = _checks.option(None, _checks.optional_count)
+    reduction: Reduction = _checks.option("sum", _checks.reduction)
+    alpha: float = _checks.option(1, _checks.scale)
+    theta: float | None = _checks.option(None, _checks.optional(_checks.number))
     _: KW_ONLY
-    readout: Readout = "rate"
-    pos_weight: PerClass = 1.0
-    numerics: Numerics = "stable"
-    num_classes: int | None = None
-    time_axis: int = -1
+    readout: Readout = _checks.option("rate", check_readout)
+    pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))
+    numerics: Numerics = _checks.option("stable", _checks.one_of(NUMERICS))
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    time_axis: int = _checks.option(-1, _checks.integer)
 
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
@@ -102,13 +102,6 @@ class SpikeMoid(ReadsClasses):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.check_fields(
-            self,
-            alpha=_checks.scale,
-            theta=_checks.optional(_checks.number),
-            pos_weight=_checks.one_or_more(_checks.not_negative),
-            numerics=_checks.one_of(NUMERICS),
-        )
         if self.theta is None:
             if READOUTS[self.readout].windowed:
                 warnings.warn(

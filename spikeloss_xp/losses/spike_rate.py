@@ -1,16 +1,15 @@
 """SpikeRate: the squared error between firing rates and target rates."""
 
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
-
-import numpy as np
+from dataclasses import KW_ONLY, dataclass, field
+from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import ReadsClasses
+from spikeloss_xp.losses.classes import ReadsClasses, check_readout
 from spikeloss_xp.readouts import READOUTS, Reading
+
+REAL = _checks.one_or_more(_checks.number)
 
 
 @dataclass(frozen=True)
@@ -96,26 +95,27 @@ class SpikeRate(ReadsClasses):
     array([[0.25, 0.  ]])
     """
 
-    true_rate: PerClass
-    false_rate: PerClass
-    moving_window: int | None = None
-    reduction: Reduction = "sum"
+    true_rate: PerClass = field(metadata=_checks.checked_by(REAL))
+    false_rate: PerClass = field(metadata=_checks.checked_by(REAL))
+    moving_window: int | None = _checks.option(None, _checks.optional_count)
+    reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
-    readout: Readout = "rate"
-    one_sided: bool = False
-    num_classes: int | None = None
-    ignore_index: int = -100
-    time_axis: int = -1
+    readout: Readout = _checks.option("rate", check_readout)
+    one_sided: bool = _checks.option(False, _checks.flag)
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int = _checks.option(-100, _checks.label)
+    time_axis: int = _checks.option(-1, _checks.integer)
 
     _by_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
     shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # With "max", "last" or a one-step window, the inputs may be membrane potentials.
-        potentials = not READOUTS[self.readout].windowed or self.moving_window == 1
-        rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
-        _checks.check_fields(self, true_rate=rates, false_rate=rates, one_sided=_checks.flag)
+        # With "max", "last" or a one-step window, the inputs may be membrane potentials, so that
+        # any numbers are allowed.
+        if READOUTS[self.readout].windowed and self.moving_window != 1:
+            for name in ("true_rate", "false_rate"):
+                _checks.one_or_more(_checks.rate)(getattr(self, name), name)
 
     def score(self, reading: Reading) -> Array:
         """Return, for each class, how much the loss decreases if that class becomes the label."""
@@ -133,12 +133,6 @@ class SpikeRate(ReadsClasses):
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
-
-    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if a labelled class has a lower target rate than other classes."""
-        if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
-            seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"
-            yield "reversed-rates", seen
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared differences between the rates and their targets or bounds."""

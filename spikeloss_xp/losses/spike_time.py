@@ -1,7 +1,7 @@
 """SpikeTime: the squared distance between filtered spike trains and target trains."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -82,26 +82,19 @@ class SpikeTime(ReadsTrains):
     2.12
     """
 
-    time_constant: float = 5
-    length: int | None = None
-    filter_order: int = 1
-    reduction: Reduction = "sum"
+    time_constant: float = _checks.option(5, _checks.positive)
+    length: int | None = _checks.option(None, _checks.optional_count)
+    filter_order: int = _checks.option(1, _checks.count)
+    reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
     kernel: Sequence[float] | SupportsArray | Callable[[float], float] | None = None
-    filter_target: bool = True
-    time_axis: int = -1
+    filter_target: bool = _checks.option(True, _checks.flag)
+    time_axis: int = _checks.option(-1, _checks.integer)
 
     shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.check_fields(
-            self,
-            time_constant=_checks.positive,
-            length=_checks.optional_count,
-            filter_order=_checks.count,
-            filter_target=_checks.flag,
-        )
         if self.kernel is None:
             order = self.filter_order
             check_size(Exponential(self.time_constant, self.number_of_taps, order))
@@ -159,17 +152,6 @@ class SpikeTime(ReadsTrains):
         if isinstance(kernel, tuple):
             return adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
-
-    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the time constant is shorter than one time step.
-
-        Yields
-        ------
-        tuple of str
-            The code of the finding, and the option that caused it.
-        """
-        if self.kernel is None and self.time_constant < 1:
-            yield "time-constant", f"time_constant={self.time_constant:g} steps"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared differences between the filtered trains and the target."""

@@ -1,8 +1,9 @@
 """Base classes for losses that compare the train of each neuron with a target train."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
+from spikeloss_xp import _checks
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._input.targets import AnyTrains, Target
 from spikeloss_xp._typing import Array, Reduction
@@ -50,8 +51,8 @@ class TrainLoss(ReadsTrains):
     """
 
     _: KW_ONLY
-    time_axis: int
-    reduction: Reduction = "mean"
+    time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
+    reduction: Reduction = _checks.option("mean", _checks.reduction)
 
     @property
     def memory(self) -> int | None:

@@ -3,8 +3,7 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_times
 from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.losses.cross_entropy import SHARP, SMOOTHED, compare_logits, unfit_temperature
+from spikeloss_xp.losses.cross_entropy import SHARP, SMOOTHED, compare_logits
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
@@ -179,36 +178,19 @@ class CrossEntropy(FirstSpike):
     """
 
     _: KW_ONLY
-    temperature: float = 1.0
-    label_smoothing: float = 0.0
-    reduction: Reduction = "mean"
-    num_classes: int | None = None
-    ignore_index: int = -100
-    silent_time: float
+    temperature: float = _checks.option(1.0, _checks.scale)
+    label_smoothing: float = _checks.option(0.0, _checks.fraction)
+    reduction: Reduction = _checks.option("mean", _checks.reduction)
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int = _checks.option(-100, _checks.label)
+    silent_time: float = field(metadata=_checks.checked_by(_checks.number))
 
     classes_compete: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(
-            self,
-            temperature=_checks.scale,
-            silent_time=_checks.number,
-            label_smoothing=_checks.fraction,
-        )
 
     @property
     def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
         """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
         return SMOOTHED if self.label_smoothing else SHARP
-
-    def value_of_equal_scores(self, classes: int) -> float:
-        """Return the logarithm of the number of classes."""
-        return math.log(classes)
-
-    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the temperature does not fit the range of the times."""
-        return unfit_temperature(batch)
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. The earliest class has the largest logit."""
@@ -279,25 +261,18 @@ class SpikeLatency(FirstSpike):
     """
 
     _: KW_ONLY
-    true_time: float = 0.0
-    false_time: float | None = None
-    tolerance: float = 0.0
-    reduction: Reduction = "mean"
-    num_classes: int | None = None
-    ignore_index: int = -100
-    silent_time: float
+    true_time: float = _checks.option(0.0, _checks.number)
+    false_time: float | None = _checks.option(None, _checks.optional(_checks.number))
+    tolerance: float = _checks.option(0.0, _checks.not_negative)
+    reduction: Reduction = _checks.option("mean", _checks.reduction)
+    num_classes: int | None = _checks.option(None, _checks.optional_count)
+    ignore_index: int = _checks.option(-100, _checks.label)
+    silent_time: float = field(metadata=_checks.checked_by(_checks.number))
 
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, Numbers("spike times"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _checks.check_fields(
-            self,
-            true_time=_checks.number,
-            false_time=_checks.optional(_checks.number),
-            silent_time=_checks.number,
-            tolerance=_checks.not_negative,
-        )
         for name in ("true_time", "false_time"):
             given = getattr(self, name)
             if given is not None and given > self.silent_time:

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
@@ -139,12 +139,8 @@ class SpikeTime(PairedLoss):
     """
 
     _: KW_ONLY
-    time_constant: float
-    reduction: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, time_constant=_checks.scale)
+    time_constant: float = field(metadata=_checks.checked_by(_checks.scale))
+    reduction: Reduction = _checks.option("mean", _checks.reduction)
 
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, tau = adapter.xp, self.time_constant
@@ -216,12 +212,8 @@ class VictorPurpura(PairedLoss):
     """
 
     _: KW_ONLY
-    cost: float
-    reduction: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, cost=_checks.scale)
+    cost: float = field(metadata=_checks.checked_by(_checks.scale))
+    reduction: Reduction = _checks.option("mean", _checks.reduction)
 
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, cost = adapter.xp, self.cost

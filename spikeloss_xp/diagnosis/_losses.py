@@ -1,0 +1,169 @@
+"""What `diagnose` knows about each kind of loss.
+
+The losses do not know about `diagnose`, and somebody else's loss cannot be edited here. Each
+function of this module therefore has a default for any loss, and other functions are registered
+for a class of losses, as in ``@findings.register``.
+"""
+
+import math
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp import losses, times
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._typing import Array
+from spikeloss_xp.diagnosis._report import Observations
+from spikeloss_xp.losses.classes import ReadsClasses
+from spikeloss_xp.losses.likelihood import Likelihood
+from spikeloss_xp.losses.sparsity_enforcer import as_tuple
+from spikeloss_xp.readouts import READOUTS
+
+
+@singledispatch
+def value_of_equal_scores(loss: Any, classes: int) -> float | None:
+    """Return the loss for equal scores of all classes, or None if that loss is unknown."""
+    return None
+
+
+@value_of_equal_scores.register
+def _without_bounds(loss: losses.CrossEntropy, classes: int) -> float | None:
+    return math.log(classes) if loss.rates is None else None
+
+
+@value_of_equal_scores.register
+def _of_times(loss: times.CrossEntropy, classes: int) -> float:
+    return math.log(classes)
+
+
+@singledispatch
+def expects_spikes(loss: Any) -> bool:
+    """Return whether the input should hold spikes. If False, potentials are allowed too."""
+    return False
+
+
+@expects_spikes.register
+def _by_readout(loss: ReadsClasses) -> bool:
+    return READOUTS[loss.readout].of_spikes and loss.moving_window != 1
+
+
+@expects_spikes.register
+def _by_bounds(loss: losses.CrossEntropy) -> bool:
+    mean_of_potentials = loss.readout == "rate" and loss.rates is None
+    return _by_readout(loss) and not mean_of_potentials
+
+
+@expects_spikes.register
+def _never(loss: losses.SquaredError) -> bool:
+    return False
+
+
+def totals(loss: Any, prepared: Prepared, labels: Labels) -> dict[str, Array]:
+    """Return the sums over the batch from which scores and findings of a likelihood follow."""
+    adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
+    xp, predicted = adapter.xp, loss._mean_for(adapter, values)
+    if prepared.mask is not None:
+        predicted = adapter.masked(predicted, prepared.mask)
+    gain, spikes, _ = loss._gains(prepared, labels, None, "all")
+    return {
+        "gain": gain,
+        "recorded": spikes,
+        "predicted": xp.sum(predicted),
+        "lowest": xp.min(values),
+        "highest": xp.max(values),
+        "of_neuron": xp.sum(labels.numbers, axis=(layout.batch_axis, layout.time)),
+    }
+
+
+@singledispatch
+def findings(loss: Any, batch: Any) -> Observations:
+    """Yield the findings about the options of a loss.
+
+    Register a function for your own class of losses, or for somebody else's. A finding of the table
+    in `spikeloss_xp/data` is a tuple of its code and a description of what was seen. Any other
+    finding is a `Finding`.
+
+    Parameters
+    ----------
+    loss : object
+        The loss, whose class selects the registered function.
+    batch : Batch or Penalty
+        The call that `diagnose` inspects. Its measurements are attributes, such as ``value``,
+        ``accuracy``, ``fires`` and ``layout``.
+
+    Yields
+    ------
+    tuple of str or Finding
+        A code and a description, or a finding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> from spikeloss_xp.diagnosis import Finding, findings
+    >>> class OwnError(sx.SquaredError):
+    ...     pass
+    >>> @findings.register
+    ... def findings_of_own_error(loss: OwnError, batch):
+    ...     if batch.value > 1:
+    ...         seen = f"the loss is {batch.value:g}"
+    ...         yield Finding("far-off", "note", seen, "Rates are at most 1.", "Divide the target.")
+    >>> report = sx.diagnose(OwnError(time_axis=0), np.eye(3)[:, None], [[2.0, 2.0, 2.0]])
+    >>> [finding.seen for finding in report.findings if finding.code == "far-off"]
+    ['the loss is 2.77778']
+    """
+    return iter(())
+
+
+@findings.register(losses.CrossEntropy)
+@findings.register(times.CrossEntropy)
+def _of_temperature(loss: Any, batch: Any) -> Observations:
+    """Yield a finding if the logits are too close together or too far apart for a softmax."""
+    if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
+        yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
+
+
+@findings.register
+def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
+    if loss.kernel is None and loss.time_constant < 1:
+        yield "time-constant", f"time_constant={loss.time_constant:g} steps"
+
+
+@findings.register
+def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
+    if np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate)):
+        yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
+
+
+@findings.register
+def _of_limits(loss: losses.SparsityEnforcer, batch: Any) -> Observations:
+    """Yield a finding if binary spikes cannot reach `min_rate` or cannot exceed `max_rate`."""
+    lowest, highest = as_tuple(loss.min_rate), as_tuple(loss.max_rate)
+    name = "min_rate" if max(lowest) > 1 else "max_rate"
+    impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
+    # If single events are above 1, or if events are scaled, a rate may be above 1.
+    if impossible and not loss.scale and batch.largest <= 1:
+        yield "impossible-rate", f"{name}={max(as_tuple(getattr(loss, name))):g}"
+
+
+@findings.register
+def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
+    """Yield findings about the score, the unit of the rates, and neurons without spikes."""
+    found, layout = batch.found, batch.layout
+    rate, number = float(found["predicted"]), float(found["recorded"])
+    lowest, highest = float(found["lowest"]), float(found["highest"])
+    mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
+    recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
+    silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
+    if number and (rate <= number / 30 or rate >= 30 * number):  # NaN is another finding
+        yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
+    elif loss.log_rates and lowest >= 0 < highest and 0 < mean < 0.5:
+        seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
+        yield "rate-units", seen
+    elif number and found["gain"] <= 0:
+        bits = float(found["gain"]) / number / math.log(2)
+        yield "no-gain", f"the score is {bits:.2g} bits per spike"
+    if silent:
+        yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
