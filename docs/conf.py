@@ -478,7 +478,12 @@ def every_public_name(app, env):
     described = env.get_domain("py").objects
     seen = set()
     modules = ("", ".backends", ".backends.torch", ".testing", ".losses", ".times")
-    for module in (*modules, ".slayer.loss", ".slayer.classifier"):
+    for module in (
+        *modules,
+        ".slayer.loss",
+        ".slayer.classifier",
+        ".slayer.published",
+    ):
         module = importlib.import_module(f"spikeloss_xp{module}")
         for name in module.__all__:
             found = getattr(module, name)

@@ -96,7 +96,7 @@ def cross_entropy_of_rates(
     of a small loss.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
-    number, rate = _taking_part(classes, rate, class_mask)
+    number, rate = taking_part(classes, rate, class_mask)
     zero = adapter.operand(rate, 0.0)
     own = classes.sum(xp.where(one_hot, rate, zero))
     others = classes.sum(xp.where(one_hot, zero, rate)) + EPSILON
@@ -119,24 +119,7 @@ def cross_entropy_of_rates(
         lowered = xp.where(
             short, (number - 1) * of_another + cotangent / half_spike, odds * of_another
         )
-        return _of_class_mask(xp, xp.where(one_hot, -lowered, of_another), class_mask)
-
-    return terms, pullback
-
-
-def cross_entropy_of_rates_as_published(
-    classes: Axis, rate: Array, one_hot: Array, class_mask: Array | None = None
-) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, which is infinite if neuron `y` is silent."""
-    xp = classes.adapter.xp
-    _, rate = _taking_part(classes, rate, class_mask)
-    own = classes.sum(xp.where(one_hot, rate, 0.0))
-    total = classes.sum(rate) + EPSILON
-    terms = xp.log(total) - xp.log(own)
-
-    def pullback(cotangent: Array) -> Array:
-        derivative = xp.where(one_hot, 1 / total - 1 / own, 1 / total)
-        return _of_class_mask(xp, cotangent * derivative, class_mask)
+        return of_class_mask(xp, xp.where(one_hot, -lowered, of_another), class_mask)
 
     return terms, pullback
 
@@ -376,38 +359,6 @@ def binary_cross_entropy(
     return terms, pullback
 
 
-def binary_cross_entropy_as_published(
-    adapter: Adapter, logit: Array, target: Array
-) -> ValueAndPullback:
-    """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
-
-    A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
-    clamped too. ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1. ``log(p)`` is the
-    logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
-    imprecise, as in the published loss. ``log(p)`` is computed from `z`.
-    """
-    xp = adapter.xp
-    zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
-    lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
-    hopeless = logit < lowest
-    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # cannot overflow
-    p = 1 / (1 + odds)
-    sure = p == 1
-    log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
-    # Where `p` is 1, the logarithm is taken of 1 instead of 0. Otherwise, the gradient of log(0)
-    # would be NaN, even though the result of log(0) is not selected below.
-    rest = xp.where(sure, zero + 1, 1 - p)
-    log_rest = xp.where(sure, clamped, xp.log(rest))
-    terms = -(target * log_p + (1 - target) * log_rest)
-
-    def pullback(cotangent: Array) -> Array:
-        of_log_p = xp.where(hopeless | sure, zero, xp.exp(-xp.logaddexp(zero, logit)))
-        of_log_rest = xp.where(sure, zero, -odds * p * p / rest)
-        return -cotangent * (target * of_log_p + (1 - target) * of_log_rest)
-
-    return terms, pullback
-
-
 def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullback:
     """Return ``exp(u) - n u``, which is 0 if the count `n` is 0 and `u` is minus infinity."""
     xp, rate = adapter.xp, adapter.xp.exp(u)
@@ -510,7 +461,7 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     return terms, pullback
 
 
-def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
+def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
     """Return the number of unmasked classes, and the rates with masked classes set to 0."""
     if class_mask is None:
         return classes.length(rate), rate
@@ -518,7 +469,7 @@ def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[
     return classes.sum(xp.astype(class_mask, rate.dtype)), xp.where(class_mask, rate, 0.0)
 
 
-def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
+def of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
     """Return the derivative, set to 0 for masked classes."""
     return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
 

@@ -27,6 +27,7 @@ from _support.diagnoses import (
 from _support.programs import run_python
 from _support.root import STAND_INS
 from spikeloss_xp.diagnosis._report import MORE, texts
+from spikeloss_xp.slayer import published
 
 TEXTS = texts()
 LOSS = sx.CrossEntropy(time_axis=-1)
@@ -813,7 +814,7 @@ def test_rates_in_hertz_warn_once_and_are_a_finding():
     assert (finding.code, finding.seen) == ("impossible-rate", "min_rate=10")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sx.SparsityEnforcer(10, numerics="lava")
+        published.SparsityEnforcer(10)
         sx.SparsityEnforcer(100, scale=[2.0])
         sx.SparsityEnforcer(1)
 

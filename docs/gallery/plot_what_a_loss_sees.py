@@ -29,6 +29,7 @@ from matplotlib.colors import FuncNorm, LinearSegmentedColormap, Normalize
 from matplotlib.ticker import MaxNLocator
 
 import spikeloss_xp as sx
+from spikeloss_xp.slayer import published
 
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
@@ -359,10 +360,8 @@ show(
 
 print(f"loss {value:.1f}, finite gradient: {np.isfinite(gradient).all()}")
 
-published = sx.SpikeMax(moving_window=16, numerics="lava")(
-    torch.asarray(spikes), labels
-)
-print(f"loss as it was published: {published:.1f}")
+as_published = published.SpikeMax(moving_window=16)
+print(f"loss as it was published: {as_published(torch.asarray(spikes), labels):.1f}")
 
 # %%
 # The share of a silent neuron is 0, and the logarithm of 0 is minus infinity. Below half a spike,

@@ -37,6 +37,8 @@ OTHER_NAMES = {
     "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
+    "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
+    "spikeloss_xp.slayer.published",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
 }
 CALL_NAMES = {

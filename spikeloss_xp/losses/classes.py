@@ -7,7 +7,7 @@ from typing import Any, ClassVar, get_args
 from spikeloss_xp import _checks
 from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, Target
-from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Readout, Reduction
+from spikeloss_xp._typing import Array, EntropyReadout, Readout, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import (
@@ -19,8 +19,6 @@ from spikeloss_xp.readouts import (
     read_classes,
     read_groups,
 )
-
-NUMERICS = get_args(Numerics)
 
 
 def check_readout(value: Any, argument: str) -> str:

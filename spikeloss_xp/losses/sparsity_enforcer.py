@@ -17,7 +17,6 @@ from spikeloss_xp._typing import (
     ArrayLike,
     ArrayT,
     Events,
-    Numerics,
     Per,
     PerClass,
     Power,
@@ -26,7 +25,6 @@ from spikeloss_xp._typing import (
     ValueAndPullback,
 )
 from spikeloss_xp.losses.base import Loss, divisor_of, unknown_argument
-from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
     arrays_of_one_library,
     mean_magnitude,
@@ -90,12 +88,6 @@ class SparsityEnforcer(Loss):
         ``"sample"`` support a scale. For a mapping, the factors are in the order of its sorted
         keys, as in JAX. The gradient has no closed form, so it needs a library with automatic
         differentiation.
-    numerics : {"stable", "lava"}, default "stable"
-        The derivative of :math:`|x|` at silent steps, where :math:`x = 0`. With ``"stable"``, the
-        derivative is 1, as for a spike count. With ``"lava"``, as in lava-dl [1]_, the derivative
-        is 0 if the rate is above `max_rate`. Silent steps then have no gradient. If the rate is
-        below `min_rate`, the derivative is 1 even with ``"lava"``. If `scale` is given, the
-        derivative is always 1.
     time_axis : int, default -1
         The time axis of each array. With ``per="array"``, no mask and no `scale`, the option has no
         effect.
@@ -109,15 +101,16 @@ class SparsityEnforcer(Loss):
     -----
     UserWarning
         If `max_rate` is above 1, because binary spikes never reach such a rate. With a `scale`,
-        there is no warning. With ``numerics="lava"``, there is no warning either, because the
-        events may then be graded.
+        there is no warning.
 
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
-    rate is too high, training lowers the potentials that cause spikes. With ``numerics="stable"``,
-    training also lowers the potentials that stay just below the threshold. For graded or signed
-    events, which are not spike counts, use ``numerics="lava"``.
+    rate is too high, training lowers the potentials that cause spikes and, because the derivative
+    of :math:`|x|` at a silent step is 1 here, as for a spike count, also the potentials that stay
+    just below the threshold. In lava-dl [1]_, that derivative is 0 if the rate is above `max_rate`.
+    For graded or signed events, which are not spike counts, use the loss with the same name in
+    `spikeloss_xp.slayer.published`, which has lava-dl's derivative.
 
     With ``per="array"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so
     the terms of micro-batches cannot simply be added. `events_and_entries` returns two sums that
@@ -149,7 +142,6 @@ class SparsityEnforcer(Loss):
     scale: Sequence[float] | None = _checks.option(
         None, _checks.optional(_checks.one_or_more(_checks.not_negative))
     )
-    numerics: Numerics = _checks.option("stable", _checks.one_of(NUMERICS))
     time_axis: int = _checks.option(-1, _checks.integer)
 
     def __post_init__(self) -> None:
@@ -179,13 +171,17 @@ class SparsityEnforcer(Loss):
             raise ValueError(
                 f"min_rate must be at most max_rate, {self.max_rate}; got {self.min_rate}"
             )
-        if max(highest) > 1 and self.scale is None and self.numerics == "stable":
-            warnings.warn(
-                f"max_rate={max(highest):g} is above 1, but rates are in events per neuron and "
-                "time step. Multiply a rate in Hz by the time step in seconds. For graded events, "
-                'use numerics="lava".',
-                stacklevel=4,
-            )
+        if max(highest) > 1 and self.scale is None:
+            self._warn_of_unit(max(highest))
+
+    def _warn_of_unit(self, highest: float) -> None:
+        """Warn that binary spikes never reach the rate `highest`, which is above 1."""
+        warnings.warn(
+            f"max_rate={highest:g} is above 1, but rates are in events per neuron and time step. "
+            "Multiply a rate in Hz by the time step in seconds. For graded events, use "
+            "spikeloss_xp.slayer.published.SparsityEnforcer.",
+            stacklevel=5,
+        )
 
     @on_device_of("input")
     def __call__(
@@ -425,17 +421,8 @@ class SparsityEnforcer(Loss):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
     ) -> ReadResult:
-        axes = self._averaged_axes(prepared)
-        options = {"axes": axes, "others": labels.numbers}
-        read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
-        published = self.numerics == "lava"
-        reading, to_values = read(at_silence=not published)
-        if published and self.min_rate:
-            # Below `min_rate`, the derivative at silent steps is 1, because an event at a silent
-            # step would bring the rate closer to `min_rate`.
-            lowest = limit_of(prepared.adapter, reading.u, self.min_rate)
-            reading, to_values = read(at_silence=reading.u < lowest)
-        return reading, to_values
+        adapter, axes = prepared.adapter, self._averaged_axes(prepared)
+        return mean_magnitude(adapter, values, mask, axes=axes, others=labels.numbers)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""

@@ -5,8 +5,8 @@ from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._typing import Array, MaxMode, Numerics, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
+from spikeloss_xp._typing import Array, MaxMode, Reduction, ValueAndPullback
+from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.readouts import Reading
 
 MODES = get_args(MaxMode)
@@ -39,10 +39,7 @@ class SpikeMax(ReadsClasses):
     pseudo_count : float, default 0.5
         A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
         :math:`a` spikes, the logarithm is replaced by its tangent. The option has an effect only in
-        the probability mode with ``numerics="stable"``.
-    numerics : {"stable", "lava"}, default "stable"
-        With ``"lava"``, as in the published loss, the loss in the probability mode is infinite if
-        the labelled neuron is silent.
+        the probability mode.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and the mean of the
         group is read. By default, each neuron is a class.
@@ -97,7 +94,6 @@ class SpikeMax(ReadsClasses):
     reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
     pseudo_count: float = _checks.option(0.5, _checks.scale)
-    numerics: Numerics = _checks.option("stable", _checks.one_of(NUMERICS))
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     ignore_index: int = _checks.option(-100, _checks.label)
     time_axis: int = _checks.option(-1, _checks.integer)
@@ -111,8 +107,6 @@ class SpikeMax(ReadsClasses):
         if self.mode == "softmax":
             return criteria.cross_entropy_of_logits(classes, u, labels.indices, class_mask)
         one_hot = labels.one_hot(reading)
-        if self.numerics == "lava":
-            return criteria.cross_entropy_of_rates_as_published(classes, u, one_hot, class_mask)
         few = self.pseudo_count / reading.per_unit
         # Compare counts, not rates: if n equals a, rounding could make n / T smaller than a / T.
         counts: Array = reading.counts

@@ -7,8 +7,8 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.targets import MULTI_HOT, Target
-from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses, check_readout
+from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
+from spikeloss_xp.losses.classes import ReadsClasses, check_readout
 from spikeloss_xp.predictions import BinaryScores, ClassScores
 from spikeloss_xp.readouts import READOUTS, Reading
 
@@ -47,10 +47,7 @@ class SpikeMoid(ReadsClasses):
         The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`; at least
         0. The factor weights positive labels relative to negative labels. Pass one number for all
         classes, or a sequence with one number for each class. The factor does not change the
-        divisor of a mean. With ``numerics="lava"``, the factor must be 1.
-    numerics : {"stable", "lava"}, default "stable"
-        With ``"lava"``, as in the published loss, a logarithm whose argument rounds to 0 is clamped
-        to -100, and its gradient is 0.
+        divisor of a mean.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and the mean of the
         group is read. By default, each neuron is a class.
@@ -90,7 +87,6 @@ class SpikeMoid(ReadsClasses):
     _: KW_ONLY
     readout: Readout = _checks.option("rate", check_readout)
     pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))
-    numerics: Numerics = _checks.option("stable", _checks.one_of(NUMERICS))
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     time_axis: int = _checks.option(-1, _checks.integer)
 
@@ -113,11 +109,6 @@ class SpikeMoid(ReadsClasses):
                     stacklevel=3,
                 )
             object.__setattr__(self, "theta", 0.0)
-        if self.numerics == "lava" and self.pos_weight != 1:
-            raise ValueError(
-                "pos_weight needs numerics='stable', because the published loss has no such "
-                f"weight; got pos_weight={self.pos_weight} with numerics='lava'"
-            )
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. A class is predicted if its logit is above 0."""
@@ -126,9 +117,6 @@ class SpikeMoid(ReadsClasses):
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the binary cross-entropies."""
         adapter, target, logit = reading.adapter, labels.numbers, self.score(reading)
-        if self.numerics == "lava":
-            terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
-        else:
-            weight = None if self.pos_weight == 1 else reading.per_class(self.pos_weight)
-            terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target, weight)
+        weight = None if self.pos_weight == 1 else reading.per_class(self.pos_weight)
+        terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

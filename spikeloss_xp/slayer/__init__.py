@@ -1,4 +1,7 @@
-"""PyTorch modules that replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`.
+"""The numbers of lava-dl: as PyTorch modules, and as losses for every array library.
+
+The modules replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The losses are in
+`spikeloss_xp.slayer.published`.
 
 A script can keep using the neurons, blocks and data sets of lava-dl, and replace only the losses
 and classifiers::
@@ -10,25 +13,31 @@ and classifiers::
 
 Names, arguments, defaults, attributes and values (with ``numerics="lava"``) are the same as in
 lava-dl 0.6.0. Some calls raise an error in lava-dl, or their gradients are None or NaN. The same
-calls work in this module. Importing this module imports PyTorch.
+calls work in this module. Using `loss` or `classifier` imports PyTorch.
 """
 
-from typing import TYPE_CHECKING, NoReturn
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from spikeloss_xp.slayer import classifier, loss
+from spikeloss_xp.slayer import published
 
-__all__ = ["classifier", "loss"]
+if TYPE_CHECKING:
+    from spikeloss_xp.slayer import classifier, loss
+
+__all__ = ["classifier", "loss", "published"]
 
 
 if not TYPE_CHECKING:  # so that a type checker still reports a missing name as an error
 
-    def __getattr__(name: str) -> NoReturn:
-        """Raise an error for `block`, `io` and everything else that only the lava-dl module has."""
+    def __getattr__(name: str) -> Any:
+        """Import a module that needs PyTorch, or raise an error for one that only lava-dl has."""
+        if name in ("classifier", "loss"):
+            return importlib.import_module(f"spikeloss_xp.slayer.{name}")
         message = f"module {__name__!r} has no attribute {name!r}"
         if not name.startswith("_"):
             message += (
-                ": it has only loss and classifier. Keep `import lava.lib.dl.slayer as slayer` and "
-                "replace these two in it: import spikeloss_xp.slayer as s; "
+                ": it has only loss, classifier and published. Keep `import lava.lib.dl.slayer as "
+                "slayer` and replace two modules in it: import spikeloss_xp.slayer as s; "
                 "slayer.loss, slayer.classifier = s.loss, s.classifier"
             )
         raise AttributeError(message, name=name)

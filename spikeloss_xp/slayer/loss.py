@@ -8,11 +8,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from spikeloss_xp import losses
+from spikeloss_xp import _checks, losses
 from spikeloss_xp._arrays import concrete_or_none
 from spikeloss_xp._typing import MaxMode, Numerics, Reduction
 from spikeloss_xp.filters import exponential_kernel
 from spikeloss_xp.losses.classes import ReadsClasses
+from spikeloss_xp.slayer import published
 from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
@@ -82,14 +83,21 @@ class SpikeTime(torch.nn.Module):
         return f"reduction={self.reduction!r}"
 
 
+def _room(numerics: Numerics) -> Any:
+    """Return the module with the losses that have these numbers."""
+    rooms = {"lava": published, "stable": losses}
+    return rooms[_checks.one_of(rooms)(numerics, "numerics")]
+
+
 class _RateLoss(torch.nn.Module):
     window: MovingWindow | None
+    numerics: Numerics = "stable"
 
     def __init__(self, loss: ReadsClasses) -> None:
         super().__init__()
         self.window = MovingWindow(window) if (window := loss.moving_window) else None
         self.reduction = cast(Reduction, loss.reduction)
-        self._kind = type(loss)
+        self._name = type(loss).__name__
 
     @property
     def moving_window(self) -> int | None:
@@ -98,11 +106,13 @@ class _RateLoss(torch.nn.Module):
 
     def loss(self) -> ReadsClasses:
         """Return the `spikeloss_xp` loss that uses the current attributes of the module."""
-        return self._kind(moving_window=self.moving_window, **self._options())
+        kind = getattr(_room(self.numerics), self._name)
+        loss: ReadsClasses = kind(moving_window=self.moving_window, **self._options())
+        return loss
 
     def _options(self) -> dict[str, Any]:
-        given = vars(self)
-        return {name: given[name] for name in self._kind.__dataclass_fields__ if name in given}  # type: ignore[attr-defined]
+        given, kind = vars(self), getattr(losses, self._name)
+        return {name: given[name] for name in kind.__dataclass_fields__ if name in given}
 
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss for spikes ``[batch, *space, time]`` and their labels."""
@@ -110,7 +120,10 @@ class _RateLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters to show in the module's repr."""
-        return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+        shown = self._options()
+        if "numerics" in vars(self):
+            shown["numerics"] = self.numerics
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
 class SpikeRate(_RateLoss):
@@ -197,7 +210,7 @@ class SpikeMax(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        super().__init__(losses.SpikeMax(moving_window, mode, reduction, numerics=numerics))
+        super().__init__(_room(numerics).SpikeMax(moving_window, mode, reduction))
         self.mode: MaxMode = mode
         self.numerics: Numerics = numerics
 
@@ -259,7 +272,7 @@ class SpikeMoid(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        loss = losses.SpikeMoid(moving_window, reduction, alpha, theta, numerics=numerics)
+        loss = _room(numerics).SpikeMoid(moving_window, reduction, alpha, theta)
         super().__init__(loss)
         self.alpha = alpha
         self.theta = theta
@@ -294,14 +307,14 @@ class SparsityEnforcer:
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        losses.SparsityEnforcer(max_rate, lam)  # checks the arguments
+        published.SparsityEnforcer(max_rate, lam)  # checks the arguments
         self.max_rate = max_rate
         self.lam = lam
         self.loss_list: list[Any] = []
 
     def append(self, x: torch.Tensor) -> None:
         """Append the term of one tensor to `loss_list`."""
-        self.loss_list.append(losses.SparsityEnforcer(self.max_rate, numerics="lava")(x))
+        self.loss_list.append(published.SparsityEnforcer(self.max_rate)(x))
 
     def clear(self) -> None:
         """Remove all collected terms."""

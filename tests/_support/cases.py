@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spikeloss_xp.slayer import published
+
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))  # [batch, class, time]
 LABEL = [1, 0, 3]
 MULTI_HOT = np.asarray([[True, False, True, False], [False] * 4, [True] * 4])
@@ -16,6 +18,12 @@ MULTI_HOT = np.asarray([[True, False, True, False], [False] * 4, [True] * 4])
 def reduced(loss: Any, reduction: str) -> Any:
     """Return the loss with another reduction."""
     return dataclasses.replace(loss, reduction=reduction)
+
+
+def as_published(loss: Any) -> Any:
+    """Return the loss with the same options and the numbers of lava-dl."""
+    options = {each.name: getattr(loss, each.name) for each in dataclasses.fields(loss)}
+    return getattr(published, type(loss).__name__)(**options)
 
 
 def close(got: np.ndarray, expected: Any, rtol: float) -> None:

@@ -17,6 +17,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.cases import line_of_module
 from spikeloss_xp import times
+from spikeloss_xp.slayer import published
 
 BATCH, CLASSES, STEPS = 24, 4, 20
 random = np.random.default_rng(0)
@@ -175,7 +176,7 @@ HEALTHY = [
         {"first": WIDE, "next": [FRESH, TRAINED]},
     ),
     case(sx.SparsityEnforcer(2.0, scale=(1.0, 2.0)), [WIDE, TRAINED]),
-    case(sx.SparsityEnforcer(2.0, numerics="lava"), 4 * WIDE),
+    case(published.SparsityEnforcer(2.0), 4 * WIDE),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), SEVERAL, LABEL),
     case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
@@ -236,7 +237,7 @@ FAULTY = {
         case(sx.SparsityEnforcer(0.05), 1e200 * WIDE.astype("float64")),
         case(sx.PoissonNLL(time_axis=-1, log_rates=False), TINY_RATE, np.ones_like(COUNTS)),
         case(
-            sx.SpikeMax(numerics="lava", time_axis=-1),
+            published.SpikeMax(time_axis=-1),
             np.where(np.arange(4)[:, None] < 2, 0, FRESH),
             LABEL,
         ),
@@ -270,7 +271,7 @@ FAULTY = {
     ],
     "impossible-rate": [
         case(sx.SparsityEnforcer(1.0), WIDE),
-        case(sx.SparsityEnforcer(5.0, numerics="lava"), [WIDE, FRESH]),
+        case(published.SparsityEnforcer(5.0), [WIDE, FRESH]),
         case(in_hertz(max_rate=10, min_rate=10), [WIDE, FRESH]),
     ],
     "rate-units": [
@@ -389,7 +390,7 @@ FAULTY = {
         case(entropy(), FRESH[:20], np.maximum(0, np.arange(20) - 17), weight=[0, 1, 1, 1]),
         case(entropy(), FRESH, LABEL, where=np.arange(24) < 0),
         case(times.VictorPurpura(cost=1000.0), SEVERAL, SEVERAL + 100),
-        case(sx.SpikeMoid(alpha=0.001, theta=0.5, numerics="lava", time_axis=-1), FRESH, MULTI_HOT),
+        case(published.SpikeMoid(alpha=0.001, theta=0.5, time_axis=-1), FRESH, MULTI_HOT),
     ],
     "ambiguous-layout": [
         case(sx.CrossEntropy(time_axis=1), FRESH_FIRST[:, :20], LABEL[:20]),
@@ -421,8 +422,8 @@ NO_FINDING = [
     case(entropy(), TRAINED, LABEL, lengths=0 * LENGTHS + 10),
     case(entropy(), 2 * EXACT, np.where(np.arange(24) < 12, LABEL, (LABEL + 1) % 4)),
     case(entropy(num_classes=2), ONE_OF_EACH_GROUP, LABEL // 2),
-    case(sx.SparsityEnforcer(2.0, numerics="lava"), [4 * WIDE, WIDE]),
-    case(sx.SparsityEnforcer(2.0, numerics="lava"), 2 * WIDE),
+    case(published.SparsityEnforcer(2.0), [4 * WIDE, WIDE]),
+    case(published.SparsityEnforcer(2.0), 2 * WIDE),
     case(sx.SparsityEnforcer(1.0, min_rate=1.0), WIDE),
     case(times.CrossEntropy(silent_time=20.0), np.where(np.isnan(FIRST), 1e9, FIRST), LABEL),
     case(times.SpikeLatency(true_time=1.0, silent_time=1e3), 60 * FIRST, LABEL),

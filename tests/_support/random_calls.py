@@ -28,6 +28,7 @@ from _support.calls import (
     with_nan_where_masked,
 )
 from _support.contract import ENTROPY_READOUTS, LISTED, READOUTS, REDUCTIONS, WINDOWED
+from spikeloss_xp.slayer import published
 
 LOSSES = tuple(contract.loss for contract in LISTED)
 PAIRED = (sx.times.SpikeTime, sx.times.VictorPurpura)
@@ -186,9 +187,8 @@ def as_code(call: Call) -> str:
 
 
 def is_published(call: Call) -> bool:
-    """Tell whether a loss has the published numerics, which lose digits, most in float32."""
-    published = getattr(call.loss, "numerics", "") == "lava"
-    return published and not isinstance(call.loss, sx.SparsityEnforcer)
+    """Tell whether a loss has the published numbers, which lose digits, most in float32."""
+    return isinstance(call.loss, published.SpikeMax | published.SpikeMoid)
 
 
 def tolerance(dtype: str, call: Call) -> float:
@@ -313,7 +313,8 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         max_rate, min_rate = one((0.13, 0.0), (0.53, 0.0), (0.53, 0.53), (0.77, 0.53))
         options = {"min_rate": min_rate, "power": one(1, 2)}
         options["per"] = one("array", "neuron", "sample", "sample_neuron")
-        options |= {"reduction": one("mean", "sum"), "numerics": one("stable", "stable", "lava")}
+        options["reduction"] = one("mean", "sum")
+        kind = one(kind, kind, published.SparsityEnforcer)
         return kind(max_rate, one(1.0, 2.5), **options)
     options = {"reduction": one(*REDUCTIONS)}
     if kind is sx.SpikeTime:
@@ -354,20 +355,21 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return kind(
             one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), time_axis=-1, **options
         )
-    published = one("lava", "stable", "stable")
+    is_published = one(True, False, False)
     if kind is sx.SpikeMax:
         del options["readout"]
-        mode = "probability" if published == "lava" else one("probability", "softmax")
-        options["numerics"] = published
+        mode = "probability" if is_published else one("probability", "softmax")
+        kind = published.SpikeMax if is_published else kind
         # never equal to a count of spikes, which is in eighths
         return kind(mode=mode, pseudo_count=one(0.3125, 1.6875), **options)
     if kind is sx.SpikeMoid:
-        if published == "stable":
+        kind = published.SpikeMoid if is_published else kind
+        if not is_published:
             each = tuple(one(0.0, 0.25, 1.0, 8.0) for _ in range(neurons // group))
             options["pos_weight"] = one(1.0, 2.5, each)
-        if published == "lava" and one(True, False):  # probabilities that round to 0 or 1
-            return kind(alpha=2.0**-14, theta=0.34375, numerics=published, **options)
-        return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), numerics=published, **options)
+        elif one(True, False):  # probabilities that round to 0 or 1
+            return kind(alpha=2.0**-14, theta=0.34375, **options)
+        return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), **options)
     assert kind is sx.SpikeRate, f"{kind.__name__} has no random options"
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
     per_class = tuple(one(*targets) for _ in range(neurons // group))
@@ -385,7 +387,7 @@ def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
     binary = random.random() < 0.5
     size = np.ones(shape) if binary else random.integers(1, 9, size=shape) / 8
     is_probability = isinstance(loss, sx.SpikeMax) and loss.mode == "probability"
-    if is_probability and loss.numerics == "lava":  # it is infinite at silence
+    if isinstance(loss, published.SpikeMax):  # it is infinite at silence
         return size
     counted = getattr(loss, "readout", "") in ("latency", "sqrt_count")
     counted = counted or getattr(loss, "rates", None) is not None
@@ -437,7 +439,7 @@ def _is_smooth(call: Call) -> bool:
                 return False
         return True
     reading = reference.read(loss, call.spikes, call.where, call.lengths)
-    if isinstance(loss, sx.SpikeMoid) and loss.numerics == "lava":
+    if isinstance(loss, published.SpikeMoid):
         # Between the two limits 1 - p has few digits, and the logarithm reaches its bound.
         z = abs(reading.u - loss.theta)[reading.term_mask] / loss.alpha
         if ((z > 6) & (z < 150)).any():

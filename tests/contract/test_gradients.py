@@ -1,6 +1,5 @@
 """Cotangents, state of the frameworks, and second derivatives of the losses."""
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.backends import on
 from _support.calls import example
-from _support.cases import close
+from _support.cases import as_published, close
 from _support.contract import FORMS
 from _support.reference import differences
 
@@ -54,7 +53,7 @@ def few_samples(form):
     """Return a sample with a silent labelled class, and one without any spikes."""
     if form == "SpikeMoid-lava":
         call = example(FORMS["SpikeMoid-rate"])
-        call = call.replace(loss=dataclasses.replace(call.loss, numerics="lava"))
+        call = call.replace(loss=as_published(call.loss))
     else:
         call = example(FORMS[form])
     spikes = call.spikes[:2] * np.asarray([1, 0])[:, None, None]

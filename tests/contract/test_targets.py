@@ -9,6 +9,7 @@ import spikeloss_xp as sx
 from _support.backends import on
 from _support.calls import IGNORED, Call, each, run
 from _support.cases import close
+from spikeloss_xp.slayer import published
 
 SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
 LABEL, IGNORING = np.asarray([1, 0]), np.asarray([IGNORED, 1])
@@ -48,7 +49,7 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
             (sx.SpikeMax(), 3),
             (sx.SpikeMax(3), 120),
             (sx.SpikeMax(mode="softmax"), 7),
-            (sx.SpikeMax(numerics="lava"), -1),
+            (published.SpikeMax(), -1),
             (entropy(label_smoothing=0.25, readout="rate"), 6),  # computed as class 0
             (entropy(readout="last"), -1),
         )

@@ -44,8 +44,8 @@ OBJECTS = (
     *(sx.SpikeMoid(theta=-2), sx.SparsityEnforcer(0, 0)),
     # Numbers and strings of NumPy become those of Python.
     sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
-    sx.SpikeMax(numerics=np.str_("lava"), time_axis=np.int64(0), moving_window=np.uint8(3)),
-    sx.SpikeMoid(numerics=np.str_("lava"), alpha=np.float32(0.5), theta=0),
+    sx.SpikeMax(mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3)),
+    sx.SpikeMoid(alpha=np.float32(0.5), theta=0),
     sx.SparsityEnforcer(per=np.str_("neuron")),
     sx.Rate(mode=np.str_("softmax"), time_axis=-1),
 )

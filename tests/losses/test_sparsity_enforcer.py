@@ -8,7 +8,8 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from _support.calls import Call, not_jax, one_jax, run
-from _support.cases import SPIKES, close, raises
+from _support.cases import SPIKES, as_published, close, raises
+from spikeloss_xp.slayer import published
 
 SATURATED = np.zeros((2, 3, 4))
 SATURATED[:, 0] = 1  # saturated; the second neuron is silent
@@ -44,10 +45,10 @@ LIMITS = (0.125, 0.0, 0.0, 0.5), (0.25, 0.5, 0.0, 1.0)  # lowest and highest rat
 def test_sparsity_matches_hand_computed_values(backend, loss, value, neuron_gradient):
     """The slope of ``|x|`` at a silent entry is 1; that of lava-dl is 0 above `max_rate`."""
     neuron_gradient = np.asarray(neuron_gradient)[:, None]
-    for numerics in ("stable", "lava"):
-        got, gradient = Call(dataclasses.replace(loss, numerics=numerics), SATURATED).on(backend)
+    for each in (loss, as_published(loss)):
+        got, gradient = Call(each, SATURATED).on(backend)
         close(got, value, backend.rtol)
-        silent = (SATURATED == 0) & ((numerics == "stable") | (neuron_gradient < 0))
+        silent = (SATURATED == 0) & ((each is loss) | (neuron_gradient < 0))
         close(gradient, neuron_gradient * np.where(silent, 1, np.sign(SATURATED)), backend.rtol)
 
 
@@ -66,8 +67,8 @@ def test_arrays_may_be_nested_and_keys_are_sorted():
 
 def test_mean_of_a_silent_array_has_its_slope(backend):
     """Without a limit and a square the loss is the mean, which lava-dl has not at silence."""
-    for numerics, slope in (("stable", 1 / 12), ("lava", 0)):
-        loss = sx.SparsityEnforcer(0, power=1, numerics=numerics)
+    for kind, slope in ((sx.SparsityEnforcer, 1 / 12), (published.SparsityEnforcer, 0)):
+        loss = kind(0, power=1)
         value, gradient = run(backend, sx.value_and_grad(loss), np.zeros((3, 4)))
         assert value == 0
         close(gradient, np.full((3, 4), slope), backend.rtol)
@@ -84,14 +85,12 @@ def test_a_plain_line_has_the_gradient_of_a_mean(backend):
 
 @one_jax
 @pytest.mark.parametrize("masks", [{}, {"lengths": np.asarray([5, 0, 2]), "where": MASK}])
-@pytest.mark.parametrize("numerics", ["stable", "lava"])
+@pytest.mark.parametrize("kind", [sx.SparsityEnforcer, published.SparsityEnforcer])
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("per", ["neuron", "sample_neuron"])
-def test_limits_of_each_neuron_match_the_formula(backend, per, power, numerics, masks):
+def test_limits_of_each_neuron_match_the_formula(backend, per, power, kind, masks):
     lowest, highest = LIMITS
-    loss = sx.SparsityEnforcer(
-        highest, 2.0, min_rate=np.asarray(lowest), per=per, power=power, numerics=numerics
-    )
+    loss = kind(highest, 2.0, min_rate=np.asarray(lowest), per=per, power=power)
     assert loss == dataclasses.replace(loss) != dataclasses.replace(loss, min_rate=0.0)
     assert hash(loss) == hash(dataclasses.replace(loss))
     lowest, highest = (np.asarray(limit)[:, None] for limit in LIMITS)
@@ -105,7 +104,7 @@ def test_limits_of_each_neuron_match_the_formula(backend, per, power, numerics, 
     below, number = rate < lowest, 2.0 * (entries > 0) / (entries > 0).sum()
     distance = above * (rate - highest) + below * (lowest - rate)
     slope = number * power * distance ** (power - 1) * (1.0 * above - below)
-    at_silence = below if numerics == "lava" else 1
+    at_silence = below if kind is published.SparsityEnforcer else 1
     sign = np.where(EVENTS == 0, at_silence, np.sign(EVENTS))
     value, gradient = Call(loss, EVENTS, **masks).on(backend)
     close(value, (number * distance**power).sum(), backend.rtol)

@@ -8,13 +8,14 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import run
+from spikeloss_xp.slayer import published
 
 
-def evaluate_at(backend, logit, **options):
+def evaluate_at(backend, logit, kind=sx.SpikeMoid, **options):
     """Return terms and gradients of the targets 0 and 1, both at a logit."""
     spikes = np.ones((1, 2, 1)) if logit > 0 else np.zeros((1, 2, 1))
     theta = 0 if logit > 0 else 1
-    loss = sx.SpikeMoid(reduction="none", alpha=1 / abs(logit), theta=theta, **options)
+    loss = kind(reduction="none", alpha=1 / abs(logit), theta=theta, **options)
     evaluate, ones = sx.value_and_grad(loss), np.ones((1, 2))
     terms, gradient = run(backend, evaluate, spikes, [[False, True]], cotangent=ones)
     return terms[0], gradient[0, :, 0]
@@ -47,9 +48,9 @@ def test_saturated_logits_keep_value_and_gradient(backend, logit, weight):
         (-40, [0, 40], [0, -40]),  # log(p) = -40 is not clamped, and its slope 1 - p is 1
     ],
 )
-def test_lava_numerics_clamp_the_logarithm_at_saturation(backend, logit, terms, gradient):
+def test_published_loss_clamps_the_logarithm_at_saturation(backend, logit, terms, gradient):
     """Where p or 1 - p rounds to 0, the wrong answer's term is 100 and its gradient 0."""
-    got, slope = evaluate_at(backend, logit, numerics="lava")
+    got, slope = evaluate_at(backend, logit, published.SpikeMoid)
     # The right answer may leave a term of exp(-40), and a gradient of 1 / alpha times that.
     np.testing.assert_allclose(got, terms, rtol=backend.rtol, atol=1e-15)
     np.testing.assert_allclose(slope, gradient, rtol=backend.rtol, atol=1e-14)

@@ -9,6 +9,7 @@ from numpy import inf, nan
 
 import spikeloss_xp as sx
 from _support.cases import raises
+from spikeloss_xp.slayer import published
 
 
 class Learned(float):
@@ -35,7 +36,6 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ("reduction", ["average", None], "must be one of sum, mean, batchmean, none", FEW),
         ("readout", ["first"], "must be one of rate, count, max, last", [rate]),
         ("mode", ["any"], "must be one of probability, softmax", [sx.SpikeMax]),
-        ("numerics", ["new"], "must be one of stable, lava", [sx.SpikeMax, sx.SpikeMoid]),
         ("per", ["layer"], "must be one of array, neuron", [sx.SparsityEnforcer]),
         ("link", ["log", None], "must be one of logit, hazard", [bernoulli]),
         # Integers
@@ -146,8 +146,11 @@ def test_options_that_do_not_fit_together_raise():
     for readout in ("max", "latency"):
         with raises(ValueError, f"readout={readout!r}.*got moving_window=3"):
             entropy(moving_window=3, readout=readout)
-    with raises(ValueError, "pos_weight needs.*got pos_weight=2.0 with numerics='lava'"):
-        sx.SpikeMoid(theta=0, pos_weight=2, numerics="lava")
+    with raises(ValueError, "pos_weight must be 1.*use spikeloss_xp.SpikeMoid; got 2"):
+        published.SpikeMoid(theta=0, pos_weight=2)
+    for loss in (sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer):
+        with raises(TypeError, "has no option numerics.*spikeloss_xp.slayer.published"):
+            loss(numerics="lava")
     with raises(ValueError, "min_rate must be at most max_rate, 0.25; got 0.5"):
         sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5)
     for limits in ((0.25, (0.125, 0.5)), ((0.5, 0.25), 0.375), ((0.5, 0.25), (0.25, 0.5))):

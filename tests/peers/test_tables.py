@@ -28,6 +28,7 @@ from _support.side_by_side import (
     value_and_gradient,
 )
 from spikeloss_xp import slayer
+from spikeloss_xp.slayer import published as of_lava
 
 MODULES = {  # by the names that the lines have for them
     "F": "torch.nn.functional",
@@ -133,7 +134,7 @@ def test_penalties_match_at_silent_steps_too(source, there, here):
     spikes[:2], spikes[:, :, 3] = 0, 0  # two silent samples and a silent neuron
     jax = source == "Spyx"
     names = {"F": torch.nn.functional, "sx": sx, "slayer": slayer, "B": BATCH, "T": STEPS}
-    names["r"] = torch.linspace(0, 0.5, CLASSES)
+    names |= {"published": of_lava, "r": torch.linspace(0, 0.5, CLASSES)}
     names["z"] = (torch.rand((BATCH, STEPS, 7), generator=generator(2)) < 0.5).float()
     if jax:
         names["fn"], spikes = losses_of_spyx(), import_peer("jax").numpy.asarray(spikes.numpy())

@@ -15,6 +15,7 @@ import torch
 import spikeloss_xp as sx
 from spikeloss_xp import slayer
 from spikeloss_xp.backends.torch import LossModule, parameter_groups, record
+from spikeloss_xp.slayer import published
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]  # as the spikes, whose dtype is inferred
 Doubles = np.ndarray[tuple[Any, ...], np.dtype[np.float64]]
@@ -29,9 +30,9 @@ LOSSES = (
     sx.CrossEntropy(temperature=0.5, label_smoothing=0.1, moving_window=5, time_axis=-1),
     sx.CrossEntropy(rates=(0.5, 0.02), rate_weight=1, time_axis=-1),
     sx.CrossEntropy(readout="softmax_sum", reduction="none", time_axis=0),
-    sx.SpikeMax(numerics="lava"),
+    published.SpikeMax(),
     sx.SpikeLatency(0, false_time=4, tolerance=0.5, time_axis=-1, reduction="sum"),
-    sx.SpikeMoid(2, "sum", 0.25, 0.5, readout="rate", pos_weight=[1, 2], numerics="stable"),
+    sx.SpikeMoid(2, "sum", 0.25, 0.5, readout="rate", pos_weight=[1, 2]),
     sx.SpikeTime(5, 100, 2, "mean"),
     sx.SpikeTime(kernel=np.asarray([1.0, 0.5])),
     sx.SpikeTime(length=3, kernel=lambda lag: math.exp(-lag / 2)),

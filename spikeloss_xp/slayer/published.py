@@ -1,0 +1,173 @@
+"""The losses whose numbers in lava-dl differ from those of this library, for every array library.
+
+`SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the options of the losses with the same names in
+`spikeloss_xp`, and the values and gradients of lava-dl 0.6.0. The PyTorch modules in
+`spikeloss_xp.slayer.loss` use them. Importing this module does not import PyTorch.
+
+For training, use the losses of `spikeloss_xp`: those of this module may be infinite, or have no
+gradient, where neurons are silent or saturated.
+"""
+
+import functools
+import math
+from dataclasses import KW_ONLY, dataclass, fields
+
+from spikeloss_xp import losses
+from spikeloss_xp._arrays import Adapter
+from spikeloss_xp._checks import option
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
+from spikeloss_xp.backends._axis import Axis
+from spikeloss_xp.criteria import EPSILON, of_class_mask, taking_part
+from spikeloss_xp.losses.event_rates import mean_magnitude
+from spikeloss_xp.losses.sparsity_enforcer import limit_of
+from spikeloss_xp.readouts import Reading, ReadResult
+
+__all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid"]
+
+
+def only_one(value: PerClass, argument: str) -> PerClass:
+    """Return `value` if it is 1, otherwise raise an error."""
+    if value != 1:
+        raise ValueError(
+            f"{argument} must be 1, because the published loss has no such weight: use "
+            f"spikeloss_xp.SpikeMoid; got {value}"
+        )
+    return value
+
+
+class Published:
+    """A loss with the numbers of lava-dl."""
+
+    def __repr__(self) -> str:
+        options = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))  # type: ignore[arg-type]
+        return f"published.{type(self).__name__}({', '.join(options)})"
+
+
+@dataclass(frozen=True, repr=False)
+class SpikeMax(Published, losses.SpikeMax):
+    """The published `spikeloss_xp.SpikeMax`, which is infinite if the labelled neuron is silent.
+
+    The options are the same; `pseudo_count` has no effect.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeloss_xp.slayer import published
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
+    >>> float(published.SpikeMax()(spikes, [0]).round(3))
+    0.288
+    """
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the negative log-probabilities of the labels."""
+        if self.mode == "softmax":
+            return super().criterion(reading, labels)
+        one_hot = labels.one_hot(reading)
+        return cross_entropy_of_rates(reading.classes, reading.u, one_hot, reading.class_mask)
+
+
+@dataclass(frozen=True, repr=False)
+class SpikeMoid(Published, losses.SpikeMoid):
+    """The published `spikeloss_xp.SpikeMoid`, whose logarithms are at least -100.
+
+    The options are the same, except that `pos_weight` must be 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeloss_xp.slayer import published
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
+    >>> loss = published.SpikeMoid(alpha=0.25, theta=0.5)
+    >>> float(loss(spikes, [[True, False]]).round(3))
+    0.627
+    """
+
+    _: KW_ONLY
+    pos_weight: PerClass = option(1.0, only_one)
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the binary cross-entropies."""
+        logit = self.score(reading)
+        terms, to_logit = binary_cross_entropy(reading.adapter, logit, labels.numbers)
+        return terms, lambda cotangent: to_logit(cotangent) / self.alpha
+
+
+@dataclass(frozen=True, repr=False)
+class SparsityEnforcer(Published, losses.SparsityEnforcer):
+    """The published `spikeloss_xp.SparsityEnforcer`, for graded and signed events too.
+
+    The options are the same. The derivative of ``|x|`` at silent steps, where ``x`` is 0, is 0 if
+    the rate is above `max_rate`, so that silent steps have no gradient. If the rate is below
+    `min_rate`, the derivative is 1, because an event at a silent step would bring the rate closer
+    to `min_rate`. If `scale` is given, the derivative is always 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeloss_xp.slayer import published
+    >>> float(published.SparsityEnforcer(max_rate=1.0)(np.asarray([[3.0, 0, -1, 0]])))
+    0.0
+    """
+
+    def _warn_of_unit(self, highest: float) -> None:
+        """Give no warning, because the mean magnitude of graded events may be above 1."""
+
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
+    ) -> ReadResult:
+        adapter, axes = prepared.adapter, self._averaged_axes(prepared)
+        options = {"axes": axes, "others": labels.numbers}
+        read = functools.partial(mean_magnitude, adapter, values, mask, **options)
+        reading, to_values = read(at_silence=False)
+        if not self.min_rate:
+            return reading, to_values
+        return read(at_silence=reading.u < limit_of(adapter, reading.u, self.min_rate))
+
+
+def cross_entropy_of_rates(
+    classes: Axis, rate: Array, one_hot: Array, class_mask: Array | None = None
+) -> ValueAndPullback:
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, which is infinite if neuron `y` is silent."""
+    xp = classes.adapter.xp
+    _, rate = taking_part(classes, rate, class_mask)
+    own = classes.sum(xp.where(one_hot, rate, 0.0))
+    total = classes.sum(rate) + EPSILON
+    terms = xp.log(total) - xp.log(own)
+
+    def pullback(cotangent: Array) -> Array:
+        derivative = xp.where(one_hot, 1 / total - 1 / own, 1 / total)
+        return of_class_mask(xp, cotangent * derivative, class_mask)
+
+    return terms, pullback
+
+
+def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
+    """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
+
+    A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
+    clamped too. ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1. ``log(p)`` is the
+    logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    imprecise, as in the published loss. ``log(p)`` is computed from `z`.
+    """
+    xp = adapter.xp
+    zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
+    lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
+    hopeless = logit < lowest
+    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # cannot overflow
+    p = 1 / (1 + odds)
+    sure = p == 1
+    log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
+    # Where `p` is 1, the logarithm is taken of 1 instead of 0. Otherwise, the gradient of log(0)
+    # would be NaN, even though the result of log(0) is not selected below.
+    rest = xp.where(sure, zero + 1, 1 - p)
+    log_rest = xp.where(sure, clamped, xp.log(rest))
+    terms = -(target * log_p + (1 - target) * log_rest)
+
+    def pullback(cotangent: Array) -> Array:
+        of_log_p = xp.where(hopeless | sure, zero, xp.exp(-xp.logaddexp(zero, logit)))
+        of_log_rest = xp.where(sure, zero, -odds * p * p / rest)
+        return -cotangent * (target * of_log_p + (1 - target) * of_log_rest)
+
+    return terms, pullback
