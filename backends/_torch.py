@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
+from spikeloss_xp._arrays import captured_arrays
 from spikeloss_xp._typing import (
     Array,
     Axes,
@@ -157,7 +158,7 @@ class TorchAdapter(TorchFilters):
                 "this process, and with the target of these samples"
             )
         alone = loss.has_closed_form and _torch_state.is_alone(input)
-        captured = loss.captured_arrays() if alone else None
+        captured = captured_arrays(loss) if alone else None
         if captured is None:
             return loss.value(input, **options)
         recorded, tensors = torch.is_grad_enabled(), []

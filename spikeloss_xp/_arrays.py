@@ -6,6 +6,7 @@ array namespace.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -20,6 +21,9 @@ from spikeloss_xp.backends.base import untraced
 
 Adapter: TypeAlias = ArrayAPIAdapter
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+HASHABLE = (int, float, str, bool, type(None))  # types that cannot refer to arrays
+HASHABLE_TYPES = frozenset(HASHABLE)
 
 _adapters: dict[type, Adapter | None] = {}  # keyed by array type
 
@@ -229,3 +233,32 @@ def or_one(adapter: Adapter, divisor: Array) -> Array:
     Where the divisor is 0, the numerator is 0 too, so the quotient becomes 0 instead of NaN.
     """
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
+
+
+def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
+    """Return the divisor of a sum: its weight, or infinity if the weight is 0.
+
+    Dividing by infinity makes the loss 0, whatever the sum is. With label smoothing, for example,
+    the sum may be above 0 although the weight is 0.
+    """
+    if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
+        return weight
+    return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))
+
+
+def captured_arrays(loss: Any) -> tuple[Any, ...] | None:
+    """Return the arrays among the options of a loss, or None if they cannot be determined.
+
+    The arrays cannot be determined if an option is a callable, or another object that may refer to
+    arrays but cannot be inspected.
+    """
+    held: list[Any] = []
+    values = vars(loss).values()
+    for value in () if HASHABLE_TYPES.issuperset(map(type, values)) else values:
+        if isinstance(value, HASHABLE):
+            continue
+        if find_adapter(value) is not None:
+            held.append(value)
+        elif not (isinstance(value, tuple) and all(isinstance(v, HASHABLE) for v in value)):
+            return None
+    return tuple(held)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from spikeloss_xp._arrays import Adapter, sign
 from spikeloss_xp._typing import Array, ValueAndPullback
 
@@ -243,3 +245,28 @@ def _share(xp: Any, cost: Array, other: Array) -> Array:
     is higher, and 1/2 if both costs are equal.
     """
     return (xp.astype(cost < other, cost.dtype) + xp.astype(cost <= other, cost.dtype)) / 2
+
+
+def check_not_trains(
+    adapter: Adapter,
+    times: Array,
+    argument: str,
+    remedy: str = "use the loss of the same name without sx.times",
+) -> None:
+    """Raise an error if spike times ``[batch, class, spike]`` look like binned spikes.
+
+    Spike times look like binned spikes if all finite times are 0 or 1 and a train contains at least
+    three equal times.
+    """
+    known = adapter.concrete_or_none(times)
+    if known is None or known.ndim < 3 or not _only_0_and_1(known[:1]) or not _only_0_and_1(known):
+        return
+    if max((known == value).sum(axis=-1).max(initial=0) for value in (0, 1)) > 2:
+        raise ValueError(
+            f"{argument} must hold spike times; got only 0 and 1 in an array of shape "
+            f"{known.shape}, as in binned spikes: {remedy}, or convert the spikes to spike times"
+        )
+
+
+def _only_0_and_1(known: np.ndarray) -> bool:
+    return bool(((known == 0) | (known == 1) | ~np.isfinite(known)).all())

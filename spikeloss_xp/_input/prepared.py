@@ -4,15 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
     asarray_like,
     concrete_or_none,
     floating,
-    shape_of,
 )
 from spikeloss_xp._checks import check_range, check_shape
 from spikeloss_xp._input.layout import Layout
@@ -169,57 +166,6 @@ def _lacks_axes(shape: tuple[int, ...], smallest_rank: int, time_axis: int) -> s
         f"input must have at least {smallest_rank} axes, {axes} in the order that time_axis "
         f"defines; got shape {shape}{hint}"
     )
-
-
-def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
-    """Check spike times and their mask, and give them the same axes as binned spikes."""
-    adapter, shape = adapter_of(input), tuple(input.shape)
-    if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):
-        raise ValueError(
-            "input must hold spike times of shape [batch, class] or [batch, class, spike]; got "
-            f"{input.dtype} of shape {shape}"
-        )
-    if lengths is not None:
-        raise TypeError("losses on spike times take no lengths: use NaN or infinity as padding")
-    if where is not None and shape_of(where) != shape[:1]:
-        raise ValueError(
-            f"where must have shape {shape[:1]} ([batch]) for spike times; got {shape_of(where)}: "
-            "to leave out individual spikes, replace their times by NaN or infinity"
-        )
-    check_not_trains(adapter, input, "input")
-    times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
-    prepared = prepare_input(times, where, None, time_axis=-1)
-    prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
-    if num_classes is not None:
-        prepared.num_classes = prepared.layout.number_of_classes(num_classes)
-    if prepared.mask is not None:  # the mask is constant along classes and spikes
-        prepared.mask = prepared.mask[:, :1, :1]
-    return prepared
-
-
-def check_not_trains(
-    adapter: Adapter,
-    times: Array,
-    argument: str,
-    remedy: str = "use the loss of the same name without sx.times",
-) -> None:
-    """Raise an error if spike times ``[batch, class, spike]`` look like binned spikes.
-
-    Spike times look like binned spikes if all finite times are 0 or 1 and a train contains at least
-    three equal times.
-    """
-    known = adapter.concrete_or_none(times)
-    if known is None or known.ndim < 3 or not _only_0_and_1(known[:1]) or not _only_0_and_1(known):
-        return
-    if max((known == value).sum(axis=-1).max(initial=0) for value in (0, 1)) > 2:
-        raise ValueError(
-            f"{argument} must hold spike times; got only 0 and 1 in an array of shape "
-            f"{known.shape}, as in binned spikes: {remedy}, or convert the spikes to spike times"
-        )
-
-
-def _only_0_and_1(known: np.ndarray) -> bool:
-    return bool(((known == 0) | (known == 1) | ~np.isfinite(known)).all())
 
 
 def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:

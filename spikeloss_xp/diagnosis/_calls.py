@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import _arrays
-from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, read_values
+from spikeloss_xp._arrays import Adapter, adapter_of, divisor_of, floating, host_values, read_values
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _layers, _losses
 from spikeloss_xp.diagnosis._report import Layer, Observations
 from spikeloss_xp.gradients import value_and_grad
-from spikeloss_xp.losses.base import divisor_of
 
 SOME, MOST = 0.5, 0.9
 UNIT = 300  # if two times differ by a larger factor, one of them may have another unit

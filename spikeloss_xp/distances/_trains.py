@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared, check_not_trains, mask_of
+from spikeloss_xp._input.prepared import Prepared, mask_of
+from spikeloss_xp._spike_pairs import check_not_trains
 from spikeloss_xp._typing import Array
 
 

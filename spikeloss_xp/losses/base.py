@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, find_adapter
+from spikeloss_xp._arrays import Adapter, divisor_of
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._input.targets import Given, Target, kind_of
@@ -29,8 +29,6 @@ from spikeloss_xp.readouts import Reading, ReadResult, identity
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 OPTIONS = ("where", "lengths", "weight")
-HASHABLE = (int, float, str, bool, type(None))
-HASHABLE_TYPES = frozenset(HASHABLE)
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
     "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
@@ -52,7 +50,7 @@ CALL_NAMES = {
 }
 
 # Names that derived classes define. Like most names in `Loss`, these names are not for users.
-FOR_SUBCLASSES = {"fires", "read", "score", "smallest_rank", "split", "sums_neurons"}
+FOR_SUBCLASSES = {"fires", "read", "score", "smallest_rank", "sums_neurons"}
 
 
 def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
@@ -136,23 +134,6 @@ class Loss(_checks.Checked, ABC):
         terms are then the same as for the whole train.
         """
         return None
-
-    def captured_arrays(self) -> tuple[Any, ...] | None:
-        """Return the arrays among the hyper-parameters, or None if they cannot be determined.
-
-        The arrays cannot be determined if a hyper-parameter is a callable, or another object that
-        may refer to arrays but cannot be inspected.
-        """
-        held: list[Any] = []
-        values = vars(self).values()
-        for value in () if HASHABLE_TYPES.issuperset(map(type, values)) else values:
-            if isinstance(value, HASHABLE):
-                continue
-            if find_adapter(value) is not None:
-                held.append(value)
-            elif not (isinstance(value, tuple) and all(isinstance(v, HASHABLE) for v in value)):
-                return None
-        return tuple(held)
 
     # Methods that a subclass defines --------------------------------------------------------------
 
@@ -456,14 +437,3 @@ def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -
     if mask is None or to_values is identity:
         return to_values
     return lambda cotangent: adapter.masked(to_values(cotangent), mask)
-
-
-def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
-    """Return the divisor of a sum: its weight, or infinity if the weight is 0.
-
-    Dividing by infinity makes the loss 0, whatever the sum is. With label smoothing, for example,
-    the sum may be above 0 although the weight is 0.
-    """
-    if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
-        return weight
-    return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, adapter_of, floating, on_device_of
+from spikeloss_xp._arrays import Adapter, adapter_of, divisor_of, floating, on_device_of
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._typing import (
@@ -24,7 +24,7 @@ from spikeloss_xp._typing import (
     Total,
     ValueAndPullback,
 )
-from spikeloss_xp.losses.base import Loss, divisor_of, unknown_argument
+from spikeloss_xp.losses.base import Loss, unknown_argument
 from spikeloss_xp.losses.event_rates import (
     arrays_of_one_library,
     mean_magnitude,

@@ -11,7 +11,7 @@ import numpy as np
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import concrete_or_none, or_one
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared, prepare_times
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.cross_entropy import SHARP, SMOOTHED, compare_logits
@@ -19,6 +19,7 @@ from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.times.prepared import prepare_times
 
 
 class TimesLoss(TargetLoss):

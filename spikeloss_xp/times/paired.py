@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating, sign
 from spikeloss_xp._input.labels import Labels, TargetTrains
-from spikeloss_xp._input.prepared import Prepared, check_not_trains, prepare_times
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
     SortedTimes,
     absolute_difference,
+    check_not_trains,
     kernels,
     pad_unmatched,
     replace_padding,
@@ -23,6 +24,7 @@ from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.primitives import slices
 from spikeloss_xp.readouts import Reading, ReadResult
 from spikeloss_xp.times.first_spike import TimesLoss
+from spikeloss_xp.times.prepared import prepare_times
 
 
 class TrainsOfTimes(Target):

@@ -12,6 +12,7 @@ from _support.calls import each, run
 from _support.cases import close
 from _support.processes import recipes
 from _support.split import SquaredCount
+from spikeloss_xp._arrays import captured_arrays
 from spikeloss_xp.losses import ClassLoss, Loss, TrainLoss
 
 BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2
@@ -226,7 +227,7 @@ def test_arrays_that_a_loss_holds_get_a_gradient():
     value = Learnt(0.5, 0.0, scale=scale)(spikes, LABEL)
     value.backward()
     torch.testing.assert_close(scale.grad, value.detach() / 2)
-    assert Learnt(0.5, 0.0, scale=scale).captured_arrays() == (scale,)
-    assert Learnt(0.5, 0.0, scale=2.0).captured_arrays() == ()
-    assert Learnt(0.5, 0.0, scale=lambda x: x).captured_arrays() is None
-    assert Learnt(0.5, 0.0, scale=(2.0, scale)).captured_arrays() is None
+    assert captured_arrays(Learnt(0.5, 0.0, scale=scale)) == (scale,)
+    assert captured_arrays(Learnt(0.5, 0.0, scale=2.0)) == ()
+    assert captured_arrays(Learnt(0.5, 0.0, scale=lambda x: x)) is None
+    assert captured_arrays(Learnt(0.5, 0.0, scale=(2.0, scale))) is None
