@@ -29,7 +29,7 @@ from spikeloss_xp._arrays import (
     rank,
     shape_of,
 )
-from spikeloss_xp._input.labels import Labels, TargetTrains
+from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import kind_of
@@ -235,7 +235,7 @@ def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None
 
 def _divisor(loss: Any, prepared: Prepared, labels: Labels) -> Any:
     """Return the divisor of the whole call, which depends on masks and labels but not on spikes."""
-    if isinstance(labels, TargetTrains):  # the terms need not be computed
+    if isinstance(labels, Filled):  # the terms need not be computed
         terms = prepared.values if prepared.layout.has_time else prepared.values[:, :, :1]
         weight = loss._weight(prepared, terms, prepared.mask, labels.class_weight)
     else:

@@ -227,6 +227,13 @@ def rank(values: Any) -> int:
     return getattr(values, "ndim", 0)
 
 
+def both(mask: Array | None, other: Array | None) -> Array | None:
+    """Return the logical AND of two masks. None stands for a mask that is True everywhere."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return mask & other
+
+
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return `divisor` with each 0 replaced by 1.
 

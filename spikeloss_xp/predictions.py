@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import adapter_of, on_device_of, or_one, rank
+from spikeloss_xp._arrays import adapter_of, both, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared, both
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import CLASS_INDICES, Given, Target, kind_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, OptionalArray
 from spikeloss_xp.backends._axis import Axis
@@ -77,8 +77,8 @@ class ClassScores(NamedTuple):
         """Return the confusion matrix of the predictions, given the labels."""
         prepared, readings, classes = self.prepared, self.values, self.classes
         adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
-        if labels.indices is None:
-            labels = most_probable(classes, labels.numbers)
+        if labels.numbers is not None:
+            labels = most_probable(classes, labels)
         broken = classes.any(~(readings < math.inf))
         # A class other than the label: the first class, or the second if the label is the first.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
@@ -87,8 +87,8 @@ class ClassScores(NamedTuple):
         predicted, counted = position == xp.where(broken, wrong, winner), position == labels.indices
         if self.mask is not None:
             counted = counted & self.mask
-        if labels.ignored is not None:
-            counted = counted & ~labels.ignored
+        if labels.mask is not None:
+            counted = counted & labels.mask
 
         def by_class(x: Array) -> Array:
             x = adapter.moveaxis(xp.broadcast_to(x, readings.shape), classes.index, 0)
@@ -139,10 +139,13 @@ class BinaryScores(ClassScores):
         return xp.where(xp.all(binary | ~counted), counts, math.nan)
 
 
-def most_probable(classes: Axis, q: Array) -> Labels:
-    """Return the most probable class of each row as its label. Rows of zeros are ignored."""
-    unlabelled = ~classes.any(~(q <= 0))
-    return Labels(classes.argmax(q), None, ~classes.any(q != q), unlabelled)
+def most_probable(classes: Axis, labels: Labels) -> Labels:
+    """Return the most probable class of each row as its label. Rows of zeros are masked."""
+    q = labels.numbers
+    labelled, valid = classes.any(~(q <= 0)), ~classes.any(q != q)
+    if labels.mask is not None:
+        valid = valid | ~labels.mask
+    return Labels(classes.argmax(q), mask=both(labels.mask, labelled), valid=valid)
 
 
 class Predictor(ABC):

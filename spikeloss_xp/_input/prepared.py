@@ -8,6 +8,7 @@ from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
     asarray_like,
+    both,
     concrete_or_none,
     floating,
 )
@@ -244,10 +245,3 @@ def _mask_of_lengths(
         return mask, None
     valid = (number >= 0) & (number <= layout.steps)
     return mask | ~valid, layout.collapsed(adapter, valid)
-
-
-def both(mask: Array | None, other: Array | None) -> Array | None:
-    """Return the logical AND of two masks. None stands for a mask that is True everywhere."""
-    if mask is None or other is None:
-        return other if mask is None else mask
-    return mask & other

@@ -14,6 +14,7 @@ import numpy as np
 from spikeloss_xp._arrays import (
     adapter_of,
     asarray_like,
+    both,
     concrete_or_none,
     find_adapter,
     floating,
@@ -21,8 +22,8 @@ from spikeloss_xp._arrays import (
     rank,
 )
 from spikeloss_xp._checks import check_overflow, check_range, check_shape
-from spikeloss_xp._input.labels import ClassNumbers, Labels, OneHotIndices, TargetTrains
-from spikeloss_xp._input.prepared import Prepared, both
+from spikeloss_xp._input.labels import Filled, Labels
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Namespace
 
 __all__ = ["CLASS_INDICES", "MULTI_HOT", "PROBABILITIES", "ClassTarget", "Numbers", "Target"]
@@ -143,7 +144,7 @@ class ClassIndices(ClassTarget):
     Parameters
     ----------
     one_hot : bool, default False
-        Whether the criterion compares the indices as one-hot numbers.
+        Whether the indices become one-hot numbers, which can be smoothed.
     """
 
     name, axes = "class indices", "[batch]"
@@ -151,7 +152,7 @@ class ClassIndices(ClassTarget):
     rank = 1
 
     def __init__(self, *, one_hot: bool = False) -> None:
-        self._labels: type[Labels] = OneHotIndices if one_hot else Labels
+        self.one_hot = one_hot
 
     def shape(self, prepared: Prepared) -> tuple[int, ...]:
         """Return the shape of class indices without a time axis."""
@@ -181,15 +182,20 @@ class ClassIndices(ClassTarget):
         label = adapter.sharded_like(label, prepared.values)
         if not usual:  # `ignore_index` may not fit in a narrow dtype
             label = xp.astype(label, adapter.arange(1, label).dtype)
-        ignored, valid = None, None
+        index, mask, valid = label, None, None
         if ignore_index is not None and (not all_classes or 0 <= ignore_index < classes):
-            ignored = label == ignore_index
-        if not checked or ignored is not None:
-            index, label = label, label % classes
-            valid = None if checked else label == index
-            if valid is not None and ignored is not None:
-                valid = valid | ignored
-        return self._labels(label, None, valid, ignored)
+            mask = label != ignore_index
+        if not checked or mask is not None:
+            index = label % classes
+        if not checked:
+            valid = label == index if mask is None else (label == index) | ~mask
+        if not self.one_hot:
+            return Labels(index, mask=mask, valid=valid)
+        position = prepared.layout.per_class(adapter, adapter.arange(classes, index))
+        numbers = xp.astype(index == position, prepared.values.dtype)
+        if valid is not None:
+            numbers = xp.where(valid, numbers, math.nan)
+        return Labels(numbers=numbers, mask=mask, valid=valid)
 
     def check_dtype(self, given: Given, label: Array) -> None:
         """Raise a `TypeError` unless the converted target holds integers."""
@@ -257,7 +263,7 @@ class Numbers(ClassTarget):
                 fits = xp.isfinite(label) & (label >= self.lowest) & (label <= self.highest)
                 label = xp.where(fits, label, math.nan)
         label = prepared.layout.expanded(adapter, label, with_class=True)
-        return ClassNumbers(None, adapter.sharded_like(label, prepared.values))
+        return Labels(numbers=adapter.sharded_like(label, prepared.values))
 
     def _check_values(self, known: np.ndarray) -> None:
         """Raise an error if a number is outside the range, or is NaN or infinite."""
@@ -333,7 +339,7 @@ class AnyTrains(Target):
         if prepared.mask is not None:
             trains = adapter.masked(trains, prepared.factor(prepared.mask))
         self.check_values(given, trains, integral=integral)
-        return TargetTrains(None, trains)
+        return Filled(numbers=trains)
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
         """Raise an error if a number is not allowed.

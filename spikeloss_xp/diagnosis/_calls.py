@@ -128,8 +128,8 @@ class Batch:
             hot = (q == classes.max(q)) & (q > 0)
         else:
             hot = labels.indices == classes.positions(found.values)
-        if labels.ignored is not None:
-            hot = hot & ~labels.ignored
+        if labels.mask is not None:
+            hot = hot & labels.mask
         if found.mask is not None:
             hot = hot & classes.any(found.mask)
         arrays["hot"] = xp.astype(xp.any(hot, axis=time, keepdims=True), dtype)

@@ -20,9 +20,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, divisor_of
+from spikeloss_xp._arrays import Adapter, both, divisor_of
 from spikeloss_xp._input.labels import Labels, class_weights
-from spikeloss_xp._input.prepared import Prepared, both
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target, kind_of
 from spikeloss_xp._typing import Array, Pullback, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadResult, identity
@@ -190,6 +190,10 @@ class Loss(_checks.Checked, ABC):
         where, lengths, weight = map(options.get, OPTIONS)
         prepared = self._prepare_input(input, where, lengths, context)
         labels = self._labels(prepared, target)
+        if prepared.after_context is not None:
+            labels = labels._replace(mask=both(labels.mask, prepared.after_context))
+        if prepared.valid is not None:
+            labels = labels._replace(valid=both(labels.valid, prepared.valid))
         if weight is not None:
             each = "neuron" if self.per_step is None else "class"
             labels = labels._replace(class_weight=class_weights(prepared, weight, each))
@@ -199,11 +203,7 @@ class Loss(_checks.Checked, ABC):
         """Check the target and return it as labels."""
         kinds = self.targets
         given = Given(prepared, target, kinds, self.per_step, self.ignore_index)
-        labels = kind_of(kinds, target).read(given)
-        if prepared.valid is None:
-            return labels
-        # A sample with an invalid length is treated like a sample with an invalid label.
-        return labels._replace(valid=both(labels.valid, prepared.valid))
+        return kind_of(kinds, target).read(given)
 
     # Step 2: read, compare and sum ----------------------------------------------------------------
 
@@ -270,21 +270,13 @@ class Loss(_checks.Checked, ABC):
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
-        The terms are multiplied by their weights. Masked terms are 0. All terms in the context of a
-        segment are masked. The mask and the weight can be broadcast to the shape of the terms. None
-        stands for a mask that is True everywhere, or for a weight of 1. The pullback maps the
-        derivative with respect to the terms to the derivative with respect to the readings.
+        The terms are multiplied by their weights. Masked terms are 0. The mask and the weight can
+        be broadcast to the shape of the terms. None stands for a mask that is True everywhere, or
+        for a weight of 1. The pullback maps the derivative with respect to the terms to the
+        derivative with respect to the readings.
         """
-        adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
-        if prepared.after_context is not None:
-            mask = both(mask, prepared.after_context)
-        labels = labels.compared(reading)
-        if mask is None and labels.are_plain(compete):  # there is nothing to mask or weight
-            terms, to_reading = self.criterion(reading, labels)
-            self._check_terms(terms, reading)
-            return terms, None, None, to_reading
-
-        reading, mask = labels.masks(reading, mask, compete, self.reduction)
+        adapter = prepared.adapter
+        reading, mask = self._masked(reading, labels)
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
@@ -296,11 +288,13 @@ class Loss(_checks.Checked, ABC):
             labels = labels.filled(reading, mask)
         terms, to_reading = self.criterion(reading, labels)
         self._check_terms(terms, reading)
-        factor, weight = labels.weights(reading, compete)
+        factor, weight = labels.weights(reading, self.classes_compete)
         if factor is not None:
             terms = terms * factor
         if mask is not None:
             terms = adapter.masked(terms, factor_of_mask)
+        if factor is None and mask is None:
+            return terms, None, weight, to_reading
 
         def pullback(cotangent: Array) -> Array:
             if factor is not None:
@@ -312,6 +306,24 @@ class Loss(_checks.Checked, ABC):
             return adapter.masked(to_reading(cotangent), mask)
 
         return terms, mask, weight, pullback
+
+    def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
+        """Return the reading with its `class_mask` set, and the mask of the terms."""
+        mask, classes = both(reading.mask, labels.mask), reading.classes
+        if not self.classes_compete:
+            return reading, mask
+        of_classes = mask is not None and classes.length(mask) > 1
+        # If all probabilities of a label are 0, its weight is 0, but "batchmean" would count it.
+        counted = self.reduction == "batchmean" and labels.numbers is not None
+        if not (of_classes or counted):
+            return reading, mask
+        # There is a term if a neuron of a class that belongs to the label is unmasked.
+        own = labels.of_classes(reading)
+        if not of_classes:
+            return reading, both(mask, classes.any(own))
+        of_terms = classes.any(own & mask)
+        # The softmax of a masked term must be finite as well, so all of its classes take part.
+        return reading._replace(class_mask=mask | ~of_terms), of_terms
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
         """Raise an error if the terms have the wrong shape, which broadcasting could hide."""

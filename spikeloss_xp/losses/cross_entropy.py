@@ -228,7 +228,7 @@ class CrossEntropy(ClassLoss):
         if labels.numbers is not None:  # for probabilities, the criterion applies the class weights
             label = labels.numbers
             label = label / or_one(reading.adapter, classes.sum(label))
-            factor = factor * labels.weights(reading, compete=True)[1]
+            factor = factor * labels.shares(reading)
         bounds = tuple(rate * reading.duration for rate in rates)
         terms, to_n = criteria.outside_rates(classes, n, root, label, bounds, reading.class_mask)
         if self.readout == "rate":

@@ -10,7 +10,7 @@ from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, adapter_of, divisor_of, floating, on_device_of
-from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._typing import (
     Array,
@@ -399,13 +399,14 @@ class SparsityEnforcer(Loss):
         for name in ("max_rate", "min_rate"):
             check_number(prepared, getattr(self, name), name, "neuron")
         prepared.mark_invalid()
+        prepared.valid = None  # the values of samples with an invalid length are NaN now
         prepared.values = prepared.filled()
         return prepared
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         if target is None:
             return Labels()
-        return Labels(None, sums_elsewhere(prepared, target, self.per))
+        return Filled(numbers=sums_elsewhere(prepared, target, self.per))
 
     def _chunk_axes(self, prepared: Prepared) -> None:
         return None

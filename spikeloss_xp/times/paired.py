@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating, sign
-from spikeloss_xp._input.labels import Labels, TargetTrains
+from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target
 from spikeloss_xp._spike_pairs import (
@@ -49,7 +49,7 @@ class TrainsOfTimes(Target):
         _checks.check_overflow(adapter.xp, values.dtype, concrete_or_none(given.target), "target")
         trains = adapter.xp.reshape(trains, (*pairs, -1))
         trains = floating(adapter, trains, "target")
-        return TargetTrains(None, adapter.xp.astype(trains, values.dtype, copy=False))
+        return Filled(numbers=adapter.xp.astype(trains, values.dtype, copy=False))
 
 
 class PairedLoss(TimesLoss):
