@@ -294,7 +294,7 @@ class PlainTorchAdapter(TorchAdapter):
         return torch.nn.functional.softplus(x, threshold=40), single_use(pullback)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        if not arrays[0].is_cpu:
+        if not (axes and arrays[0].is_cpu):
             return function(*arrays)
         return sums_in_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
 

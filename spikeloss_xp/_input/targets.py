@@ -332,9 +332,10 @@ class AnyTrains(Target):
         expected = {"the shape of input": prepared.layout.shape}
         check_shape(trains, "target", self.name, expected, partial(hint_at_order, expected))
         integral = not xp.isdtype(trains.dtype, "real floating")
-        trains = floating(adapter, trains, "target")
-        check_overflow(xp, dtype, concrete_or_none(target), "target")
-        trains = xp.astype(trains, dtype, copy=False)
+        if trains.dtype != dtype:
+            trains = floating(adapter, trains, "target")
+            check_overflow(xp, dtype, concrete_or_none(target), "target")
+            trains = xp.astype(trains, dtype, copy=False)
         trains = prepared.layout.collapsed(adapter, trains)
         if prepared.mask is not None:
             trains = adapter.masked(trains, prepared.factor(prepared.mask))

@@ -17,17 +17,18 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, both, divisor_of
+from spikeloss_xp._arrays import both, divisor_of
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target, kind_of
-from spikeloss_xp._typing import Array, Pullback, ValueAndPullback
+from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadResult, identity
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
+REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
@@ -264,8 +265,15 @@ class Loss(_checks.Checked, ABC):
         """
         reading, to_values = self._read(prepared, values, mask, labels)
         terms, term_mask, weight, to_reading = self._compare(prepared, reading, labels)
-        to_masked = masked_pullback(prepared.adapter, to_values, mask)
-        return terms, term_mask, weight, lambda cotangent: to_masked(to_reading(cotangent))
+        # If the readings are the values themselves, the pullback of `_compare` has already set the
+        # derivatives of masked entries to 0.
+        if mask is None or to_values is identity:
+            return terms, term_mask, weight, lambda cotangent: to_values(to_reading(cotangent))
+
+        def pullback(cotangent: Array) -> Array:
+            return prepared.adapter.masked(to_values(to_reading(cotangent)), mask)
+
+        return terms, term_mask, weight, pullback
 
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
@@ -309,7 +317,9 @@ class Loss(_checks.Checked, ABC):
 
     def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
         """Return the reading with its `class_mask` set, and the mask of the terms."""
-        mask, classes = both(reading.mask, labels.mask), reading.classes
+        mask, classes = reading.mask, reading.classes
+        if labels.mask is not None:
+            mask = both(mask, labels.mask)
         if not self.classes_compete:
             return reading, mask
         of_classes = mask is not None and classes.length(mask) > 1
@@ -365,7 +375,8 @@ class Loss(_checks.Checked, ABC):
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
-        _checks.reduction(self.reduction, "reduction")  # a subclass may have skipped the checks
+        if self.reduction not in REDUCTIONS:  # a subclass may have skipped the checks
+            _checks.reduction(self.reduction, "reduction")
         if mask is None and weight is None:
             return math.prod(terms.shape)
         if weight is None:
@@ -437,15 +448,3 @@ class Loss(_checks.Checked, ABC):
                 "context needs reduction='sum' or 'mean'; got 'batchmean', which divides by the "
                 "number of samples: each segment would count the same samples again"
             )
-
-
-def masked_pullback(adapter: Adapter, to_values: Pullback, mask: Array | None) -> Pullback:
-    """Return a pullback that calls `to_values` and sets the derivatives of masked entries to 0.
-
-    `to_values` is returned unchanged in two cases. In the first case, there is no mask. In the
-    second case, the readings are the values themselves, and the pullback of `_compare` has already
-    set the derivatives of masked entries to 0.
-    """
-    if mask is None or to_values is identity:
-        return to_values
-    return lambda cotangent: adapter.masked(to_values(cotangent), mask)

@@ -10,18 +10,24 @@ from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.readouts import Reading, ReadResult
 
+CONTAINERS = (Mapping, list, tuple)
+
 
 def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
     """Return the arrays that nested sequences and mappings hold, with mappings in key order."""
-    if not isinstance(input, Mapping | list | tuple):
+    if not isinstance(input, CONTAINERS):
         return [input]
     try:  # JAX also sorts the keys of a mapping that is passed to a compiled function
         keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
     except TypeError:
         raise TypeError(f"{name} must have keys of one type; got {list(input)}") from None
-    arrays = [
-        array for key in keys for array in arrays_by_sorted_key(input[key], f"{name}[{key!r}]")
-    ]
+    arrays: list[Any] = []
+    for key in keys:
+        held = input[key]
+        if isinstance(held, CONTAINERS):
+            arrays += arrays_by_sorted_key(held, f"{name}[{key!r}]")
+        else:
+            arrays.append(held)
     if not arrays:
         raise ValueError(f"{name} must hold at least one array; got none")
     return arrays

@@ -428,7 +428,11 @@ class SparsityEnforcer(Loss):
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""
         adapter, u = reading.adapter, reading.u
-        lowest, highest = (limit_of(adapter, u, rate) for rate in (self.min_rate, self.max_rate))
+        lowest, highest = self.min_rate, self.max_rate
+        if isinstance(lowest, tuple):
+            lowest = limit_of(adapter, u, lowest)
+        if isinstance(highest, tuple):
+            highest = limit_of(adapter, u, highest)
         terms, to_rate = criteria.outside_range(adapter, u, lowest, highest, self.power)
         if self.lam == 1:
             return terms, to_rate
@@ -465,12 +469,7 @@ def as_tuple(rates: Any) -> tuple[float, ...]:
     return rates if isinstance(rates, tuple) else (rates,)
 
 
-def limit_of(adapter: Adapter, u: Array, rates: Any) -> Any:
-    """Return a number unchanged, and a tuple of rates as an array.
-
-    The array has as many axes as `u`.
-    """
-    if not isinstance(rates, tuple):
-        return rates
+def limit_of(adapter: Adapter, u: Array, rates: tuple[float, ...]) -> Array:
+    """Return rates as an array with as many axes as `u`."""
     axes = (1,) * (u.ndim - 1)
     return adapter.xp.reshape(adapter.constants(rates, u), (*axes, -1))

@@ -123,7 +123,10 @@ class SparsityEnforcer(Published, losses.SparsityEnforcer):
         reading, to_values = read(at_silence=False)
         if not self.min_rate:
             return reading, to_values
-        return read(at_silence=reading.u < limit_of(adapter, reading.u, self.min_rate))
+        lowest = self.min_rate
+        if isinstance(lowest, tuple):
+            lowest = limit_of(adapter, reading.u, lowest)
+        return read(at_silence=reading.u < lowest)
 
 
 def cross_entropy_of_rates(
