@@ -477,7 +477,7 @@ def every_public_name(app, env):
     """Fail if a public name is on no page."""
     described = env.get_domain("py").objects
     seen = set()
-    modules = ("", ".backends", ".backends.torch", ".testing", ".losses", ".times")
+    modules = ("", ".backends", ".torch", ".testing", ".losses", ".times")
     for module in (*modules, ".slayer.loss", ".slayer.classifier"):
         module = importlib.import_module(f"spikeloss_xp{module}")
         for name in module.__all__:

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.checkpoint import checkpoint
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends.torch import parameter_groups, record, scale_network
+from spikeloss_xp.torch import parameter_groups, record, scale_network
 
 LOSS = sx.CrossEntropy(time_axis=0)
 STEPS, BATCH = 12, 8
