@@ -103,8 +103,8 @@ class Wrapped(nn.Module):
         return self.surrogate(x - 1)
 
 
-def with_small_activations():
-    smooth = module_of(lambda self, x: 0.4 * torch.sigmoid(x))
+def with_activations(low, high):
+    smooth = module_of(lambda self, x: low + (high - low) * torch.sigmoid(x))
     return sequence(nn.Linear(20, 20), smooth, layers(20, 30, 3))
 
 
@@ -126,7 +126,8 @@ def with_neurons_that_receive_spikes_and_currents():
         (lambda: sequence(Block(*layers(20, 30)), Block(*layers(30, 3))), ["0.1", "1.1"]),
         (lambda: sequence(sequence(Block(*layers(20, 30, 3)))), ["0.0.1", "0.0.3"]),
         (lambda: sequence(layers(20, 30, 3, neurons=Wrapped)), ["1", "3"]),
-        (with_small_activations, ["3", "5"]),
+        (lambda: with_activations(0.0, 0.4), ["3", "5"]),
+        (lambda: with_activations(0.9, 0.95), ["3", "5"]),
         (with_neurons_that_receive_spikes_and_currents, ["neurons"]),
     ],
 )
