@@ -45,6 +45,7 @@ def test_other_parameters_have_a_tenth_of_the_step_as_their_learning_rate():
         decay=full((), 0.9),
         scale=full((1, 1, 30), 0.8),
         matrix=full((3, 3), 2.0),
+        kernel=full((1, 4, 2), 2.0),
         slopes=nn.ParameterDict({"a": torch.zeros(())}),
         of_one_input=module_of(None, first=full((30, 1), 2.0), shift=nn.LayerNorm((3, 10))),
         leaky=module_of(None, decay=full((30,), 0.0)),
@@ -53,7 +54,7 @@ def test_other_parameters_have_a_tenth_of_the_step_as_their_learning_rate():
     others = ("decay", "scale", "slopes.a", "leaky.parametrizations.decay.original")
     expected = {
         **dict.fromkeys(others, 0.003),
-        **dict.fromkeys(("bias", "matrix", "of_one_input.first"), 0.06),
+        **dict.fromkeys(("bias", "matrix", "kernel", "of_one_input.first"), 0.06),
         **dict.fromkeys(("of_one_input.shift.weight", "of_one_input.shift.bias"), 0.03),
     }
     assert rates_by_name(network) == pytest.approx(expected)
