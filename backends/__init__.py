@@ -6,9 +6,4 @@ An adapter is imported when an array of its library is first used, or when `avai
 from spikeloss_xp.backends._available import BackendInfo, available
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-HINT_FOR_TREES = (
-    "pass nested lists and dicts of arrays, in the order of the layers. For an Equinox module or "
-    "another pytree, pass jax.tree.leaves(gradients)"
-)
-
 __all__ = ["ArrayAPIAdapter", "BackendInfo", "available"]

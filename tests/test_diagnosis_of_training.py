@@ -315,7 +315,7 @@ def test_loss_may_compute_gradients_of_its_own():
 
 
 def test_module_with_a_loss_is_inspected_as_its_loss():
-    from spikeloss_xp.backends.torch import LossModule
+    from spikeloss_xp.torch import LossModule
 
     spikes, label = torch.tensor(SPIKES), torch.arange(16) % 4
     weight = torch.tensor([1.0, 2.0, 3.0, 4.0])

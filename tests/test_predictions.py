@@ -155,7 +155,7 @@ def test_loss_with_a_reading_at_each_step_predicts_at_each_step_only():
 
 def test_module_predicts_as_its_loss():
     torch = pytest.importorskip("torch")
-    from spikeloss_xp.backends.torch import LossModule
+    from spikeloss_xp.torch import LossModule
 
     loss = ENTROPY(readout="last")
     module, spikes = LossModule(loss, weight=[1, 2, 3]), torch.tensor(SPIKES)

@@ -216,8 +216,9 @@ def stages(file: str) -> list[list[str]]:
     paths = {path for name in names for path in ROOT.glob(name)}
     named = [f"tests/{path.name}" for path in sorted(paths)]
     begin, own = [*FEW, *named], [*named, *CORE]
-    if (ROOT / "tests" / folder).exists():
-        begin, own = [*FEW, f"tests/{folder}"], [f"tests/{folder}", *CORE[2:], "tests/transforms"]
+    folders = [f"tests/{path.name}" for path in ROOT.glob(f"tests/{folder}*/")]  # or torch_room
+    if folders:
+        begin, own = [*FEW, *folders], [*folders, *CORE[2:], "tests/transforms"]
     more = ["-k", QUICK if first == ON_NUMPY else first, *own]
     return [["-k", first, *begin], more, EVERY]
 

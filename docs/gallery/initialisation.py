@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends.torch import record, scale_network
+from spikeloss_xp.torch import record, scale_network
 
 DOCS = Path(__file__).parents[1]
 GUIDE, PATH = (

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 import spikeloss_xp as sx
 from losses import save
-from spikeloss_xp.backends.torch import scale_network
+from spikeloss_xp.torch import scale_network
 
 DOCS = Path(__file__).parents[1]
 train = runpy.run_path(str(DOCS / "recipes" / "watch_torch.py"))["train"]

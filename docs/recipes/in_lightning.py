@@ -3,7 +3,7 @@
 import lightning
 import torch
 
-from spikeloss_xp.backends.torch import LossModule
+from spikeloss_xp.torch import LossModule
 
 
 class Classifier(lightning.LightningModule):

@@ -5,7 +5,7 @@ import contextlib
 import lightning
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends.torch import record
+from spikeloss_xp.torch import record
 
 
 class Watch(lightning.Callback):

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends.torch import record
+from spikeloss_xp.torch import record
 
 
 def train(network, forward, loss, optimizer, batches, log, every=100):

@@ -24,7 +24,6 @@ from spikeloss_xp._arrays import (
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
-from spikeloss_xp.backends import HINT_FOR_TREES
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
 from spikeloss_xp.primitives import slices
 
@@ -336,7 +335,9 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     argument = f"gradients ({name})"
     if find_adapter(x) is None:
         raise TypeError(
-            f"{argument} must be an array or None; got {type(x).__qualname__}: {HINT_FOR_TREES}"
+            f"{argument} must be an array or None; got {type(x).__qualname__}: pass nested lists "
+            "and dicts of arrays, in the order of the layers. For an Equinox module or another "
+            "pytree, pass jax.tree.leaves(gradients)"
         )
     adapter, x = eager(x, argument)
     if 0 in x.shape:

@@ -7,7 +7,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.pages import DOCS
 from _support.side_by_side import import_peer, labels, torch, trains
-from spikeloss_xp.backends.torch import parameter_groups, record, scale_network
+from spikeloss_xp.torch import parameter_groups, record, scale_network
 
 pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
 

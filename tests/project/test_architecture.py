@@ -32,7 +32,7 @@ FRAMEWORKS = {
 DIRECTION = (
     {"__main__"},
     {"cli"},
-    {"slayer", ""},
+    {"slayer", "torch", ""},
     {"diagnosis", "times"},
     {"classifiers", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts"},
@@ -46,8 +46,8 @@ DIRECTION = (
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 
 
-def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
-    """Yield the full names of imported objects; those of functions too, if `deep`."""
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the full names of imported objects, including those that functions import."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue  # nothing that runs
@@ -56,14 +56,14 @@ def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif deep or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from imports(node, deep=deep)
+        else:
+            yield from imports(node)
 
 
 def test_framework_is_imported_by_its_adapter_only():
     for name, tree in TREES.items():
         folder, _, module = name.partition(".")
-        allowed = {"torch"} if folder == "slayer" else set()
+        allowed = {"torch"} if folder in ("slayer", "torch") else set()
         if folder == "backends":
             adapter = module.removeprefix("_").partition("_")[0]  # _torch_filters is a part of one
             allowed = {adapter, "dpctl"} if adapter == "dpnp" else {adapter}
@@ -75,7 +75,7 @@ def test_imports_between_folders_go_one_way():
     for name, tree in TREES.items():
         folder = name.partition(".")[0]
         assert folder in RANK, f"give {name} its place in DIRECTION"
-        for found in imports(tree, deep=False):
+        for found in imports(tree):
             package, _, inside = found.partition(".")
             if package == "spikeloss_xp":
                 need = inside if inside in TREES else inside.rpartition(".")[0]

@@ -29,7 +29,7 @@ MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) 
 PUBLIC = sorted(
     # Without the module `losses`.
     {name for part in (sx, sx.backends, sx.distances, sx.testing, losses) for name in part.__all__}
-    # Those of `backends.torch`, which imports PyTorch.
+    # Those of `spikeloss_xp.torch`, which imports PyTorch.
     | {"LossModule", "parameter_groups", "record", "scale_network"}
 )
 

@@ -27,8 +27,8 @@ from _support.transforms import (
     slow,
 )
 from spikeloss_xp import _tuning
-from spikeloss_xp.backends.torch import LossModule
 from spikeloss_xp.distances import van_rossum
+from spikeloss_xp.torch import LossModule
 
 # PyTorch warns about code that it loads itself on the first compilation or forward derivative.
 pytestmark = [pytest.mark.compiles, pytest.mark.filterwarnings("ignore:`torch.jit")]

@@ -14,8 +14,8 @@ import torch
 
 import spikeloss_xp as sx
 from spikeloss_xp import slayer
-from spikeloss_xp.backends.torch import LossModule, parameter_groups, record
 from spikeloss_xp.slayer import published
+from spikeloss_xp.torch import LossModule, parameter_groups, record
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]  # as the spikes, whose dtype is inferred
 Doubles = np.ndarray[tuple[Any, ...], np.dtype[np.float64]]

@@ -1,4 +1,4 @@
-"""For PyTorch only: a loss as a module, and functions for networks of modules."""
+"""A loss as a PyTorch module, which keeps the class weights in a buffer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,6 @@ from typing import Any
 import torch
 
 from spikeloss_xp._typing import ArrayLike
-from spikeloss_xp.backends._torch_networks import parameter_groups, record, scale_network
-
-__all__ = ["LossModule", "parameter_groups", "record", "scale_network"]
 
 
 class LossModule(torch.nn.Module):
@@ -37,7 +34,7 @@ class LossModule(torch.nn.Module):
     --------
     >>> import torch
     >>> import spikeloss_xp as sx
-    >>> from spikeloss_xp.backends.torch import LossModule
+    >>> from spikeloss_xp.torch import LossModule
     >>> error = LossModule(sx.SpikeRate(0.5, 0.0, reduction="mean"), weight=[1, 3])
     >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([0]))
     tensor(0.0625)

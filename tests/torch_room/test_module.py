@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends.torch import LossModule
+from spikeloss_xp.torch import LossModule
 
 SPIKES = torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]], [[0, 0, 0, 1], [1, 1, 0, 1]]])
 LABEL = torch.tensor([0, 1])

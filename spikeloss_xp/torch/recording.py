@@ -1,0 +1,218 @@
+"""Record the spikes of PyTorch modules while they run."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.utils.module_tracker import ModuleTracker
+
+from spikeloss_xp.torch.parameters import weights_of
+
+
+class Recording:
+    """The spikes and gradients of a network, as collected by `record`."""
+
+    def __init__(self, network: Module, modules: Iterable[Module] | None) -> None:
+        self._network = network
+        self._names = {module: name for name, module in network.named_modules()}
+        self._chosen = None if modules is None else {*modules}
+        self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
+        # Classes whose modules computed counts from inputs or weights that are not counts.
+        self._firing: set[type] = set()
+        # PyTorch's own classes, and classes with at least one output that does not hold counts.
+        self._others: set[type] = set()
+        if not (self._chosen or set()) <= self._names.keys():
+            raise ValueError("modules must be modules of the network, such as [network.lif1]")
+
+    @property
+    def spikes(self) -> dict[str, Tensor]:
+        """The spikes of each spiking module, in the order of the first calls."""
+        return {self._names[each]: self._stacked(each) for each in self._spiking()}
+
+    @property
+    def hidden(self) -> dict[str, Tensor]:
+        """The spikes of the hidden layers: all spikes except those of the output."""
+        spikes, called, output = self.spikes, [*self._outputs], self._spiking()[-1]
+        if not any(map(weights_of, called[called.index(output) + 1 :])):
+            del spikes[self._names[output]]
+        return spikes
+
+    @property
+    def gradients(self) -> dict[str, Tensor | None]:
+        """The current gradients, in the order in which the modules were called."""
+        called = [x for each in self._outputs for x in each.parameters(recurse=False)]
+        place = {x: i for i, x in enumerate(called)}
+        named = self._network.named_parameters()
+        used = [each for each in named if each[1] in place or each[1].grad is not None]
+        used.sort(key=lambda each: place.get(each[1], len(called)))
+        return {name: x.grad for name, x in used if x.requires_grad}
+
+    @torch.no_grad()  # otherwise, a checkpoint would keep tensors of this function
+    def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """Keep the output of a module; this method is a forward hook."""
+        if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
+            return
+        outputs, kind = self._outputs.setdefault(module, []), type(module)
+        output = first_output(output)
+        if self._chosen is not None:
+            outputs += [output] if module in self._chosen else []
+        elif (
+            kind.__module__.startswith("torch.") or kind in self._others or not _are_counts(output)
+        ):
+            self._others.add(kind)
+        else:
+            outputs.append(output)
+            is_known = kind in self._firing or not output.isfinite().any()
+            if not is_known and _fires(module, (*args, *kwargs.values())):
+                self._firing.add(kind)
+
+    def _spiking(self) -> list[Module]:
+        """Return the spiking modules, without containers, in the order of the first calls."""
+        if self._chosen is not None:
+            found = [each for each in self._outputs if each in self._chosen]
+        else:
+            kinds = self._firing - self._others
+            inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
+            inside.pop(self._network, None)
+            # A spiking module that calls a single module is not a container: it is a neuron, and
+            # the inner module computes its surrogate gradient.
+            found = [each for each, x in inside.items() if len(x) < 2 or x.isdisjoint(inside)]
+            parts = set().union(*(inside[each] for each in found))
+            found = [each for each in found if each not in parts]
+        if not found:
+            raise ValueError(
+                "no spiking modules were found: call the network within `with record(network)` or "
+                "in `forward`, and pass modules=[...] if its spikes are not whole numbers"
+            )
+        return found
+
+    def _inside(self, module: Module) -> set[Module]:
+        """Return the called submodules of a module."""
+        return {each for each in module.modules() if each in self._outputs} - {module}
+
+    def _stacked(self, module: Module) -> Tensor:
+        """Return the spikes of a module, with a leading time axis if it was called at each step."""
+        outputs = self._outputs[module]
+        if len({x.shape for x in outputs}) > 1:
+            raise ValueError(
+                f"{self._names[module]} returned spikes of different shapes: give each layer its "
+                "own spiking module, and call the network for one batch only"
+            )
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs)
+
+
+@contextlib.contextmanager
+def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator[Recording]:
+    """Record the spikes of a network's layers while it runs.
+
+    Within the context, call the network for one batch, in a single call or in a loop over the time
+    steps. The network is not changed: forward hooks collect the spikes, and the hooks are removed
+    at the end of the context, even if the network raises an error. Calls during `backward` are
+    ignored, because they come from checkpoints.
+
+    A module is recognised as a spiking module if its first output holds only counts (whole numbers
+    of at least 0), but its inputs or the weights inside it hold other numbers. All modules of the
+    same class are then spiking modules, even if they received only zeros, as in a silent network.
+    PyTorch's own classes, classes with any output other than counts, and containers of spiking
+    modules are left out. Each layer must have its own spiking module.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    modules : sequence of torch.nn.Module, optional
+        The spiking modules. Pass them if the search does not find the right modules, for example
+        because the spikes are graded. The first output of each of these modules is then recorded,
+        whatever its values are.
+
+    Yields
+    ------
+    Recording
+        An object with these attributes, which are computed when they are read:
+
+        - ``spikes``: a dict with the spikes of each spiking module, in the order of the first
+          calls, keyed by the names of the modules. If a module is called once, its output is kept
+          as it is. If a module is called at every time step, its outputs are stacked along a new
+          first axis. The spikes are not detached.
+        - ``hidden``: the same dict without the last spiking module, which is the output layer. If a
+          module with a ``weight`` is called after the last spiking module, no spiking module is
+          left out, because all of them are hidden layers.
+        - ``gradients``: a dict with the current gradient of each parameter that requires a
+          gradient, in the order in which the modules are called. A parameter is left out if the
+          parameter has no gradient and its module is not called.
+
+    Raises
+    ------
+    ValueError
+        If `modules` contains a module that is not in the network. Reading the spikes raises this
+        error if no spiking module was called, or if a module returned spikes of different shapes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import spikeloss_xp as sx
+    >>> from spikeloss_xp.torch import record
+    >>> class Neurons(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         soft = torch.sigmoid(x - 1)
+    ...         return (x > 1).float() + soft - soft.detach()
+    >>> layers = torch.nn.Linear(20, 30), Neurons(), torch.nn.Linear(30, 3), Neurons()
+    >>> network, loss = torch.nn.Sequential(*layers), sx.CrossEntropy(time_axis=0)
+    >>> inputs, labels = torch.ones(5, 2, 20), torch.tensor([0, 2])
+    >>> with record(network) as seen:
+    ...     output = network(inputs)
+    >>> loss(output, labels).backward()
+    >>> list(seen.hidden), list(seen.gradients)
+    (['1'], ['0.weight', '0.bias', '2.weight', '2.bias'])
+    >>> options = {"hidden": seen.hidden, "gradients": seen.gradients}
+    >>> report = sx.diagnose(loss, output, labels, **options)
+    """
+    recording = Recording(network, modules)
+    with hooked(network, recording._see):
+        yield recording
+
+
+@contextlib.contextmanager
+def hooked(network: Module, hook: Callable[..., None]) -> Iterator[None]:
+    """Return a context in which each module of a network has a forward hook."""
+    with contextlib.ExitStack() as hooks:
+        for module in network.modules():
+            hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        yield
+
+
+def first_output(output: Any) -> Any:
+    """Return the first output of a module that may also return its state."""
+    while isinstance(output, list | tuple) and output:
+        output = output[0]
+    return output
+
+
+def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
+    """Return whether any input or weight of a module holds numbers other than counts.
+
+    A recurrent module may contain all weights and receive spikes, so the weights are checked too.
+    If all inputs are 0, the weights are not checked, because any module with weights may return
+    zeros.
+    """
+    given = [x for x in inputs if isinstance(x, Tensor)]
+    if not all(map(_are_counts, given)):
+        return True
+    return any(x.any() for x in given) and not all(map(_are_counts, module.parameters()))
+
+
+def _are_counts(x: Any) -> bool:
+    """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
+
+    Some surrogate gradients add a smooth function to the spikes and subtract it again.
+    Rounding may change a spike of 1 in this way, but it does not change 0.
+    """
+    if not isinstance(x, Tensor) or x.is_complex():
+        return False
+    if x.dtype == torch.bool:
+        return True
+    count = x.round()
+    return not ((x - count).abs() > 0.01 * count).any()

@@ -1,0 +1,163 @@
+"""Scale the weights of a network of PyTorch modules, so that its layers fire at a given rate."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from spikeloss_xp.diagnosis import scale_to_rate
+from spikeloss_xp.torch.parameters import weights_of
+from spikeloss_xp.torch.recording import first_output, hooked, record
+
+
+def scale_network(
+    network: Module,
+    forward: Callable[[], Any],
+    rate: float | Sequence[float] = 0.05,
+    *,
+    modules: Iterable[Module] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Scale the weights of a network in place, so that its layers fire at a given rate.
+
+    The biases become 0, and the weights of each layer are multiplied by a factor. If the weights
+    are followed by a norm with weights, the weights of the norm are scaled instead. The layers are
+    the spiking modules that `record` finds. The autograd graph of a layer's input shows which
+    weights belong to the layer. Weights inside the spiking module, such as recurrent weights, also
+    belong to the layer. Frozen parameters, buffers (such as running statistics) and the parameters
+    of single neurons (such as time constants) are not changed.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    forward : callable
+        Runs the network on one batch, for example ``lambda: network(inputs)``. It must reset the
+        states of the neurons first, and must not disable gradients.
+    rate : float or sequence of float, optional
+        One rate for all layers, or a sequence with the rate of each layer that has weights, from
+        input to output.
+    modules : sequence of torch.nn.Module, optional
+        The spiking modules, as for `record`.
+    **options
+        The arguments ``time_axis``, ``lengths`` and ``progress`` of `spikeloss_xp.scale_to_rate`.
+
+    Returns
+    -------
+    dict of str to float
+        The factor of each layer, keyed by the name of its spiking module. Spiking modules without
+        weights are left out.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not reach its rate (see `spikeloss_xp.scale_to_rate`), if no layer has
+        weights, or if several layers share a weight. The network is then left unchanged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp.torch import parameter_groups, record, scale_network
+    >>> class Neurons(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         soft = torch.sigmoid(x - 1)
+    ...         return (x > 1).float() + soft - soft.detach()
+    >>> torch.manual_seed(0) and None
+    >>> layers = torch.nn.Linear(20, 30), Neurons(), torch.nn.Linear(30, 30), Neurons()
+    >>> network, inputs = torch.nn.Sequential(*layers), torch.rand(50, 16, 20).round()
+    >>> list(scale_network(network, lambda: network(inputs)))
+    ['1', '3']
+    >>> optimizer = torch.optim.Adam(parameter_groups(network))
+    """
+
+    def scale(factors: list[float]) -> None:
+        for (weights, biases), factor in zip(layers.values(), factors, strict=True):
+            for x in biases:
+                x.zero_()
+            for x in weights:
+                x.copy_(factor * initial[x])
+        torch.clear_autocast_cache()  # the cache holds converted copies of the previous weights
+
+    def run(factors: list[float]) -> dict[str, Tensor]:
+        with record(network, layers) as seen:
+            scale(factors)
+            forward()
+        return seen.spikes
+
+    with _restored(network) as initial:
+        layers = _layers_of(network, forward, modules)
+        factors = scale_to_rate(run, len(layers), rate, **options)
+    with torch.no_grad():
+        scale(factors)
+    names = {module: name for name, module in network.named_modules()}
+    return {names[module]: factor for module, factor in zip(layers, factors, strict=True)}
+
+
+@contextlib.contextmanager
+def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
+    """Return a context that restores the parameters and buffers of a network when it ends.
+
+    Within the context, gradients are disabled. The context yields the initial values.
+    """
+    initial = {x: x.detach().clone() for x in (*network.parameters(), *network.buffers())}
+    with torch.no_grad():
+        try:
+            yield initial
+        finally:
+            for x, value in initial.items():
+                x.copy_(value)
+            torch.clear_autocast_cache()
+
+
+def _layers_of(
+    network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
+) -> dict[Module, tuple[list[Tensor], list[Tensor]]]:
+    """Return the trainable weights and biases of each spiking module that has such weights."""
+    inputs: dict[Module, list[Any]] = {}
+    outputs: dict[Module, list[Any]] = {}
+
+    def see(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        inputs.setdefault(module, []).append(getattr(given, "grad_fn", None))
+        outputs.setdefault(module, []).append(getattr(first_output(output), "grad_fn", None))
+
+    # The cache may hold converted weights without gradients.
+    torch.clear_autocast_cache()
+    with torch.enable_grad(), record(network, modules) as seen, hooked(network, see):
+        forward()
+    spiking = [network.get_submodule(name) for name in seen.spikes]
+    ends: dict[Any, Module] = {}
+    layers: dict[Module, tuple[list[Tensor], list[Tensor]]] = {}
+    for module, nodes in outputs.items():
+        if module in spiking or any(x.requires_grad for x in weights_of(module).values()):
+            ends |= dict.fromkeys(nodes, module)
+    ends.pop(None, None)  # modules that ran without gradients have no node
+    for module in spiking:
+        parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
+        parts += module.modules()
+        weights = [x for part in parts for x in weights_of(part).values() if x.requires_grad]
+        biases = [part._parameters.get("bias") for part in parts]
+        if weights:
+            layers[module] = weights, [x for x in biases if x is not None and x.requires_grad]
+    everything = [x for weights, _ in layers.values() for x in weights]
+    if not everything:
+        raise ValueError("no trainable weights were found: forward must not disable gradients")
+    if len({*everything}) < len(everything):
+        raise ValueError("several layers share a weight, which can only have one factor")
+    return layers
+
+
+def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
+    """Follow an autograd graph backwards from `nodes`, and return the first modules on each path.
+
+    `ends` maps each node at which a path ends to the module of that node.
+    """
+    todo, seen = [*nodes], {None}
+    while todo:
+        if (node := todo.pop()) not in seen:
+            seen.add(node)
+            todo += [] if node in ends else [each for each, _ in node.next_functions]
+    return {ends[node] for node in seen & ends.keys()}
