@@ -182,7 +182,7 @@ class FastPaths:
         """Return the terms of a cross entropy and their pullback, computed by `default`.
 
         Instead of calling `default`, an adapter may use operations that its compiler can fuse
-        better. See `spikeloss_xp.criteria.cross_entropy_of_logits`.
+        better. See `spikeloss_xp.softmax.cross_entropy_of_logits`.
         """
         return default(classes, logit, index, q)  # type: ignore[no-any-return]
 

@@ -8,8 +8,7 @@ the classes of a sample share one term, the class axis of the terms has length 1
 
 `one_hot` holds the labels as bools, with a class axis. `class_mask` is True for unmasked classes,
 or None if no class is masked. Masked classes have no gradient. A criterion of rates sets the rates
-of masked classes to 0. A criterion of logits replaces the logits of masked classes by a number far
-below all other logits.
+of masked classes to 0. The cross entropy of a softmax is in `softmax.py`.
 """
 
 import math
@@ -21,8 +20,7 @@ from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
 
 EPSILON = 1e-6  # the published loss adds this number to the sum of the rates
-ODDS = 1e-30, 1e30  # float32 can represent odds in this range and their derivatives
-FINITE = -1e38  # lower logits may be minus infinity
+FINITE = -1e38  # lower log rates may be minus infinity
 TINY = 1e-38  # lower rates may be 0
 
 
@@ -120,146 +118,6 @@ def cross_entropy_of_rates(
             short, (number - 1) * of_another + cotangent / half_spike, odds * of_another
         )
         return of_class_mask(xp, xp.where(one_hot, -lowered, of_another), class_mask)
-
-    return terms, pullback
-
-
-def cross_entropy_of_logits(
-    classes: Axis, logit: Array, index: Array, class_mask: Array | None = None, /
-) -> ValueAndPullback:
-    """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
-
-    The term is computed as ``log1p(odds)``. The odds against the label are the sum of
-    ``exp(u_c - u_y)`` over the other classes. The term and its derivative preserve their precision
-    even if the probability of the label is close to 1. If the odds could overflow, the term is
-    computed from ``u - max(u)`` instead.
-    """
-    adapter = classes.adapter
-    if class_mask is not None:
-        logit = _without_masked(adapter, logit, class_mask)
-    if not adapter.in_place(logit):
-        return adapter.cross_entropy(_by_selection, classes, logit, index, None)
-    label = classes.entries_at(logit, index)
-    if not adapter.on_host:  # checking whether the odds overflow would be costly
-        return _of_highest(classes, logit, label)
-    each = adapter.exp_of_difference(logit, classes.gather(logit, label))
-    classes.scatter(each, label, 0.0)
-    odds = classes.sum(each)
-    if not adapter.are_within(odds, *ODDS):  # odds of 0 may result from an infinite logit
-        return _of_highest(classes, logit, label)
-
-    def pullback(cotangent: Array) -> Array:
-        nonlocal each
-        classes.scatter(each, label, -odds)
-        each *= cotangent / (odds + 1)
-        return each
-
-    return adapter.xp.log1p(odds), single_use(pullback)
-
-
-def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
-    """Return the terms of `cross_entropy_of_logits`, from ``u - max(u)`` to avoid overflow."""
-    xp = classes.adapter.xp
-    each = logit - classes.max(logit)
-    own = classes.gather(each, label)
-    xp.exp(each, out=each)
-    classes.scatter(each, label, 0.0)
-    others = classes.sum(each)
-    excess = xp.expm1(own) + others  # the sum of all exponentials, minus 1
-
-    def pullback(cotangent: Array) -> Array:
-        nonlocal each
-        classes.scatter(each, label, -others)
-        each *= cotangent / (excess + 1)
-        return each
-
-    return xp.log1p(excess) - own, single_use(pullback)
-
-
-def cross_entropy_of_probabilities(
-    classes: Axis, logit: Array, q: Array, class_mask: Array | None = None, /
-) -> ValueAndPullback:
-    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` must be 0 for masked classes.
-
-    The first class with the largest `q` is treated as the label, so the term of a one-hot row
-    preserves its precision even if the probability of its label is close to 1.
-    """
-    adapter, xp = classes.adapter, classes.adapter.xp
-    if class_mask is not None:
-        logit = _without_masked(adapter, logit, class_mask)
-    index = classes.argmax(q)
-    if not (adapter.in_place(logit) and adapter.in_place(q)):
-        return adapter.cross_entropy(_by_selection, classes, logit, index, q)
-    label = classes.entries_at(logit, index)
-    each = logit - classes.max(logit)
-    own = classes.gather(each, label)
-    factor = each
-    if not (adapter.on_host and adapter.are_within(each, FINITE, math.inf)):
-        factor = xp.where(q == 0, 0.0, each)  # 0 times minus infinity is NaN
-    product = classes.sum(factor * q)
-    xp.exp(each, out=each)
-    classes.scatter(each, label, 0.0)
-    others = classes.sum(each)
-    q_sum, excess = classes.sum(q), xp.expm1(own) + others
-
-    def pullback(cotangent: Array) -> Array:
-        # The derivative is q_sum p - q. For the label, it is computed as the equivalent expression
-        # (q_sum - q) p - q (1 - p), in which 1 - p is computed as others / (1 + excess).
-        nonlocal each
-        q_of_label = classes.gather(xp.broadcast_to(q, each.shape), label)
-        scale = cotangent / (excess + 1)
-        each *= q_sum * scale
-        each -= q * cotangent
-        of_label = (q_sum - q_of_label) * xp.exp(own) - q_of_label * others
-        classes.scatter(each, label, of_label * scale)
-        return each
-
-    return q_sum * xp.log1p(excess) - product, single_use(pullback)
-
-
-def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
-    """Return the terms for class indices or probabilities, using differentiable operations.
-
-    Only array API operations are used, and the maximum is treated as a constant. The term of a
-    label is ``log1p(odds)``. If the probability of the label is close to 0, the term is computed as
-    ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are given, the
-    result is ``sum(q) L_y + sum(q_c (u_y - u_c))``, where ``L_y`` is the term of the label.
-    """
-    adapter, xp = classes.adapter, classes.adapter.xp
-    label = index == classes.positions(logit)
-    highest = adapter.stop_gradient(classes.max(logit))  # the maximum cancels in the terms
-    own = classes.gather(logit, classes.entries_at(logit, index))
-    q_sum: Any = 1.0
-    if q is not None:
-        q_sum = classes.sum(q)
-        # If all probabilities are 0 and the logit of the label is minus infinity, the term would be
-        # NaN, because 0 times infinity is NaN. The logit is therefore replaced.
-        own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
-    own_below = own - highest
-    weight = xp.exp(xp.where(label, -math.inf, logit - highest))
-    others = classes.sum(weight)
-    # ``log1p(odds)`` and its derivative are precise. If the probability of the label is close to 0,
-    # however, the odds could overflow. The term is then computed without the odds.
-    hopeless = own_below < -60
-    odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
-    terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
-    excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
-    if q is not None:
-        # The label is excluded from the sum, because its gradient would be a small difference
-        # between large numbers. Products of 0 and minus infinity are excluded, because they are
-        # NaN. With this selection, XLA also takes half as long to compute the sum.
-        excluded = label | ((q == 0) & (logit == -math.inf))
-        product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
-        terms = q_sum * terms + classes.sum(product)
-
-    def pullback(cotangent: Array) -> Array:
-        scale = cotangent / (1 + excess)
-        if q is None:
-            return xp.where(label, -others * scale, weight * scale)
-        # The derivative is q_sum p - q. For the label, it is computed as the equivalent expression
-        # (q_sum - q) p - q (1 - p), in which 1 - p is computed as others / (1 + excess).
-        of_label = ((q_sum - q) * xp.exp(own_below) - q * others) * scale
-        return xp.where(label, of_label, weight * (q_sum * scale) - q * cotangent)
 
     return terms, pullback
 
@@ -472,8 +330,3 @@ def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[A
 def of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
     """Return the derivative, set to 0 for masked classes."""
     return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
-
-
-def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
-    """Return the logits, with masked logits replaced by a number whose exponential is 0."""
-    return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

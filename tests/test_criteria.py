@@ -8,7 +8,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.calls import run
 from _support.cases import close
-from spikeloss_xp import criteria
+from spikeloss_xp import softmax
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_large_logits_do_not_overflow(backend, logit, term, slope):
     classes = backend.adapter.axes[2]
 
     def evaluate(logit, index, cotangent):
-        terms, pullback = criteria.cross_entropy_of_logits(classes, logit, index)
+        terms, pullback = softmax.cross_entropy_of_logits(classes, logit, index)
         return terms, pullback(cotangent)
 
     arrays = np.asarray([[logit]]), np.zeros((1, 1, 1), np.int64), np.ones((1, 1, 1))

@@ -4,7 +4,7 @@ from spikeloss_xp._input import targets
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.losses.cross_entropy import CrossEntropy
-from spikeloss_xp.losses.likelihood import BernoulliNLL, PoissonNLL
+from spikeloss_xp.losses.nll import BernoulliNLL, PoissonNLL
 from spikeloss_xp.losses.regression import AbsoluteError, HuberError, SquaredError
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_latency import SpikeLatency

@@ -5,7 +5,7 @@ import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, criteria
+from spikeloss_xp import _checks, criteria, softmax
 from spikeloss_xp._arrays import or_one
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, ClassIndices, Target
@@ -261,12 +261,12 @@ def compare_logits(
     logit = u if divisor == 1 else u / divisor
     classes, class_mask = reading.classes, reading.class_mask
     if labels.numbers is None:
-        terms, to_logit = criteria.cross_entropy_of_logits(
+        terms, to_logit = softmax.cross_entropy_of_logits(
             classes, logit, labels.indices, class_mask
         )
     else:
         q = _probabilities(reading, labels, label_smoothing)
-        terms, to_logit = criteria.cross_entropy_of_probabilities(classes, logit, q, class_mask)
+        terms, to_logit = softmax.cross_entropy_of_probabilities(classes, logit, q, class_mask)
     if divisor == 1:
         return terms, to_logit
     return terms, lambda cotangent: to_logit(cotangent) / divisor

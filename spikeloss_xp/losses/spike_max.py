@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
 
-from spikeloss_xp import _checks, criteria
+from spikeloss_xp import _checks, criteria, softmax
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, MaxMode, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses
@@ -105,7 +105,7 @@ class SpikeMax(ReadsClasses):
         """Return the negative log-probabilities of the labels."""
         classes, u, class_mask = reading.classes, reading.u, reading.class_mask
         if self.mode == "softmax":
-            return criteria.cross_entropy_of_logits(classes, u, labels.indices, class_mask)
+            return softmax.cross_entropy_of_logits(classes, u, labels.indices, class_mask)
         one_hot = labels.one_hot(reading)
         few = self.pseudo_count / reading.per_unit
         # Compare counts, not rates: if n equals a, rounding could make n / T smaller than a / T.

@@ -9,17 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import concrete_or_none, or_one
+from spikeloss_xp._arrays import adapter_of, concrete_or_none, or_one, shape_of
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
+from spikeloss_xp._spike_pairs import check_not_trains
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.cross_entropy import SHARP, SMOOTHED, compare_logits
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Reading, ReadResult
-from spikeloss_xp.times.prepared import prepare_times
 
 
 class TimesLoss(TargetLoss):
@@ -289,3 +289,29 @@ class SpikeLatency(FirstSpike):
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared distances between the first spikes and their target times."""
         return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)
+
+
+def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
+    """Check spike times and their mask, and give them the same axes as binned spikes."""
+    adapter, shape = adapter_of(input), tuple(input.shape)
+    if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):
+        raise ValueError(
+            "input must hold spike times of shape [batch, class] or [batch, class, spike]; got "
+            f"{input.dtype} of shape {shape}"
+        )
+    if lengths is not None:
+        raise TypeError("losses on spike times take no lengths: use NaN or infinity as padding")
+    if where is not None and shape_of(where) != shape[:1]:
+        raise ValueError(
+            f"where must have shape {shape[:1]} ([batch]) for spike times; got {shape_of(where)}: "
+            "to leave out individual spikes, replace their times by NaN or infinity"
+        )
+    check_not_trains(adapter, input, "input")
+    times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
+    prepared = prepare_input(times, where, None, time_axis=-1)
+    prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
+    if num_classes is not None:
+        prepared.num_classes = prepared.layout.number_of_classes(num_classes)
+    if prepared.mask is not None:  # the mask is constant along classes and spikes
+        prepared.mask = prepared.mask[:, :1, :1]
+    return prepared

@@ -23,8 +23,7 @@ from spikeloss_xp._spike_pairs import (
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.primitives import slices
 from spikeloss_xp.readouts import Reading, ReadResult
-from spikeloss_xp.times.first_spike import TimesLoss
-from spikeloss_xp.times.prepared import prepare_times
+from spikeloss_xp.times.first_spike import TimesLoss, prepare_times
 
 
 class TrainsOfTimes(Target):

@@ -9,8 +9,6 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils.module_tracker import ModuleTracker
 
-from spikeloss_xp.torch.parameters import weights_of
-
 
 class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
@@ -216,3 +214,20 @@ def _are_counts(x: Any) -> bool:
         return True
     count = x.round()
     return not ((x - count).abs() > 0.01 * count).any()
+
+
+def weights_of(module: Module) -> dict[str, Tensor]:
+    """Return the weights of a module itself, without those of its submodules."""
+    return {name: x for name, x in module.named_parameters(recurse=False) if _is_weight(name, x)}
+
+
+def _is_weight(name: str, x: Tensor) -> bool:
+    """Return whether a parameter is a weight, which its name or its shape shows.
+
+    Thresholds and time constants with three or more axes, such as ``(neurons, 1, 1)``, have only
+    one axis that is longer than 1. PyTorch's parametrizations use names such as ``original0``.
+    """
+    if x.ndim < 2 or "bias" in name:
+        return name == "weight"
+    named = "weight" in name or "original" in name
+    return named or x.ndim == 2 or sum(n > 1 for n in x.shape) > 1

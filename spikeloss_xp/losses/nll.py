@@ -1,0 +1,191 @@
+"""PoissonNLL and BernoulliNLL: negative log-likelihoods of recorded spikes."""
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+from spikeloss_xp import _checks, criteria
+from spikeloss_xp._arrays import Adapter
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.targets import BinaryTrains, CountTrains, WholeCountTrains
+from spikeloss_xp._typing import Array, Link, ValueAndPullback
+from spikeloss_xp.losses.likelihood import COUNTS, Likelihood
+from spikeloss_xp.readouts import Reading
+
+WHOLE_COUNTS = (WholeCountTrains(),)
+
+
+@dataclass(frozen=True)
+class PoissonNLL(Likelihood):
+    r"""Negative log-likelihood of spike counts under a Poisson distribution with predicted rates.
+
+    .. math:: L = \frac{1}{B C T} \sum_{b, c, t} (r - n \log r)_{b, c, t}
+
+    :math:`n` is the recorded count in a time step, and the rate :math:`r` is its predicted mean.
+
+    Parameters
+    ----------
+    time_axis : int
+        The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
+        ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
+    log_rates : bool, default True
+        Whether `input` holds the logarithms of rates. If False, it holds rates, which are at least
+        0. In both cases, the unit is counts per time step: divide rates in Hz by the number of
+        steps per second.
+    constant : bool, default False
+        Whether to add :math:`\log n!`, which does not depend on the input. The target must then
+        hold whole numbers; otherwise, counts may be fractions, such as means over trials.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is out of range or has the wrong type.
+
+    Notes
+    -----
+    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
+    `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
+    entries, and `weight` to weight the neurons.
+
+    If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
+    the loss is infinite. An infinite rate makes the loss NaN or, with ``log_rates=True`` and a
+    count of 0, infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> log_rates = np.log([[[0.5], [0.5], [2.0], [1.0]]])
+    >>> counts = [[[0], [1], [2], [1]]]
+    >>> loss = sx.PoissonNLL(time_axis=1)
+    >>> float(loss(log_rates, counts).round(3))
+    0.827
+    >>> float(loss.bits_per_spike(log_rates, counts).round(3))
+    0.25
+    """
+
+    _: KW_ONLY
+    log_rates: bool = _checks.option(True, _checks.flag)  # type: ignore[misc]
+    constant: bool = _checks.option(False, _checks.flag)
+
+    @property
+    def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
+        """Spike counts, which must be whole numbers if `constant` is True."""
+        return WHOLE_COUNTS if self.constant else COUNTS
+
+    @property
+    def shields_masked(self) -> bool:  # type: ignore[override]
+        """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
+        return not self.log_rates
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return ``r - n log(r)``, plus ``log(n!)`` if `constant` is True."""
+        adapter, u, n = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
+        if self.log_rates:
+            terms, pullback = criteria.poisson_of_log_rates(adapter, u, n)
+        else:
+            positive = adapter.are_within(u, criteria.TINY, math.inf)
+            if not positive:
+                _check_rates(adapter, u)
+            terms, pullback = criteria.poisson_of_rates(adapter, u, n, positive=positive)
+        return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
+
+    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
+        return _log(adapter, mean) if self.log_rates else mean
+
+    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
+        return adapter.xp.exp(u) if self.log_rates else u
+
+
+@dataclass(frozen=True)
+class BernoulliNLL(Likelihood):
+    r"""Negative log-likelihood of binary spikes with predicted probabilities.
+
+    .. math:: L = -\frac{1}{B C T} \sum_{b, c, t} (s \log p + (1 - s) \log(1 - p))_{b, c, t}
+
+    :math:`s` is 1 if there is a spike in a time step and 0 otherwise, and :math:`p` is the
+    predicted probability of a spike.
+
+    Parameters
+    ----------
+    time_axis : int
+        The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
+        ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
+    link : {"logit", "hazard"}, default "logit"
+        What `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and
+        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, `input` holds the logarithms of escape
+        rates :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. The escape rate of a neuron with escape
+        noise is its expected number of spikes per time step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is out of range or has the wrong type.
+
+    Notes
+    -----
+    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
+    `target` holds bools or the numbers 0 and 1, and has the same shape. Pass `where` to leave out
+    missing entries, and `weight` to weight the neurons.
+
+    References
+    ----------
+    .. [1] J.-P. Pfister, T. Toyoizumi, D. Barber and W. Gerstner, "Optimal spike-timing-dependent
+       plasticity for precise action potential firing in supervised learning", Neural Computation
+       18(6), 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> log_rates = np.log([[[0.5], [0.1], [0.7], [0.1]]])
+    >>> spikes = [[[0], [0], [1], [0]]]
+    >>> float(sx.BernoulliNLL(time_axis=1, link="hazard")(log_rates, spikes).round(3))
+    0.347
+    """
+
+    targets: ClassVar[tuple[CountTrains, ...]] = (BinaryTrains(),)
+    shields_masked: ClassVar[bool] = False
+    largest_mean: ClassVar[float] = 1.0
+
+    _: KW_ONLY
+    link: Link = _checks.option("logit", _checks.one_of(("logit", "hazard")))
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the negative logarithm of the probability of each spike, or of its absence."""
+        adapter, u, spike = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
+        if self.link == "logit":
+            return criteria.bernoulli_of_logits(adapter, u, spike)
+        return criteria.bernoulli_of_log_hazards(adapter, u, spike)
+
+    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
+        xp = adapter.xp
+        certain = mean == 1
+        log_rest = xp.where(certain, -math.inf, xp.log1p(-xp.where(certain, 0.0, mean)))
+        return _log(adapter, mean) - log_rest if self.link == "logit" else _log(adapter, -log_rest)
+
+    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
+        xp = adapter.xp
+        return 1 / (1 + xp.exp(-u)) if self.link == "logit" else -xp.expm1(-xp.exp(u))
+
+
+def _check_rates(adapter: Adapter, u: Array) -> None:
+    """Raise an error if the rates can be read cheaply and one of them is negative."""
+    lowest = _checks.lowest_below(adapter.concrete_or_none(u), 0)
+    if lowest is not None:
+        raise ValueError(
+            f"input must hold rates, which are not negative; got {lowest:g} (for logarithms of "
+            "rates, use log_rates=True)"
+        )
+
+
+def _log(adapter: Adapter, x: Array) -> Array:
+    """Return the logarithm of `x`. For 0, return minus infinity without a warning."""
+    xp = adapter.xp
+    return xp.where(x == 0, -math.inf, xp.log(xp.where(x == 0, 1.0, x)))
