@@ -5,7 +5,6 @@ entries of the target and the masks. A block also includes the earlier time step
 depend, so that the sums over the blocks add up to the sum over the whole input.
 """
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -20,21 +19,8 @@ from dask.array.overlap import ensure_minimum_chunksize, overlap
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._arrays import (
-    adapter_of,
-    captured_arrays,
-    divisor_of,
-    find_adapter,
-    host,
-    rank,
-    shape_of,
-)
-from spikeloss_xp._input.labels import Filled, Labels
-from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._input.targets import kind_of
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
-from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.backends.base import ArrayAPIAdapter, split_call
 from spikeloss_xp.primitives.kernels import Exponential
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which blocks receive arguments
@@ -135,10 +121,7 @@ def _without_empty_chunks(x: Any) -> Any:
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | None":
     """Split a call to a loss into blocks. Return None if the call must be evaluated as a whole."""
-    known = "target" in arguments and set(arguments) <= set(ARGUMENTS)
-    if not known or not _is_quotient_of_sums(type(loss)):
-        return None
-    if loss.reduction == "none" or captured_arrays(loss) != ():
+    if not ("target" in arguments and set(arguments) <= set(ARGUMENTS)):
         return None
     split = split_call(loss, input, {name: arguments.get(name) for name in ARGUMENTS})
     if split is None:
@@ -147,100 +130,6 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
     if input.numblocks[time] > 1 and time not in split.independent:
         return None  # in this case, Dask itself sums the trains chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
-
-
-def _is_quotient_of_sums(kind: type) -> bool:
-    """Return whether the value of a loss of this class is a sum divided by a weight.
-
-    A subclass may override the value without overriding the sum. The class that defines the one
-    must therefore define the other.
-    """
-    names = ("value", "value_and_pullback", "sum_and_weight", "sum_weight_and_pullback")
-    owners = [next((base for base in kind.__mro__ if name in vars(base)), None) for name in names]
-    return None not in owners and len(set(owners)) == 1
-
-
-class Split(NamedTuple):
-    """How a loss call may be split into blocks whose partial sums are then added.
-
-    Attributes
-    ----------
-    loss : Loss
-        The loss, with the reduction "sum".
-    layout : Layout
-        The layout of the input.
-    axes : dict
-        A tuple for each array argument, such as "input" or "target". The tuple has an entry for
-        each axis of the array. The entry is the matching axis of the input. It is None for an axis
-        that is never split, such as the class axis of class probabilities.
-    independent : set of int
-        The axes of the input along which the call may be split into blocks whose sums are added.
-        For a split along time, each block must be extended to include the `memory` preceding steps.
-    dtype : dtype
-        The dtype of the computation.
-    divisor : array, int or None
-        The number by which the reduction divides the sum; None means 1.
-    where : array or None
-        The mask, reshaped so that it remains unambiguous when it is split into blocks.
-    """
-
-    loss: Any
-    layout: Layout
-    axes: dict[str, tuple[int | None, ...]]
-    independent: set[int]
-    dtype: Any
-    divisor: Any
-    where: Any
-
-
-def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None:
-    """Return how a call to a loss may be split, or None if it must be evaluated as a whole.
-
-    The call is checked before it is split.
-    """
-    target, where, weight = (arguments[name] for name in ("target", "where", "weight"))
-    options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
-    prepared, labels = loss._prepare(input, target, options)
-    layout, every = prepared.layout, tuple(range(input.ndim))
-    if layout.time_axis == input.ndim:  # the input holds spike times and has no spike axis
-        return None
-    axes: dict[str, tuple[int | None, ...]] = {
-        "input": every,
-        "lengths": (layout.batch_axis,),
-        "weight": (None,),
-    }
-    if where is not None:
-        where = where if find_adapter(where) else host(where, "where")
-        where = layout.unambiguous(adapter_of(where), where)
-    axes["where"] = () if where is None else layout.mask_axes(shape_of(where))
-    independent = {layout.batch_axis}
-    kind = kind_of(loss.targets, target)
-    if kind.rank < 3:
-        axes["target"] = layout.target_axes(rank(target), with_class=kind.rank == 2)
-    elif not layout.has_time:
-        axes["target"] = (0, None, None)[: rank(target)]
-    else:  # each neuron has its own terms
-        axes["target"] = every
-        if weight is None or len(every) < 4:
-            independent.update(layout.space_axes())
-        if weight is not None and len(every) == 3:
-            axes["weight"] = layout.space_axes()
-    if loss.memory is not None:
-        independent.add(layout.time_axis)
-
-    divisor = None if loss.reduction == "sum" else _divisor(loss, prepared, labels)
-    summed = dataclasses.replace(loss, reduction="sum")
-    return Split(summed, layout, axes, independent, prepared.values.dtype, divisor, where)
-
-
-def _divisor(loss: Any, prepared: Prepared, labels: Labels) -> Any:
-    """Return the divisor of the whole call, which depends on masks and labels but not on spikes."""
-    if isinstance(labels, Filled):  # the terms need not be computed
-        terms = prepared.values if prepared.layout.has_time else prepared.values[:, :, :1]
-        weight = loss._weight(prepared, terms, prepared.mask, labels.class_weight)
-    else:
-        _, weight, _ = loss._sum(prepared, labels, True, False)
-    return divisor_of(prepared.adapter, weight)
 
 
 class Blocks:
@@ -256,7 +145,7 @@ class Blocks:
         The other arguments of the call, by name.
     """
 
-    def __init__(self, split: Split, input: da.Array, arguments: dict[str, Any]) -> None:
+    def __init__(self, split: Any, input: da.Array, arguments: dict[str, Any]) -> None:
         self.split, self.time = split, split.layout.time_axis
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
@@ -358,7 +247,7 @@ class Chunk(NamedTuple):
     inside: slice
 
 
-def _chunks(split: Split, block: tuple[Any, ...], *, place: Array, ahead: bool) -> Iterator[Chunk]:
+def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) -> Iterator[Chunk]:
     """Yield the block in chunks, each with about as many entries as fit in the cache.
 
     If the loss has a term at each step, a sample that is much larger than a chunk is cut into
@@ -409,7 +298,7 @@ def _chunks(split: Split, block: tuple[Any, ...], *, place: Array, ahead: bool) 
         yield Chunk(chunk, options, chosen[0], in_block, inside)
 
 
-def _selection(split: Split, name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
+def _selection(split: Any, name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
     """Return the index that selects these samples and steps from the input or an argument."""
     chosen = {split.layout.batch_axis: samples, split.layout.time_axis: steps}
     return tuple(
@@ -433,7 +322,7 @@ def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
     return xp.where(impossible, -1, xp.clip(lengths - start, 0, steps))
 
 
-def _sum_of_block(split: Split, place: Array, *block: Any) -> Array:
+def _sum_of_block(split: Any, place: Array, *block: Any) -> Array:
     """Return the sum of the terms of a block, as an array of the same rank as the block."""
     xp = array_api_compat.array_namespace(block[0])
     with np.errstate(all="ignore"):
@@ -442,7 +331,7 @@ def _sum_of_block(split: Split, place: Array, *block: Any) -> Array:
         return xp.reshape(xp.sum(xp.stack(sums)), (1,) * block[0].ndim)
 
 
-def _gradient_of_block(split: Split, cotangent: Array, place: Array, *block: Any) -> Array:
+def _gradient_of_block(split: Any, cotangent: Array, place: Array, *block: Any) -> Array:
     """Return the gradient with respect to the steps that belong to a block."""
     xp = array_api_compat.array_namespace(block[0])
     shape, joined = list(block[0].shape), None

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._arrays import captured_arrays
 from spikeloss_xp._typing import (
     Array,
     Axes,
@@ -23,6 +22,7 @@ from spikeloss_xp._typing import (
 from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
+from spikeloss_xp.backends.base import captured_arrays
 from spikeloss_xp.primitives import single_use, sum_of_products, sums_in_chunks
 
 

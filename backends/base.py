@@ -1,6 +1,7 @@
 """The base class of all adapters, written in plain array API code."""
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +14,8 @@ from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.backends._fast_paths import FastPaths
 
 ResultT = TypeVar("ResultT")
+HASHABLE = (int, float, str, bool, type(None))  # types that cannot refer to arrays
+HASHABLE_TYPES = frozenset(HASHABLE)
 
 
 class ArrayAPIAdapter(FastPaths):
@@ -245,3 +248,30 @@ def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
 def library_name(xp: Namespace) -> str:
     """Return the import name of the library that a namespace belongs to."""
     return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]
+
+
+def captured_arrays(loss: Any) -> tuple[Any, ...] | None:
+    """Return the arrays among the options of a loss, or None if they cannot be determined.
+
+    The arrays cannot be determined if an option is a callable, or another object that may refer to
+    arrays but cannot be inspected.
+    """
+    held: list[Any] = []
+    values = vars(loss).values()
+    for value in () if HASHABLE_TYPES.issuperset(map(type, values)) else values:
+        if isinstance(value, HASHABLE):
+            continue
+        if array_api_compat.is_array_api_obj(value):
+            held.append(value)
+        elif not (isinstance(value, tuple) and all(isinstance(v, HASHABLE) for v in value)):
+            return None
+    return tuple(held)
+
+
+@functools.singledispatch
+def split_call(loss: Any, input: Array, arguments: dict[str, Any]) -> Any:
+    """Return how a call to a loss may be split into blocks, or None if it cannot be split.
+
+    `spikeloss_xp.losses.blocks` registers the losses that can be split.
+    """
+    return None

@@ -22,9 +22,6 @@ from spikeloss_xp.backends.base import untraced
 Adapter: TypeAlias = ArrayAPIAdapter
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-HASHABLE = (int, float, str, bool, type(None))  # types that cannot refer to arrays
-HASHABLE_TYPES = frozenset(HASHABLE)
-
 _adapters: dict[type, Adapter | None] = {}  # keyed by array type
 
 
@@ -251,21 +248,3 @@ def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
     if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
         return weight
     return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))
-
-
-def captured_arrays(loss: Any) -> tuple[Any, ...] | None:
-    """Return the arrays among the options of a loss, or None if they cannot be determined.
-
-    The arrays cannot be determined if an option is a callable, or another object that may refer to
-    arrays but cannot be inspected.
-    """
-    held: list[Any] = []
-    values = vars(loss).values()
-    for value in () if HASHABLE_TYPES.issuperset(map(type, values)) else values:
-        if isinstance(value, HASHABLE):
-            continue
-        if find_adapter(value) is not None:
-            held.append(value)
-        elif not (isinstance(value, tuple) and all(isinstance(v, HASHABLE) for v in value)):
-            return None
-    return tuple(held)

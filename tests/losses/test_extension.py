@@ -12,7 +12,7 @@ from _support.calls import each, run
 from _support.cases import close
 from _support.processes import recipes
 from _support.split import SquaredCount
-from spikeloss_xp._arrays import captured_arrays
+from spikeloss_xp.backends.base import captured_arrays
 from spikeloss_xp.losses import ClassLoss, Loss, TrainLoss
 
 BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2

@@ -8,7 +8,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.cases import raises
-from spikeloss_xp._arrays import captured_arrays
+from spikeloss_xp.backends.base import captured_arrays
 
 
 def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):

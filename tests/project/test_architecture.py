@@ -33,9 +33,10 @@ DIRECTION = (
     {"__main__"},
     {"cli"},
     {"slayer", "torch", ""},
-    {"diagnosis", "times"},
+    {"diagnosis"},
+    {"times"},
     {"classifiers", "distances", "losses", "testing"},
-    {"criteria", "filters", "gradients", "predictions", "readouts"},
+    {"criteria", "filters", "gradients", "predictions", "readouts", "softmax"},
     {"_input", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
