@@ -11,7 +11,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import survival
@@ -75,6 +75,39 @@ class JAXAdapter(ArrayAPIAdapter):
 
     def synchronize(self, x: Array) -> None:
         x.block_until_ready()
+
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        """Evaluate a few samples at a time, in a loop that JAX differentiates.
+
+        Samples are only split along the first axis, because JAX would copy the array for a loop
+        along another axis. All chunks have the same length.
+        """
+        x = arrays[0]
+        leaves, structure = jax.tree.flatten(arrays)
+        length = _samples_in_a_chunk(x) if batch == 0 and 0 in axes else 0
+        if not length or any(map(_is_sharded, leaves)):
+            return function(*arrays)
+        shared = [leaf if leaf.shape[0] == 1 else None for leaf in leaves]
+        number: Any = None
+
+        def run(own: list[Array]) -> Any:
+            nonlocal number
+            parts = iter(own)
+            chunk = [next(parts) if leaf is None else leaf for leaf in shared]
+            (total, weight), pullback = function(*jax.tree.unflatten(structure, chunk))
+            if isinstance(weight, int):
+                number, weight = weight * (x.shape[0] // length), None
+            one = jnp.ones((1,) * x.ndim, x.dtype)
+            return total, weight, None if pullback is None else pullback(one)
+
+        split = [leaf for leaf in leaves if leaf.shape[0] > 1]
+        chunks = [jnp.reshape(leaf, (-1, length, *leaf.shape[1:])) for leaf in split]
+        total, weight, gradient = jax.lax.map(run, chunks)
+        sums = jnp.sum(total), number if weight is None else jnp.sum(weight)
+        if gradient is None:
+            return sums, None
+        gradient = jnp.reshape(gradient, x.shape)
+        return sums, lambda cotangent: gradient * cotangent
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         # Each block is compiled separately, which would take a long time for many blocks.
@@ -235,6 +268,22 @@ def _sum_over_first(x: Array) -> Array:
 
 
 _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=True))
+
+
+def _samples_in_a_chunk(x: Array) -> int:
+    """Return the number of samples in a chunk, or 0 if `x` is not evaluated in chunks.
+
+    Chunks are worth their overhead only for large arrays in functions that are compiled for a
+    single CPU. Outside such a function, each loop would be compiled separately.
+    """
+    if not isinstance(x.size, int) or x.size < _tuning.COMPILED_LARGE:
+        return 0
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    if not (alone and _is_compiling()):
+        return 0
+    most = max(_tuning.COMPILED_CHUNK * x.shape[0] // x.size, 1)
+    length = next(n for n in range(most, 0, -1) if x.shape[0] % n == 0)
+    return length if length < x.shape[0] else 0
 
 
 def _is_short(steps: Any) -> bool:

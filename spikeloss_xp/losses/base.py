@@ -244,6 +244,8 @@ class Loss(_checks.Checked, ABC):
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
         axes = self._chunk_axes(prepared)
+        if adapter.compiles_loops and self.memory == 0:
+            axes = ()  # a compiler merges terms that read a single step without chunks
         if axes is None:
             (total, weight), to_values = sums(*arrays)
         else:

@@ -38,11 +38,11 @@ from _support.transforms import (
 from spikeloss_xp import _tuning
 
 pytestmark = pytest.mark.compiles
-VARIANTS = ("x64", "x32")
+VARIANTS = ("x64", "x32", "x64-chunks")
 
 
 def each_variant(names, quick):
-    """Run a test on each loss, and on the quick ones with 32 bits too."""
+    """Run a test on each loss, and on the quick ones with 32 bits and in chunks too."""
     first, *others = VARIANTS
     cases = [pytest.param(first, name, marks=[] if name in quick else slow) for name in names]
     cases += [pytest.param(v, n, marks=slow) for v in others for n in names if n in quick]
@@ -50,10 +50,20 @@ def each_variant(names, quick):
 
 
 @pytest.fixture
-def rtol(request):
-    """Run a test with 32 or 64 bits, and return the tolerance of its numbers."""
-    with jax.enable_x64(request.param == "x64"):
-        yield 1e-12 if request.param == "x64" else 1e-5
+def rtol(request, monkeypatch):
+    """Run a test with 32 or 64 bits, or in chunks as large arrays are.
+
+    Return the tolerance of its numbers.
+    """
+    chunks, wide = "chunks" in request.param, "x64" in request.param
+    if chunks:
+        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 2 * SPIKES[0].size)
+        monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
+        jax.clear_caches()  # an equal loss would reuse the program without chunks
+    with jax.enable_x64(wide):
+        yield 1e-12 if wide else 1e-5
+    if chunks:
+        jax.clear_caches()
 
 
 @pytest.fixture
