@@ -9,15 +9,14 @@ those of measure.py.
 
 import argparse
 import os
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import random_networks as networks
+import networks
 import runs
 import torch
 import training_data as data
-from random_networks import Batch, Settings
+from networks import Batch, Settings
 
 import spikeloss_xp as sx
 
@@ -36,6 +35,12 @@ class Task(NamedTuple):
     batch: int
     fails: float
     learns: float
+
+    def group(self, accuracy: float) -> str:
+        """Return whether a network with this accuracy fails, learns or is between the two."""
+        return (
+            "fails" if accuracy < self.fails else "learns" if accuracy > self.learns else "between"
+        )
 
 
 TASK = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7)
@@ -66,10 +71,10 @@ def loss_of(settings: Settings) -> sx.CrossEntropy:
 
 def measured(key: Key) -> dict[str, Any]:
     """Train a network and return its record."""
-    started, settings = time.perf_counter(), networks.draw(*key)
-    result = trained(settings, TIMING if key.set == "timing" else TASK)
-    seconds = round(time.perf_counter() - started, 2)
-    return key._asdict() | {"settings": settings._asdict()} | result | {"seconds": seconds}
+    settings, task = networks.draw(*key), TIMING if key.set == "timing" else TASK
+    accuracy, looks = trained(settings, task)
+    found = {"accuracy": accuracy, "group": task.group(accuracy), "looks": looks}
+    return key._asdict() | {"settings": settings._asdict()} | found
 
 
 def trained(
@@ -78,7 +83,7 @@ def trained(
     prepare: Callable[..., None] = lambda network, *batch: None,
     *,
     every_epoch: bool = True,
-) -> dict[str, Any]:
+) -> tuple[float, list[dict[str, Any]]]:
     """Return the test accuracy, and what a batch shows before training and after each epoch.
 
     `prepare` gets the new network, the loss, and the inputs and labels of that batch. If
@@ -97,7 +102,7 @@ def trained(
         if every_epoch:
             looks.append(observed(loss, network.inspect(loss, *first), first[1]))
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
-    return {"accuracy": round(accuracy, 4), "looks": looks}
+    return round(accuracy, 4), looks
 
 
 def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
