@@ -443,6 +443,33 @@ NO_FINDING = [
     case(sx.SpikeLatency(tolerance=20.0, time_axis=-1), EXACT[:20, :, :19], NINE_OF_TEN_RIGHT),
 ]
 
+NO_FINDING += [
+    case(entropy(), FRESH, LABEL, hidden=np.where(np.arange(STEPS) < 8, 1.0, 0 * WIDE)),
+    case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 45, 0, WIDE)),  # silent only
+    case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 46, 0, np.ones_like(WIDE))),
+    case(entropy(ignore_index=0), FRESH, LABEL),
+    case(entropy(readout="rate"), 3 * POTENTIALS, LABEL),
+    case(entropy(readout="rate", temperature=20), 60 * POTENTIALS, LABEL),
+    case(times.CrossEntropy(temperature=1e-3, silent_time=0.02), FIRST * 1e-3, LABEL),
+    case(times.CrossEntropy(temperature=1.0, silent_time=20.0), FIRST, LABEL),
+    case(entropy(), FRESH.sum(axis=-1, keepdims=True) + 1, LABEL),
+    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
+]
+FAULTY["stuck-hidden"].append(
+    case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 25, 1.0, 0 * WIDE))
+)
+NOT_FINITE = np.where(np.arange(COUNTS.size).reshape(COUNTS.shape) < 1, np.nan, 0.0)
+FAULTY["not-finite"].append(case(sx.PoissonNLL(time_axis=-1), NOT_FINITE, COUNTS))
+FAULTY["silent-output"].append(case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10))
+
+MINUS_INFINITY = np.where(np.arange(STEPS) < 3, -np.inf, POTENTIALS)
+OTHER_FINDING = [  # codes that must not be among the findings
+    ("inverted-mask", case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10)),
+    ("not-spikes", case(entropy(), POTENTIALS[..., :1], LABEL)),
+    ("not-finite", case(entropy(readout="max"), MINUS_INFINITY, LABEL)),
+    ("rate-units", case(sx.PoissonNLL(time_axis=-1), NOT_FINITE, COUNTS)),
+]
+
 
 def lif(current: Any, torch: Any) -> tuple[Any, Any]:
     """Return spikes and potentials, ``[time, batch, neuron]``, with an arctangent surrogate."""

@@ -257,6 +257,7 @@ def fluctuating(settings: Settings, x: torch.Tensor) -> float:
     return float(settings.threshold / variance**0.5)
 
 
+@torch.no_grad()
 def rms(x: Any) -> float:
     return float((x**2).mean() ** 0.5)
 
