@@ -881,3 +881,304 @@ def test_infinite_loss_says_whether_the_input_is_finite():
     report = sx.diagnose(LOSS, diagnoses.WITH_NAN, LABEL)
     seen = "the loss is nan, and entries of the input are NaN or infinite"
     assert report.findings[0].seen == seen
+
+
+# Networks that have learned, any loss, or none ----------------------------------------------------
+
+ABOUT_SIZES = {"vanishing-gradient", "exploding-gradient", "zero-gradient", "no-gradient"}
+ONE_HOT = (LABEL[:, None] == np.arange(4))[..., None] * np.ones(STEPS)
+HALF_ON = np.where(np.arange(50)[:, None] < 25, 1.0, 0 * WIDE)
+
+
+def problems(report):
+    """Return the codes of the problems."""
+    return {finding.code for finding in report.findings if finding.severity == "problem"}
+
+
+@pytest.mark.parametrize(("busy", "code"), [(1 + 0 * WIDE, "saturated"), (HALF_ON, "stuck-hidden")])
+def test_busy_layers_of_a_network_that_has_learned_are_a_note(busy, code):
+    for spikes, severity in ((ONE_HOT, "note"), (np.roll(ONE_HOT, 1, axis=1), "problem")):
+        report = sx.diagnose(LOSS, spikes, LABEL, hidden=[busy])
+        assert {x.code: x.severity for x in report.findings}.get(code) == severity
+
+
+@pytest.mark.parametrize(
+    ("loss", "spikes", "target"),
+    [
+        (sx.SpikeRate(1.0, 0.0, time_axis=-1), ONE_HOT, LABEL),
+        (sx.SpikeTime(time_axis=-1), ONE_HOT, ONE_HOT),
+        (sx.SquaredError(time_axis=-1), ONE_HOT, ONE_HOT.mean(axis=-1)),
+        (sx.SparsityEnforcer(0.5, time_axis=-1), ONE_HOT / 4, None),
+        (lambda x, y: 0.0 * x.sum(), ONE_HOT, LABEL),
+    ],
+)
+def test_gradients_of_0_at_the_minimum_of_a_loss_are_no_problem(loss, spikes, target):
+    axis = None if isinstance(loss, sx.losses.Loss) else -1
+    for last, found in ((0.0, set()), (1.0, {"no-gradient"})):  # something is detached
+        given = [np.zeros((5, 4)), np.full((4, 4), last)]
+        report = sx.diagnose(loss, spikes, target, time_axis=axis, gradients=given)
+        assert problems(report) & ABOUT_SIZES == found, str(report)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+def test_unit_of_the_target_changes_no_finding(scale):
+    random = np.random.default_rng(0)
+    potentials = scale * random.normal(size=(20, 64, 3))
+    target = scale * random.normal(size=(64, 3))
+    weights = [scale * random.normal(size=shape) for shape in ((5, 4), (4, 3))]
+    loss = sx.SquaredError(time_axis=0, readout="last")
+    assert not problems(sx.diagnose(loss, potentials, target, gradients=weights))
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1e-8, "vanishing"), (1e3, "exploding")])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
+def test_gradients_are_compared_with_that_of_the_loss(factor, code, reduction):
+    loss = sx.CrossEntropy(time_axis=-1, reduction=reduction)
+    of_loss = np.abs(sx.value_and_grad(loss)(FRESH, LABEL)[1]).max(axis=1).sum()
+    for size, found in ((1.0, set()), (factor, {f"{code}-gradient"})):
+        given = diagnoses.gradients(*2 * [size * of_loss])
+        assert problems(sx.diagnose(loss, FRESH, LABEL, gradients=given)) == found
+
+
+@pytest.mark.parametrize("spikes", [FRESH, np.maximum(FRESH, ONE_HOT)])
+def test_rows_of_an_embedding_that_are_not_used_change_no_finding(spikes):
+    random = np.random.default_rng(0)
+    used, head = 1e-2 * random.normal(size=(80, 50)), random.normal(size=(4, 50))
+    reports = [
+        sx.diagnose(LOSS, spikes, LABEL, gradients={"emb.weight": embedding, "out.weight": head})
+        for embedding in (used, np.concatenate([used, np.zeros((20_000, 50))]))
+    ]
+    for report in reports:
+        assert report.gradients[0].rms == pytest.approx(np.sqrt((used**2).mean()))
+    assert problems(reports[0]) == problems(reports[1])
+
+
+def test_without_a_loss_layers_and_gradients_are_reported(backend):
+    hidden = [backend.asarray(WIDE), backend.asarray(0 * WIDE)]
+    weights = [backend.asarray(np.full((3, 3), x, "float32")) for x in (1e-9, 1e3)]
+    output = backend.asarray(FRESH)
+    report = sx.diagnose(None, output, time_axis=-1, hidden=hidden, gradients=weights)
+    assert [layer.name for layer in report.layers] == ["hidden.0", "hidden.1", "output"]
+    assert report.layers[-1].rate == pytest.approx(FRESH.mean())
+    assert report.numbers == {"output, as it is read": "[batch, neuron, time] = (24, 4, 20)"}
+    assert [(x.code, x.severity) for x in report.findings] == [
+        ("vanishing-gradient", "problem"), ("silent-hidden", "note"),
+    ]  # fmt: skip
+    assert "class" not in str(report)
+    assert "loss" not in report.scalars()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        ((1e-12, 1e-12), set()),  # their common size says nothing without a loss of ours
+        ((1e6, 1e6), set()),
+        ((math.nan, 1.0), {"not-finite"}),
+        ((0.0, 1.0), {"no-gradient"}),
+        ((None, 1.0), {"no-gradient"}),
+    ],
+)
+def test_problems_of_gradients_without_a_loss(sizes, found):
+    given = [None if size is None else np.full((2, 2), size) for size in sizes]
+    assert problems(sx.diagnose(None, FRESH, time_axis=-1, gradients=given)) == found
+
+
+def test_another_loss_is_called_once_with_spikes_and_target():
+    torch = pytest.importorskip("torch")
+    calls, target = [], torch.tensor(LABEL)
+
+    def loss(*given):
+        calls.append(given)
+        return torch.nn.functional.cross_entropy(given[0].sum(-1), given[1])
+
+    spikes = torch.tensor(FRESH, requires_grad=True)
+    report = sx.diagnose(loss, spikes, target, time_axis=-1, hidden=[torch.tensor(WIDE)])
+    ((first, second),) = calls
+    assert torch.equal(first, spikes)
+    assert second is target
+    assert report.numbers["loss"] == report.scalars()["loss"]
+    assert report.numbers["loss"] == pytest.approx(loss(spikes, target).item())
+    assert spikes.grad is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "found"),
+    [
+        ((), 1e-12, {"vanishing-gradient"}),
+        ((), 1e-2, set()),
+        ((), 1e4, {"exploding-gradient"}),
+        ((1,), 1e-12, {"vanishing-gradient"}),  # like the losses of snnTorch for each step
+        (None, 1e-12, set()),  # the loss cannot be differentiated
+    ],
+)
+def test_gradients_are_compared_with_that_of_another_loss(shape, size, found):
+    torch = pytest.importorskip("torch")
+
+    def loss(x, y):
+        value = torch.nn.functional.cross_entropy(x.sum(-1), y)
+        return 2.3 if shape is None else value.reshape(shape)
+
+    given, weights = (torch.tensor(FRESH), torch.tensor(LABEL)), [np.full((2, 2), size)] * 2
+    assert problems(sx.diagnose(loss, *given, time_axis=-1, gradients=weights)) == found
+
+
+def failing(x):
+    raise RuntimeError("no such file")
+
+
+@pytest.mark.parametrize(
+    ("loss", "seen"),
+    [
+        (failing, "RuntimeError: no such file"),
+        (lambda x: x, "the loss must be a number; got an array of shape (24, 4, 20)"),
+        (lambda x: float("nan"), "the loss is nan"),
+    ],
+)
+def test_loss_that_fails_is_a_finding_and_the_layers_are_shown(loss, seen):
+    report = sx.diagnose(loss, FRESH, time_axis=-1, hidden=[0 * WIDE])
+    assert report.findings[0].seen == seen
+    assert report.layers[0].silent == 1
+    assert "silent-hidden" in problems(report)
+
+
+def test_loss_may_compute_gradients_of_its_own():
+    torch = pytest.importorskip("torch")
+
+    def loss(x):
+        (slope,) = torch.autograd.grad(x.square().sum(), x, create_graph=True)
+        return slope.abs().mean()
+
+    report = sx.diagnose(loss, torch.tensor(FRESH, requires_grad=True), time_axis=-1)
+    assert report.numbers["loss"] == pytest.approx(2 * FRESH.mean())
+
+
+def test_several_outputs_are_layers():
+    heads = {"boxes": FRESH, "classes": np.zeros((24, 7, STEPS))}
+    report = sx.diagnose(None, heads, time_axis=-1, hidden=[WIDE], lengths=[10] * 24)
+    assert [layer.name for layer in report.layers] == ["hidden.0", "output.boxes", "output.classes"]
+    assert report.layers[1].rate == pytest.approx(FRESH[..., :10].mean())
+    assert [(x.code, x.names) for x in report.findings] == [("silent-output", ("output.classes",))]
+
+
+def test_time_axis_may_repeat_that_of_the_loss():
+    for axis in (-1, 2):
+        assert sx.diagnose(*BATCH, time_axis=axis) == sx.diagnose(*BATCH)
+
+
+# Times, numbers and recordings --------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:no spike in the batch")
+def test_layers_of_spike_times_have_a_row():
+    times = np.where(np.arange(6) < 3, np.inf, 4.0 + np.arange(8)[:, None]) + np.zeros((8, 6))
+    output = np.full((8, 3), 15.0) + np.arange(3)
+    loss = sx.times.CrossEntropy(silent_time=17.0)
+    report = sx.diagnose(loss, output, np.arange(8) % 3, hidden={"first": times})
+    first, last = report.layers
+    assert (first.name, first.silent, first.first_spike) == ("hidden.first", 0.5, 7.5)
+    assert (last.name, last.silent, last.first_spike) == ("output", pytest.approx(1 / 3), 15.5)
+    assert math.isnan(first.rate)
+    lines = str(report).splitlines()
+    assert lines[0].split()[:2] == ["layer", "first"]
+    assert lines[1].split()[:3] == ["hidden.first", "7.5", "50%"]
+    scalars = report.scalars()
+    assert scalars["hidden.first/first_spike"] == 7.5
+    assert "hidden.first/rate" not in scalars
+    assert "7.5" in report._repr_html_()
+
+
+def test_report_on_a_recording_speaks_of_neurons_and_shows_its_score():
+    random = np.random.default_rng(0)
+    log_rates = random.normal(-1.5, 0.5, size=(2, 30, 100))
+    counts = random.poisson(np.exp(log_rates)).astype(float)
+    loss = sx.PoissonNLL(time_axis=-1)
+    report = sx.diagnose(loss, log_rates, counts)
+    assert report.numbers["input, as it is read"] == "[batch, neuron, time] = (2, 30, 100)"
+    assert report.numbers["neurons"] == 30
+    expected = {
+        "bits_per_spike": float(loss.bits_per_spike(log_rates, counts)),
+        "mean_rate": np.exp(log_rates).mean(),
+        "mean_count": counts.mean(),
+    }
+    scalars = report.scalars()
+    for name, number in expected.items():
+        assert scalars[name] == pytest.approx(number), name
+    assert "class" not in str(report)
+    kept = random.random(counts.shape) < 0.25  # coordinated dropout
+    masked = sx.diagnose(loss, log_rates, counts, where=kept)
+    assert not masked.findings
+    assert masked.scalars()["mean_count"] == pytest.approx(counts[kept].mean())
+    assert masked.scalars()["mean_rate"] == pytest.approx(np.exp(log_rates[kept]).mean())
+
+
+def test_long_lists_are_shown_as_ranges():
+    potentials = np.random.default_rng(0).normal(size=(20, 4, 30))
+    loss = sx.SquaredError(time_axis=0, readout="last")
+    report = sx.diagnose(loss, potentials, potentials[-1] + 1)
+    (line,) = [line for line in str(report).splitlines() if line.startswith("largest gradient")]
+    assert line.startswith("largest gradient of each neuron  from ")
+    assert "class" not in str(report)
+
+
+def test_model_of_a_recording_that_explains_it_has_no_vanishing_gradient():
+    random = np.random.default_rng(0)
+    log_rates = random.normal(-1.5, 1.0, size=(8, 30, 100))
+    counts = random.poisson(np.exp(log_rates)).astype(float)
+    loss, weights = sx.PoissonNLL(time_axis=-1), diagnoses.gradients(1e-6, 1e-1)
+    assert not problems(sx.diagnose(loss, log_rates, counts, gradients=weights))
+    unrelated = log_rates[::-1]
+    assert problems(sx.diagnose(loss, unrelated, counts, gradients=weights)) == {
+        "vanishing-gradient"
+    }
+
+
+# The figure and the text --------------------------------------------------------------------------
+
+
+def test_figure_has_a_bar_for_each_layer_and_weight():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    weights = {"a": np.full((2, 2), 1e-9), "b": np.ones((2, 2)), "bias": np.ones(2)}
+    report = sx.diagnose(None, FRESH, time_axis=-1, hidden=[WIDE], gradients=weights)
+    figure = report.plot()
+    rate, silent, gradient = figure.axes
+    assert [bar.get_width() for bar in rate.patches] == pytest.approx([WIDE.mean(), FRESH.mean()])
+    assert [bar.get_width() for bar in silent.patches] == [0, 0]
+    assert [text.get_text() for text in gradient.get_yticklabels()] == ["a", "b"]
+    bad, good = (bar.get_facecolor() for bar in gradient.patches)
+    assert bad != good
+    assert gradient.get_xlim() == pytest.approx((1e-10, 10), rel=1e-12, abs=0)
+    assert len(sx.diagnose(None, FRESH, time_axis=-1).plot().axes) == 2
+
+
+@pytest.mark.parametrize("size", [0.0, math.nan, math.inf])
+def test_figure_of_gradients_without_a_size_can_be_drawn(size):
+    pytest.importorskip("matplotlib").use("Agg")
+    report = sx.diagnose(None, 0 * FRESH, time_axis=-1, gradients=[np.full((2, 2), size), None])
+    report.plot().canvas.draw()
+
+
+def test_figure_without_layers_can_be_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    rates = sx.PoissonNLL(time_axis=-1, log_rates=False)  # an input of rates is no layer
+    sx.diagnose(rates, FRESH + 0.1, FRESH, gradients=[np.ones((2, 2))]).plot().canvas.draw()
+
+
+def test_report_on_six_layers_fits_40_lines_and_80_columns():
+    hidden = [WIDE, *[0 * WIDE] * 5]
+    weights = {f"{i}.weight": np.full((2, 2), 10.0**-i) for i in range(6, -1, -1)}
+    text = str(sx.diagnose(LOSS, 0 * FRESH, LABEL, hidden=hidden, gradients=weights))
+    assert len(text.splitlines()) <= 40, text
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.endswith('The guide "My network does not learn" describes all findings.')
+
+
+def test_each_remedy_is_printed_once():
+    ones = np.ones_like(WIDE)
+    weights = {f"{i}.weight": np.full((2, 2), 10.0**i) for i in range(4)}
+    report = sx.diagnose(
+        None, 0 * FRESH, time_axis=-1, hidden=[0 * WIDE, ones, 0 * WIDE, ones], gradients=weights
+    )
+    words = " ".join(str(report).split())
+    for remedy in {finding.remedy for finding in report.findings}:
+        assert words.count(remedy) == 1, remedy
