@@ -81,12 +81,6 @@ def test_random_healthy_call_has_no_problem(seed):
     assert_no_problem(sx.diagnose(*case.arguments, **case.options))
 
 
-@pytest.mark.parametrize("name", diagnoses.HEALTHY_NETWORKS)
-def test_healthy_network_has_no_problem(name):
-    outputs = diagnoses.network(updates=0), diagnoses.network(updates=30)
-    assert_no_problem(report_of(diagnoses.HEALTHY_NETWORKS[name](*outputs)))
-
-
 @pytest.mark.parametrize("case", diagnoses.NO_FINDING, ids=str)
 def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []

@@ -40,21 +40,12 @@ WIDE: dict[str, dict[str, tuple[float, ...]]] = {
     "plain": OWN,
     "JAX": OWN,
     "snnTorch": {"fast_sigmoid": (1, 2), "atan": (1, 2), "triangular": (1,), "sigmoid": (2, 4)},
-    "SpikingJelly": {
-        "ATan": (1, 2),
-        "Sigmoid": (2, 4),
-        "Erf": (1, 2),
-        "PiecewiseQuadratic": (0.5, 1),
-    },
-    "Spyx": {
-        "superspike": (1, 2),
-        "arctan": (1, 2),
-        "tanh": (1, 2),
-        "triangular": (0.5, 1),
-        "boxcar": (0.5, 1),
-    },
-    "Norse": {"super": (1, 2), "tanh": (1, 2), "heavi_erfc": (1, 2)},
+    "SpikingJelly": {"ATan": (1, 2), "Sigmoid": (2, 4), "Erf": (1, 2)},
+    "Spyx": dict.fromkeys(("superspike", "arctan", "tanh"), (1, 2)),
+    "Norse": dict.fromkeys(("super", "tanh", "heavi_erfc"), (1, 2)),
 }
+WIDE["SpikingJelly"]["PiecewiseQuadratic"] = (0.5, 1)
+WIDE["Spyx"] |= dict.fromkeys(("triangular", "boxcar"), (0.5, 1))
 
 
 class Settings(NamedTuple):
@@ -118,20 +109,8 @@ class Layer(NamedTuple):
     stride: int | None = None
 
 
+Inspected = tuple[Any, list[Any], dict[str, Any]]
 Weights = list[dict[str, Any]]  # of each layer: kernel, bias, recurrent weights, scale of a norm
-
-
-class Batch(NamedTuple):
-    """What a network did with a batch, in the arrays of its library.
-
-    Spikes have the axes ``[time, sample, neuron]``. The gradients are ordered from input to output,
-    with those of recurrent weights at the end.
-    """
-
-    value: Any
-    output: Any
-    hidden: list[Any]
-    gradients: dict[str, Any]
 
 
 def draw(name: str, stream: str, index: int) -> Settings:
@@ -275,7 +254,8 @@ class Network:
     """What the networks of both libraries share.
 
     A subclass draws the `weights`, and tells how a convolution and the neurons are computed. Its
-    `inspect` returns the `Batch` of some samples, and its `step` performs a training step.
+    `step` performs a training step. Its `inspect` returns the value of the loss, the spikes of each
+    layer and the gradients by name, with those of recurrent weights at the end.
     """
 
     image: tuple[int, ...]  # the shape of an image with a single channel
@@ -328,7 +308,7 @@ class Network:
 
         factors = factors_of(scaling, self.settings, run, len(start), x)
         self.weights = self.placed(scaled(factors))
-        gradients = self.inspect(loss, x, label).gradients
+        _, _, gradients = self.inspect(loss, x, label)
         rates = []
         for index, (names, factor) in enumerate(zip(changed, factors, strict=True)):
             layer = self.weights[index]
@@ -417,14 +397,14 @@ class TorchNetwork(Network):
             spikes.append(spike)
         return torch.stack(spikes)
 
-    def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Batch:
-        *hidden, output = self.spikes(self.weights, x)
-        value = loss(output, label)
+    def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Inspected:
+        layers = self.spikes(self.weights, x)
+        value = loss(layers[-1], label)
         self.optimiser.zero_grad()
         if value.requires_grad:
             value.backward()
         gradients = {name: x.grad for name, x in by_name(self.weights).items()}
-        return Batch(value.detach(), output, hidden, gradients)
+        return value.detach(), layers, gradients
 
     def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
         self.inspect(loss, x, label)
@@ -477,16 +457,20 @@ class Spike(torch.autograd.Function):
         return surrogate_gradient(cotangent, *ctx.saved_tensors, *ctx.surrogate), None, None
 
 
-def plain_cell(settings: Settings) -> Callable[..., Any]:
+def leaky(settings: Settings, fire: Callable[..., Any], detached: Callable[..., Any]) -> Any:
     """Return a cell that decays, adds the current, and subtracts the threshold after a spike."""
 
-    def step(current: torch.Tensor, membrane: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(current: Any, membrane: Any) -> tuple[Any, Any]:
         membrane = settings.decay * membrane + current
-        above = membrane - settings.threshold
-        spike = Spike.apply(above, settings.surrogate, settings.slope)
-        return spike, membrane - settings.threshold * spike.detach()
+        spike = fire(membrane - settings.threshold)
+        return spike, membrane - settings.threshold * detached(spike)
 
     return step
+
+
+def plain_cell(settings: Settings) -> Callable[..., Any]:
+    surrogate = settings.surrogate, settings.slope
+    return leaky(settings, lambda above: Spike.apply(above, *surrogate), torch.Tensor.detach)
 
 
 def snntorch_cell(settings: Settings) -> Any:
@@ -582,8 +566,8 @@ class JAXNetwork(Network):
         import jax
 
         def value(weights: Weights, loss: Any, x: Any, label: Any) -> Any:
-            *hidden, output = self.spikes(weights, x)
-            return loss(output, label), (output, hidden)
+            layers = self.spikes(weights, x)
+            return loss(layers[-1], label), layers
 
         return jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)
 
@@ -612,14 +596,16 @@ class JAXNetwork(Network):
         import jax
 
         cell = spyx_cell(self.settings) if self.settings.cell == "Spyx" else jax_cell(self.settings)
-        return jax.lax.scan(cell, jax.numpy.zeros_like(current[0]), current)[1]
+        start = jax.numpy.zeros_like(current[0])
+        # A cell returns spikes and membrane, but a scan expects the reverse order.
+        return jax.lax.scan(lambda state, now: cell(now, state)[::-1], start, current)[1]
 
     def gradients(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Any:
         return self._value(self.weights, loss, x.numpy(), label.numpy())
 
-    def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Batch:
-        (value, (output, hidden)), gradients = self.gradients(loss, x, label)
-        return Batch(value, output, hidden, by_name(gradients))
+    def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Inspected:
+        (value, layers), gradients = self.gradients(loss, x, label)
+        return value, layers, by_name(gradients)
 
     def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
         _, gradients = self.gradients(loss, x, label)
@@ -635,7 +621,6 @@ class JAXNetwork(Network):
 
 
 def jax_cell(settings: Settings) -> Callable[..., Any]:
-    """Return a step of a scan with the neurons of `plain_cell`."""
     import jax
 
     @jax.custom_jvp
@@ -648,22 +633,14 @@ def jax_cell(settings: Settings) -> Callable[..., Any]:
         gradient = surrogate_gradient(tangent, above, settings.surrogate, settings.slope)
         return fire(above), gradient
 
-    def step(membrane: Any, current: Any) -> Any:
-        membrane = settings.decay * membrane + current
-        spike = fire(membrane - settings.threshold)
-        return membrane - settings.threshold * jax.lax.stop_gradient(spike), spike
-
-    return step
+    return leaky(settings, fire, jax.lax.stop_gradient)
 
 
 def spyx_cell(settings: Settings) -> Callable[..., Any]:
-    """Return a step of a scan with the neurons of Spyx."""
     import spyx.axn
     import spyx.nn
     from flax import nnx
 
     value = 1 / settings.slope if settings.surrogate == "boxcar" else settings.slope
     activation = getattr(spyx.axn, settings.surrogate)(value)
-    leaky = spyx.nn.LIF((), settings.decay, settings.threshold, activation, rngs=nnx.Rngs(0))
-    # A Spyx cell returns spikes and membrane, but a scan expects the reverse order.
-    return lambda membrane, current: leaky(current, membrane)[::-1]
+    return spyx.nn.LIF((), settings.decay, settings.threshold, activation, rngs=nnx.Rngs(0))

@@ -16,7 +16,7 @@ import networks
 import runs
 import torch
 import training_data as data
-from networks import Batch, Settings
+from networks import Inspected, Settings
 
 import spikeloss_xp as sx
 
@@ -105,17 +105,17 @@ def trained(
     return round(accuracy, 4), looks
 
 
-def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
+def observed(loss: sx.CrossEntropy, inspected: Inspected, label: torch.Tensor) -> dict[str, Any]:
     """Return what the report on a batch shows, and the problems that it names without gradients."""
-    label = label if isinstance(batch.output, torch.Tensor) else label.numpy()
-    given = loss, batch.output, label
-    report = sx.diagnose(*given, hidden=batch.hidden, gradients=batch.gradients)
+    _, (*hidden, output), gradients = inspected
+    given = loss, output, label if isinstance(output, torch.Tensor) else label.numpy()
+    report = sx.diagnose(*given, hidden=hidden, gradients=gradients)
     return {
         "loss": report.numbers["loss"],
         "layers": [layer._asdict() for layer in report.layers],
         "gradients": [gradient._asdict() for gradient in report.gradients],
         "problems": problems(report),
-        "without gradients": problems(sx.diagnose(*given, hidden=batch.hidden)),
+        "without gradients": problems(sx.diagnose(*given, hidden=hidden)),
     }
 
 
