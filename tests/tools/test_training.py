@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 import advice
 import measure
 import networks
+import runs
 import verdict
 
 SMALL = networks.Settings("plain", "arctan", 2, 3, scale=2, threshold=0.5, rate=0.005, bounds=True)
@@ -120,7 +121,7 @@ def test_network_is_trained_in_each_way(monkeypatch, small_data, kind):
     ways = "wide", "recipe", "3 %", "fluctuations"
     record = json.loads(json.dumps(advice.measured(key, None, ways)))
     assert list(record["accuracy"]) == ["as drawn", *ways]
-    assert advice.key_of(record) == key
+    assert runs.key_of(advice.Key, record) == key
     assert record["group"] == "fails"
 
 
@@ -149,7 +150,7 @@ def test_networks_are_measured_until_there_are_enough_of_each_group(monkeypatch)
         [0.1, 0.0], [0.5], [0.2], [0.9, 0.8], [0.7], [0.8, 0.9],
     ]  # fmt: skip
     assert [one["unreached"] for one in records] == [["3 %"], [], [], [], [], []]
-    known = {advice.key_of(one): one for one in records}  # is not measured again
+    known = {runs.key_of(advice.Key, one): one for one in records}  # is not measured again
     every = advice.keys("digits", "dense", "plain")
     assert not list(advice.measure(every, known, ("3 %",), {"fails": 1, "learns": 2}))
 

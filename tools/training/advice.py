@@ -128,10 +128,6 @@ def measured(key: Key, known: dict[str, Any] | None, ways: tuple[str, ...]) -> d
     }
 
 
-def key_of(record: dict[str, Any]) -> Key:
-    return Key(*(record[field] for field in Key._fields))
-
-
 def measure(
     every: Iterator[Key], known: dict[Key, Any], ways: tuple[str, ...], wanted: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
@@ -159,13 +155,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=200, help="how many networks at most")
     options = parser.parse_args()
     runs.one_thread()
-    known = {key_of(each): each for each in runs.kept("advice")}
+    known = {runs.key_of(Key, each): each for each in runs.kept("advice")}
     wanted = {"fails": options.fail, "learns": options.learn}
     for task, kind, name in itertools.product(options.tasks, options.kinds, options.sets):
         every = itertools.islice(keys(task, kind, name), options.most)
         for record in measure(every, known, tuple(options.ways), wanted):
             runs.keep("advice", record)
-            print(*key_of(record), record["accuracy"], flush=True)
+            print(*runs.key_of(Key, record), record["accuracy"], flush=True)
 
 
 if __name__ == "__main__":

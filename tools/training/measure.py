@@ -142,12 +142,7 @@ def settings() -> Iterator[Setting]:
                 yield from (Setting(name, loss, rate) for loss in (*losses, *usual))
 
 
-def setting_of(figures: dict[str, Any]) -> Setting:
-    """Return the setting of a training from its results."""
-    return Setting(*(figures[key] for key in Setting._fields))
-
-
-def train(setting: Setting, epochs: int, seeds: int) -> dict[str, Any]:
+def train(setting: Setting, epochs: int = EPOCHS, seeds: int = SEEDS) -> dict[str, Any]:
     """Train the networks for all seeds at once, and return their results on the test set."""
     network = (CHOICE | REPORTED)[setting.network]
     own = (CHOICES | LOSSES).get(setting.loss) or usual_loss(setting.loss)
@@ -184,18 +179,11 @@ def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]
 
 
 def main() -> None:
-    from tqdm import tqdm
-
-    name = f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds"
-    done, order = runs.kept(name), list(settings())
-    known = set(map(setting_of, done))
-    calls = [(each, EPOCHS, SEEDS) for each in order if each not in known]
-    done += tqdm(runs.run(name, train, calls), total=len(calls))
     record = {
         "epochs": EPOCHS,
         "seeds": SEEDS,
         "versions": runs.versions(),
-        "trainings": sorted(done, key=lambda figures: order.index(setting_of(figures))),
+        "trainings": runs.run(f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds", train, list(settings())),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()

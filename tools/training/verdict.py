@@ -125,19 +125,13 @@ def problems(report: Any) -> list[str]:
 
 
 def main() -> None:
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stream", choices=NUMBERS)
     parser.add_argument("--sets", nargs="+", choices=networks.SETS, default=list(networks.SETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    name = f"verdict-{options.stream}"
-    known = {Key(*(each[field] for field in Key._fields)) for each in runs.kept(name)}
-    wanted = [key for key in keys(options.stream) if key.set in options.sets]
-    left = [(key,) for key in wanted if key not in known]
-    for _ in tqdm(runs.run(name, measured, left, options.processes), total=len(left)):
-        pass
+    chosen = [key for key in keys(options.stream) if key.set in options.sets]
+    runs.run(f"verdict-{options.stream}", measured, chosen, options.processes)
 
 
 if __name__ == "__main__":

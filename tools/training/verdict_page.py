@@ -58,10 +58,10 @@ def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict
 
     Without results, the part of the old record is kept.
     """
-    from advice import TASKS, key_of
+    from advice import TASKS, Key
     from networks import STREAMS
 
-    latest = {key_of(one): one for one in advice if len(one["accuracy"]) > 1}
+    latest = {runs.key_of(Key, one): one for one in advice if len(one["accuracy"]) > 1}
     return {
         "versions": runs.versions(),
         "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
