@@ -182,26 +182,39 @@ def test_graph_and_gradient_of_a_tensor_stay_as_they_are(dtype):
     assert not (leaf.grad == 1).all()
 
 
+SIGNED = np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape)
+POISSON, BERNOULLI = (kind(time_axis=-1) for kind in (sx.PoissonNLL, sx.BernoulliNLL))
+LOG_RATES, COUNTS = diagnoses.LOG_RATES, diagnoses.COUNTS
+RARE = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.0203
+
+
 @pytest.mark.parametrize(
-    ("spikes", "label", "options", "seen"),
+    ("arguments", "options", "seen"),
     [
-        (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {},
+        ((LOSS, SIGNED, LABEL), {},
          "100% of the values are fractional or negative (values range from -1 to 1)"),
-        (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {"where": LABEL < 3},
+        ((LOSS, SIGNED, LABEL), {"where": LABEL < 3},
          "100% of the values are fractional or negative (values range from -1 to 0.917)"),
-        (np.where(np.arange(STEPS) < 10, POTENTIALS, 0), LABEL, {},
+        ((LOSS, np.where(np.arange(STEPS) < 10, POTENTIALS, 0), LABEL), {},
          "50% of the values are fractional or negative (values range from -1.64 to 2.09)"),
-        (FRESH, 0 * LABEL + 2, {}, "all 24 labels are 2"),
-        (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)},
+        ((LOSS, FRESH, 0 * LABEL + 2), {}, "all 24 labels are 2"),
+        (BATCH, {"lengths": np.maximum(1, LABEL % 3)},
          "lengths are at most 2, but there are 20 steps"),
-        (FRESH, LABEL, {"weight": [0, 0, 0, 0]}, "the gradient of the loss is 0 at labels"),
-        (FRESH, 0 * LABEL - 100, {}, "the gradient of the loss is 0 everywhere"),
-        (FRESH, LABEL % 2, {}, "the largest label is 1, but there are 4 classes"),
-        (FRESH, LABEL % 2 * 2, {}, "no sample has label [1, 3]"),
+        (BATCH, {"weight": [0, 0, 0, 0]}, "the gradient of the loss is 0 at labels"),
+        ((LOSS, FRESH, 0 * LABEL - 100), {}, "the gradient of the loss is 0 everywhere"),
+        ((LOSS, FRESH, LABEL % 2), {}, "the largest label is 1, but there are 4 classes"),
+        ((LOSS, FRESH, LABEL % 2 * 2), {}, "no sample has label [1, 3]"),
+        ((POISSON, 1000 + LOG_RATES, COUNTS), {}, "the loss is inf"),
+        ((LOSS, diagnoses.WITH_NAN, LABEL), {},
+         "the loss is nan, and entries of the input are NaN or infinite"),
+        ((BERNOULLI, np.full(FRESH.shape, 5.0), RARE), {},
+         "the mean rate is 48.9 times the mean count"),  # 0.993 / 0.0203
+        ((POISSON, -LOG_RATES, COUNTS), {},
+         f"the score is {POISSON.bits_per_spike(-LOG_RATES, COUNTS):.2g} bits per spike"),
     ],
 )  # fmt: skip
-def test_finding_says_what_was_seen(spikes, label, options, seen):
-    assert sx.diagnose(LOSS, spikes, label, **options).findings[0].seen == seen
+def test_finding_says_what_was_seen(arguments, options, seen):
+    assert sx.diagnose(*arguments, **options).findings[0].seen == seen
 
 
 GRADIENTS = {"fc1": [np.full((2, 3), 1e-3), np.full(3, 1e-3)], "fc2": np.full((3, 2), 2e-3)}
@@ -671,13 +684,13 @@ def test_call_in_a_compiled_function_raises():
 
 
 def test_report_on_a_likelihood_has_no_numbers_about_spikes():
-    loss, masked = sx.PoissonNLL(time_axis=-1), np.arange(4)[:, None] < 3
-    target = np.where(masked, diagnoses.COUNTS, 0)
+    loss, masked = POISSON, np.arange(4)[:, None] < 3
+    target = np.where(masked, COUNTS, 0)
     options = {"hidden": [WIDE], "where": masked[None]}
-    report = sx.diagnose(loss, diagnoses.LOG_RATES, target, **options)
+    report = sx.diagnose(loss, LOG_RATES, target, **options)
     assert [layer.name for layer in report.layers] == ["hidden.0"]
     assert "classes that never fire" not in report.numbers
-    assert report.numbers["loss"] == loss(diagnoses.LOG_RATES, target, where=masked[None])
+    assert report.numbers["loss"] == loss(LOG_RATES, target, where=masked[None])
     assert codes(report) == []  # the masked neuron is not reported as silent
 
 
@@ -689,28 +702,13 @@ def test_loss_in_a_report_is_the_mean_whatever_the_reduction(reduction):
     assert report.numbers["loss"] == pytest.approx(mean(FRESH, LABEL, **options))
 
 
-def test_score_of_a_model_without_gain_is_in_bits_per_spike():
-    loss, wrong = sx.PoissonNLL(time_axis=-1), -diagnoses.LOG_RATES
-    (finding,) = (
-        x for x in sx.diagnose(loss, wrong, diagnoses.COUNTS).findings if x.code == "no-gain"
-    )
-    bits = loss.bits_per_spike(wrong, diagnoses.COUNTS)
-    assert finding.seen == f"the score is {bits:.2g} bits per spike"
-
-
 def test_mask_of_a_likelihood_is_reported_above_90_percent():
-    loss, entries = sx.PoissonNLL(time_axis=-1), np.arange(diagnoses.COUNTS.size)
-    entries = entries.reshape(diagnoses.COUNTS.shape)
+    loss, entries = POISSON, np.arange(COUNTS.size)
+    entries = entries.reshape(COUNTS.shape)
     for every, found in ((10, []), (11, ["mostly-masked"])):
         where = entries % every == 0
-        report = sx.diagnose(loss, diagnoses.LOG_RATES, diagnoses.COUNTS, where=where)
+        report = sx.diagnose(loss, LOG_RATES, COUNTS, where=where)
         assert [code for code in codes(report) if code == "mostly-masked"] == found
-
-
-def test_probabilities_that_are_far_too_large_are_compared_with_the_counts():
-    rare = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.0203
-    report = sx.diagnose(sx.BernoulliNLL(time_axis=-1), np.full(FRESH.shape, 5.0), rare)
-    assert report.findings[0].seen == "the mean rate is 48.9 times the mean count"  # 0.993 / 0.0203
 
 
 def test_rates_in_hertz_warn_once_and_are_a_finding():
@@ -809,34 +807,35 @@ def test_largest_gradient_of_a_class_is_that_of_any_of_its_neurons():
     assert all(report.numbers["largest gradient of each class"])
 
 
-def test_class_fires_if_any_of_its_neurons_fires_once():
-    report = sx.diagnose(LOSS, diagnoses.HOT * (np.arange(STEPS) == 3), LABEL)
-    assert report.numbers["classes that never fire"] == 0
-    potentials = sx.CrossEntropy(time_axis=-1, readout="max")
-    report = sx.diagnose(potentials, -1 - np.abs(POTENTIALS), LABEL)
-    assert report.numbers["classes that never fire"] == 0
-    report = sx.diagnose(IN_PAIRS, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2)
-    assert report.numbers["classes that never fire"] == 1
-    first = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST
-    loss = sx.times.CrossEntropy(silent_time=20.0, num_classes=2)
-    report = sx.diagnose(loss, first, LABEL // 2)
-    assert report.numbers["classes that never fire"] == 1
-    assert report.numbers["input, as it is read"] == "[batch, class] = (24, 4)"
-    report = sx.diagnose(loss, first[..., None], LABEL // 2)
-    assert report.numbers["input, as it is read"] == "[batch, class, spike] = (24, 4, 1)"
+FIRST_TIMES = sx.times.CrossEntropy(silent_time=20.0, num_classes=2)
+ONE_CLASS = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST
+AT_STEP = np.where(HALF, diagnoses.HOT, np.roll(diagnoses.HOT, 1, axis=1)).astype("float32")
+NEVER, SAMPLES, READ = "classes that never fire", "samples of each class", "input, as it is read"
+UP_TO_2 = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # the last have 0, 1 and 2 steps
 
 
-def test_samples_of_each_class_are_those_that_count():
-    lengths = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # 0, 1 and 2 steps
-    report = sx.diagnose(*BATCH, lengths=lengths)
-    assert report.numbers["samples of each class"] == [6, 5, 6, 6]
-    report = sx.diagnose(*BATCH, where=np.arange(4)[None, :, None] != 1)
-    assert report.numbers["samples of each class"] == [6, 6, 6, 6]
-    hot = (LABEL[:, None] == np.arange(4))[..., None]
-    at_step = np.where(np.arange(STEPS) < 10, hot, np.roll(hot, 1, axis=1)).astype("float32")
-    loss = sx.CrossEntropy(time_axis=-1, moving_window=5)
-    report = sx.diagnose(loss, FRESH, at_step)
-    assert report.numbers["samples of each class"] == [12, 12, 12, 12]
+@pytest.mark.parametrize(
+    ("arguments", "options", "name", "number"),
+    [
+        ((LOSS, diagnoses.HOT * (np.arange(STEPS) == 3), LABEL), {}, NEVER, 0),
+        ((sx.CrossEntropy(time_axis=-1, readout="max"), -1 - np.abs(POTENTIALS), LABEL), {},
+         NEVER, 0),
+        ((IN_PAIRS, FRESH * (np.arange(4) == 1)[:, None], LABEL // 2), {}, NEVER, 1),
+        ((FIRST_TIMES, ONE_CLASS, LABEL // 2), {}, NEVER, 1),
+        ((FIRST_TIMES, ONE_CLASS, LABEL // 2), {}, READ, "[batch, class] = (24, 4)"),
+        ((FIRST_TIMES, ONE_CLASS[..., None], LABEL // 2), {}, READ,
+         "[batch, class, spike] = (24, 4, 1)"),
+        (BATCH, {"lengths": UP_TO_2}, SAMPLES, [6, 5, 6, 6]),
+        (BATCH, {"where": np.arange(4)[None, :, None] != 1}, SAMPLES, [6, 6, 6, 6]),
+        ((sx.CrossEntropy(time_axis=-1, moving_window=5), FRESH, AT_STEP), {}, SAMPLES,
+         [12, 12, 12, 12]),
+        (BATCH, {"weight": [0, 1, 1, 1]}, "fraction of labels without a gradient", 0.25),
+        ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
+        ((sx.SpikeTime(), FRESH, FRESH), {}, "accuracy", None),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_batch(arguments, options, name, number):
+    assert sx.diagnose(*arguments, **options).numbers.get(name) == number
 
 
 @pytest.mark.parametrize(
@@ -855,26 +854,6 @@ def test_ties_in_half_of_the_samples_are_not_one_answer():
     found = codes(sx.diagnose(LOSS, spikes, LABEL))
     assert "ties" in found
     assert "one-answer" not in found
-
-
-def test_neurons_with_target_trains_are_no_classes():
-    report = sx.diagnose(sx.SpikeTime(), FRESH, FRESH)
-    assert report.numbers["neurons"] == 4
-    assert "accuracy" not in report.numbers
-
-
-def test_labels_without_a_gradient_are_counted():
-    report = sx.diagnose(*BATCH, weight=[0, 1, 1, 1])
-    assert report.numbers["fraction of labels without a gradient"] == 0.25
-
-
-def test_infinite_loss_says_whether_the_input_is_finite():
-    poisson = sx.PoissonNLL(time_axis=-1)
-    report = sx.diagnose(poisson, 1000 + diagnoses.LOG_RATES, diagnoses.COUNTS)
-    assert report.findings[0].seen == "the loss is inf"
-    report = sx.diagnose(LOSS, diagnoses.WITH_NAN, LABEL)
-    seen = "the loss is nan, and entries of the input are NaN or infinite"
-    assert report.findings[0].seen == seen
 
 
 # Networks that have learned, any loss, or none ----------------------------------------------------
@@ -1118,7 +1097,7 @@ def test_model_of_a_recording_that_explains_it_has_no_vanishing_gradient():
     random = np.random.default_rng(0)
     log_rates = random.normal(-1.5, 1.0, size=(8, 30, 100))
     counts = random.poisson(np.exp(log_rates)).astype(float)
-    loss, weights = sx.PoissonNLL(time_axis=-1), diagnoses.gradients(1e-6, 1e-1)
+    loss, weights = POISSON, diagnoses.gradients(1e-6, 1e-1)
     assert not problems(sx.diagnose(loss, log_rates, counts, gradients=weights))
     unrelated = log_rates[::-1]
     assert problems(sx.diagnose(loss, unrelated, counts, gradients=weights)) == {
