@@ -28,7 +28,7 @@ LOSSES = {
     "SpikeLatency": lambda setting, rates: sx.SpikeLatency(true_time=setting, time_axis=-1),
 }
 WIDTHS = (1240, 360)  # of the picture, in pixels: on a screen and on a phone
-NO_SPIKE_MOVES = {"switch on", "raise the setting"}
+NO_SPIKE_MOVES = {"switch on", "raise the setting", "switch off"}
 ACTIONS = """
 addEventListener("load", async () => {
   const root = document.getElementById("live"), states = [];
@@ -75,6 +75,7 @@ addEventListener("load", async () => {
     "add many": () => { for (let k = 0; k < 43; k += 1) part("add-1").click(); },
     "delete": () => press(spike(2), "Delete"),
     "double-click": () => send(spike(1), MouseEvent, "dblclick"),
+    "switch off": () => part("rates").click(),
   };
   for (const width of WIDTHS) {
     document.body.style.width = `${width}px`;
