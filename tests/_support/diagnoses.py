@@ -8,11 +8,9 @@ The keys of `FAULTY` are the codes of the expected first findings. The name of a
 import functools
 import warnings
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 import spikeloss_xp as sx
 from _support.cases import line_of_module
@@ -195,24 +193,6 @@ HEALTHY += [
     case(sx.BernoulliNLL(time_axis=-1), 0 * LOG_RATES - 4, FRESH),
     case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES, FRESH),
 ]
-
-HEALTHY_NETWORKS = {  # functions of what `network` returns before and after training
-    "spikes of a new network": lambda new, trained: case(
-        sx.CrossEntropy(time_axis=0), new.spikes, new.label, hidden=new.hidden
-    ),
-    "spikes of a trained network": lambda new, trained: case(
-        sx.CrossEntropy(time_axis=0), trained.spikes, trained.label, hidden=trained.hidden
-    ),
-    "potentials of a new network": lambda new, trained: case(
-        sx.CrossEntropy(time_axis=0, readout="max"), new.potentials, new.label
-    ),
-    "rates of a new network": lambda new, trained: case(
-        sx.SpikeRate(0.5, 0.02, time_axis=0), new.spikes, new.label
-    ),
-    "penalty of a trained network": lambda new, trained: case(
-        sx.SparsityEnforcer(0.1, time_axis=0), [trained.hidden, trained.spikes]
-    ),
-}
 
 FAULTY = {
     "refused": [
@@ -444,44 +424,32 @@ NO_FINDING = [
     case(sx.SpikeLatency(tolerance=20.0, time_axis=-1), EXACT[:20, :, :19], NINE_OF_TEN_RIGHT),
 ]
 
+NO_FINDING += [
+    case(entropy(), FRESH, LABEL, hidden=np.where(np.arange(STEPS) < 8, 1.0, 0 * WIDE)),
+    case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 45, 0, WIDE)),  # silent only
+    case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 46, 0, np.ones_like(WIDE))),
+    case(entropy(ignore_index=0), FRESH, LABEL),
+    case(entropy(readout="rate"), 3 * POTENTIALS, LABEL),
+    case(entropy(readout="rate", temperature=20), 60 * POTENTIALS, LABEL),
+    case(times.CrossEntropy(temperature=1e-3, silent_time=0.02), FIRST * 1e-3, LABEL),
+    case(times.CrossEntropy(temperature=1.0, silent_time=20.0), FIRST, LABEL),
+    case(entropy(), FRESH.sum(axis=-1, keepdims=True) + 1, LABEL),
+    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
+]
+FAULTY["stuck-hidden"].append(
+    case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 25, 1.0, 0 * WIDE))
+)
+NOT_FINITE = np.where(np.arange(COUNTS.size).reshape(COUNTS.shape) < 1, np.nan, 0.0)
+FAULTY["not-finite"].append(case(sx.PoissonNLL(time_axis=-1), NOT_FINITE, COUNTS))
+FAULTY["silent-output"].append(case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10))
 
-def lif(current: Any, torch: Any) -> tuple[Any, Any]:
-    """Return spikes and potentials, ``[time, batch, neuron]``, with an arctangent surrogate."""
-    u, s, spikes, potentials = 0.0, 0.0, [], []
-    for x in current:
-        u = 0.9 * u * (1 - s) + x
-        soft = torch.arctan(torch.pi * (u - 1)) / torch.pi
-        s = ((u > 1).float() - soft).detach() + soft
-        spikes.append(s)
-        potentials.append(u)
-    return torch.stack(spikes), torch.stack(potentials)
-
-
-@functools.cache
-def network(updates: int) -> SimpleNamespace:
-    """Return outputs of a network of PyTorch with two layers, after steps of descent by signs."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other in matrices as small as these
-    generator = torch.Generator().manual_seed(0)
-    label = torch.arange(32) % CLASSES
-    rates = 0.1 + 0.5 * torch.rand((CLASSES, 30), generator=generator)
-    x = (torch.rand((12, 32, 30), generator=generator) < rates[label]).float()
-    weights = [
-        (torch.randn(shape, generator=generator) * gain / shape[0] ** 0.5).requires_grad_()
-        for shape, gain in (((30, 40), 1.0), ((40, CLASSES), 1.5))
-    ]
-    loss = sx.CrossEntropy(time_axis=0)
-    for i in range(updates + 1):
-        hidden, _ = lif(x @ weights[0], torch)
-        spikes, potentials = lif(hidden @ weights[1], torch)
-        if i == updates:
-            break
-        slopes = torch.autograd.grad(loss(spikes, label), weights)
-        for w, slope in zip(weights, slopes, strict=True):
-            w.data -= 0.01 * slope.sign()
-    torch.set_num_threads(threads)
-    return SimpleNamespace(spikes=spikes, potentials=potentials, hidden=hidden, label=label)
+MINUS_INFINITY = np.where(np.arange(STEPS) < 3, -np.inf, POTENTIALS)
+OTHER_FINDING = [  # codes that must not be among the findings
+    ("inverted-mask", case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10)),
+    ("not-spikes", case(entropy(), POTENTIALS[..., :1], LABEL)),
+    ("not-finite", case(entropy(readout="max"), MINUS_INFINITY, LABEL)),
+    ("rate-units", case(sx.PoissonNLL(time_axis=-1), NOT_FINITE, COUNTS)),
+]
 
 
 def random_healthy(seed: int) -> Case:

@@ -144,20 +144,6 @@ def test_mask_has_one_meaning_in_each_block(window, no_compute):
     compare([got], [loss(two_steps[..., 0], label % 3, where=where)])
 
 
-def test_times_without_a_spike_axis_equal_numpy(no_compute):
-    rng = np.random.default_rng(0)
-    times, label = rng.random((4, 3)), rng.integers(3, size=4)
-    loss = sx.times.CrossEntropy(silent_time=1.0)
-    compare([loss(da.from_array(times, chunks=(2, 3)), label)], [loss(times, label)])
-
-
-def test_weights_of_chunks_of_neurons_equal_numpy(no_compute):
-    spikes, weight = np.random.default_rng(0).random((4, 3, 5)), [0.5, 1.0, 3.0]
-    loss = sx.SpikeTime(time_axis=-1)
-    got = loss(da.from_array(spikes, chunks=(2, 1, 5)), 0 * spikes, weight=weight)
-    compare([got], [loss(spikes, 0 * spikes, weight=weight)])
-
-
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import Call, one_jax, run
-from _support.cases import close
+from _support.calls import run
 
 RATES = (0.5, 0.02)
 BOUNDED, PLAIN = (
@@ -84,33 +83,6 @@ def test_second_derivative_is_that_of_the_cross_entropy_at_the_bounds():
 
 TRAINS = np.random.default_rng(3).integers(0, 5, size=(5, 3, 8)) / 4
 TRAINS[0, 0] = TRAINS[1, 1] = 0  # silent: the label, and another class
-CLASSES, LENGTHS = np.asarray([0, 0, 2, 1, -100]), np.asarray([8, 3, 8, 5, 8])
-UNMASKED = np.arange(120).reshape(5, 3, 8) % 11 > 1
-UNMASKED[2, 2] = False  # the label
-WEIGHT, LOWEST, HIGHEST = np.asarray([1.0, 2.0, 0.5]), np.asarray([0.6, 0.5, 0.7]), 0.45
-
-
-@one_jax
-@pytest.mark.parametrize("masks", [{}, {"lengths": LENGTHS, "where": UNMASKED}])
-@pytest.mark.parametrize("readout", ["rate", "count"])
-def test_one_sided_rates_match_the_formula(backend, readout, masks):
-    loss = sx.SpikeRate(LOWEST, HIGHEST, reduction="mean", readout=readout, one_sided=True)
-    counted = np.ones(TRAINS.shape, bool)
-    if masks:
-        counted = UNMASKED & (np.arange(8) < LENGTHS[:, None, None])
-    steps = counted.sum(axis=-1)
-    unit = 1.0 if readout == "rate" else steps
-    u = unit * (TRAINS * counted).sum(axis=-1) / np.maximum(steps, 1)
-    label = CLASSES[:, None] == np.arange(3)
-    far = np.where(label, np.minimum(u - LOWEST * unit, 0), np.maximum(u - HIGHEST * unit, 0))
-    assert (far[label] < 0).any()
-    assert (far == 0).any()
-    weight = WEIGHT[CLASSES.clip(0)][:, None] * (steps > 0) * (CLASSES >= 0)[:, None]
-    weight = weight / weight.sum()
-    per_spike = 2 * weight * far * unit / np.maximum(steps, 1)
-    value, gradient = Call(loss, TRAINS, CLASSES, weight=WEIGHT, **masks).on(backend)
-    close(value, (weight * far**2).sum(), backend.rtol)
-    close(gradient, counted * per_spike[..., None], backend.rtol)
 
 
 def test_scores_of_one_sided_rates_are_what_a_label_takes_from_the_loss():

@@ -28,7 +28,7 @@ LOSSES = {
     "SpikeLatency": lambda setting, rates: sx.SpikeLatency(true_time=setting, time_axis=-1),
 }
 WIDTHS = (1240, 360)  # of the picture, in pixels: on a screen and on a phone
-NO_SPIKE_MOVES = {"switch on", "lower the setting", "raise the setting", "switch off"}
+NO_SPIKE_MOVES = {"switch on", "raise the setting", "switch off"}
 ACTIONS = """
 addEventListener("load", async () => {
   const root = document.getElementById("live"), states = [];
@@ -37,7 +37,6 @@ addEventListener("load", async () => {
   const times = (kind) => rows.map((row) => [...row.querySelectorAll(`.live-${kind}`)].map(
     (mark) => Number(mark.getAttribute("aria-valuenow"))));
   const spike = (number) => root.querySelectorAll(".live-spikes")[number];
-  const target = () => root.querySelector(".live-target");
   const send = (to, Kind, name, more) =>
     to.dispatchEvent(new Kind(name, { bubbles: true, ...more }));
   const press = (to, key) => send(to, KeyboardEvent, "keydown", { key });
@@ -55,37 +54,28 @@ addEventListener("load", async () => {
     send(window, PointerEvent, "pointerup");
     send(window, PointerEvent, "pointermove", { clientX: 0 });
   };
-  const crowd = (number) => {
-    for (let k = 0; k < number; k += 1) part("add-1").click();
-  };
   const numbers = () => {
     const shown = [...root.querySelectorAll(".live-number")].filter((x) => x.checkVisibility());
     return shown.map((text) => {
       const { left, right, top, bottom } = text.getBoundingClientRect();
-      return { left, right, top, bottom, spike: text.parentNode.getAttribute("aria-label") };
+      return { left, right, top, bottom };
     });
   };
   const actions = {
     "start again": () => part("again").click(),
     "switch on": () => part("rates").click(),
-    "lower the setting": () => set("control", 3),
     "raise the setting": () => set("control", 10),
-    "add": () => part("add-1").click(),
-    "key": () => press(spike(0), "ArrowRight"),
-    "key of a target": () => press(target(), "PageUp"),
+    "key of a target": () => press(root.querySelector(".live-target"), "PageUp"),
     "jump over a spike": () => { press(spike(2), "ArrowLeft"); press(spike(2), "ArrowLeft"); },
-    "back to its side": () => press(spike(2), "ArrowRight"),
     "last step": () => press(spike(2), "End"),
     "next to it": () => press(spike(1), "End"),
-    "first step": () => press(spike(0), "Home"),
-    "switch off": () => part("rates").click(),
     "drag": () => drag(spike(0), middle()),
     "click": () =>
       send(rows[2].querySelector(".live-row"), MouseEvent, "click", { clientX: middle() }),
-    "add a few": () => crowd(8),
-    "add many": () => crowd(35),
+    "add many": () => { for (let k = 0; k < 43; k += 1) part("add-1").click(); },
     "delete": () => press(spike(2), "Delete"),
     "double-click": () => send(spike(1), MouseEvent, "dblclick"),
+    "switch off": () => part("rates").click(),
   };
   for (const width of WIDTHS) {
     document.body.style.width = `${width}px`;
@@ -99,9 +89,7 @@ addEventListener("load", async () => {
           bounded: part("rates").checkVisibility() && part("rates").checked,
           spikes: times("spikes"), target: times("target"), numbers: numbers(),
           shown: part("value").textContent, code: part("code").textContent,
-          titles: rows.map((row) => row.querySelector("text").getBoundingClientRect().right),
           picture: part("picture").getBoundingClientRect().width,
-          focused: document.activeElement.querySelector(".live-number")?.checkVisibility(),
           ...JSON.parse(root.dataset.result),
         });
       }
@@ -139,17 +127,6 @@ def trains(times):
     for neuron, steps in enumerate(times):
         train[0, neuron, steps] = 1
     return train
-
-
-def test_colours_of_the_page_are_those_of_the_pictures():
-    pictures = (DOCS / "gallery" / "pictures.py").read_text(encoding="utf-8")
-    page = (DOCS / "_static" / "live.css").read_text(encoding="utf-8")
-    found = dict(re.findall(r"--live-(\w+): (#\w+);", page))
-    for names in ("SPIKES, TARGET, FILTERED", "LOWERS, RAISES"):
-        colours = re.search(rf"^{names} = (.*)", pictures, re.M)
-        for name, colour in zip(names.split(", "), re.findall(r"#\w+", colours[1]), strict=True):
-            assert found.pop(name.lower(), colour) == colour, name
-    assert not found
 
 
 def test_moving_pictures_are_those_of_their_program(monkeypatch):
@@ -208,12 +185,6 @@ def test_values_in_the_text_are_those_of_the_page_at_the_start(states):
 
 
 @pytest.mark.slow
-def test_title_of_each_row_fits(states):
-    for state in states:
-        assert max(state["titles"]) <= state["picture"], (state["action"], state["width"])
-
-
-@pytest.mark.slow
 def test_numbers_above_spikes_do_not_overlap(states):
     for state in states:
         numbers, picture = state["numbers"], state["picture"]
@@ -222,4 +193,3 @@ def test_numbers_above_spikes_do_not_overlap(states):
             apart |= one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
             assert apart, (state["action"], state["width"])
         assert all(number["left"] >= 0 and number["right"] <= picture for number in numbers)
-        assert state["focused"] is not False  # if a spike is focused, its number is shown

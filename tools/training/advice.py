@@ -8,16 +8,16 @@ run can be continued. The required packages are those of measure.py.
 
 import argparse
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import random_networks as networks
+import networks
 import runs
 import verdict
-from random_networks import SETS, Scaling, Settings
+from networks import SETS, Scaling, Settings
 from verdict import Task
 
+DRAWN = "as drawn"
 RATE = 0.002  # the learning rate for weights that are not scaled
 # The wide surrogate of each cell, and its slope at a threshold of 1.
 WIDE = {
@@ -100,46 +100,32 @@ def changed(drawn: Settings, way: str) -> Settings:
     return drawn._replace(surrogate=surrogate, slope=slope, scale=1, rate=RATE)
 
 
-def trained(settings: Settings, task: Task, scaling: Scaling | None = None) -> dict[str, Any]:
-    """Return the test accuracy of a network, and what its first batch shows before training.
-
-    If the rate cannot be reached, the accuracy is 0.
-    """
+def trained(key: Key, way: str) -> float | None:
+    """Return the test accuracy of a network, or None if its firing rate cannot be reached."""
 
     def prepare(network: Any, *batch: Any) -> None:
-        if scaling is not None:
-            network.scale(scaling, *batch)
+        if WAYS.get(way) is not None:
+            network.scale(WAYS[way], *batch)
 
+    drawn = settings_of(key)
+    settings = drawn if way == DRAWN else changed(drawn, way)
     try:
-        found = verdict.trained(settings, task, prepare, every_epoch=False)
-    except ValueError as error:
-        return {"accuracy": 0.0, "rates": [], "problems": [], "error": str(error)}
-    (look,) = found["looks"]
-    rates = [layer["rate"] for layer in look["layers"]]
-    return {"accuracy": found["accuracy"], "rates": rates, "problems": look["problems"]}
+        return verdict.trained(settings, TASKS[key.task], prepare, every_epoch=False)[0]
+    except ValueError:
+        return None
 
 
-def measured(key: Key, known: dict[str, Any], ways: tuple[str, ...]) -> dict[str, Any]:
-    """Train a network as drawn, and in those of the ways that are not known."""
-    started, task, drawn = time.perf_counter(), TASKS[key.task], settings_of(key)
-    results = dict(known)
-    if "as drawn" not in known:
-        results["as drawn"] = trained(drawn, task)
-    for way in ways:
-        if way not in known:
-            results[way] = trained(changed(drawn, way), task, WAYS[way])
-    seconds = round(time.perf_counter() - started, 2)
-    return key._asdict() | {"settings": drawn._asdict(), "results": results, "seconds": seconds}
-
-
-def group(record: dict[str, Any]) -> str:
-    """Return whether a network fails, learns or is between the two as it was drawn."""
-    accuracy, task = record["results"]["as drawn"]["accuracy"], TASKS[record["task"]]
-    return "fails" if accuracy < task.fails else "learns" if accuracy > task.learns else "between"
-
-
-def key_of(record: dict[str, Any]) -> Key:
-    return Key(*(record[field] for field in Key._fields))
+def measured(key: Key, known: dict[str, Any] | None, ways: tuple[str, ...]) -> dict[str, Any]:
+    """Train a network as drawn and in other ways, except in those that are known."""
+    known = known or {"accuracy": {}, "unreached": []}
+    found = {way: trained(key, way) for way in (DRAWN, *ways) if way not in known["accuracy"]}
+    accuracy = known["accuracy"] | {way: x or 0.0 for way, x in found.items()}
+    return key._asdict() | {
+        "depth": settings_of(key).depth,
+        "group": TASKS[key.task].group(accuracy[DRAWN]),
+        "accuracy": accuracy,
+        "unreached": known["unreached"] + [way for way, x in found.items() if x is None],
+    }
 
 
 def measure(
@@ -150,13 +136,11 @@ def measure(
     for key in every:
         if not any(left.values()):
             return
-        results = known[key]["results"] if key in known else {}
-        record = measured(key, results, ()) if not results else known[key]
-        enough = not left.get(group(record))
-        if not enough:
-            left[group(record)] -= 1
-            record = measured(key, record["results"], ways)
-        if record["results"].keys() != results.keys():
+        record = measured(key, known.get(key), ())
+        if left.get(record["group"]):
+            left[record["group"]] -= 1
+            record = measured(key, record, ways)
+        if record != known.get(key):
             yield record
 
 
@@ -171,14 +155,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=200, help="how many networks at most")
     options = parser.parse_args()
     runs.one_thread()
-    known = {key_of(each): each for each in runs.kept("advice")}
+    known = {runs.key_of(Key, each): each for each in runs.kept("advice")}
     wanted = {"fails": options.fail, "learns": options.learn}
     for task, kind, name in itertools.product(options.tasks, options.kinds, options.sets):
         every = itertools.islice(keys(task, kind, name), options.most)
         for record in measure(every, known, tuple(options.ways), wanted):
             runs.keep("advice", record)
-            accuracies = {way: each["accuracy"] for way, each in record["results"].items()}
-            print(*key_of(record), accuracies, record["seconds"], flush=True)
+            print(*runs.key_of(Key, record), record["accuracy"], flush=True)
 
 
 if __name__ == "__main__":

@@ -11,53 +11,62 @@ packages::
 """
 
 import json
-import math
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import networks
 import runs
 import torch
 import training_data as data
-import training_networks as networks
 import training_page
-from training_networks import CLASSES
+from networks import CLASSES, Settings
 from training_page import RATES
 
 import spikeloss_xp as sx
 
 EPOCHS, SEEDS, BATCH = 10, 3, 100
+PLAIN = {
+    "fast sigmoid": Settings("plain", "fast sigmoid", slope=25),
+    "sigmoid": Settings("plain", "sigmoid", slope=4),
+    "triangular": Settings("plain", "triangular", slope=1),
+}
+# The cells of frameworks have their default settings, except that the decay is 0.9.
+SNNTORCH = Settings("snnTorch", "atan", slope=2)
+SPIKINGJELLY = Settings("SpikingJelly", "ATan", slope=2, decay=0.5, decay_input=True, reset="zero")
+NORSE = Settings("Norse", "super", slope=100)
+SPYX = Settings("Spyx", "superspike", slope=25)
 
 
 class Network(NamedTuple):
-    """A network: data, cells, layers, output bias, and the loss that its framework usually uses."""
+    """The data and settings of a network, and the loss that its framework usually uses."""
 
     data: str
-    cell: str
-    layers: str = "one hidden"
-    bias: float = 0.0
+    settings: Settings
     usual: str = ""
 
 
 # The weight and rates of the bounds are chosen on these networks; the other networks are reported.
 CHOICE = {
-    "digits, 20 steps": Network("digits 20", "fast sigmoid"),
-    "digits, 20 steps, silent at first": Network("digits 20", "fast sigmoid", bias=-1.0),
-    "randman": Network("randman", "triangular"),
-    "digits, 40 steps, snnTorch": Network("digits 40", "snnTorch"),
+    "digits, 20 steps": Network("digits 20", PLAIN["fast sigmoid"]),
+    "digits, 20 steps, silent at first": Network(
+        "digits 20", PLAIN["fast sigmoid"]._replace(bias=-1.0)
+    ),
+    "randman": Network("randman", PLAIN["triangular"]),
+    "digits, 40 steps, snnTorch": Network("digits 40", SNNTORCH),
 }
 REPORTED = {
-    "sigmoid": Network("digits 60", "sigmoid"),
-    "sigmoid, silent at first": Network("digits 60", "sigmoid", bias=-1.0),
-    "fast sigmoid": Network("digits 60", "fast sigmoid"),
-    "fast sigmoid, silent at first": Network("digits 60", "fast sigmoid", bias=-1.0),
-    "recurrent": Network("mnist1d", "sigmoid", "recurrent"),
-    "convolution": Network("mnist1d image", "sigmoid", "convolution"),
-    "triangular": Network("mnist1d", "triangular", "two hidden"),
-    "snnTorch": Network("mnist1d", "snnTorch", "two hidden", usual="mse_count_loss"),
-    "SpikingJelly": Network("mnist1d", "SpikingJelly", "two hidden", usual="mse of rates"),
-    "Norse": Network("digits 20", "Norse", usual="mse of rates"),
-    "Spyx": Network("digits 20", "Spyx", usual="integral_crossentropy"),
+    **{
+        f"{surrogate}{words}": Network("digits 60", PLAIN[surrogate]._replace(bias=bias))
+        for surrogate in ("sigmoid", "fast sigmoid")
+        for words, bias in (("", 0.0), (", silent at first", -1.0))
+    },
+    "recurrent": Network("mnist1d", PLAIN["sigmoid"]._replace(recurrent=True)),
+    "convolution": Network("mnist1d image", PLAIN["sigmoid"]._replace(convolution=True)),
+    "triangular": Network("mnist1d", PLAIN["triangular"]._replace(depth=2)),
+    "snnTorch": Network("mnist1d", SNNTORCH._replace(depth=2), "mse_count_loss"),
+    "SpikingJelly": Network("mnist1d", SPIKINGJELLY._replace(depth=2), "mse of rates"),
+    "Norse": Network("digits 20", NORSE, "mse of rates"),
+    "Spyx": Network("digits 20", SPYX, "integral_crossentropy"),
 }
 
 
@@ -101,6 +110,21 @@ LOSSES: dict[str, Any] = {
 }
 
 
+def usual_loss(name: str) -> Callable[..., Any]:
+    """Return a loss from the tutorials of a framework."""
+    if name == "mse_count_loss":
+        from snntorch import functional
+
+        return functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+    if name == "integral_crossentropy":
+        import spyx.fn
+
+        return spyx.fn.integral_crossentropy(smoothing=0.3, time_axis=0)
+    assert name == "mse of rates"
+    one_hot, mse = torch.nn.functional.one_hot, torch.nn.functional.mse_loss
+    return lambda spikes, label: mse(spikes.mean(0), one_hot(label, CLASSES).to(spikes.dtype))
+
+
 class Setting(NamedTuple):
     """One training: a network, a loss and a learning rate."""
 
@@ -118,31 +142,25 @@ def settings() -> Iterator[Setting]:
                 yield from (Setting(name, loss, rate) for loss in (*losses, *usual))
 
 
-def setting_of(figures: dict[str, Any]) -> Setting:
-    """Return the setting of a training from its results."""
-    return Setting(*(figures[key] for key in Setting._fields))
-
-
-def train(setting: Setting, epochs: int, seeds: int) -> dict[str, Any]:
+def train(setting: Setting, epochs: int = EPOCHS, seeds: int = SEEDS) -> dict[str, Any]:
     """Train the networks for all seeds at once, and return their results on the test set."""
     network = (CHOICE | REPORTED)[setting.network]
-    loss = (CHOICES | LOSSES).get(setting.loss) or networks.usual_loss(setting.loss)
+    own = (CHOICES | LOSSES).get(setting.loss) or usual_loss(setting.loss)
     (spikes, label), test = data.load(network.data)
-    kind = networks.JAXNetworks if network.cell == "Spyx" else networks.TorchNetworks
-    weights = networks.initial(seeds, network.layers, spikes.shape[2], network.bias)
-    trained = kind(network.cell, network.layers, weights, setting.rate)
+    changes = {"rate": setting.rate, "seeds": seeds}
+    trained = networks.build(network.settings._replace(**changes), spikes.shape[2])
+
+    def loss(output: Any, label: Any) -> Any:
+        """Return the sum over the networks, so that each has the gradient of its own mean."""
+        return seeds * own(output.reshape(len(output), -1, CLASSES), label.reshape(-1))
+
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    third: list[float] = []
-    for epoch in range(epochs):
+    for _ in range(epochs):
         orders = torch.stack([torch.randperm(len(label), generator=each) for each in generators])
         for chosen in orders.split(BATCH, dim=1):
             trained.step(loss, spikes[:, chosen], label[chosen])
-        if epoch + 1 == math.ceil(epochs / 3):
-            third = summary(trained.counts(test[0]), test[1])["accuracy"]
-    figures = summary(trained.counts(test[0]), test[1])
-    seconds = trained.loss_seconds
-    milliseconds = round(1000 * statistics.median(seconds), 3) if seconds else None
-    return setting._asdict() | figures | {"third": third, "loss_ms": milliseconds}
+    output = trained.output(test[0][:, None].expand(-1, seeds, -1, -1))
+    return setting._asdict() | summary(torch.tensor(output).sum(0), test[1])
 
 
 def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]:
@@ -161,18 +179,11 @@ def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]
 
 
 def main() -> None:
-    from tqdm import tqdm
-
-    name = f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds"
-    done, order = runs.kept(name), list(settings())
-    known = set(map(setting_of, done))
-    calls = [(each, EPOCHS, SEEDS) for each in order if each not in known]
-    done += tqdm(runs.run(name, train, calls), total=len(calls))
     record = {
         "epochs": EPOCHS,
         "seeds": SEEDS,
         "versions": runs.versions(),
-        "trainings": sorted(done, key=lambda figures: order.index(setting_of(figures))),
+        "trainings": runs.run(f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds", train, list(settings())),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()

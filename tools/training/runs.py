@@ -1,13 +1,12 @@
 """How the measurements run in several processes, and where their results are kept."""
 
-import functools
 import importlib.metadata
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
@@ -34,19 +33,24 @@ def one_thread() -> None:
     os.environ["XLA_FLAGS"] = flags
 
 
-def call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return function(*arguments)
+def key_of(kind: type[NamedTuple], record: dict[str, Any]) -> Any:
+    """Return the key of this kind, given the record that has its fields."""
+    return kind(*(record[field] for field in kind._fields))
 
 
 def run(
-    name: str, function: Callable[..., Any], calls: list[Any], processes: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield what a function returns for each tuple of arguments, and keep it for later runs."""
-    pool = multiprocessing.get_context("spawn").Pool(processes, one_thread)
-    with pool:
-        for record in pool.imap_unordered(functools.partial(call, function), calls):
+    name: str, function: Callable[[Any], Any], keys: list[Any], processes: int | None = None
+) -> Records:
+    """Return the records of all keys: those of earlier runs, and what a function returns."""
+    from tqdm import tqdm
+
+    done = {key_of(type(keys[0]), record): record for record in kept(name)}
+    left = [key for key in keys if key not in done]
+    with multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool:
+        for record in tqdm(pool.imap_unordered(function, left), total=len(left)):
             keep(name, record)
-            yield record
+            done[key_of(type(keys[0]), record)] = record
+    return [done[key] for key in keys]
 
 
 def keep(name: str, record: dict[str, Any]) -> None:

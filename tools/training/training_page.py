@@ -1,14 +1,15 @@
 """Write the tables of docs/which-loss-trains.md: ``python tools/training/training_page.py``.
 
 The numbers come from the last measurement, in tests/data/training.json. The text of the page is
-written by hand. This program also prints the table behind its section on the choice of the bounds.
+written by hand. This program also prints the mean accuracies from which the bounds were chosen.
 """
 
 import json
-import statistics
 import sys
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from runs import ROOT, Records
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -27,128 +28,102 @@ NAMES = {  # the names in the tables of the losses in the record
     "SpikeRate(1, 0)": "`SpikeRate(1, 0)`",
     "SpikeMax": "`SpikeMax`",
 }
-FAILURES = "points lost, median", "points lost, 90th percentile", "collapsed settings"
 
 
 def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
-    trainings = record["trainings"]
-    reported = [one for one in trainings if one["loss"] in NAMES]
-    networks = {one["network"] for one in reported}
-    usual = [one for one in trainings if one["network"] in networks and one not in reported]
-    tables = {
-        "## All settings": [*overview(reported), of_outputs(reported)],
-        **{f"### Learning rate {rate}": [each_network(reported, rate)] for rate in RATES},
-        "### Losses of the frameworks": [each_framework(usual)],
+    reported = [one for one in record["trainings"] if one["loss"] in NAMES]
+    networks = list(dict.fromkeys(one["network"] for one in reported))
+    usual = [one for one in record["trainings"] if one["network"] in networks]
+    accuracy, spikes, silent = (array(reported, x) for x in ("accuracy", "spikes", "silent"))
+    in_percent = (100 * accuracy).mean(axis=-1)  # [loss, network, rate]
+    shown = [loss for loss in NAMES if loss != "SpikeMax"]
+    header = ("network", *(NAMES[loss] for loss in shown))
+    tables: dict[str, Iterable[str]] = {
+        f"### Learning rate {rate}": [pages.table(header, rows(networks, in_percent[:-1, :, i].T))]
+        for i, rate in enumerate(RATES)
     }
+    tables["## All settings"] = [*overview(100 * accuracy), of_outputs(spikes, 100 * silent)]
+    frameworks = [
+        (network, f"`{loss}`", *(f"{100 * np.mean(x):.0f}" for x in of_rates))
+        for (network, loss), of_rates in by_setting(usual, "accuracy").items()
+        if loss not in NAMES
+    ]
+    header = ("network", "loss", *map(str, RATES))
+    tables["### Losses of the frameworks"] = [pages.table(header, frameworks)]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     measured = f"{record['epochs']} epochs, {record['seeds']} seeds; {versions}"
     figures = {r"(?<=^Measured with: ).*(?=\.$)": measured}
     return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
-def settings(trainings: Records) -> dict[tuple[str, float], dict[str, list[float]]]:
-    """Return the accuracy of each seed in percent, by network and learning rate and by loss."""
-    found: dict[tuple[str, float], dict[str, list[float]]] = {}
+def by_setting(trainings: Records, key: str) -> dict[tuple[str, str], list[list[float]]]:
+    """Return a number of each training by network and loss, as lists ``[rate][seed]``."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
     for one in trainings:
-        accuracies = [100 * x for x in one["accuracy"]]
-        found.setdefault((one["network"], one["rate"]), {})[one["loss"]] = accuracies
+        found.setdefault((one["network"], one["loss"]), []).append(one[key])
     return found
 
 
-def of_loss(trainings: Records, loss: str, seed: int) -> dict[str, float]:
-    """Return the statistics of a loss over all settings, for one seed."""
-    everywhere = settings(trainings)
-    own = {setting: of[loss][seed] for setting, of in everywhere.items()}
-    best = {setting: max(x[seed] for x in of.values()) for setting, of in everywhere.items()}
-    lost = sorted(best[setting] - own[setting] for setting in everywhere)
-    networks = {network for network, _ in everywhere}
-    at_best = (max(own[network, rate] for rate in RATES) for network in networks)
-    return {
-        "mean": statistics.fmean(own.values()),
-        "at the best learning rate": statistics.fmean(at_best),
-        "points lost, median": statistics.median(lost),
-        "points lost, 90th percentile": statistics.quantiles(lost, n=10, method="inclusive")[-1],
-        "largest": lost[-1],
-        "collapsed settings": sum(own[each] < best[each] / 2 for each in everywhere),
-    }
+def array(trainings: Records, key: str) -> np.ndarray:
+    """Return a number of each training in the tables, ``[loss, network, rate, seed]``."""
+    found = by_setting(trainings, key)
+    networks = dict.fromkeys(network for network, _ in found)
+    return np.asarray([[found[network, loss] for network in networks] for loss in NAMES])
 
 
-def statistics_of_seeds(trainings: Records, loss: str) -> dict[str, list[float]]:
-    """Return the statistics of a loss over all settings, with one number per seed for each."""
-    each = [of_loss(trainings, loss, seed) for seed in range(len(trainings[0]["accuracy"]))]
-    return {name: [one[name] for one in each] for name in each[0]}
+def rows(names: Iterable[str], numbers: np.ndarray, digits: int = 0) -> list[tuple[str, ...]]:
+    """Return rows of a table with a name and its numbers."""
+    return [
+        (name, *(f"{x:.{digits}f}" for x in row)) for name, row in zip(names, numbers, strict=True)
+    ]
 
 
-def with_range(values: list[float]) -> str:
-    """Return the mean and the range over the seeds, in words."""
-    return f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
-
-
-def overview(trainings: Records) -> list[str]:
+def overview(accuracy: np.ndarray) -> list[str]:
     """Return two tables with statistics of each loss over all settings: accuracy and failures."""
-    accuracies, failures = [], []
-    for loss, words in NAMES.items():
-        found = statistics_of_seeds(trainings, loss)
-        mean = found["mean"]
-        seeds = f"{min(mean):.1f} to {max(mean):.1f}"
-        means = {name: f"{statistics.fmean(each):.1f}" for name, each in found.items()}
-        best = means["at the best learning rate"]
-        accuracies.append((words, means["mean"], seeds, best))
-        failures.append((words, *(means[name] for name in FAILURES)))
+    best = accuracy.max(axis=0)
+    mean = accuracy.mean(axis=(1, 2))  # [loss, seed]
+    at_best = accuracy.max(axis=2).mean(axis=(1, 2))
+    lost = (best - accuracy).reshape(len(NAMES), -1, accuracy.shape[-1])
+    accuracies = [
+        (words, f"{own.mean():.1f}", f"{own.min():.1f} to {own.max():.1f}", f"{highest:.1f}")
+        for words, own, highest in zip(NAMES.values(), mean, at_best, strict=True)
+    ]
+    failures = {
+        "points lost, median": np.median(lost, axis=1),
+        "points lost, 90th percentile": np.quantile(lost, 0.9, axis=1),
+        "collapsed settings": (accuracy < best / 2).sum(axis=(1, 2)),
+    }
+    columns = np.stack([each.mean(axis=1) for each in failures.values()], axis=1)
     header = "loss", "mean", "range of the seeds", "at the best learning rate"
-    return [pages.table(header, accuracies), pages.table(("loss", *FAILURES), failures)]
+    return [
+        pages.table(header, accuracies),
+        pages.table(("loss", *failures), rows(NAMES.values(), columns, digits=1)),
+    ]
 
 
-def of_outputs(trainings: Records) -> str:
+def of_outputs(spikes: np.ndarray, silent: np.ndarray) -> str:
     """Return the table with the spikes and silent labels of each loss, by learning rate."""
-    rows = []
-    for loss, words in NAMES.items():
-        own = [one for one in trainings if one["loss"] == loss]
-        for rate in RATES:
-            chosen = [one for one in own if one["rate"] == rate]
-            spikes, silent = (
-                statistics.fmean(statistics.fmean(one[key]) for one in chosen)
-                for key in ("spikes", "silent")
-            )
-            rows.append((words, str(rate), f"{spikes:.0f}", f"{100 * silent:.0f}"))
-    return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), rows)
-
-
-def each_network(trainings: Records, rate: float) -> str:
-    """Return a table with the accuracy at a learning rate, for each network and loss."""
-    everywhere = settings(trainings)
-    shown = {loss: words for loss, words in NAMES.items() if loss != "SpikeMax"}
-    rows = []
-    for network in dict.fromkeys(one["network"] for one in trainings):
-        found = everywhere[network, rate]
-        rows.append((network, *(f"{statistics.fmean(found[loss]):.0f}" for loss in shown)))
-    return pages.table(("network", *shown.values()), rows)
-
-
-def each_framework(usual: Records) -> str:
-    """Return a table with the accuracy of the loss in the examples of each framework."""
-    everywhere, rows = settings(usual), []
-    for network, loss in dict.fromkeys((one["network"], one["loss"]) for one in usual):
-        means = (statistics.fmean(everywhere[network, rate][loss]) for rate in RATES)
-        rows.append((network, f"`{loss}`", *(f"{mean:.0f}" for mean in means)))
-    return pages.table(("network", "loss", *map(str, RATES)), rows)
-
-
-def choice(trainings: Records) -> str:
-    """Return a table of the weights, rates and units from which the bounds were chosen."""
-    losses = dict.fromkeys(one["loss"] for one in trainings)
-    found = {loss: statistics_of_seeds(trainings, loss) for loss in losses}
-    header = ("", *next(iter(found.values())))
-    return pages.table(header, [(loss, *map(with_range, x.values())) for loss, x in found.items()])
+    columns = np.stack([spikes, silent]).mean(axis=(2, 4))  # [column, loss, rate]
+    lines = [
+        (words, str(rate), *(f"{x:.0f}" for x in columns[:, i, j]))
+        for i, words in enumerate(NAMES.values())
+        for j, rate in enumerate(RATES)
+    ]
+    return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), lines)
 
 
 def write() -> None:
-    """Write the page from the record, and print the table of the choice."""
+    """Write the page from the record, and print what the bounds were chosen from."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
     reported = {one["network"] for one in record["trainings"] if one["loss"] in NAMES}
-    print(choice([one for one in record["trainings"] if one["network"] not in reported]))
+    of_losses: dict[str, list[float]] = {}
+    for one in record["trainings"]:
+        if one["network"] not in reported:
+            of_losses.setdefault(one["loss"], []).extend(one["accuracy"])
+    for loss, accuracies in of_losses.items():
+        print(f"{loss:30} {100 * np.mean(accuracies):.1f}")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ those of measure.py.
 
 import argparse
 import os
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import random_networks as networks
+import networks
 import runs
 import torch
 import training_data as data
-from random_networks import Batch, Settings
+from networks import Inspected, Settings
 
 import spikeloss_xp as sx
 
@@ -36,6 +35,12 @@ class Task(NamedTuple):
     batch: int
     fails: float
     learns: float
+
+    def group(self, accuracy: float) -> str:
+        """Return whether a network with this accuracy fails, learns or is between the two."""
+        return (
+            "fails" if accuracy < self.fails else "learns" if accuracy > self.learns else "between"
+        )
 
 
 TASK = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7)
@@ -66,10 +71,10 @@ def loss_of(settings: Settings) -> sx.CrossEntropy:
 
 def measured(key: Key) -> dict[str, Any]:
     """Train a network and return its record."""
-    started, settings = time.perf_counter(), networks.draw(*key)
-    result = trained(settings, TIMING if key.set == "timing" else TASK)
-    seconds = round(time.perf_counter() - started, 2)
-    return key._asdict() | {"settings": settings._asdict()} | result | {"seconds": seconds}
+    settings, task = networks.draw(*key), TIMING if key.set == "timing" else TASK
+    accuracy, looks = trained(settings, task)
+    found = {"accuracy": accuracy, "group": task.group(accuracy), "looks": looks}
+    return key._asdict() | {"settings": settings._asdict()} | found
 
 
 def trained(
@@ -78,7 +83,7 @@ def trained(
     prepare: Callable[..., None] = lambda network, *batch: None,
     *,
     every_epoch: bool = True,
-) -> dict[str, Any]:
+) -> tuple[float, list[dict[str, Any]]]:
     """Return the test accuracy, and what a batch shows before training and after each epoch.
 
     `prepare` gets the new network, the loss, and the inputs and labels of that batch. If
@@ -97,20 +102,20 @@ def trained(
         if every_epoch:
             looks.append(observed(loss, network.inspect(loss, *first), first[1]))
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
-    return {"accuracy": round(accuracy, 4), "looks": looks}
+    return round(accuracy, 4), looks
 
 
-def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
+def observed(loss: sx.CrossEntropy, inspected: Inspected, label: torch.Tensor) -> dict[str, Any]:
     """Return what the report on a batch shows, and the problems that it names without gradients."""
-    label = label if isinstance(batch.output, torch.Tensor) else label.numpy()
-    given = loss, batch.output, label
-    report = sx.diagnose(*given, hidden=batch.hidden, gradients=batch.gradients)
+    _, (*hidden, output), gradients = inspected
+    given = loss, output, label if isinstance(output, torch.Tensor) else label.numpy()
+    report = sx.diagnose(*given, hidden=hidden, gradients=gradients)
     return {
         "loss": report.numbers["loss"],
         "layers": [layer._asdict() for layer in report.layers],
         "gradients": [gradient._asdict() for gradient in report.gradients],
         "problems": problems(report),
-        "without gradients": problems(sx.diagnose(*given, hidden=batch.hidden)),
+        "without gradients": problems(sx.diagnose(*given, hidden=hidden)),
     }
 
 
@@ -120,19 +125,13 @@ def problems(report: Any) -> list[str]:
 
 
 def main() -> None:
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stream", choices=NUMBERS)
     parser.add_argument("--sets", nargs="+", choices=networks.SETS, default=list(networks.SETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    name = f"verdict-{options.stream}"
-    known = {Key(*(each[field] for field in Key._fields)) for each in runs.kept(name)}
-    wanted = [key for key in keys(options.stream) if key.set in options.sets]
-    left = [(key,) for key in wanted if key not in known]
-    for _ in tqdm(runs.run(name, measured, left, options.processes), total=len(left)):
-        pass
+    chosen = [key for key in keys(options.stream) if key.set in options.sets]
+    runs.run(f"verdict-{options.stream}", measured, chosen, options.processes)
 
 
 if __name__ == "__main__":

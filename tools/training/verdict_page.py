@@ -6,10 +6,12 @@ this record from the results of each network in build/.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import runs
@@ -56,25 +58,17 @@ def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict
 
     Without results, the part of the old record is kept.
     """
-    from advice import TASKS
-    from random_networks import STREAMS
+    from advice import TASKS, Key
+    from networks import STREAMS
 
+    latest = {runs.key_of(Key, one): one for one in advice if len(one["accuracy"]) > 1}
     return {
         "versions": runs.versions(),
         "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
         "tasks": {name: task._asdict() for name, task in TASKS.items()},
         "verdict": of_sets(reported) if reported else old["verdict"],
-        "advice": of_advice(advice) if advice else old["advice"],
+        "advice": list(latest.values()) or old["advice"],
     }
-
-
-def group(record: dict[str, Any]) -> str:
-    """Return whether a network of verdict.py fails, learns or is between the two."""
-    from verdict import TASK, TIMING
-
-    task = TIMING if record["set"] == "timing" else TASK
-    accuracy = record["accuracy"]
-    return "fails" if accuracy < task.fails else "learns" if accuracy > task.learns else "between"
 
 
 def of_sets(records: Records) -> dict[str, Any]:
@@ -83,37 +77,20 @@ def of_sets(records: Records) -> dict[str, Any]:
     The flagged networks are counted at each look: before training and after each epoch. The codes
     are those of problems before training.
     """
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(one["set"] for one in records):
-        found[name] = {}
-        for of in GROUPS:
-            chosen = [one["looks"] for one in records if one["set"] == name and group(one) == of]
-            looks = zip(*chosen, strict=True)
-            codes = Counter(code for looks in chosen for code in set(looks[0]["problems"]))
-            found[name][of] = {
-                "networks": len(chosen),
-                "flagged": [sum(bool(look["problems"]) for look in of_epoch) for of_epoch in looks],
-                "without gradients": sum(bool(looks[0]["without gradients"]) for looks in chosen),
-                "codes": dict(codes.most_common()),
-            }
-    return found
-
-
-def of_advice(records: Records) -> Records:
-    """Return the accuracies of the networks that were trained again."""
-    from advice import group, key_of
-
-    latest = {key_of(one): one for one in records if len(one["results"]) > 1}
-    return [
-        {
-            **key._asdict(),
-            "depth": one["settings"]["depth"],
-            "group": group(one),
-            "accuracy": {way: result["accuracy"] for way, result in one["results"].items()},
-            "unreached": [way for way, result in one["results"].items() if "error" in result],
+    found: dict[str, Any] = {one["set"]: {} for one in records}
+    for name, of in itertools.product(found, GROUPS):
+        chosen = [one["looks"] for one in records if (one["set"], one["group"]) == (name, of)]
+        codes = Counter(code for looks in chosen for code in set(looks[0]["problems"]))
+        found[name][of] = {
+            "networks": len(chosen),
+            "flagged": [
+                sum(bool(look["problems"]) for look in of_epoch)
+                for of_epoch in zip(*chosen, strict=True)
+            ],
+            "without gradients": sum(bool(looks[0]["without gradients"]) for looks in chosen),
+            "codes": dict(codes.most_common()),
         }
-        for key, one in latest.items()
-    ]
+    return found
 
 
 # The tables ---------------------------------------------------------------------------------------
@@ -139,6 +116,12 @@ def share(number: int, of: int) -> str:
     return f"{100 * number / of:.0f} % ({number} of {of})" if of else ""
 
 
+def fail_and_learn(groups: dict[str, Any], number: Callable[[dict[str, Any]], int]) -> str:
+    """Return the percentages of failing and of learning networks, separated by a slash."""
+    both = (groups["fails"], groups["learns"])
+    return "/".join(f"{100 * number(group) / group['networks']:.0f}" for group in both)
+
+
 def found_by_set(record: dict[str, Any]) -> str:
     """Return the table with the share of networks for which a problem is reported."""
     rows = []
@@ -146,10 +129,7 @@ def found_by_set(record: dict[str, Any]) -> str:
         before = [share(groups[x]["flagged"][0], groups[x]["networks"]) for x in GROUPS]
         learning = groups["learns"]
         worst = share(max(learning["flagged"][1:]), learning["networks"])
-        percent = "/".join(
-            f"{100 * groups[x]['without gradients'] / groups[x]['networks']:.0f}"
-            for x in ("fails", "learns")
-        )
+        percent = fail_and_learn(groups, lambda group: group["without gradients"])
         rows.append((SETS[name], *before, worst, f"{percent} %"))
     header = ("", "fail", "between", "learn", "learn, worst epoch", "without gradients: fail/learn")
     return pages.table(header, rows)
@@ -165,10 +145,7 @@ def codes(verdict: dict[str, Any]) -> str:
         (
             f"`{code}`",
             *(
-                "/".join(
-                    f"{100 * groups[x]['codes'].get(code, 0) / groups[x]['networks']:.0f}"
-                    for x in ("fails", "learns")
-                )
+                fail_and_learn(groups, lambda group, code=code: group["codes"].get(code, 0))
                 for groups in verdict.values()
             ),
         )
