@@ -157,7 +157,7 @@ class TorchAdapter(TorchFilters):
                 "across processes: call the loss with input.to_local(), which holds the samples of "
                 "this process, and with the target of these samples"
             )
-        alone = loss.has_closed_form and _torch_state.is_alone(input)
+        alone = loss._has_closed_form and _torch_state.is_alone(input)
         captured = captured_arrays(loss) if alone else None
         if captured is None:
             return loss.value(input, **options)

@@ -57,22 +57,8 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # numpydoc's sections have them
 CLASS_ATTRIBUTES = (  # pages on new losses and backends describe them
-    *(
-        "classes_compete",
-        "compiles_loops",
-        "expects_spikes",
-        "has_closed_form",
-        "joins_blocks",
-    ),
-    *(
-        "on_host",
-        "per_step",
-        "readouts",
-        "reads_rates",
-        "reads_times",
-        "shields_masked",
-    ),
-    *("smallest_rank", "targets"),
+    *("classes_compete", "compiles_loops", "joins_blocks", "on_host"),
+    *("per_step", "smallest_rank", "targets"),
 )
 autodoc_default_options = {"exclude-members": ", ".join(CLASS_ATTRIBUTES)}
 autosummary_generate = True

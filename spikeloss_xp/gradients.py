@@ -60,12 +60,9 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     array([[[0.125, 0.125, 0.125, 0.125],
             [0.125, 0.125, 0.125, 0.125]]])
     """
-    closed_form: Any = loss if getattr(loss, "has_closed_form", False) else None
-
-    if hasattr(getattr(loss, "__wrapped__", None), "has_closed_form"):
-        closed_form = None  # `functools.wraps` has copied the attributes to another function
-    if isinstance(loss, partial) and not loss.args and getattr(loss.func, "has_closed_form", False):
+    if isinstance(loss, partial) and not loss.args and _has_closed_form(loss.func):
         return partial(value_and_grad(loss.func), **loss.keywords)
+    closed_form: Any = loss if _has_closed_form(loss) else None
 
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
@@ -99,6 +96,16 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         return value, pullback(adapter.scalar(value, 1.0) if cotangent is None else cotangent)
 
     return on_device_of("input")(evaluate)
+
+
+def _has_closed_form(loss: Any) -> bool:
+    """Return whether `loss` is a loss object, or a function with the methods of one.
+
+    If `functools.wraps` has copied the attributes of such a function to another function, the
+    result is False.
+    """
+    copied = hasattr(getattr(loss, "__wrapped__", None), "_has_closed_form")
+    return getattr(loss, "_has_closed_form", False) and not copied
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.calls import each, run
 from _support.split import Count
+from spikeloss_xp.times.first_spike import TimesLoss
 
 BATCH, CLASSES, STEPS = 6, 3, 5
 random = np.random.default_rng(3)
@@ -83,7 +84,9 @@ ROWS = [[0.2, 0.7, 0.1], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.5]]
 def test_probabilities_count_as_their_most_probable_class(backend, loss):
     """Of several the first; a row of zeros does not count, nor one whose class is masked."""
     steps = (STEPS,) if getattr(loss, "moving_window", None) else ()
-    x = SPIKES / 2 if loss.reads_times else SPIKES  # times of 0 and 1 would be refused as trains
+    x = (
+        SPIKES / 2 if isinstance(loss, TimesLoss) else SPIKES
+    )  # times of 0 and 1 would be refused as trains
     q = np.moveaxis(np.asarray(ROWS)[random.integers(len(ROWS), size=(BATCH, *steps))], -1, 1)
     label = np.where(q.any(axis=1), q.argmax(axis=1), -100)
     for masks in ({}, {"where": np.arange(BATCH) != 2}):
@@ -109,7 +112,7 @@ def test_cross_entropy_of_scores_is_the_loss(loss):
     """Its gradient too, so that any function of logits can be trained."""
     torch = pytest.importorskip("torch")
     window = getattr(loss, "moving_window", None) is not None
-    x = torch.tensor(SPIKES / 2 if loss.reads_times else SPIKES, requires_grad=True)
+    x = torch.tensor(SPIKES / 2 if isinstance(loss, TimesLoss) else SPIKES, requires_grad=True)
     label = torch.tensor(LABEL)
     label = label[:, None].expand(-1, STEPS) if window else label
     theirs = torch.nn.functional.cross_entropy(loss.scores(x, per_step=window), label)

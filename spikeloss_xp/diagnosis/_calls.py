@@ -84,13 +84,13 @@ class Batch:
         divisor = divisor_of(adapter, weight)
         one = adapter.scalar(total, 1.0)
         arrays = {"value": total / divisor, "divisor": divisor + 0 * one, **self._compare()}
-        if not (loss.reads_times or "hot" in arrays):
+        if not (_losses.reads_times(loss) or "hot" in arrays):
             mean = layout.restored(adapter, self._mean_sample(values))
             arrays["mean"] = loss(mean, target, **self.masks)
         arrays |= _layers.unmasked(adapter, layout, prepared.mask, values)
-        if loss.reads_rates:
+        if _losses.reads_rates(loss):
             arrays |= _losses.totals(loss, prepared, self.labels)
-        elif not loss.reads_times:
+        elif not _losses.reads_times(loss):
             arrays |= _layers.activity(adapter, layout, values, "input")
         gradient = floating(adapter, pullback(one / divisor))
         if layout.has_time:
@@ -158,10 +158,12 @@ class Batch:
         self.of_output = float((of_sample * self.entries.max(axis=(1, 2))).sum()) * divisor
         self.output: Layer | None = None
         self.about_output: list[tuple[str, ...]] = []
-        if loss.reads_times:
-            fires = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
+        if _losses.reads_times(loss):
+            fires = _losses.spike_mask(loss, prepared.values) & (
+                prepared.mask is None or prepared.mask
+            )
             self.output, _ = _layers.of_times("output", prepared.values, fires)
-        elif loss.reads_rates:
+        elif _losses.reads_rates(loss):
             fires = found["size"] < 0
         else:
             fires = found["spikes"] > 0
@@ -196,7 +198,7 @@ class Batch:
             return self.accuracy >= MOST
         if of_mean is None or not self.value:
             return self.value == 0
-        return bool(self.value < of_mean * (1 if self.loss.reads_rates else 1 - MOST))
+        return bool(self.value < of_mean * (1 if _losses.reads_rates(self.loss) else 1 - MOST))
 
     def _by_class(self, x: Any) -> Any:
         """Rearrange an array to ``[sample, class, neuron * step]``."""
@@ -211,7 +213,7 @@ class Batch:
         word, plural, sizes = "class", "classes, neurons of a class", (classes, neurons // classes)
         if not self.names_classes and classes == neurons:
             word, plural, sizes = "neuron", "neurons", neurons
-        never = None if self.loss.reads_rates else int((~self.fires.any(axis=0)).sum())
+        never = None if _losses.reads_rates(self.loss) else int((~self.fires.any(axis=0)).sum())
         found: dict[str, Any] = {
             "loss": self.value,
             "loss of equal scores": self.equal,
@@ -234,7 +236,7 @@ class Batch:
 
     def _of_rates(self) -> dict[str, float]:
         """Return the numbers that are usually plotted for a likelihood, or {} for other losses."""
-        if not self.loss.reads_rates:
+        if not _losses.reads_rates(self.loss):
             return {}
         found, entries = self.found, math.prod(self.layout.shape) * (1 - self.masked)
         spikes = float(found["recorded"])
@@ -251,7 +253,7 @@ class Batch:
             finite = self.output is None or self.output.finite
             entries = "" if finite else ", and entries of the input are NaN or infinite"
             yield "not-finite", f"the loss is {value:.3g}{entries}"
-        yield from self._of_times() if loss.reads_times else self._of_values()
+        yield from self._of_times() if _losses.reads_times(loss) else self._of_values()
         yield from self._of_masks()
         fraction = 0.0
         if self.hot is not None:
@@ -278,7 +280,7 @@ class Batch:
         mask = self.prepared.mask
         counted = x if mask is None else x[np.broadcast_to(mask, x.shape)]
         known = counted[np.isfinite(counted)]
-        spikes = known[self.loss.fires(known)]
+        spikes = known[_losses.spike_mask(self.loss, known)]
         padding = max(np.mean(x == -1), np.mean((x == 0).sum(axis=2) > 1))
         if counted.size and not len(known):
             yield _layers.silent_layer("output", len(x))
@@ -320,7 +322,7 @@ class Batch:
         if lengths.size and steps >= 20 and lengths.max() * 10 <= steps:
             seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
             yield "short-lengths", seen
-        dropped_out = self.loss.reads_rates and "where" in self.masks  # masked on purpose
+        dropped_out = _losses.reads_rates(self.loss) and "where" in self.masks  # masked on purpose
         if self.masked > (MOST if dropped_out else SOME):
             yield "mostly-masked", f"{self.masked:.0%} of the entries are masked"
 

@@ -9,7 +9,7 @@ from spikeloss_xp import _arrays, losses
 from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
-from spikeloss_xp.diagnosis import _layers
+from spikeloss_xp.diagnosis import _layers, _losses
 from spikeloss_xp.diagnosis._calls import Batch, Call, Function, Penalty, Refusal
 from spikeloss_xp.diagnosis._report import (
     Finding,
@@ -198,7 +198,7 @@ def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any
     penalty = isinstance(loss, losses.SparsityEnforcer)
     kind: Any = Penalty if penalty else Batch
     x = spikes if penalty else _layers.eager(spikes, "input")[1]
-    if loss.reads_times:
+    if _losses.reads_times(loss):
         x = host_values(x, "input")
         arguments = {name: host_values(each, name) for name, each in arguments.items()}
     try:
@@ -214,7 +214,7 @@ def _pending_layers(
 ) -> list[_layers.Pending]:  # fmt: skip
     """Return the statistics of the hidden layers, and of inputs that are shown as layers."""
     trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
-    if getattr(loss, "reads_times", False):
+    if _losses.reads_times(loss):
         return [_layers.hidden_times(call.adapter, name, x) for name, x in trains.items()]
     layer = partial(_layers.layer, time_axis=time_axis)
     refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
@@ -233,7 +233,7 @@ def _pending_layers(
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
     """Raise the loss's own error if the shape or the type of an argument is wrong."""
     # A loss on spike times would reject an array of zeros, which looks like binned spikes.
-    silent = 2 * loss.reads_times
+    silent = 2 * _losses.reads_times(loss)
     leaves = _layers.named_leaves(x, "input")
     arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves]
     plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}

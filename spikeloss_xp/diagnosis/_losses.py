@@ -20,6 +20,7 @@ from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.losses.likelihood import Likelihood
 from spikeloss_xp.losses.sparsity_enforcer import as_tuple
 from spikeloss_xp.readouts import READOUTS
+from spikeloss_xp.times.first_spike import TimesLoss
 
 
 @singledispatch
@@ -58,6 +59,21 @@ def _by_bounds(loss: losses.CrossEntropy) -> bool:
 @expects_spikes.register
 def _never(loss: losses.SquaredError) -> bool:
     return False
+
+
+def reads_times(loss: Any) -> bool:
+    """Return whether the input of a loss holds spike times instead of binned spikes."""
+    return isinstance(loss, TimesLoss)
+
+
+def reads_rates(loss: Any) -> bool:
+    """Return whether the input of a loss holds predicted rates or logits instead of spikes."""
+    return isinstance(loss, Likelihood)
+
+
+def spike_mask(loss: TimesLoss, times: Array) -> Array:
+    """Return a mask that is True for spike times, and False for padding and for late times."""
+    return times < getattr(loss, "silent_time", math.inf)
 
 
 def totals(loss: Any, prepared: Prepared, labels: Labels) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from spikeloss_xp.losses import Loss
+from spikeloss_xp.times.first_spike import TimesLoss
 
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
@@ -361,7 +362,7 @@ def finding_of(
     code, seen, *names = observed
     text = texts()[code]
     own = isinstance(loss, Loss)
-    if own and loss.reads_times:
+    if isinstance(loss, TimesLoss):
         text = text | text.get("times", {})
     has = fields(loss) if own else ()
     # An option that is None by default, such as bounds on the rates, may be in use already.

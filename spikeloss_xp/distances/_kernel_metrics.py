@@ -70,7 +70,7 @@ def _with_closed_form(form: Callable[..., ValueAndPullback]) -> Callable[[Functi
             return form(**call.arguments)
 
         attributes = {"value": function, "value_and_pullback": value_and_pullback}
-        vars(function).update(has_closed_form=True, **attributes)
+        vars(function).update(_has_closed_form=True, **attributes)
         return function
 
     return decorate

@@ -51,7 +51,7 @@ CALL_NAMES = {
 }
 
 # Names that derived classes define. Like most names in `Loss`, these names are not for users.
-FOR_SUBCLASSES = {"fires", "read", "score", "smallest_rank", "sums_neurons"}
+FOR_SUBCLASSES = {"read", "score", "smallest_rank"}
 
 
 def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
@@ -75,7 +75,7 @@ class Loss(_checks.Checked, ABC):
 
     time_axis: int
     reduction: str
-    has_closed_form: ClassVar[bool] = True
+    _has_closed_form: ClassVar[bool] = True
     """Whether `value_and_pullback` computes the value that a call to the loss returns."""
     classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term."""
@@ -85,11 +85,7 @@ class Loss(_checks.Checked, ABC):
     """The kinds of targets that the loss accepts, or an empty tuple if it takes no target."""
     ignore_index: int | None = None
     """The class index of labels to ignore."""
-    reads_times: ClassVar[bool] = False
-    """Whether the input holds spike times instead of binned spikes."""
-    reads_rates: ClassVar[bool] = False
-    """Whether the input holds predicted rates or logits instead of spikes."""
-    shields_masked: ClassVar[bool] = True
+    _shields_masked: ClassVar[bool] = True
     """Whether to replace masked readings by 1, in case the criterion is infinite or NaN at 0."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: D102
@@ -104,11 +100,11 @@ class Loss(_checks.Checked, ABC):
         super().__init_subclass__(**kwargs)
         overridden = vars(cls)
         if "value_and_pullback" in overridden:
-            cls.has_closed_form = True
+            cls._has_closed_form = True
         elif "value" in overridden or "__call__" in overridden:
-            cls.has_closed_form = False
+            cls._has_closed_form = False
         if "criterion" in overridden:  # a new criterion may be infinite or NaN at 0
-            cls.shields_masked = overridden.get("shields_masked", True)
+            cls._shields_masked = overridden.get("_shields_masked", True)
 
     def __dir__(self) -> list[str]:
         """Return the names that users need. Names for subclasses are left out."""
@@ -293,7 +289,7 @@ class Loss(_checks.Checked, ABC):
             # A masked term with an invalid label is multiplied by a factor of NaN. The gradient of
             # a masked term is 0, but automatic differentiation multiplies it by the factor, and the
             # product is NaN. Replacing masked readings by 1 keeps this NaN out of the gradient.
-            if self.shields_masked or not adapter.on_host:
+            if self._shields_masked or not adapter.on_host:
                 reading = reading.shielded(mask)
             labels = labels.filled(reading, mask)
         terms, to_reading = self.criterion(reading, labels)

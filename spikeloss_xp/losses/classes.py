@@ -43,7 +43,7 @@ class ReadsClasses(TargetLoss, Predictor):
     num_classes: int | None
     ignore_index: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
-    sums_neurons: ClassVar[bool] = False
+    _sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed over the neurons of a class instead of averaged."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
@@ -113,7 +113,7 @@ class ReadsClasses(TargetLoss, Predictor):
         window = None if over_all_time else self.moving_window
         if self._own_readout:
             return read_groups(trains.filled(), self.num_classes, partial(own_reading, self))
-        options = {"summed": self.sums_neurons}
+        options = {"summed": self._sums_neurons}
         if mask is not None and labels is not None and not prepared.adapter.on_host:
             options["masked_later"] = self._reads_masked and trains.classes.length(mask) == 1
         return read_classes(trains, self.readout, window, self.num_classes, **options)

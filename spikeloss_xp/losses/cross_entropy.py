@@ -163,8 +163,8 @@ class CrossEntropy(ClassLoss):
     rate_weight: float = _checks.option(3.0, _checks.not_negative)
 
     classes_compete: ClassVar[bool] = True
-    shields_masked: ClassVar[bool] = False
-    sums_neurons: ClassVar[bool] = True
+    _shields_masked: ClassVar[bool] = False
+    _sums_neurons: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -40,8 +40,7 @@ class Likelihood(TrainLoss):
 
     targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
-    reads_rates: ClassVar[bool] = True
-    largest_mean: ClassVar[float] = math.inf  # the largest mean count of a null model
+    _largest_mean: ClassVar[float] = math.inf  # the largest mean count of a null model
     log_rates: ClassVar[bool] = True
     """Whether the input holds logarithms of rates or odds."""
 
@@ -279,7 +278,7 @@ class Likelihood(TrainLoss):
         """Check the means of the null model, and return them with the axes of the readings."""
         means = class_weights(prepared, null, "neuron", "null")
         known = concrete_or_none(null)
-        if known is not None and (known > self.largest_mean).any():
+        if known is not None and (known > self._largest_mean).any():
             raise ValueError(
                 f"null must hold spike probabilities, which are at most 1; got {known.tolist()}"
             )

@@ -77,7 +77,7 @@ class PoissonNLL(Likelihood):
         return WHOLE_COUNTS if self.constant else COUNTS
 
     @property
-    def shields_masked(self) -> bool:  # type: ignore[override]
+    def _shields_masked(self) -> bool:  # type: ignore[override]
         """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
         return not self.log_rates
 
@@ -151,8 +151,8 @@ class BernoulliNLL(Likelihood):
     """
 
     targets: ClassVar[tuple[CountTrains, ...]] = (BinaryTrains(),)
-    shields_masked: ClassVar[bool] = False
-    largest_mean: ClassVar[float] = 1.0
+    _shields_masked: ClassVar[bool] = False
+    _largest_mean: ClassVar[float] = 1.0
 
     _: KW_ONLY
     link: Link = _checks.option("logit", _checks.one_of(("logit", "hazard")))

@@ -69,7 +69,7 @@ class SquaredError(ClassLoss):
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (Numbers(),)
 
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared differences."""
@@ -119,7 +119,7 @@ class AbsoluteError(SquaredError):
     0.125
     """
 
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the absolute differences."""
@@ -180,7 +180,7 @@ class HuberError(SquaredError):
     _: KW_ONLY
     delta: float = _checks.option(1.0, _checks.scale)
 
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the Huber loss of each difference."""

@@ -89,7 +89,7 @@ class SpikeLatency(ClassLoss):
     moving_window: ClassVar[None] = None  # type: ignore[misc]
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, TARGET_TIMES)
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
 
     def score(self, reading: Reading) -> Array:
         """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""

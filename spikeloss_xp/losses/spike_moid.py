@@ -92,7 +92,7 @@ class SpikeMoid(ReadsClasses):
 
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
     _scores_of: ClassVar[type[ClassScores]] = BinaryScores
     _by_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 

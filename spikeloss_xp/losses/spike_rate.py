@@ -107,7 +107,7 @@ class SpikeRate(ReadsClasses):
     time_axis: int = _checks.option(-1, _checks.integer)
 
     _by_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

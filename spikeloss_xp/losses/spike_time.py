@@ -91,7 +91,7 @@ class SpikeTime(ReadsTrains):
     filter_target: bool = _checks.option(True, _checks.flag)
     time_axis: int = _checks.option(-1, _checks.integer)
 
-    shields_masked: ClassVar[bool] = False
+    _shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

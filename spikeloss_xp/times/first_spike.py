@@ -26,11 +26,6 @@ class TimesLoss(TargetLoss):
     """Base class for losses on spike times."""
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
-    reads_times: ClassVar[bool] = True
-
-    def fires(self, input: Array) -> Array:
-        """Return a mask that is True for spike times and False for padding."""
-        return input < math.inf
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         return (prepared.layout.batch_axis,)
@@ -45,10 +40,6 @@ class FirstSpike(TimesLoss, Predictor):
     """Base class for losses that read the time of the first spike of each class."""
 
     silent_time: float
-
-    def fires(self, input: Array) -> Array:
-        """Return a mask that is True for times before `silent_time`, which count as spikes."""
-        return input < self.silent_time
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         return prepare_times(input, where, lengths, self.num_classes)
