@@ -1,0 +1,239 @@
+"""Fail if a loss has become slower, relative to the plain line that a user would write instead.
+
+``python tools/benchmarks/guard.py`` measures our run time (value and gradient, float32) divided by
+the run time of the plain line, and compares each row with tests/data/speed.json. A row that looks
+slower is measured again in new processes, and fails if the best of its ratios is still more than
+`FACTOR` times the recorded ratio. If you mean to make a row slower or faster, write the record with
+``--write`` and commit it.
+
+The record is valid only for the machine and the library versions that it names. On other machines,
+the command measures the commit in which the record was last written, or the one that you pass with
+``--base REVISION``. Both trees are then measured in turn, each with its own tools, so `--measure`
+has to keep its meaning.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import daily
+import masked
+import numpy as np
+from plain import LINE
+from timing import in_new_process
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORD = ROOT / "tests" / "data" / "speed.json"
+TOOL = "tools/benchmarks/guard.py"
+LIBRARIES = "PyTorch", "JAX", "NumPy"
+SIZES = (20, 100, 10), (100, 256, 20), (250, 64, 35)  # [time, batch, class]
+KINDS = (  # the name of the loss in plain.py, and its mask
+    ("counts", None),
+    ("each step", None),
+    ("window 20", None),
+    ("SpikeTime", None),
+    ("counts", "lengths"),
+    ("each step", "lengths"),
+    ("log rates", "where"),
+)
+FACTOR = 1.35
+REPEATS = 3  # of the rows that look slower, each time in a new process
+PROCESSES = 3  # for the record, which holds their medians
+PASSES, SECONDS, CALLS = 6, 0.08, 3  # in each pass, a row gets so many seconds and so many calls
+QUANTILE = 0.1
+VERSIONS = "numpy", "torch", "jax", "optax"
+
+Measure = Callable[[list[str] | None], dict[str, float]]  # of the rows with these names, or of all
+Rows = dict[str, tuple[list[float], list[float]]]  # the ratios before and now
+
+
+def rows(library: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Yield the name of each row, and a function that prepares our loss and the plain line."""
+    for (loss, mask), size in itertools.product(KINDS, SIZES):
+        kind = f"{loss}, {mask}" if mask else loss
+        prepare, last = (masked.runs, mask) if mask else (daily.losses, "first")
+        given = (size, last) if mask is None else (last, size)
+        setup = functools.partial(daily.checked, prepare, library, loss, *given)
+        yield f"{library}: {kind}: {list(size)}", setup
+
+
+def times(ours: Callable[[], Any], line: Callable[[], Any]) -> Iterator[tuple[float, float]]:
+    """Yield the processor times of our loss and of the line, calling both in turn."""
+    ours(), line()  # compiles functions and fills caches
+    stop = time.perf_counter() + SECONDS
+    for number in itertools.count():
+        if number >= CALLS and time.perf_counter() > stop:
+            return
+        start = time.process_time()
+        ours()
+        middle = time.process_time()
+        line()
+        yield middle - start, time.process_time() - middle
+
+
+def measure(tree: str, library: str, *names: str) -> None:
+    """Print a line of JSON for each of these rows, or for all: its name and its ratio."""
+    for module in ("spikeloss_xp", "spikeloss_xp.backends"):
+        file = importlib.import_module(module).__file__ or ""
+        if not Path(file).resolve().is_relative_to(tree):
+            raise ImportError(f"{module} is imported from {file}, and not from {tree}")
+    runs = {name: setup() for name, setup in rows(library) if not names or name in names}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    # The passes are far apart, so that other work on the machine seldom disturbs all of them.
+    for _, name in itertools.product(range(PASSES), runs):
+        seconds[name] += times(runs[name]["ours"], runs[name][LINE])
+    for name, each in seconds.items():
+        own, of_line = np.quantile(each, QUANTILE, axis=0)
+        print(json.dumps([name, float(f"{own / of_line:.3g}")]))
+
+
+def measured(tree: Path, names: list[str] | None) -> dict[str, float]:
+    """Measure the library of a tree with the tools of that tree, in a process for each library."""
+    environment = daily.ALLOCATION | {"PYTHONPATH": str(tree)}
+    found: dict[str, float] = {}
+    for library in LIBRARIES:
+        own = [name for name in names or () if name.startswith(f"{library}:")]
+        if own or names is None:
+            command = str(tree / TOOL), "--measure", str(tree), library, *own
+            found |= dict(in_new_process(*command, **environment))
+    return found
+
+
+def slowdown(before: list[float], now: list[float]) -> float:
+    """Return the best ratio now, relative to the ratio before."""
+    return min(now) / statistics.median(before)
+
+
+def compared(before: Measure, now: Measure) -> Rows:
+    """Measure all rows, and those that look slower again."""
+    found: Rows = {}
+    names = None
+    for _ in range(1 + REPEATS):
+        for index, each in enumerate((before, now)):
+            for name, number in each(names).items():
+                found.setdefault(name, ([], []))[index].append(number)
+        common = [name for name, numbers in found.items() if all(numbers)]
+        names = [name for name in common if slowdown(*found[name]) > FACTOR]
+        if not names:
+            break
+    return found
+
+
+def report(found: Rows) -> bool:
+    """Print a table of the rows, and return whether all of them pass."""
+    verdicts = dict.fromkeys(found, "no record")
+    print(f"{'row':44}  before    now  now / before")
+    for name, (before, now) in found.items():
+        if before and now:
+            change = slowdown(before, now)
+            verdicts[name] = "slower" if change > FACTOR else "ok"
+            if change < 1 / FACTOR:
+                verdicts[name] = "faster: write the record, so that this is not lost unnoticed"
+            numbers = f"{statistics.median(before):8.2f}{min(now):7.2f}{change:14.2f}"
+            print(f"{name:44}{numbers}  {verdicts[name]}")
+        else:
+            print(f"{name:44}  is missing {'now' if before else 'before'}")
+    return not {"slower", "no record"} & set(verdicts.values())
+
+
+def machine() -> dict[str, Any]:
+    """Return what the ratios depend on, besides the code."""
+    cpu = dict.fromkeys(("model name", "cpu family", "model"), "")
+    for line in reversed(Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()):
+        key, _, value = line.partition(":")
+        if key.strip() in cpu:
+            cpu[key.strip()] = value.strip()
+    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+    return {
+        "processor": ", ".join(cpu.values()),
+        "cores": os.cpu_count(),
+        "threads": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def git(*arguments: str) -> str:
+    command = "git", "-C", str(ROOT), *arguments
+    return subprocess.check_output(command, text=True).strip()
+
+
+def last_recorded() -> str:
+    """Return the commit in which the record was last written."""
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        raise SystemExit("failed: the clone lacks the commit of the record; git fetch --unshallow")
+    found = git("log", "-1", "--format=%H", "--", str(RECORD))
+    return found or sys.exit("failed: no commit has a record; pass --base, or use --write")
+
+
+@contextlib.contextmanager
+def checkout(revision: str) -> Iterator[Path]:
+    """Export a revision to a temporary folder from which its package can be imported."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder).resolve()
+        git("archive", "-o", f"{tree}/tree.tar", revision)
+        with tarfile.open(tree / "tree.tar") as archive:
+            archive.extractall(tree, filter="data")
+        (tree / "spikeloss_xp" / "backends").symlink_to("../backends")  # as if it were installed
+        yield tree
+
+
+def write() -> None:
+    """Write the record from the medians over several processes."""
+    numbers: dict[str, list[float]] = {}
+    for _ in range(PROCESSES):
+        for name, number in measured(ROOT, None).items():
+            numbers.setdefault(name, []).append(number)
+    medians = {name: statistics.median(each) for name, each in numbers.items()}
+    record = {"machine": machine(), "rows": medians}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {RECORD.relative_to(ROOT)}")
+
+
+def check(base: str | None) -> bool:
+    """Compare this tree with the record, or with a revision, and return whether it passes."""
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    now = functools.partial(measured, ROOT)
+    if base is None and record["machine"] == machine():
+        kept = record["rows"]
+        return report(compared(lambda names: {x: kept[x] for x in names or kept}, now))
+    base = base or last_recorded()
+    print(f"Compared with {base[:12]}. The record is for {record['machine']}, this is {machine()}.")
+    with checkout(base) as tree:
+        return report(compared(functools.partial(measured, tree), now))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--write", action="store_true", help="write the record")
+    parser.add_argument("--base", metavar="REVISION", help="compare with this revision of git")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # also for the processes started here
+    if options.measure:
+        return measure(*options.measure)
+    if options.write:
+        return write()
+    if check(options.base):
+        return print("passed: no row has become slower")
+    name = RECORD.relative_to(ROOT)
+    sys.exit(f"failed: if this is intended, run `python {TOOL} --write` and commit {name}")
+
+
+if __name__ == "__main__":
+    main()
