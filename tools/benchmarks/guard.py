@@ -55,7 +55,8 @@ FACTOR = 1.35
 REPEATS = 3  # of the rows that look slower, each time in a new process
 PROCESSES = 3  # for the record, which holds their medians
 PASSES, SECONDS, CALLS = 6, 0.08, 3  # in each pass, a row gets so many seconds and so many calls
-QUANTILE = 0.1
+LONGER = 4  # times as many passes for the rows that are measured again
+QUANTILE = 0.05
 VERSIONS = "numpy", "torch", "jax", "optax"
 
 Measure = Callable[[list[str] | None], dict[str, float]]  # of the rows with these names, or of all
@@ -75,11 +76,11 @@ def rows(library: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
 def times(ours: Callable[[], Any], line: Callable[[], Any]) -> Iterator[tuple[float, float]]:
     """Yield the processor times of our loss and of the line, calling both in turn."""
     ours(), line()  # compiles functions and fills caches
-    stop = time.perf_counter() + SECONDS
+    begin = time.process_time()
     for number in itertools.count():
-        if number >= CALLS and time.perf_counter() > stop:
-            return
         start = time.process_time()
+        if number >= CALLS and start - begin > SECONDS:
+            return
         ours()
         middle = time.process_time()
         line()
@@ -95,7 +96,8 @@ def measure(tree: str, library: str, *names: str) -> None:
     runs = {name: setup() for name, setup in rows(library) if not names or name in names}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     # The passes are far apart, so that other work on the machine seldom disturbs all of them.
-    for _, name in itertools.product(range(PASSES), runs):
+    passes = range(PASSES * LONGER if names else PASSES)
+    for _, name in itertools.product(passes, runs):
         seconds[name] += times(runs[name]["ours"], runs[name][LINE])
     for name, each in seconds.items():
         own, of_line = np.quantile(each, QUANTILE, axis=0)
