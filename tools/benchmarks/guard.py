@@ -2,14 +2,17 @@
 
 ``python tools/benchmarks/guard.py`` measures our run time (value and gradient, float32) divided by
 the run time of the plain line, and compares each row with tests/data/speed.json. A row that looks
-slower is measured again in new processes, and fails if the best of its ratios is still more than
+slower is measured again in new processes. It fails if the best of its ratios is still more than
 `FACTOR` times the recorded ratio. If you mean to make a row slower or faster, write the record with
-``--write`` and commit it.
+``--write`` and commit it. The program requires Linux, PyTorch, JAX and optax.
 
-The record is valid only for the machine and the library versions that it names. On other machines,
-the command measures the commit in which the record was last written, or the one that you pass with
-``--base REVISION``. Both trees are then measured in turn, each with its own tools, so `--measure`
-has to keep its meaning.
+Both are called in turn on one core, and the time is processor time: other programs then change the
+ratios least. A loss that waits, or that no longer uses a second core, is therefore not noticed.
+
+The record is valid only for the machine and the library versions that it names. If they differ, the
+program also measures the commit in which the record was last written, and compares this checkout
+with it. The same happens with ``--base REVISION``, for any commit that has this program. Each tree
+is measured with its own tools, so the arguments and the output of ``--measure`` should not change.
 """
 
 import argparse
@@ -51,12 +54,13 @@ KINDS = (  # the name of the loss in plain.py, and its mask
     ("each step", "lengths"),
     ("log rates", "where"),
 )
+# JUSTIFY
 FACTOR = 1.35
 REPEATS = 3  # of the rows that look slower, each time in a new process
 PROCESSES = 3  # for the record, which holds their medians
 PASSES, SECONDS, CALLS = 6, 0.08, 3  # in each pass, a row gets so many seconds and so many calls
 LONGER = 4  # times as many passes for the rows that are measured again
-QUANTILE = 0.05
+QUANTILE = 0.05  # of the times, because other programs only ever make a call slower
 VERSIONS = "numpy", "torch", "jax", "optax"
 
 Measure = Callable[[list[str] | None], dict[str, float]]  # of the rows with these names, or of all
@@ -73,7 +77,7 @@ def rows(library: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         yield f"{library}: {kind}: {list(size)}", setup
 
 
-def times(ours: Callable[[], Any], line: Callable[[], Any]) -> Iterator[tuple[float, float]]:
+def in_turn(ours: Callable[[], Any], line: Callable[[], Any]) -> Iterator[tuple[float, float]]:
     """Yield the processor times of our loss and of the line, calling both in turn."""
     ours(), line()  # compiles functions and fills caches
     begin = time.process_time()
@@ -98,7 +102,7 @@ def measure(tree: str, library: str, *names: str) -> None:
     # The passes are far apart, so that other work on the machine seldom disturbs all of them.
     passes = range(PASSES * LONGER if names else PASSES)
     for _, name in itertools.product(passes, runs):
-        seconds[name] += times(runs[name]["ours"], runs[name][LINE])
+        seconds[name] += in_turn(runs[name]["ours"], runs[name][LINE])
     for name, each in seconds.items():
         own, of_line = np.quantile(each, QUANTILE, axis=0)
         print(json.dumps([name, float(f"{own / of_line:.3g}")]))
@@ -136,37 +140,39 @@ def compared(before: Measure, now: Measure) -> Rows:
     return found
 
 
+def verdict(before: list[float], now: list[float]) -> str:
+    """Return what is said about a row."""
+    if not before or not now:
+        return f"missing {'now' if before else 'before'}"
+    change = slowdown(before, now)
+    if change > FACTOR:
+        return "slower"
+    return "ok" if change > 1 / FACTOR else "faster: write the record, to keep it so"
+
+
 def report(found: Rows) -> bool:
     """Print a table of the rows, and return whether all of them pass."""
-    verdicts = dict.fromkeys(found, "no record")
-    print(f"{'row':44}  before    now  now / before")
+    print(f"{'row':40}  before     now")
+    passed = True
     for name, (before, now) in found.items():
-        if before and now:
-            change = slowdown(before, now)
-            verdicts[name] = "slower" if change > FACTOR else "ok"
-            if change < 1 / FACTOR:
-                verdicts[name] = "faster: write the record, so that this is not lost unnoticed"
-            numbers = f"{statistics.median(before):8.2f}{min(now):7.2f}{change:14.2f}"
-            print(f"{name:44}{numbers}  {verdicts[name]}")
-        else:
-            print(f"{name:44}  is missing {'now' if before else 'before'}")
-    return not {"slower", "no record"} & set(verdicts.values())
+        judged = verdict(before, now)
+        passed &= judged.startswith(("ok", "faster"))
+        ratios = statistics.median(before or [np.nan]), min(now, default=np.nan)
+        print(f"{name:40}", *(f"{ratio:7.3g}" for ratio in ratios), "", judged)
+    return passed
 
 
 def machine() -> dict[str, Any]:
     """Return what the ratios depend on, besides the code."""
-    cpu = dict.fromkeys(("model name", "cpu family", "model"), "")
-    for line in reversed(Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()):
-        key, _, value = line.partition(":")
-        if key.strip() in cpu:
-            cpu[key.strip()] = value.strip()
-    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+    first, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")
+    fields = {key.strip(): x.strip() for key, _, x in (y.partition(":") for y in first.split("\n"))}
+    processor = (fields.get(key, "") for key in ("model name", "cpu family", "model"))
     return {
-        "processor": ", ".join(cpu.values()),
+        "processor": ", ".join(processor),
         "cores": os.cpu_count(),
         "threads": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        **versions,
+        **{name: importlib.metadata.version(name) for name in VERSIONS},
     }
 
 
@@ -215,7 +221,8 @@ def check(base: str | None) -> bool:
         kept = record["rows"]
         return report(compared(lambda names: {x: kept[x] for x in names or kept}, now))
     base = base or last_recorded()
-    print(f"Compared with {base[:12]}. The record is for {record['machine']}, this is {machine()}.")
+    other = record["machine"].items() - machine().items()
+    print(f"before: {base[:12]}. The record is for {dict(other) or 'this machine'}.")
     with checkout(base) as tree:
         return report(compared(functools.partial(measured, tree), now))
 
