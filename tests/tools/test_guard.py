@@ -36,13 +36,18 @@ def check(monkeypatch, tmp_path):
 
 
 def test_slower_row_fails(check, capsys):
-    assert check({"a": 1.0, "b": 2.0}, {"a": 1.2, "b": 2.1})
-    assert not check({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0 * guard.FACTOR + 0.1})
+    recorded = {"a": 1.0, "b": 2.0}
+    assert check(recorded, {"a": 1.2, "b": 2.1})
+    assert not check(recorded, {"a": 1.0, "b": 2.0 * guard.FACTOR + 0.1}, of_base=recorded)
     assert "slower" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_row_that_is_slower_only_once_passes(check):
     assert check({"a": 1.0, "b": 1.0}, {"a": 9.0, "b": 1.0}, {"a": 1.0})
+
+
+def test_row_that_other_programs_slow_down_passes(check):
+    assert check({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 1.0}, of_base={"a": 1.9})
 
 
 def test_row_without_a_record_fails(check):

@@ -2,17 +2,18 @@
 
 ``python tools/benchmarks/guard.py`` measures our run time (value and gradient, float32) divided by
 the run time of the plain line, and compares each row with tests/data/speed.json. A row that looks
-slower is measured again in new processes. It fails if the best of its ratios is still more than
-`FACTOR` times the recorded ratio. If you mean to make a row slower or faster, write the record with
-``--write`` and commit it. The program requires Linux, PyTorch, JAX and optax.
+slower is measured again in new processes, then in turn with the commit in which the record was last
+written. It fails if the best of its ratios is still more than `FACTOR` times the ratio before. If
+you mean to make a row slower or faster, write the record with ``--write``, and commit it together
+with the code. The program requires Linux, PyTorch, JAX and optax.
 
 Both are called in turn on one core, and the time is processor time: other programs then change the
 ratios least. A loss that waits, or that no longer uses a second core, is therefore not noticed.
 
-The record is valid only for the machine and the library versions that it names. If they differ, the
-program also measures the commit in which the record was last written, and compares this checkout
-with it. The same happens with ``--base REVISION``, for any commit that has this program. Each tree
-is measured with its own tools, so the arguments and the output of ``--measure`` should not change.
+The record is valid only for the machine and the library versions that it names. If they differ, all
+rows are compared with the commit of the record; ``--base REVISION`` compares them with any commit
+that has this program. Each commit is measured with its own tools, so the arguments and the output
+of ``--measure`` should not change.
 """
 
 import argparse
@@ -56,7 +57,7 @@ KINDS = (  # the name of the loss in plain.py, and its mask
 )
 # JUSTIFY
 FACTOR = 1.35
-REPEATS = 3  # of the rows that look slower, each time in a new process
+REPEATS = 2  # of the rows that look slower, each time in a new process
 PROCESSES = 3  # for the record, which holds their medians
 PASSES, SECONDS, CALLS = 6, 0.08, 3  # in each pass, a row gets so many seconds and so many calls
 LONGER = 4  # times as many passes for the rows that are measured again
@@ -125,16 +126,20 @@ def slowdown(before: list[float], now: list[float]) -> float:
     return min(now) / statistics.median(before)
 
 
-def compared(before: Measure, now: Measure) -> Rows:
-    """Measure all rows, and those that look slower again."""
+def slower(found: Rows) -> list[str]:
+    """Return the names of the rows that have become slower."""
+    both = {name: ratios for name, ratios in found.items() if all(ratios)}
+    return [name for name, ratios in both.items() if slowdown(*ratios) > FACTOR]
+
+
+def compared(before: Measure, now: Measure, names: list[str] | None = None) -> Rows:
+    """Measure these rows, or all of them, and measure again those that look slower."""
     found: Rows = {}
-    names = None
     for _ in range(1 + REPEATS):
         for index, each in enumerate((before, now)):
             for name, number in each(names).items():
                 found.setdefault(name, ([], []))[index].append(number)
-        common = [name for name, numbers in found.items() if all(numbers)]
-        names = [name for name in common if slowdown(*found[name]) > FACTOR]
+        names = slower(found)
         if not names:
             break
     return found
@@ -216,15 +221,20 @@ def write() -> None:
 def check(base: str | None) -> bool:
     """Compare this tree with the record, or with a revision, and return whether it passes."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
+    kept, of_record, here = record["rows"], record["machine"], machine()
     now = functools.partial(measured, ROOT)
-    if base is None and record["machine"] == machine():
-        kept = record["rows"]
-        return report(compared(lambda names: {x: kept[x] for x in names or kept}, now))
-    base = base or last_recorded()
-    other = record["machine"].items() - machine().items()
-    print(f"before: {base[:12]}. The record is for {dict(other) or 'this machine'}.")
-    with checkout(base) as tree:
-        return report(compared(functools.partial(measured, tree), now))
+    found, names = {}, None
+    if of_record != here:
+        print(f"The record is for {dict(of_record.items() - here.items())}.")
+    elif not base:
+        found = compared(lambda names: {name: kept[name] for name in names or kept}, now)
+        names = slower(found)
+    if names != []:  # other programs may slow our loss down more than the plain line
+        base = base or last_recorded()
+        print(f"Measured now for comparison: {', '.join(names or ['all rows'])} in {base[:12]}")
+        with checkout(base) as tree:
+            found |= compared(functools.partial(measured, tree), now, names)
+    return report(found)
 
 
 def main() -> None:
