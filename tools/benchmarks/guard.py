@@ -60,7 +60,7 @@ FACTOR = 1.35
 REPEATS = 2  # of the rows that look slower, each time in a new process
 PROCESSES = 3  # for the record, which holds their medians
 PASSES, SECONDS, CALLS = 6, 0.08, 3  # in each pass, a row gets so many seconds and so many calls
-LONGER = 4  # times as many passes for the rows that are measured again
+LONGER = 4  # times as many passes, shared by the rows that are measured again
 QUANTILE = 0.05  # of the times, because other programs only ever make a call slower
 VERSIONS = "numpy", "torch", "jax", "optax"
 
@@ -71,11 +71,11 @@ Rows = dict[str, tuple[list[float], list[float]]]  # the ratios before and now
 def rows(library: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Yield the name of each row, and a function that prepares our loss and the plain line."""
     for (loss, mask), size in itertools.product(KINDS, SIZES):
+        given: tuple[Any, ...] = daily.losses, library, loss, size, "first"
+        if mask:
+            given = masked.runs, library, loss, mask, size
         kind = f"{loss}, {mask}" if mask else loss
-        prepare, last = (masked.runs, mask) if mask else (daily.losses, "first")
-        given = (size, last) if mask is None else (last, size)
-        setup = functools.partial(daily.checked, prepare, library, loss, *given)
-        yield f"{library}: {kind}: {list(size)}", setup
+        yield f"{library}: {kind}: {list(size)}", functools.partial(daily.checked, *given)
 
 
 def in_turn(ours: Callable[[], Any], line: Callable[[], Any]) -> Iterator[tuple[float, float]]:
@@ -101,8 +101,8 @@ def measure(tree: str, library: str, *names: str) -> None:
     runs = {name: setup() for name, setup in rows(library) if not names or name in names}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     # The passes are far apart, so that other work on the machine seldom disturbs all of them.
-    passes = range(PASSES * LONGER if names else PASSES)
-    for _, name in itertools.product(passes, runs):
+    times = max(1, LONGER // len(names)) if names else 1
+    for _, name in itertools.product(range(PASSES * times), runs):
         seconds[name] += in_turn(runs[name]["ours"], runs[name][LINE])
     for name, each in seconds.items():
         own, of_line = np.quantile(each, QUANTILE, axis=0)
@@ -157,13 +157,13 @@ def verdict(before: list[float], now: list[float]) -> str:
 
 def report(found: Rows) -> bool:
     """Print a table of the rows, and return whether all of them pass."""
-    print(f"{'row':40}  before     now")
+    print(f"{'row':44}  before     now")
     passed = True
     for name, (before, now) in found.items():
         judged = verdict(before, now)
         passed &= judged.startswith(("ok", "faster"))
         ratios = statistics.median(before or [np.nan]), min(now, default=np.nan)
-        print(f"{name:40}", *(f"{ratio:7.3g}" for ratio in ratios), "", judged)
+        print(f"{name:44}", *(f"{ratio:7.3g}" for ratio in ratios), "", judged)
     return passed
 
 
@@ -231,7 +231,7 @@ def check(base: str | None) -> bool:
         names = slower(found)
     if names != []:  # other programs may slow our loss down more than the plain line
         base = base or last_recorded()
-        print(f"Measured now for comparison: {', '.join(names or ['all rows'])} in {base[:12]}")
+        print(f"{len(names or kept)} rows are measured in turn with the commit {base[:12]}.")
         with checkout(base) as tree:
             found |= compared(functools.partial(measured, tree), now, names)
     return report(found)
