@@ -111,7 +111,12 @@ def by_hand(name: str, steps: int) -> Callable[..., Any]:
         g = np.float32(2 / difference.size) * difference / number
         return (difference**2).mean(), g * m[..., None]
 
-    lines = {"counts": counts, "each step": each_step, "SpikeRate": rates}
+    def log_rates(x: Any, y: Any, m: Any) -> tuple[Any, Any]:
+        expected, number = np.exp(x), m.sum()
+        terms = expected - y * x
+        return (terms * m).sum() / number, (expected - y) * (m / number)
+
+    lines = {"counts": counts, "each step": each_step, "SpikeRate": rates, "log rates": log_rates}
     return with_mask(np, lines[name], steps)
 
 
