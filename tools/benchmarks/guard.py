@@ -77,6 +77,9 @@ def rows(library: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
             given = masked.runs, library, loss, mask, size
         kind = f"{loss}, {mask}" if mask else loss
         yield f"{library}: {kind}: {list(size)}", functools.partial(daily.checked, *given)
+    # This array is so large that it is evaluated in chunks.
+    in_chunks = daily.losses, library, "SpikeTime", daily.LARGE, "last"
+    yield f"{library}: SpikeTime, large", functools.partial(daily.checked, *in_chunks)
 
 
 def in_turn(ours: Callable[[], Any], line: Callable[[], Any]) -> Iterator[tuple[float, float]]:
