@@ -46,6 +46,18 @@ class Labels(NamedTuple):
         """Return the class indices as a one-hot bool array with the axes of a reading."""
         return self.indices == reading.classes.positions(reading.u)
 
+    def as_numbers(self, prepared: Prepared) -> "Labels":
+        """Return class indices as one-hot numbers, which are NaN if the index is invalid."""
+        if self.numbers is not None:
+            return self
+        adapter, xp = prepared.adapter, prepared.adapter.xp
+        position = adapter.arange(prepared.num_classes, self.indices)
+        one_hot = self.indices == prepared.layout.per_class(adapter, position)
+        numbers = xp.astype(one_hot, prepared.values.dtype)
+        if self.valid is not None:
+            numbers = xp.where(self.valid, numbers, math.nan)
+        return self._replace(indices=None, numbers=numbers)
+
     def of_classes(self, reading: Any) -> Array:
         """Return a mask of the classes that belong to a label.
 

@@ -139,20 +139,11 @@ class ClassTarget(Target):
 
 
 class ClassIndices(ClassTarget):
-    """A class index for each sample or step.
-
-    Parameters
-    ----------
-    one_hot : bool, default False
-        Whether the indices become one-hot numbers, which can be smoothed.
-    """
+    """A class index for each sample or step."""
 
     name, axes = "class indices", "[batch]"
     names_classes = True
     rank = 1
-
-    def __init__(self, *, one_hot: bool = False) -> None:
-        self.one_hot = one_hot
 
     def shape(self, prepared: Prepared) -> tuple[int, ...]:
         """Return the shape of class indices without a time axis."""
@@ -189,13 +180,7 @@ class ClassIndices(ClassTarget):
             index = label % classes
         if not checked:
             valid = label == index if mask is None else (label == index) | ~mask
-        if not self.one_hot:
-            return Labels(index, mask=mask, valid=valid)
-        position = prepared.layout.per_class(adapter, adapter.arange(classes, index))
-        numbers = xp.astype(index == position, prepared.values.dtype)
-        if valid is not None:
-            numbers = xp.where(valid, numbers, math.nan)
-        return Labels(numbers=numbers, mask=mask, valid=valid)
+        return Labels(index, mask=mask, valid=valid)
 
     def check_dtype(self, given: Given, label: Array) -> None:
         """Raise a `TypeError` unless the converted target holds integers."""
@@ -332,7 +317,7 @@ class AnyTrains(Target):
         expected = {"the shape of input": prepared.layout.shape}
         check_shape(trains, "target", self.name, expected, partial(hint_at_order, expected))
         integral = not xp.isdtype(trains.dtype, "real floating")
-        if trains.dtype != dtype:
+        if getattr(target, "dtype", None) != dtype:  # `trains` may be narrower than the target
             trains = floating(adapter, trains, "target")
             check_overflow(xp, dtype, concrete_or_none(target), "target")
             trains = xp.astype(trains, dtype, copy=False)

@@ -8,14 +8,11 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria, softmax
 from spikeloss_xp._arrays import or_one
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, ClassIndices, Target
+from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, Target
 from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import READOUTS, Reading
-
-# The kinds of targets: SHARP without label smoothing, and SMOOTHED with label smoothing.
-SHARP = CLASS_INDICES, PROBABILITIES
-SMOOTHED = ClassIndices(one_hot=True), PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -163,6 +160,7 @@ class CrossEntropy(ClassLoss):
     rate_weight: float = _checks.option(3.0, _checks.not_negative)
 
     classes_compete: ClassVar[bool] = True
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, PROBABILITIES)
     _shields_masked: ClassVar[bool] = False
     _sums_neurons: ClassVar[bool] = True
 
@@ -175,10 +173,9 @@ class CrossEntropy(ClassLoss):
                 f"readout={self.readout!r}"
             )
 
-    @property
-    def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
-        return SMOOTHED if self.label_smoothing else SHARP
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+        labels = super()._labels(prepared, target)
+        return labels.as_numbers(prepared) if self.label_smoothing else labels
 
     @property
     def _divisor(self) -> float:

@@ -12,10 +12,10 @@ from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, concrete_or_none, or_one, shape_of
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
-from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
+from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, Numbers, Target
 from spikeloss_xp._spike_pairs import check_not_trains
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.losses.cross_entropy import SHARP, SMOOTHED, compare_logits
+from spikeloss_xp.losses.cross_entropy import compare_logits
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.losses.with_target import TargetLoss
 from spikeloss_xp.predictions import ClassScores, Predictor
@@ -178,11 +178,11 @@ class CrossEntropy(FirstSpike):
     silent_time: float = field(metadata=_checks.checked_by(_checks.number))
 
     classes_compete: ClassVar[bool] = True
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, PROBABILITIES)
 
-    @property
-    def targets(self) -> tuple[Target, ...]:  # type: ignore[override]
-        """Class indices or class probabilities. Label smoothing makes the indices one-hot."""
-        return SMOOTHED if self.label_smoothing else SHARP
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+        labels = super()._labels(prepared, target)
+        return labels.as_numbers(prepared) if self.label_smoothing else labels
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. The earliest class has the largest logit."""
