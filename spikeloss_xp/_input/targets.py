@@ -317,7 +317,7 @@ class AnyTrains(Target):
         expected = {"the shape of input": prepared.layout.shape}
         check_shape(trains, "target", self.name, expected, partial(hint_at_order, expected))
         integral = not xp.isdtype(trains.dtype, "real floating")
-        if getattr(target, "dtype", None) != dtype:  # `trains` may be narrower than the target
+        if trains is not target or trains.dtype != dtype:  # it may be narrower than the target
             trains = floating(adapter, trains, "target")
             check_overflow(xp, dtype, concrete_or_none(target), "target")
             trains = xp.astype(trains, dtype, copy=False)
