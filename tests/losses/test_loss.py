@@ -36,7 +36,10 @@ def test_complex_or_list_input_raises(backend, form):
 
 OBJECTS = (
     *(FORMS[form].loss() for form in ONE_OF_EACH),
-    *(sx.Rate(mode="softmax", num_classes=3, time_axis=-1), sx.MovingWindow(3, time_axis=0)),
+    *(
+        sx.classifiers.Rate(mode="softmax", num_classes=3, time_axis=-1),
+        sx.classifiers.MovingWindow(3, time_axis=0),
+    ),
     *(sx.times.CrossEntropy(silent_time=12.0), sx.times.SpikeLatency(silent_time=12.0)),
     *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
     # Hyper-parameters at their bounds, and potentials in a window of one step.
@@ -47,7 +50,7 @@ OBJECTS = (
     sx.SpikeMax(mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3)),
     sx.SpikeMoid(alpha=np.float32(0.5), theta=0),
     sx.SparsityEnforcer(per=np.str_("neuron")),
-    sx.Rate(mode=np.str_("softmax"), time_axis=-1),
+    sx.classifiers.Rate(mode=np.str_("softmax"), time_axis=-1),
 )
 
 
