@@ -114,8 +114,9 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
             f"kernel must have shape [length] and at least one tap; got shape {tuple(taps.shape)}"
         )
 
-    x = adapter.causal_filter(x, adapter.xp.astype(taps, x.dtype, copy=False), axis)
-    return x
+    taps = adapter.xp.astype(taps, x.dtype, copy=False)
+    filtered: ArrayT = adapter.causal_filter(x, taps, axis)
+    return filtered
 
 
 @on_device_of("input")
@@ -161,8 +162,8 @@ def moving_average(input: ArrayT, window: int, axis: int = -1) -> ArrayT:
     adapter, x = _checked(input, axis)
     window = _checks.count(window, "window")
 
-    x = adapter.moving_sum(x, window, axis) / window
-    return x
+    average: ArrayT = adapter.moving_sum(x, window, axis) / window
+    return average
 
 
 def _checked(input: Array, axis: int) -> tuple[Adapter, Array]:

@@ -60,7 +60,7 @@ def test_losses_and_classifiers_compare_hash_print_and_are_stored_by_value(loss)
     assert same is not loss
     assert same == loss
     assert hash(same) == hash(loss)
-    assert eval(repr(loss), vars(sx)) == loss
+    assert eval(repr(loss), vars(sx) | vars(sx.classifiers)) == loss
     assert "np." not in repr(loss)
     assert type(loss)(**dataclasses.asdict(loss)) == loss
     assert pickle.loads(pickle.dumps(loss)) == loss
