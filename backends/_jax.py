@@ -124,7 +124,7 @@ class JAXAdapter(ArrayAPIAdapter):
         # XLA merges the derivative of a sum with the operations after it, and would repeat them at
         # each time step. It does not merge the derivative of `take`, which takes all entries here.
         every = jnp.arange(x.shape[-1])
-        options = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
+        options: Any = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
         return jnp.take(summed, every, axis=-1, **options)
 
     def sum_all(self, x: Array) -> Array:

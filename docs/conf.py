@@ -463,9 +463,10 @@ def every_public_name(app, env):
     """Fail if a public name is on no page."""
     described = env.get_domain("py").objects
     seen = set()
-    modules = ("", ".backends", ".torch", ".testing", ".losses", ".times")
+    modules = ("", ".backends", ".classifiers", ".distances", ".losses")
+    of_parts = (".testing", ".times", ".torch")
     of_lava = (".slayer.loss", ".slayer.classifier", ".slayer.published")
-    for module in (*modules, *of_lava):
+    for module in (*modules, *of_parts, *of_lava):
         module = importlib.import_module(f"spikeloss_xp{module}")
         for name in module.__all__:
             found = getattr(module, name)

@@ -15,9 +15,8 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
-from spikeloss_xp import backends, distances, testing, times
+from spikeloss_xp import backends, classifiers, distances, testing, times
 from spikeloss_xp.binning import bin_spikes
-from spikeloss_xp.classifiers import MovingWindow, Rate
 from spikeloss_xp.diagnosis import diagnose, scale_to_rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
@@ -43,9 +42,7 @@ __all__ = [
     "BernoulliNLL",
     "CrossEntropy",
     "HuberError",
-    "MovingWindow",
     "PoissonNLL",
-    "Rate",
     "SparsityEnforcer",
     "SpikeLatency",
     "SpikeMax",
@@ -56,6 +53,7 @@ __all__ = [
     "backends",
     "bin_spikes",
     "causal_filter",
+    "classifiers",
     "diagnose",
     "distances",
     "exponential_kernel",

@@ -11,13 +11,15 @@ from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Trains, read_classes
 
+__all__ = ["MovingWindow", "Rate"]
+
 MODES = get_args(ConfidenceMode)
 
 
 class Classifier(_checks.Checked, Predictor):
     """Base class for classifiers that predict the class with the highest rate."""
 
-    time_window: int | None
+    window: int | None
     mode: str
     eps: float
     time_axis: int
@@ -26,31 +28,30 @@ class Classifier(_checks.Checked, Predictor):
         __call__ = forward = Predictor.predict
     else:  # `predict` is looked up at each call because a subclass may override it
 
-        def __call__(self, spikes, **masks):
+        def __call__(self, input, **masks):
             """Return the predicted class, as `predict` does."""
-            return self.predict(spikes, **masks)
+            return self.predict(input, **masks)
 
         forward = __call__
 
     def _prepare_input(self, input: Any, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        options: Any = {"num_classes": self.num_classes, "argument": "spikes"}
-        return prepare_input(input, where, lengths, self.time_axis, **options)
+        return prepare_input(input, where, lengths, self.time_axis, num_classes=self.num_classes)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         """Return the rates of the classes, at each step if there is a moving window."""
-        window = self.time_window
+        window = self.window
         trains = Trains.of(prepared, prepared.values, prepared.mask)
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
 
     def rate(
-        self, spikes: ArrayT, *, where: OptionalArray = None, lengths: OptionalArray = None
+        self, input: ArrayT, *, where: OptionalArray = None, lengths: OptionalArray = None
     ) -> ArrayT:
         """Return the rate of each class, in spikes per time step.
 
         Parameters
         ----------
-        spikes : array
+        input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a loss. The rate is the mean over the unmasked steps,
@@ -60,26 +61,26 @@ class Classifier(_checks.Checked, Predictor):
         -------
         array
             The rates, ``[batch, class]``. With a moving window, they also have a time axis, at the
-            same position as in the spikes.
+            same position as in `input`.
 
         Raises
         ------
         ValueError, TypeError
-            If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
+            If `input` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
-        scores = self._read_scores(spikes, where, lengths, False)
+        scores = self._read_scores(input, where, lengths, False)
         rate: ArrayT = scores.result(scores.values)
         return rate
 
     def confidence(
-        self, spikes: ArrayT, *, where: OptionalArray = None, lengths: OptionalArray = None
+        self, input: ArrayT, *, where: OptionalArray = None, lengths: OptionalArray = None
     ) -> ArrayT:
         """Return the confidence in each class, as defined by `mode`.
 
         The result has the same shape as the result of `rate`.
         """
-        scores = self._read_scores(spikes, where, lengths, False)
+        scores = self._read_scores(input, where, lengths, False)
         xp, rate, classes = scores.prepared.adapter.xp, scores.values, scores.classes
         if self.mode == "probability":
             rate = xp.where(scores.of_classes() == -math.inf, 0.0, rate)  # masked classes
@@ -124,7 +125,7 @@ class Rate(Classifier):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.Rate(time_axis=-1)(np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]]))
+    >>> sx.classifiers.Rate(time_axis=-1)(np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]]))
     array([0])
     """
 
@@ -135,7 +136,7 @@ class Rate(Classifier):
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     ignore_index: int = _checks.option(-100, _checks.label)
 
-    time_window = None
+    window = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class MovingWindow(Classifier):
 
     Parameters
     ----------
-    time_window : int
+    window : int
         The length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
         What `confidence` returns: the normalised rates, the softmax of the rates, or the logarithm
@@ -170,11 +171,11 @@ class MovingWindow(Classifier):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.MovingWindow(2, time_axis=-1)(np.asarray([[[1, 0, 0, 0], [0, 0, 1, 1]]]))
+    >>> sx.classifiers.MovingWindow(2, time_axis=-1)(np.asarray([[[1, 0, 0, 0], [0, 0, 1, 1]]]))
     array([[0, 0, 1, 1]])
     """
 
-    time_window: int = field(metadata=_checks.checked_by(_checks.count))
+    window: int = field(metadata=_checks.checked_by(_checks.count))
     mode: ConfidenceMode = _checks.option("probability", _checks.one_of(MODES))
     eps: float = _checks.option(EPSILON, _checks.not_negative)
     _: KW_ONLY

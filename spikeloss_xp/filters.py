@@ -65,16 +65,16 @@ def check_size(kernel: Exponential) -> None:
         )
 
 
-@on_device_of("x")
-def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
+@on_device_of("input")
+def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     """Filter an array causally along one axis.
 
-    The result is ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``, where `x` is 0
-    before the first step.
+    The result is ``y[t] = sum(kernel[k] * input[t - k] for k in range(len(kernel)))``, where
+    `input` is 0 before the first step.
 
     Parameters
     ----------
-    x : array
+    input : array
         An array of any shape. The result is an array from the same library, on the same device.
     kernel : array or sequence of float
         The taps, of shape ``[length]``. The first tap belongs to the current step.
@@ -84,21 +84,21 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     Returns
     -------
     array
-        The filtered array, with the same shape and dtype as `x`. If `x` is bool or integer, the
-        result has the library's default floating-point dtype; if `x` is float16 or bfloat16, the
-        result is float32.
+        The filtered array, with the same shape and dtype as `input`. If `input` is bool or integer,
+        the result has the library's default floating-point dtype; if `input` is float16 or
+        bfloat16, the result is float32.
 
     Raises
     ------
     ValueError, TypeError
-        If `kernel` is not one-dimensional or is empty, if `axis` is not an axis of `x`, or if `x`
-        is not a real array.
+        If `kernel` is not one-dimensional or is empty, if `axis` is not an axis of `input`, or
+        if `input` is not a real array.
 
     Notes
     -----
     The filter is differentiable in libraries that have automatic differentiation. The filter
-    processes blocks of steps with matrix products. A NaN or infinity in `x` therefore also affects
-    some steps that the kernel does not reach.
+    processes blocks of steps with matrix products. A NaN or infinity in `input` therefore also
+    affects some steps that the kernel does not reach.
 
     Examples
     --------
@@ -107,27 +107,28 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
     """
-    adapter, x = _checked(x, axis)
+    adapter, x = _checked(input, axis)
     taps = floating(adapter, asarray_like(adapter, x, kernel, "kernel"), "kernel")
     if taps.ndim != 1 or taps.shape[0] == 0:
         raise ValueError(
             f"kernel must have shape [length] and at least one tap; got shape {tuple(taps.shape)}"
         )
 
-    x = adapter.causal_filter(x, adapter.xp.astype(taps, x.dtype, copy=False), axis)
-    return x
+    taps = adapter.xp.astype(taps, x.dtype, copy=False)
+    filtered: ArrayT = adapter.causal_filter(x, taps, axis)
+    return filtered
 
 
-@on_device_of("x")
-def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
+@on_device_of("input")
+def moving_average(input: ArrayT, window: int, axis: int = -1) -> ArrayT:
     """Return, at each step, the average over the last `window` steps.
 
-    The result is ``y[t] = sum(x[t - k] for k in range(window)) / window``, where `x` is 0 before
-    the first step. The average therefore ramps up over the first ``window - 1`` steps.
+    The result is ``y[t] = sum(input[t - k] for k in range(window)) / window``, where `input` is 0
+    before the first step. The average therefore ramps up over the first ``window - 1`` steps.
 
     Parameters
     ----------
-    x : array
+    input : array
         An array of any shape. The result is an array from the same library, on the same device.
     window : int
         The number of steps to average over; at least 1.
@@ -137,19 +138,19 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     Returns
     -------
     array
-        The moving average, with the same shape as `x` and the dtype that `causal_filter` would
-        return.
+        The moving average, with the same shape as `input` and the dtype that `causal_filter`
+        would return.
 
     Raises
     ------
     ValueError, TypeError
-        If `window` is not a positive integer, if `axis` is not an axis of `x`, or if `x` is not a
-        real array.
+        If `window` is not a positive integer, if `axis` is not an axis of `input`, or if `input`
+        is not a real array.
 
     Notes
     -----
-    The average is computed in blocks, so a NaN or infinity in `x` may affect all steps along the
-    axis.
+    The average is computed in blocks, so a NaN or infinity in `input` may affect all steps along
+    the axis.
 
     Examples
     --------
@@ -158,23 +159,23 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])
     """
-    adapter, x = _checked(x, axis)
+    adapter, x = _checked(input, axis)
     window = _checks.count(window, "window")
 
-    x = adapter.moving_sum(x, window, axis) / window
-    return x
+    average: ArrayT = adapter.moving_sum(x, window, axis) / window
+    return average
 
 
-def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter for `x`, and `x` converted to the dtype used for computation.
+def _checked(input: Array, axis: int) -> tuple[Adapter, Array]:
+    """Return the adapter for `input`, and `input` converted to the dtype used for computation.
 
-    Raise an error if `axis` is not an axis of `x`, or if `x` has no steps along the axis.
+    Raise an error if `axis` is not an axis of `input`, or if `input` has no steps along the axis.
     """
-    adapter = adapter_of(x, "x")
-    x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
+    adapter = adapter_of(input)
+    x, axis = floating(adapter, input), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(
-            f"axis must be an axis of x with at least one step; axis={axis} has no steps in x of "
-            f"shape {tuple(x.shape)}"
+            f"axis must be an axis of input with at least one step; axis={axis} has no steps in "
+            f"input of shape {tuple(x.shape)}"
         )
     return adapter, x

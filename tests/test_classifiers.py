@@ -11,10 +11,10 @@ from _support.calls import each, run
 
 SPIKES = np.random.default_rng(0).uniform(0.1, 1, (3, 6, 5))
 CLASSIFIERS = (
-    sx.Rate(time_axis=-1),
-    sx.Rate(mode="softmax", num_classes=3, time_axis=-1),
-    sx.MovingWindow(3, eps=0.5, num_classes=3, time_axis=-1),
-    sx.MovingWindow(2, "logsoftmax", time_axis=-1),
+    sx.classifiers.Rate(time_axis=-1),
+    sx.classifiers.Rate(mode="softmax", num_classes=3, time_axis=-1),
+    sx.classifiers.MovingWindow(3, eps=0.5, num_classes=3, time_axis=-1),
+    sx.classifiers.MovingWindow(2, "logsoftmax", time_axis=-1),
 )
 MASKS = {
     "all": {},
@@ -28,7 +28,7 @@ MASKS = {
 
 def expected(classifier, masks):
     """Return the rates and confidences of the classes, ``[batch, class, time]``, and their mask."""
-    options = {"moving_window": classifier.time_window, "num_classes": classifier.num_classes}
+    options = {"moving_window": classifier.window, "num_classes": classifier.num_classes}
     reading = reference.read(
         sx.CrossEntropy(readout="rate", time_axis=-1, **options), SPIKES, **masks
     )
@@ -62,11 +62,11 @@ def test_rate_and_confidence_equal_the_formulas(backend, name, axis):
     for classifier, results in zip(CLASSIFIERS, found, strict=True):
         *formulas, mask = expected(classifier, masks)
         compared = [np.ones(mask.shape, bool)] * 2
-        if classifier.time_window:  # no formula of a rate at a masked step, nor without classes
+        if classifier.window:  # no formula of a rate at a masked step, nor without classes
             compared[0] = mask | ~mask.any(axis=-1, keepdims=True)
             compared[1] = compared[1] & mask.any(axis=1, keepdims=True)
         for got, wanted, where in zip(results, formulas, compared, strict=True):
-            if classifier.time_window:
+            if classifier.window:
                 got = np.moveaxis(got, axis, -1)
             got = got.reshape(wanted.shape)[where]
             np.testing.assert_allclose(
@@ -78,8 +78,8 @@ def test_call_and_forward_predict_and_never_a_masked_class(backend):
     spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
     where = np.ones(spikes.shape, dtype=bool)
     where[0, 0] = False
-    both = sx.Rate(mode="softmax", time_axis=-1), sx.MovingWindow(1, "softmax", time_axis=-1)
-    for one in both:
+    rate = sx.classifiers.Rate(mode="softmax", time_axis=-1)
+    for one in (rate, sx.classifiers.MovingWindow(1, "softmax", time_axis=-1)):
         methods = each([one.predict, one.forward, one])
         assert all((found == 1).all() for found in run(backend, methods, spikes, where=where))
 
@@ -88,24 +88,24 @@ def test_call_and_forward_predict_and_never_a_masked_class(backend):
     ("spikes", "options", "error", "message"),
     [
         (SPIKES, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
-        (SPIKES, {"time_window": 0}, ValueError, "time_window.*at least 1.*0"),
-        (SPIKES, {"time_window": None}, TypeError, "time_window.*integer.*None"),
+        (SPIKES, {"window": 0}, ValueError, "window.*at least 1.*0"),
+        (SPIKES, {"window": None}, TypeError, "window.*integer.*None"),
         (SPIKES, {"eps": -1}, ValueError, "eps.*at least 0.*-1"),
         (SPIKES, {"num_classes": 4}, ValueError, "4 must divide the number of neurons, 6"),
         (SPIKES[0], {}, ValueError, r"at least 3 axes.*\(6, 5\)"),
-        ([[[0, 1]]], {}, TypeError, "spikes must be an array.*list"),
-        (SPIKES * 1j, {}, TypeError, "spikes must be.*complex"),
+        ([[[0, 1]]], {}, TypeError, "input must be an array.*list"),
+        (SPIKES * 1j, {}, TypeError, "input must be.*complex"),
     ],
 )
 def test_wrong_options_and_spikes_raise(spikes, options, error, message):
-    kind = sx.MovingWindow if "time_window" in options else sx.Rate
+    kind = sx.classifiers.MovingWindow if "window" in options else sx.classifiers.Rate
     with pytest.raises(error, match=message):
         kind(time_axis=-1, **options).predict(spikes)
 
 
 def test_moving_window_is_compared_with_labels_of_each_step():
     spikes = np.random.default_rng(0).integers(0, 2, (4, 3, 10))
-    classifier = sx.MovingWindow(3, time_axis=-1)
+    classifier = sx.classifiers.MovingWindow(3, time_axis=-1)
     predicted = classifier.predict(spikes)
     wrong = np.where(np.arange(10) < 4, (predicted + 1) % 3, predicted)
     assert classifier.accuracy(spikes, predicted) == 1

@@ -658,7 +658,7 @@ TIME_FIRST = np.moveaxis(FRESH, -1, 0)
         (BATCH, {"hidden": [*WIDE[:, :, :2].transpose(2, 0, 1)]}, ValueError, "stack them"),
         (BATCH, {"hidden": {1: WIDE, "a": WIDE[:0]}}, ValueError, "hidden.a has no elements"),
         ((sx.SpikeRate, FRESH, LABEL), {"time_axis": -1}, TypeError, "must be a loss of this lib"),
-        (("mean", FRESH, LABEL), {"time_axis": -1}, TypeError, "another function of spikes and"),
+        (("mean", FRESH, LABEL), {"time_axis": -1}, TypeError, "another function of the input and"),
         ((None, FRESH), {}, TypeError, "time_axis must be given"),
         ((None, FRESH), {"time_axis": 0, "weight": [1, 1]}, TypeError, "weight"),
         ((None, FRESH), {"time_axis": 3}, ValueError, "time_axis=3 is not an axis of output"),

@@ -19,7 +19,7 @@ random = np.random.default_rng(3)
 SPIKES = (random.random((BATCH, CLASSES, STEPS)) < 0.4).astype(float)
 LABEL = np.asarray([0, 2, 1, -100, 2, 0])
 ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
-RATE = sx.Rate(time_axis=-1)
+RATE = sx.classifiers.Rate(time_axis=-1)
 NUMBERS = sx.SquaredError(time_axis=-1)
 
 
@@ -43,7 +43,8 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
     kept = np.random.default_rng(0).random(SPIKES.shape) < 0.6
-    roots, window = ENTROPY(readout="sqrt_count", moving_window=1), sx.MovingWindow(1, time_axis=-1)
+    roots = ENTROPY(readout="sqrt_count", moving_window=1)
+    window = sx.classifiers.MovingWindow(1, time_axis=-1)
     scores = partial(roots.scores, per_step=True)
     calls = each([scores, window.rate, window.predict])
     counts = each([roots.confusion, sx.SpikeMax(moving_window=1).confusion, window.confusion])

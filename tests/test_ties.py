@@ -75,12 +75,13 @@ def check_random_classification(backend, seed):
         mask &= options["where"]
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
-        classifier = sx.MovingWindow(window, num_classes=classes, time_axis=-1)
+        classifier = sx.classifiers.MovingWindow(window, num_classes=classes, time_axis=-1)
         sums = np.cumsum(counts, axis=-1)
         counts = sums - np.pad(sums, ((0, 0), (0, 0), (window, 0)))[..., :steps]
         counts *= mask[:, None]  # a masked step predicts 0
     else:
-        classifier, counts = sx.Rate(num_classes=classes, time_axis=-1), counts.sum(axis=-1)
+        classifier = sx.classifiers.Rate(num_classes=classes, time_axis=-1)
+        counts = counts.sum(axis=-1)
     expected, mask = np.argmax(counts, axis=1), mask if windowed else mask.any(axis=-1)
     ignored = random.random(mask.shape) < 0.2
     label = np.where(ignored, -100, random.integers(classes, size=mask.shape))

@@ -240,7 +240,7 @@ def network(layer, weights, spikes, slope):
 # Each framework uses its own implementation of Adam.
 
 EPOCHS, BATCH, RATE = 4, 64, 0.01
-classify = sx.Rate(time_axis=0)  # by the highest rate
+classify = sx.classifiers.Rate(time_axis=0)  # by the highest rate
 
 
 class Run(NamedTuple):

@@ -305,7 +305,8 @@ runs = {name: trained(name) for name in ("rate", "snnTorch", "latency")}
 # With the rate loss, the answer is the class with the most spikes after a number of steps that you
 # have to choose. If an image causes no output spike, it has no answer, which counts as wrong.
 
-first, most = sx.CrossEntropy(time_axis=0, readout="latency"), sx.Rate(time_axis=0)
+first = sx.CrossEntropy(time_axis=0, readout="latency")
+most = sx.classifiers.Rate(time_axis=0)
 
 
 def first_spikes(run):

@@ -114,11 +114,10 @@ def prepare_input(
     smallest_rank: int = 3,
     num_classes: int | None = None,
     context: int = 0,
-    argument: str = "input",
 ) -> Prepared:
     """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
-    adapter = adapter_of(input, argument).specialized_for(input)
-    values, mask, valid = floating(adapter, input, argument), None, None
+    adapter = adapter_of(input).specialized_for(input)
+    values, mask, valid = floating(adapter, input), None, None
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:
         raise ValueError(_lacks_axes(shape, smallest_rank, time_axis))

@@ -22,7 +22,7 @@ from spikeloss_xp.diagnosis._report import (
 
 
 def diagnose(
-    loss: Any, spikes: Any, target: ArrayLike | None = None, *, time_axis: int | None = None,
+    loss: Any, input: Any, target: ArrayLike | None = None, *, time_axis: int | None = None,
     hidden: Any = None, gradients: Any = None, where: ArrayLike | None = None,
     lengths: ArrayLike | None = None, weight: ArrayLike | None = None,
 ) -> Report:  # fmt: skip
@@ -37,21 +37,21 @@ def diagnose(
     ----------
     loss : callable or None
         A loss of this library (possibly wrapped in a ``LossModule``), any other function of the
-        spikes and the target, or None. A function that is not a loss of this library is called as
-        ``loss(spikes, target)``, or as ``loss(spikes)`` if there is no target. The report
-        then shows the loss and everything about layers and gradients, but nothing about classes. A
-        function that cannot be differentiated may be called twice.
-    spikes : array, or sequence or mapping of arrays
+        input and the target, or None. A function that is not a loss of this library is called as
+        ``loss(input, target)``, or as ``loss(input)`` if there is no target. The report then shows
+        the loss and everything about layers and gradients, but nothing about classes. A function
+        that cannot be differentiated may be called twice.
+    input : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, you can
         pass several arrays, and the report shows each array as a layer. If `loss` is not a loss of
         this library, you can pass several outputs.
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the spikes. This argument is required unless `loss` is a loss of this
+        The time axis of the input. This argument is required unless `loss` is a loss of this
         library, which has its own time axis.
     hidden : array, or sequence or mapping of arrays, optional
-        Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
+        Spikes of the hidden layers, in the same layout as `input` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
     gradients : array, or sequence or mapping of arrays, optional
         The gradients of the loss with respect to the parameters, in order from input to output.
@@ -62,10 +62,10 @@ def diagnose(
         precision, divide the gradients by the scale first, as ``scaler.unscale_(optimizer)`` does
         in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call to the loss. If a hidden layer has as many steps as `spikes`,
+        The other arguments of a call to the loss. If a hidden layer has as many steps as `input`,
         the lengths also apply to that layer. A mask also applies to that layer, unless the mask has
         a neuron axis. If `loss` is not a loss of this library, the mask and the lengths apply to
-        `spikes`, and `weight` is not accepted.
+        `input`, and `weight` is not accepted.
 
     Returns
     -------
@@ -91,20 +91,20 @@ def diagnose(
     loss, weight = _unwrapped(loss, weight)
     given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
     given = {name: x for name, x in given.items() if x is not None}
-    axis = _checked_time_axis(loss, spikes, time_axis, given)
-    inputs = _named_inputs(loss, spikes)
+    axis = _checked_time_axis(loss, input, time_axis, given)
+    inputs = _named_inputs(loss, input)
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
     observed: list[Observation] = []
     call: Any = None
     if not isinstance(loss, losses.Loss):
-        call = Function(loss, spikes, target, _as_read(inputs, axis))
+        call = Function(loss, input, target, _as_read(inputs, axis))
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
         seen = "the output is detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
         arguments = {name: _argument(adapter, x, name) for name, x in given.items()}
-        call = call or _evaluate(adapter, loss, spikes, arguments)
+        call = call or _evaluate(adapter, loss, input, arguments)
         pending = _pending_layers(loss, axis, call, hidden, inputs, arguments)
         results = _layers.finished([*weights, call, *pending])
         observed += call.findings()
@@ -136,11 +136,11 @@ def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
     return inner, getattr(loss, "weight", None) if weight is None else weight
 
 
-def _checked_time_axis(loss: Any, spikes: Any, time_axis: int | None, given: dict[str, Any]) -> int:
+def _checked_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict[str, Any]) -> int:
     """Return the time axis of the layers. Raise an error if an argument does not fit the loss."""
     if isinstance(loss, losses.Loss):
         axis = getattr(loss, "time_axis", -1)
-        rank = _arrays.rank(next(iter(dict(_layers.named_leaves(spikes, "input")).values()), None))
+        rank = _arrays.rank(next(iter(dict(_layers.named_leaves(input, "input")).values()), None))
         if time_axis is not None and (time_axis - axis) % max(rank, 1):
             raise ValueError(f"time_axis must be that of the loss ({axis}); got {time_axis}")
         needs_target = bool(loss.targets)
@@ -151,8 +151,8 @@ def _checked_time_axis(loss: Any, spikes: Any, time_axis: int | None, given: dic
         return axis
     if loss is not None and (isinstance(loss, type) or not callable(loss)):
         raise TypeError(
-            "loss must be a loss of this library (such as SpikeMax()), another function of spikes "
-            f"and target, or None; got {loss!r}"
+            "loss must be a loss of this library (such as SpikeMax()), another function of the "
+            f"input and the target, or None; got {loss!r}"
         )
     if time_axis is None:
         raise TypeError(
@@ -164,11 +164,11 @@ def _checked_time_axis(loss: Any, spikes: Any, time_axis: int | None, given: dic
     return time_axis
 
 
-def _named_inputs(loss: Any, spikes: Any) -> dict[str, Any]:
+def _named_inputs(loss: Any, input: Any) -> dict[str, Any]:
     """Return the arrays of the input, keyed by their names in the table."""
     name = "input" if isinstance(loss, losses.Loss) else "output"
     several = name == "output" or isinstance(loss, losses.SparsityEnforcer)
-    found = dict(_layers.named_leaves(spikes, name)) if several else {name: spikes}
+    found = dict(_layers.named_leaves(input, name)) if several else {name: input}
     if not found:
         raise ValueError(f"{name} must hold at least one array; got none")
     return found
@@ -193,11 +193,11 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     return host_values(x, name)
 
 
-def _evaluate(adapter: Adapter, loss: Any, spikes: Any, arguments: dict[str, Any]) -> Any:
+def _evaluate(adapter: Adapter, loss: Any, input: Any, arguments: dict[str, Any]) -> Any:
     """Return the call to the loss, or a `Refusal` if the loss does not accept some values."""
     penalty = isinstance(loss, losses.SparsityEnforcer)
     kind: Any = Penalty if penalty else Batch
-    x = spikes if penalty else _layers.eager(spikes, "input")[1]
+    x = input if penalty else _layers.eager(input, "input")[1]
     if _losses.reads_times(loss):
         x = host_values(x, "input")
         arguments = {name: host_values(each, name) for name, each in arguments.items()}

@@ -251,7 +251,7 @@ def layer(
     return Pending(name, adapter, arrays, partial(layer_of, name, layout))
 
 
-def _of_layer(layer: Layer) -> Observations:
+def _of_layer(layer: Layer) -> Iterator[tuple[str, ...]]:
     """Yield the finding about a layer. There is at most one finding for each layer."""
     if not layer.finite:
         yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name

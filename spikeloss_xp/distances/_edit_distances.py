@@ -36,8 +36,8 @@ else:
 Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 
 
-@on_device_of("times")
-def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
+@on_device_of("input")
+def victor_purpura(input: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
     The distance is the lowest total cost of edits that change one train into the other. Deleting or
@@ -45,20 +45,21 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
 
     Parameters
     ----------
-    times : sequence of array, or array
+    input : sequence of array, or array
         The spike times of each train, in any order: a sequence of arrays ``[spike]``, or one
         array ``[train, spike]`` that is padded with NaN or infinity.
     other : sequence of array, or array, optional
-        The spike times of other trains. By default, `times` are compared with themselves.
+        The spike times of other trains. By default, the trains of `input` are compared with
+        each other.
     cost : float
         The cost :math:`q` of moving a spike by one unit of time; either 0 or at least 1e-6.
 
     Returns
     -------
     array
-        An array ``[train, other train]`` with the library and dtype of `times`. If `times` are
-        integers, the dtype is the library's default floating-point dtype; if they are float16 or
-        bfloat16, it is float32.
+        An array ``[train, other train]`` with the library and dtype of `input`. If the spike times
+        are integers, the dtype is the library's default floating-point dtype; if they are float16
+        or bfloat16, it is float32.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     Libraries with automatic differentiation can differentiate the distance with respect to the
     spike times, except where several sets of edits are equally cheap. Memory grows with the number
     of pairs, not with the number of spikes. Run time grows with the product of two numbers: the
-    largest number of spikes of a train in `times`, and the largest number of spikes of a train in
+    largest number of spikes of a train in `input`, and the largest number of spikes of a train in
     `other`. Outside `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
     compiles each step of the table separately, which takes minutes for 30 spikes: call the function
     outside compiled functions.
@@ -91,7 +92,7 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     cost = _checks.not_negative(cost, "cost")
     if cost != 0:
         _checks.scale(cost, "cost")
-    adapter, x, y = _sorted_sets(times, other)
+    adapter, x, y = _sorted_sets(input, other)
 
     def price(a: Array, b: Array) -> Array:
         return absolute_difference(adapter, a, b) * cost
@@ -104,9 +105,9 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     return symmetric(adapter, distance) if other is None else distance
 
 
-@on_device_of("times")
+@on_device_of("input")
 def coincidence_factor(
-    times: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
+    input: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
 ) -> TimesT:
     r"""Return the coincidence factor for all pairs of lists of spike times.
 
@@ -123,10 +124,11 @@ def coincidence_factor(
 
     Parameters
     ----------
-    times : sequence of array, or array
+    input : sequence of array, or array
         The spike times of the model, in the same format as for `victor_purpura`.
     other : sequence of array, or array, optional
-        The spike times of the data. By default, `times` are compared with themselves.
+        The spike times of the data. By default, the trains of `input` are compared with
+        each other.
     precision : float
         The largest distance :math:`\Delta` between coincident spikes; above 0.
     duration : float
@@ -135,7 +137,7 @@ def coincidence_factor(
     Returns
     -------
     array
-        An array ``[train, other train]`` from the library of `times`. A factor is 0 if one of the
+        An array ``[train, other train]`` from the library of `input`. A factor is 0 if one of the
         two trains is silent, and NaN if :math:`2 \nu \Delta \ge 1`, because then all spikes would
         coincide by chance.
 
@@ -165,9 +167,9 @@ def coincidence_factor(
     """
     precision = _checks.positive(precision, "precision")
     duration = _checks.positive(duration, "duration")
-    adapter, x, y = _sorted_sets(times, other)
+    adapter, x, y = _sorted_sets(input, other)
     xp = adapter.xp
-    epsilon = max(float(xp.finfo(x.times.dtype).eps), _largest_epsilon(times, other))
+    epsilon = max(float(xp.finfo(x.times.dtype).eps), _largest_epsilon(input, other))
 
     def price(a: Array, b: Array) -> Array:  # 0 if the spikes coincide, else UNMATCHED
         rounding = 4 * epsilon * xp.maximum(xp.abs(a), xp.abs(b))
@@ -184,12 +186,12 @@ def coincidence_factor(
     return factor
 
 
-def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
+def _sorted_sets(input: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
     """Return the adapter, and the sorted spike times of both sets of trains.
 
-    If `other` is None, both sets are `times`.
+    If `other` is None, both sets are `input`.
     """
-    sets = padded_sets(times, other, ("times", "other"))
+    sets = padded_sets(input, other)
     adapter = adapter_of(sets[0])
     each = [SortedTimes.of(adapter, padded) for padded in sets]
     return adapter, each[0], each[-1]

@@ -27,16 +27,16 @@ from spikeloss_xp.primitives.kernels import Exponential
 
 
 class Products(NamedTuple):
-    """The inner products of the trains in `x` and `y`.
+    """The inner products of each train x of `input` with each train y of `other`.
 
     Attributes
     ----------
     adapter : Adapter
         The adapter for the library of the trains.
     x, y : array
-        ``<x, x>`` of each train of `x`, and ``<y, y>`` of each train of `y`.
+        ``<x, x>`` of each train of `input`, and ``<y, y>`` of each train of `other`.
     pairs : array
-        ``<x, y>`` of all pairs, ``[train of x, train of y]``.
+        ``<x, y>`` of all pairs, ``[train of input, train of other]``.
     """
 
     adapter: Adapter
@@ -46,18 +46,24 @@ class Products(NamedTuple):
 
 
 # The inner products, and their pullback. The pullback maps the cotangents of two fields of
-# `Products`, `x` and `pairs`, to the gradient with respect to the trains of `x`.
+# `Products`, `x` and `pairs`, to the gradient with respect to `input`.
 ProductsAndPullback = tuple[Products, Callable[[Array, Array], Array]]
 
 
 def inner_products(
-    x: Any, y: Any, time_constant: float, cosine: float, time_axis: int, times: bool, **masks: Any
+    input: Any,
+    other: Any,
+    time_constant: float,
+    cosine: float,
+    time_axis: int,
+    times: bool,
+    **masks: Any,
 ) -> ProductsAndPullback:
     """Return the inner products of the trains passed to a metric, and their pullback.
 
-    If `y` is None, the trains of `x` are compared with each other. Each train then has both a row
-    and a column in the matrix of all pairs. The pullback takes only the row into account, so the
-    caller must add the contribution of the column.
+    If `other` is None, the trains of `input` are compared with each other. Each train then has both
+    a row and a column in the matrix of all pairs. The pullback takes only the row into account, so
+    the caller must add the contribution of the column.
     """
     time_constant = _checks.scale(time_constant, "time_constant")
     cosine = _checks.share(cosine, "cosine")
@@ -65,8 +71,8 @@ def inner_products(
     if _checks.flag(times, "times"):
         if any(mask is not None for mask in masks.values()):
             raise ValueError("masks are not supported for spike times: pad spike times with NaN")
-        return products_of_times(x, y, time_constant)
-    return products_of_bins(binned_sets(x, y, time_axis, **masks), time_constant, cosine)
+        return products_of_times(input, other, time_constant)
+    return products_of_bins(binned_sets(input, other, time_axis, **masks), time_constant, cosine)
 
 
 def products_of_bins(
@@ -104,11 +110,11 @@ def products_of_bins(
     return Products(adapter, norms[0], norms[1], pairs), to_trains
 
 
-def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullback:
+def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsAndPullback:
     """Return inner products of spike times; each pair of spikes adds ``exp(-|t - u| / tau)``."""
-    sets = padded_sets(x, y)
+    sets = padded_sets(input, other)
     times, others, adapter = sets[0], sets[-1], adapter_of(sets[0])
-    prepared = Prepared(adapter, times, None, None, getattr(x, "dtype", times.dtype))
+    prepared = Prepared(adapter, times, None, None, getattr(input, "dtype", times.dtype))
     xp, columns = adapter.xp, others[None, :, :]
     entries = times.shape[1] * math.prod(others.shape)
     chunks = slices(times.shape[0], _tuning.PAIRS_CHUNK // max(entries, 1))
@@ -131,7 +137,7 @@ def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullba
         return prepared.to_input()(xp.concat(gradient, axis=0))
 
     pairs = xp.concat([products(times[some, None, :], columns) for some in chunks], axis=0)
-    if y is None:
+    if other is None:
         return _of_one_set(adapter, pairs), to_trains
     return Products(adapter, products(times, times), products(others, others), pairs), to_trains
 

@@ -20,12 +20,12 @@ Comparison = tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]
 Compare = Callable[[Products], Comparison]
 
 
-def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
+def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> ArrayT:
     """Return the matrix of the distances or similarities of all pairs.
 
     If there are many pairs, the matrix overwrites the inner products.
     """
-    products, _ = inner_products(x, y, **options)
+    products, _ = inner_products(input, other, **options)
     pairs: ArrayT = products.pairs
     chunks = row_slices(products.adapter, pairs, *pairs.shape)
     if len(chunks) == 1:
@@ -39,15 +39,17 @@ def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
     return pairs
 
 
-def _matrix_and_pullback(compare: Compare, x: Array, y: Any, **options: Any) -> ValueAndPullback:
-    """Return the matrix of all distances or similarities, and its closed-form pullback to `x`."""
-    products, to_trains = inner_products(x, y, **options)
+def _matrix_and_pullback(
+    compare: Compare, input: Array, other: Any, **options: Any
+) -> ValueAndPullback:
+    """Return the matrix of distances or similarities, and its closed-form pullback to `input`."""
+    products, to_trains = inner_products(input, other, **options)
     xp = products.adapter.xp
     value, to_products = compare(products)
 
     def pullback(cotangent: Array) -> Array:
         of_x, of_y, of_pairs = to_products(cotangent)
-        if y is None:  # each train is both a row and a column
+        if other is None:  # each train is both a row and a column
             of_x, of_pairs = of_x + of_y, of_pairs + xp.matrix_transpose(of_pairs)
         return to_trains(of_x, of_pairs)
 
@@ -115,16 +117,18 @@ def _similarities(products: Products) -> Comparison:
     return value, pullback
 
 
-def _distances_and_pullback(x: Array, y: Any, *, squared: bool, **options: Any) -> ValueAndPullback:
+def _distances_and_pullback(
+    input: Array, other: Any, *, squared: bool, **options: Any
+) -> ValueAndPullback:
     compare = partial(_distances, _checks.flag(squared, "squared"))
-    return _matrix_and_pullback(compare, x, y, **options)
+    return _matrix_and_pullback(compare, input, other, **options)
 
 
 @_with_closed_form(_distances_and_pullback)
-@on_device_of("x")
+@on_device_of("input")
 def van_rossum(
-    x: ArrayT,
-    y: ArrayLike | None = None,
+    input: ArrayT,
+    other: ArrayLike | None = None,
     *,
     time_constant: float,
     cosine: float = 0.0,
@@ -133,8 +137,8 @@ def van_rossum(
     times: bool = False,
     where: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
-    y_where: ArrayLike | None = None,
-    y_lengths: ArrayLike | None = None,
+    other_where: ArrayLike | None = None,
+    other_lengths: ArrayLike | None = None,
 ) -> ArrayT:
     r"""Return the van Rossum distance between all pairs of spike trains.
 
@@ -142,15 +146,16 @@ def van_rossum(
         d(x, y)^2 = \langle x, x \rangle + \langle y, y \rangle - 2 \langle x, y \rangle,
         \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
 
-    The distance between one spike and silence is 1.
+    Here, :math:`x` is a train of `input`, and :math:`y` is a train of `other`. The distance between
+    one spike and silence is 1.
 
     Parameters
     ----------
-    x : array
+    input : array
         Spike trains, ``[train, time]``, or ``[train, unit, time]`` if each train has several units.
-    y : array or sequence, optional
-        Other trains with the same number of units and steps. By default, `x` is compared with
-        itself.
+    other : array or sequence, optional
+        Other trains with the same number of units and steps. By default, `input` is compared
+        with itself.
     time_constant : float
         Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
     cosine : float, default 0
@@ -160,19 +165,20 @@ def van_rossum(
     squared : bool, default False
         Whether to return the squared distance.
     time_axis : int, default -1
-        The time axis of `x` and `y`.
+        The time axis of `input` and `other`.
     times : bool, default False
-        Whether `x` and `y` contain spike times, in the formats that `victor_purpura` accepts.
-    where, lengths, y_where, y_lengths : array or sequence, optional
-        The masks of `x` and of `y`, in the same form as for the losses. Masked entries are treated
-        as silent. Masks are not supported for spike times.
+        Whether `input` and `other` contain spike times, in the formats that `victor_purpura`
+        accepts.
+    where, lengths, other_where, other_lengths : array or sequence, optional
+        The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
+        treated as silent. Masks are not supported for spike times.
 
     Returns
     -------
     array
-        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 for 16-bit trains.
-        For bool and integer trains, the dtype is the library's default floating-point dtype. If `x`
-        is compared with itself, the diagonal is exactly 0.
+        An array ``[train of input, train of other]`` in the dtype of `input`, or in float32 for
+        16-bit trains. For bool and integer trains, the dtype is the library's default
+        floating-point dtype. If `input` is compared with itself, the diagonal is exactly 0.
 
     Raises
     ------
@@ -185,7 +191,7 @@ def van_rossum(
     smaller than the rounding errors is returned as 0, and its gradient is 0.
 
     In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
-    that sets its options, to compute the gradient with respect to `x`.
+    that sets its options, to compute the gradient with respect to `input`.
 
     References
     ----------
@@ -212,15 +218,16 @@ def van_rossum(
     """
     compare = partial(_distances, _checks.flag(squared, "squared"))
     kernel = {"time_constant": time_constant, "cosine": cosine, "time_axis": time_axis}
-    masks = {"where": where, "lengths": lengths, "y_where": y_where, "y_lengths": y_lengths}
-    return _matrix(compare, x, y, times=times, **kernel, **masks)
+    masks = {"where": where, "lengths": lengths}
+    masks |= {"other_where": other_where, "other_lengths": other_lengths}
+    return _matrix(compare, input, other, times=times, **kernel, **masks)
 
 
 @_with_closed_form(partial(_matrix_and_pullback, _similarities))
-@on_device_of("x")
+@on_device_of("input")
 def similarity(
-    x: ArrayT,
-    y: ArrayLike | None = None,
+    input: ArrayT,
+    other: ArrayLike | None = None,
     *,
     time_constant: float,
     cosine: float = 0.0,
@@ -228,8 +235,8 @@ def similarity(
     times: bool = False,
     where: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
-    y_where: ArrayLike | None = None,
-    y_lengths: ArrayLike | None = None,
+    other_where: ArrayLike | None = None,
+    other_lengths: ArrayLike | None = None,
 ) -> ArrayT:
     r"""Return the similarity between all pairs of spike trains: their normalised inner product.
 
@@ -238,33 +245,36 @@ def similarity(
         {\sqrt{\langle x, x \rangle \langle y, y \rangle}},
         \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
 
-    The similarity is 1 for equal trains, and 0 if either train is silent.
+    Here, :math:`x` is a train of `input`, and :math:`y` is a train of `other`. The similarity is 1
+    for equal trains, and 0 if either train is silent.
 
     Parameters
     ----------
-    x : array
+    input : array
         Spike trains, ``[train, time]``, or ``[train, unit, time]`` if each train has several units.
-    y : array or sequence, optional
-        Other trains with the same number of units and steps. By default, `x` is compared with
-        itself.
+    other : array or sequence, optional
+        Other trains with the same number of units and steps. By default, `input` is compared
+        with itself.
     time_constant : float
         Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
     cosine : float, default 0
         The cosine of the angle between units, from 0 (separate units) to 1 (pooled units), as for
         `van_rossum`.
     time_axis : int, default -1
-        The time axis of `x` and `y`.
+        The time axis of `input` and `other`.
     times : bool, default False
-        Whether `x` and `y` contain spike times, in the formats that `victor_purpura` accepts.
-    where, lengths, y_where, y_lengths : array or sequence, optional
-        The masks of `x` and of `y`, in the same form as for the losses. Masked entries are treated
-        as silent. Masks are not supported for spike times.
+        Whether `input` and `other` contain spike times, in the formats that `victor_purpura`
+        accepts.
+    where, lengths, other_where, other_lengths : array or sequence, optional
+        The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
+        treated as silent. Masks are not supported for spike times.
 
     Returns
     -------
     array
-        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 for 16-bit trains.
-        For bool and integer trains, the dtype is the library's default floating-point dtype.
+        An array ``[train of input, train of other]`` in the dtype of `input`, or in float32 for
+        16-bit trains. For bool and integer trains, the dtype is the library's default
+        floating-point dtype.
 
     Raises
     ------
@@ -276,7 +286,7 @@ def similarity(
     The similarity is not differentiable if a train is silent; the gradient is then 0.
 
     In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
-    that sets its options, to compute the gradient with respect to `x`.
+    that sets its options, to compute the gradient with respect to `input`.
 
     References
     ----------
@@ -295,5 +305,6 @@ def similarity(
            [0.  , 0.  , 0.  ]])
     """
     kernel = {"time_constant": time_constant, "cosine": cosine, "time_axis": time_axis}
-    masks = {"where": where, "lengths": lengths, "y_where": y_where, "y_lengths": y_lengths}
-    return _matrix(_similarities, x, y, times=times, **kernel, **masks)
+    masks = {"where": where, "lengths": lengths}
+    masks |= {"other_where": other_where, "other_lengths": other_lengths}
+    return _matrix(_similarities, input, other, times=times, **kernel, **masks)

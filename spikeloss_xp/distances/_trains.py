@@ -36,28 +36,35 @@ class BinnedTrains(NamedTuple):
 
 
 def binned_sets(
-    x: Array, y: Any, time_axis: int, where: Any, lengths: Any, y_where: Any, y_lengths: Any
+    input: Array,
+    other: Any,
+    time_axis: int,
+    where: Any,
+    lengths: Any,
+    other_where: Any,
+    other_lengths: Any,
 ) -> list[BinnedTrains]:
-    """Return the trains of `x` and, unless `y` is None, the trains of `y`, with their masks."""
-    if isinstance(x, list | tuple):
+    """Return the trains of `input` and, unless it is None, those of `other`, with their masks."""
+    if isinstance(input, list | tuple):
         raise TypeError(
-            f"x must be one array of binned trains; got a {type(x).__name__}: if it holds the "
-            "spike times of each train, pass times=True"
+            f"input must be one array of binned trains; got a {type(input).__name__}: if it holds "
+            "the spike times of each train, pass times=True"
         )
-    adapter = adapter_of(x, "x")
-    trains = _binned(adapter, x, where, lengths, time_axis)
-    if y is None:
-        if y_where is not None or y_lengths is not None:
-            raise ValueError("y_where and y_lengths are masks of y: pass y too")
+    adapter = adapter_of(input)
+    trains = _binned(adapter, input, where, lengths, time_axis)
+    if other is None:
+        if other_where is not None or other_lengths is not None:
+            raise ValueError("other_where and other_lengths are masks of other: pass other too")
         return [trains]
 
-    y = asarray_like(adapter, x, y, "y")
-    others = _binned(adapter, y, y_where, y_lengths, time_axis, "y_")
-    own, other = trains.prepared.layout, others.prepared.layout
-    if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
+    other = asarray_like(adapter, input, other, "other")
+    others = _binned(adapter, other, other_where, other_lengths, time_axis, "other_")
+    first, second = trains.prepared.layout, others.prepared.layout
+    same = (first.neurons, first.steps) == (second.neurons, second.steps)
+    if not same or other.ndim != input.ndim:
         raise ValueError(
-            "y must have the same shape as x, except for the number of trains; got "
-            f"{tuple(y.shape)}, but x has shape {tuple(x.shape)}"
+            "other must have the same shape as input, except for the number of trains; got "
+            f"{tuple(other.shape)}, but input has shape {tuple(input.shape)}"
         )
     return [trains, others._replace(dtype=trains.dtype)]
 
@@ -65,8 +72,8 @@ def binned_sets(
 def _binned(
     adapter: Adapter, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
 ) -> BinnedTrains:
-    """Return the trains of one argument; with the prefix ``"y_"``, errors refer to `y`."""
-    name = "y" if prefix else "x"
+    """Return the trains of one argument; with the prefix ``"other_"``, errors refer to `other`."""
+    name = "other" if prefix else "input"
     adapter.check_dense(x, name)
     shape = tuple(x.shape)
     if len(shape) not in (2, 3):
@@ -87,14 +94,13 @@ def _binned(
     return BinnedTrains(prepared, first.dtype)
 
 
-def padded_sets(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> list[Array]:
-    """Return the spike times of `x`, and of `y` unless it is None, as arrays ``[train, spike]``.
+def padded_sets(input: Any, other: Any) -> list[Array]:
+    """Return the spike times as arrays ``[train, spike]``, of `other` only unless it is None.
 
-    Both arrays have the dtype of the first array. In error messages, the two arguments have the
-    given `names`.
+    Both arrays have the dtype of the first array.
     """
-    first = _padded(x, names[0], None)
-    return [first] if y is None else [first, _padded(y, names[1], first)]
+    first = _padded(input, "input", None)
+    return [first] if other is None else [first, _padded(other, "other", first)]
 
 
 def _padded(times: Any, argument: str, like: Array | None) -> Array:

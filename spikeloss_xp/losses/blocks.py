@@ -79,9 +79,9 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
         where = layout.unambiguous(adapter_of(where), where)
     axes["where"] = () if where is None else layout.mask_axes(shape_of(where))
     independent = {layout.batch_axis}
-    kind = kind_of(loss.targets, target)
-    if kind.rank < 3:
-        axes["target"] = layout.target_axes(rank(target), with_class=kind.rank == 2)
+    target_kind = kind_of(loss.targets, target)
+    if target_kind.rank < 3:
+        axes["target"] = layout.target_axes(rank(target), with_class=target_kind.rank == 2)
     elif not layout.has_time:
         axes["target"] = (0, None, None)[: rank(target)]
     else:  # each neuron has its own terms
@@ -94,7 +94,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
         independent.add(layout.time_axis)
 
     divisor = None if loss.reduction == "sum" else _divisor(loss, prepared, labels)
-    summed = dataclasses.replace(loss, reduction="sum")
+    summed = dataclasses.replace(loss, reduction="sum")  # type: ignore[type-var]
     return Split(summed, layout, axes, independent, prepared.values.dtype, divisor, where)
 
 

@@ -168,16 +168,17 @@ def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
 
 
 def parameter_groups(
-    network: Module, step: float = 0.03, *, momentum: float | None = None
+    network: Module, relative_step: float = 0.03, *, momentum: float | None = None
 ) -> list[dict[str, Any]]:
     """Return groups of parameters with learning rates proportional to the size of the weights.
 
-    The learning rate of a weight is `step` times the root mean square of its values. With an
-    optimizer such as Adam, whose updates are about as large as the learning rate, each update then
-    changes a weight by a fraction of about `step`, whatever the width of the layer. A bias has the
-    learning rate of the weight in the same module, because its own values may be 0. All other
-    parameters, such as the decays and thresholds of neurons, have the learning rate ``step / 10``.
-    With larger steps, decays may rise above 1, so that potentials grow instead of decaying.
+    The learning rate of a weight is `relative_step` times the root mean square of its values. With
+    an optimizer such as Adam, whose updates are about as large as the learning rate, each update
+    then changes a weight by a fraction of about `relative_step`, whatever the width of the layer. A
+    bias has the learning rate of the weight in the same module, because its own values may be 0.
+    All other parameters, such as the decays and thresholds of neurons, have the learning rate
+    ``relative_step / 10``. With a larger learning rate, decays may rise above 1, so that potentials
+    grow instead of decaying.
 
     By default, the groups are for optimizers whose updates do not depend on the size of the
     gradients, such as `torch.optim.Adam`, `torch.optim.AdamW` and `torch.optim.RMSprop`. For
@@ -189,7 +190,7 @@ def parameter_groups(
     ----------
     network : torch.nn.Module
         The network, with its initial weights.
-    step : float, optional
+    relative_step : float, optional
         The size of an update relative to the weights.
     momentum : float, optional
         The momentum of SGD, which may be 0. None, the default, stands for optimizers such as Adam.
@@ -205,7 +206,7 @@ def parameter_groups(
         If all values of a weight are 0, or if any value is NaN or infinite. The same holds for
         gradients if a `momentum` is passed.
     """
-    step = _checks.positive(step, "step")
+    step = _checks.positive(relative_step, "relative_step")
     if momentum is not None:
         step *= 1 - _checks.fraction(momentum, "momentum")
     groups: dict[Tensor, dict[str, Any]] = {}

@@ -90,8 +90,8 @@ def test_value_and_gradient_equal_numpy(
 
 
 def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
-    rate, window = sx.Rate(time_axis=-1), sx.MovingWindow(2, time_axis=-1)
-    confident = rate, window, sx.Rate(mode="softmax", time_axis=-1)
+    rate, window = sx.classifiers.Rate(time_axis=-1), sx.classifiers.MovingWindow(2, time_axis=-1)
+    confident = rate, window, sx.classifiers.Rate(mode="softmax", time_axis=-1)
     on_times = sx.value_and_grad(sx.times.SpikeTime(time_constant=3.0))
 
     def outputs(spikes):

@@ -28,7 +28,7 @@ def test_docstring_describes_every_option(entry):
     assert sorted(described) == sorted(entry.options)
 
 
-CLASSIFIERS = (sx.Rate, sx.MovingWindow)
+CLASSIFIERS = (sx.classifiers.Rate, sx.classifiers.MovingWindow)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def random_comparison(random):
     flat = units == 1 and random.random() < 0.5
     axis = pick(random, *range(-1, 3 - flat))
     sets, given = [random_trains(random, (n, units, steps)) for n in (5, 4)][: 2 - alone], []
-    for i, (x, prefix) in enumerate(zip(sets, ("", "y_"), strict=False)):
+    for i, (x, prefix) in enumerate(zip(sets, ("", "other_"), strict=False)):
         if i:
             x[3] = sets[0][4]
         mask = np.ones(x.shape, bool)
@@ -229,7 +229,7 @@ def test_closed_form_takes_every_argument_of_a_metric(metric):
     options = {"time_constant": 3, "cosine": 0.3, "time_axis": 0}
     options |= {"squared": True} if metric is van_rossum else {}
     options |= {"where": np.arange(3) < 2, "lengths": [20, 9, 3]}
-    options |= {"y_where": np.arange(3) > 0, "y_lengths": [5, 20, 8]}
+    options |= {"other_where": np.arange(3) > 0, "other_lengths": [5, 20, 8]}
     for given in (options, {"time_constant": 3}):  # the other options have defaults
         expected = metric(x, y, **given)
         cotangent = np.cos(expected)

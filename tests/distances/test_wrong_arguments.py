@@ -28,14 +28,14 @@ factor = partial(coincidence_factor, precision=1, duration=1)
     ("call", "error", "message"),
     [
         (lambda t, x: victor_purpura([t], cost=1e-9), ValueError, "cost.*1e-06"),
-        (lambda t, x: purpura([]), ValueError, "times has no trains.*list"),
-        (lambda t, x: purpura(t), ValueError, "times must be a sequence.*(3,)"),
-        (lambda t, x: purpura([t[None, :]]), ValueError, "times[0] must.*(1, 3)"),
-        (lambda t, x: purpura([[t, t[:1]], [t]]), ValueError, "times[0] holds several.*trials[0]"),
-        (lambda t, x: rossum([t, [[1.0], [2.0, 3.0]]], times=True), ValueError, "x[1] holds"),
-        (lambda t, x: purpura(x), ValueError, "times must hold.*3, 5).*van_rossum with times=F"),
-        (lambda t, x: rossum(x, 0 * x, times=True), ValueError, "x must hold spike times.*binned"),
-        (lambda t, x: purpura([t, ["a"]]), TypeError, "times[1] must hold numbers"),
+        (lambda t, x: purpura([]), ValueError, "input has no trains.*list"),
+        (lambda t, x: purpura(t), ValueError, "input must be a sequence.*(3,)"),
+        (lambda t, x: purpura([t[None, :]]), ValueError, "input[0] must.*(1, 3)"),
+        (lambda t, x: purpura([[t, t[:1]], [t]]), ValueError, "input[0] holds several.*trials[0]"),
+        (lambda t, x: rossum([t, [[1.0], [2.0, 3.0]]], times=True), ValueError, "input[1] holds"),
+        (lambda t, x: purpura(x), ValueError, "input must hold.*3, 5).*van_rossum with times=F"),
+        (lambda t, x: rossum(x, 0 * x, times=True), ValueError, "input must hold spike.*binned"),
+        (lambda t, x: purpura([t, ["a"]]), TypeError, "input[1] must hold numbers"),
         (lambda t, x: purpura([t], [t, 2.0]), ValueError, "other[1] must.*()"),
         (lambda t, x: purpura([t], "abc"), TypeError, "other must hold numbers.*str"),
         (lambda t, x: factor([t], precision=0), ValueError, "precision.*0"),
@@ -47,22 +47,22 @@ factor = partial(coincidence_factor, precision=1, duration=1)
         (lambda t, x: rossum(x, time_constant=0), ValueError, "time_constant.*0"),
         (lambda t, x: similarity(x, time_constant=1, cosine=1.5), ValueError, "cosine.*1.5"),
         (lambda t, x: rossum(x, squared=1), TypeError, "squared.*1"),
-        (lambda t, x: rossum(x[0, :]), ValueError, "x must.*(5,).*x[None]"),
-        (lambda t, x: rossum(x[:, :4], x), ValueError, "y must.*(3, 5).*(3, 4)"),
-        (lambda t, x: rossum(x[:, :0]), ValueError, "x has no.*(3, 0)"),
+        (lambda t, x: rossum(x[0, :]), ValueError, "input must.*(5,).*input[None]"),
+        (lambda t, x: rossum(x[:, :4], x), ValueError, "other must.*(3, 5).*(3, 4)"),
+        (lambda t, x: rossum(x[:, :0]), ValueError, "input has no.*(3, 0)"),
         (lambda t, x: rossum(x, time_axis=2), ValueError, "time_axis=2.*(3, 5)"),
         (lambda t, x: rossum(x, time_axis=1.0), TypeError, "time_axis must be an integer"),
-        (lambda t, x: rossum(x, "y"), TypeError, "y must hold numbers.*str"),
+        (lambda t, x: rossum(x, "y"), TypeError, "other must hold numbers.*str"),
         (lambda t, x: rossum(x, where=[1, 1, 1]), TypeError, "where.*bool"),
         (lambda t, x: rossum(x, lengths=[6, 1, 1]), ValueError, "lengths.*6"),
-        (lambda t, x: rossum(x, x, y_lengths=[6] * 3), ValueError, "y_lengths"),
-        (lambda t, x: rossum(x, y_lengths=[1] * 3), ValueError, "pass y too"),
+        (lambda t, x: rossum(x, x, other_lengths=[6] * 3), ValueError, "other_lengths"),
+        (lambda t, x: rossum(x, other_lengths=[1] * 3), ValueError, "pass other too"),
         (lambda t, x: purpura([t], cost=quantity(1.0)), TypeError, "cost must be a number.*magn"),
         (lambda t, x: factor([t], precision=[quantity(1)]), TypeError, "precision must be a.*magn"),
         (lambda t, x: rossum(x, time_constant=quantity(1)), TypeError, "time_constant must.*magn"),
-        (lambda t, x: rossum(quantity(x)), TypeError, "x must be.*: pass x.magnitude"),
-        (lambda t, x: rossum(x, quantity(x)), TypeError, "y must be.*: pass x.magnitude"),
-        (lambda t, x: rossum(x, [[0.0, quantity(1)]]), TypeError, "y.*must be.*: pass x.magnitude"),
+        (lambda t, x: rossum(quantity(x)), TypeError, "input must be.*: pass x.magnitude"),
+        (lambda t, x: rossum(x, quantity(x)), TypeError, "other must be.*: pass x.magnitude"),
+        (lambda t, x: rossum(x, [[0.0, quantity(1)]]), TypeError, "other.*must.*pass x.magnitude"),
     ],
 )
 def test_errors_name_the_argument(call, error, message):
@@ -78,15 +78,8 @@ def test_hint_at_a_single_train_is_given_for_a_single_train():
         assert ("for a single train" in str(raised.value)) == hint
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "function"),
-    [
-        ("times", "other", purpura),
-        ("times", "other", factor),
-        ("x", "y", partial(rossum, times=True)),
-    ],
-)
-def test_unit_of_spike_times_raises(first, second, function):
+@pytest.mark.parametrize("function", [purpura, factor, partial(rossum, times=True)])
+def test_unit_of_spike_times_raises(function):
     """Of a whole train, of an entry of a list, and of one after entries without a unit."""
     for given in (
         quantity([[1.0, 2.0]]),
@@ -96,7 +89,7 @@ def test_unit_of_spike_times_raises(first, second, function):
         [[1.0, np.float32(2.0), quantity(3.0)]],
         (np.asarray([1.0]), (2.0, quantity(3.0))),
     ):
-        for argument, trains in ((first, [given]), (second, [[[1.0, 2.0], [3.0]], given])):
+        for argument, trains in (("input", [given]), ("other", [[[1.0, 2.0], [3.0]], given])):
             message = rf"^{argument}(\[\d\])? must be .*: pass x\.magnitude"
             with pytest.raises(TypeError, match=message):
                 function(*trains)

@@ -183,13 +183,13 @@ class DoubledBoth(DoubledValue):
 
 
 def test_overridden_prediction_is_that_of_a_call():
-    class Shifted(sx.Rate):
+    class Shifted(sx.classifiers.Rate):
         def predict(self, spikes, **masks):
             return super().predict(spikes, **masks) + 100
 
     shifted = Shifted(time_axis=-1)
     for call in (shifted, shifted.forward):
-        np.testing.assert_array_equal(call(SPIKES), sx.Rate(time_axis=-1)(SPIKES) + 100)
+        np.testing.assert_array_equal(call(SPIKES), sx.classifiers.Rate(time_axis=-1)(SPIKES) + 100)
 
 
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])

@@ -183,7 +183,9 @@ def test_option_of_another_library_raises_with_our_name(loss, option, remedy):
         loss(**{option: 2})
 
 
-@pytest.mark.parametrize("loss", [sx.CrossEntropy, sx.SpikeLatency, sx.PoissonNLL, sx.Rate])
+@pytest.mark.parametrize(
+    "loss", [sx.CrossEntropy, sx.SpikeLatency, sx.PoissonNLL, sx.classifiers.Rate]
+)
 def test_time_axis_left_out_raises(loss):
     with raises(TypeError, "time_axis"):
         loss()

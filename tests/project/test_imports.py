@@ -26,7 +26,8 @@ def evaluate(spikes):
     for loss, *target in losses:
         loss(spikes, *target)
         sx.value_and_grad(loss)(spikes, *target)
-    sx.MovingWindow(2, time_axis=-1)(spikes), sx.Rate(time_axis=-1).confidence(spikes)
+    sx.classifiers.MovingWindow(2, time_axis=-1)(spikes)
+    sx.classifiers.Rate(time_axis=-1).confidence(spikes)
 """
 
 

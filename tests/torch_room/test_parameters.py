@@ -21,7 +21,7 @@ def rms(x):
     return x.detach().square().mean().sqrt().item()
 
 
-@pytest.mark.parametrize(("options", "step"), [({}, 0.03), ({"step": 0.1}, 0.1)])
+@pytest.mark.parametrize(("options", "step"), [({}, 0.03), ({"relative_step": 0.1}, 0.1)])
 def test_learning_rate_is_a_fraction_of_the_size_of_the_weight(options, step):
     network = network_of(20, 30, 3).append(nn.BatchNorm1d(3))
     network[0].bias.data *= 0
@@ -103,7 +103,7 @@ def test_weight_without_a_size_raises(value):
 
 def test_step_and_momentum_must_be_in_range():
     with pytest.raises(ValueError, match="step must be above 0"):
-        parameter_groups(network_of(20, 3), step=0)
+        parameter_groups(network_of(20, 3), relative_step=0)
     for momentum in (-0.1, 1.0):
         with pytest.raises(ValueError, match="momentum must be at least 0 and below 1"):
             parameter_groups(network_of(20, 3), momentum=momentum)

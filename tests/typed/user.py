@@ -69,8 +69,11 @@ def documented_numpy() -> None:
     sx.SparsityEnforcer([0.5, 0.25], min_rate=(0.1, 0.0), per="neuron")(spikes)
     enforcer({"layer": spikes}, lengths=[4])
 
-    assert_type(sx.MovingWindow(2, "softmax", time_axis=-1).predict(spikes, lengths=[4]), Integers)
-    rate = sx.Rate(mode="logsoftmax", time_axis=-1)
+    assert_type(
+        sx.classifiers.MovingWindow(2, "softmax", time_axis=-1).predict(spikes, lengths=[4]),
+        Integers,
+    )
+    rate = sx.classifiers.Rate(mode="logsoftmax", time_axis=-1)
     assert_type(rate(spikes), Integers)
     assert_type(rate.confidence(spikes), Floats)
 
@@ -85,7 +88,7 @@ def documented_numpy() -> None:
     trains: Pairs = np.eye(3)
     assert_type(sx.distances.van_rossum(trains, time_constant=10), Pairs)
     assert_type(
-        sx.distances.similarity(trains, trains, time_constant=1, y_lengths=[3, 2, 1]), Pairs
+        sx.distances.similarity(trains, trains, time_constant=1, other_lengths=[3, 2, 1]), Pairs
     )
     evaluate = sx.value_and_grad(sx.distances.van_rossum)
     assert_type(evaluate(trains, time_constant=10, cotangent=trains), tuple[Pairs, Pairs])
@@ -112,7 +115,7 @@ def documented_torch() -> None:
         network(torch.ones(1, 2))
     assert_type(seen.spikes, dict[str, torch.Tensor])
     assert_type(seen.gradients, dict[str, torch.Tensor | None])
-    torch.optim.Adam(parameter_groups(network, step=0.01))
+    torch.optim.Adam(parameter_groups(network, relative_step=0.01))
     slayer.loss.SpikeMax(reduction="mean", numerics="stable")
     assert_type(slayer.classifier.Rate.predict(spikes), torch.Tensor)
 
@@ -123,14 +126,14 @@ def documented_jax() -> None:
     loss = sx.SpikeRate(0.5, 0.0, moving_window=2)
     assert_type(loss(spikes, label), jax.Array)
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[jax.Array, jax.Array])
-    assert_type(sx.MovingWindow(2, time_axis=-1).confidence(spikes), jax.Array)
+    assert_type(sx.classifiers.MovingWindow(2, time_axis=-1).confidence(spikes), jax.Array)
 
 
 def mistakes(spikes: torch.Tensor) -> None:
     """Make mistakes: each is an error in both checkers."""
     sx.SpikeRate(0.5, 0.0, reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeRate("0.5", 0.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.Rate(mode="max", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.classifiers.Rate(mode="max", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     loss = sx.SpikeMax()
@@ -139,6 +142,6 @@ def mistakes(spikes: torch.Tensor) -> None:
     loss([[[1, 0, 1]]], [0])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lenghts=[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.Rate(time_axis=-1)(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    sx.classifiers.Rate(time_axis=-1)(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     sx.SparsityEnforcer()(spikes, spikes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
