@@ -171,7 +171,8 @@ class MovingWindow(Classifier):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.classifiers.MovingWindow(2, time_axis=-1)(np.asarray([[[1, 0, 0, 0], [0, 0, 1, 1]]]))
+    >>> spikes = np.asarray([[[1, 0, 0, 0], [0, 0, 1, 1]]])
+    >>> sx.classifiers.MovingWindow(2, time_axis=-1)(spikes)
     array([[0, 0, 1, 1]])
     """
 

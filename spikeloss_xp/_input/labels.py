@@ -87,7 +87,8 @@ class Labels(NamedTuple):
         total = reading.classes.sum(weighted)
         if reading.adapter.on_host:  # the probabilities have been checked
             return total
-        return reading.xp.where(total > 0, total, 0.0)
+        # A sum of 0 is selected too, so that class weights of 0 have a gradient.
+        return reading.xp.where(total >= 0, total, 0.0)
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
         """Return a factor and a weight for each term.

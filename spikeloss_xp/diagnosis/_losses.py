@@ -125,8 +125,10 @@ def findings(loss: Any, batch: Any) -> Observations:
     ... def findings_of_own_error(loss: OwnError, batch):
     ...     if batch.value > 1:
     ...         seen = f"the loss is {batch.value:g}"
-    ...         yield Finding("far-off", "note", seen, "Rates are at most 1.", "Divide the target.")
-    >>> report = sx.diagnose(OwnError(time_axis=0), np.eye(3)[:, None], [[2.0, 2.0, 2.0]])
+    ...         why = "Rates are at most 1."
+    ...         yield Finding("far-off", "note", seen, why, "Divide the target.")
+    >>> loss, spikes = OwnError(time_axis=0), np.eye(3)[:, None]
+    >>> report = sx.diagnose(loss, spikes, [[2.0, 2.0, 2.0]])
     >>> [finding.seen for finding in report.findings if finding.code == "far-off"]
     ['the loss is 2.77778']
     """

@@ -83,8 +83,7 @@ class Loss(_checks.Checked, ABC):
     """Whether the terms have a time axis; None if they have the shape of the input."""
     targets: ClassVar[tuple[Target, ...]] = ()
     """The kinds of targets that the loss accepts, or an empty tuple if it takes no target."""
-    ignore_index: int | None = None
-    """The class index of labels to ignore."""
+    ignore_index: int | None = None  # the class index of labels to ignore
     _shields_masked: ClassVar[bool] = True
     """Whether to replace masked readings by 1, in case the criterion is infinite or NaN at 0."""
 
