@@ -124,21 +124,32 @@ def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str,
 
     The axes of `x` are batch, class and time, and its masked entries are 0.
     """
-    xp, axis, time = adapter.xp, layout.batch_axis, {"axis": layout.time, "keepdims": True}
+    xp = adapter.xp
+    axis = layout.batch_axis
+
+    def over_time(trains: Array) -> Array:
+        return xp.sum(trains, axis=layout.time, keepdims=True)
+
+    def count(trains: Array) -> Array:
+        fires = xp.astype(trains != 0, trains.dtype)
+        return over_time(fires)
 
     def reduced(function: Callable[[Array], Array]) -> Array:
         """Reduce the trains in chunks of samples."""
-        size, before = CHUNK * layout.batch // math.prod(x.shape), (slice(None),) * axis
-        chunks = [x[*before, chunk, ...] for chunk in slices(layout.batch, size)]
-        return xp.concat([function(floating(adapter, chunk, name)) for chunk in chunks], axis=axis)
+        size = CHUNK * layout.batch // math.prod(x.shape)
+        before = (slice(None),) * axis
+        parts = []
+        for chunk in slices(layout.batch, size):
+            trains = floating(adapter, x[*before, chunk, ...], name)
+            parts.append(function(trains))
+        return xp.concat(parts, axis=axis)
 
-    total = reduced(lambda chunk: xp.sum(chunk, **time))
+    sums = reduced(over_time)
     sample = floating(adapter, some_samples(x, axis))
     # The sum of a binary train is its number of spikes. Summing is three times as fast as counting.
-    spikes = total
-    if not _are_binary(adapter, sample, total, layout.steps):
-        spikes = reduced(lambda chunk: xp.sum(xp.astype(chunk != 0, chunk.dtype), **time))
-    return {"spikes": spikes, "total": xp.sum(total), "sample": sample}
+    is_binary = _are_binary(adapter, sample, sums, layout.steps)
+    spikes = sums if is_binary else reduced(count)
+    return {"spikes": spikes, "total": xp.sum(sums), "sample": sample}
 
 
 def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
@@ -157,13 +168,17 @@ def some_samples(x: Array, axis: int) -> Array:
     return x[(*(slice(None),) * axis, slice(None, None, step), ...)]
 
 
-def _are_binary(adapter: Adapter, sample: Array, total: Array, steps: int) -> bool:
+def _are_binary(adapter: Adapter, sample: Array, sums: Array, steps: int) -> bool:
     """Return whether all entries seem to be 0 or 1; False if they cannot be read for free."""
-    values, sums = adapter.concrete_or_none(sample), adapter.concrete_or_none(total)
-    if values is None or sums is None:
+    values = adapter.concrete_or_none(sample)
+    numbers = adapter.concrete_or_none(sums)
+    if values is None or numbers is None:
         return False
-    plausible = (sums == np.round(sums)) & (sums >= 0) & (sums <= steps)
-    return bool(plausible.all() and ((values == 0) | (values == 1)).all())
+    plausible = (numbers == np.round(numbers)) & (numbers >= 0) & (numbers <= steps)
+    if not plausible.all():
+        return False
+    binary = (values == 0) | (values == 1)
+    return bool(binary.all())
 
 
 def layer_of(
@@ -175,18 +190,26 @@ def layer_of(
     The functions `activity` and `unmasked` return arrays for a layer. Each argument after `layout`
     is the value of the array with the same name. Arguments with other names are ignored.
     """
-    steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
+    if entries is None:
+        entries = layout.steps
+    of_train = np.broadcast_to(entries, spikes.shape)
     axes = layout.batch_axis, layout.time
-    by_neuron, of_neuron = spikes.sum(axis=axes, dtype=float), steps.sum(axis=axes, dtype=float)
+    fired = spikes.sum(axis=axes, dtype=float)
+    steps = of_train.sum(axis=axes, dtype=float)
+    is_unmasked = steps > 0
+    fired = fired[is_unmasked]
+    steps = steps[is_unmasked]
+    neurons = max(len(steps), 1)
+    silent = fired == 0
+    always_on = (fired == steps) & (steps >= ENOUGH)
+    if of_train.max() <= 1:
+        always_on[:] = False
     by_sample = spikes.sum(axis=(layout.class_axis, layout.time))
-    by_neuron, of_neuron = by_neuron[of_neuron > 0], of_neuron[of_neuron > 0]
-    known = max(len(of_neuron), 1)
-    always = (by_neuron == of_neuron) & (of_neuron >= ENOUGH)
     layer = Layer(
         name,
-        rate=float(by_neuron.sum()) / max(float(of_neuron.sum()), 1),
-        silent=float((by_neuron == 0).sum() / known),
-        always_on=float(always.sum() / known) if steps.max() > 1 else 0.0,
+        rate=float(fired.sum()) / max(float(steps.sum()), 1),
+        silent=float(silent.sum() / neurons),
+        always_on=float(always_on.sum() / neurons),
         silent_samples=float((by_sample == 0).mean()),
         samples=layout.batch,
         finite=bool(np.isfinite(total)),
@@ -251,7 +274,7 @@ def layer(
     return Pending(name, adapter, arrays, partial(layer_of, name, layout))
 
 
-def _of_layer(layer: Layer) -> Observations:
+def _of_layer(layer: Layer) -> Iterator[tuple[str, ...]]:
     """Yield the finding about a layer. There is at most one finding for each layer."""
     if not layer.finite:
         yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
@@ -372,37 +395,45 @@ def findings_of_gradients(
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
     weights = [each for each in gradients if each.is_weight]
-    sizes = [each.rms or 0.0 for each in weights]
+    if not weights:
+        return
     missing = [each for each in weights if each.rms is None]
     zero = [each for each in weights if not each.rms]
-    if weights and len(missing) == len(weights):
+    at_minimum = learned and not of_output
+    first_is_zero = not weights[0].rms
+    most_are_zero = 2 * len(zero) > len(weights)
+    if len(missing) == len(weights):
         seen = "all gradients are None: call diagnose after backward() and before zero_grad()"
         yield "no-gradient", seen, *_names(weights)
-    elif learned and not of_output and len(zero) == len(weights):
-        return  # the loss is at its minimum
-    elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
-        yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
-    elif weights and not bad and not learned:
-        yield from _of_sizes(weights, sizes, of_output, depth)
+    elif at_minimum and len(zero) == len(weights):
+        return
+    elif missing or first_is_zero or most_are_zero:
+        seen = _without_gradient(weights, zero)
+        yield "no-gradient", seen, *_names(zero)
+    elif not bad and not learned:
+        yield from _of_sizes(weights, of_output, depth)
 
 
-def _of_sizes(
-    weights: list[Gradient], sizes: list[float], of_output: float | None, depth: int
-) -> Observations:
+def _of_sizes(weights: list[Gradient], of_output: float | None, depth: int) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
-    first, largest = sizes[0], max(sizes)
+    sizes = [each.rms or 0.0 for each in weights]
+    largest = max(sizes)
     place = sizes.index(largest)
-    at = weights[place].name
+    first_name = weights[0].name
+    largest_name = weights[place].name
+    of_largest = f"the gradient of {largest_name} is {largest:.1e}"
+    layers_between = place
     if depth and len(weights) <= 2 * (depth + 1):  # recurrent weights make no network deeper
-        place = min(place, depth)
-    of_first = f"the gradient of {weights[0].name} is {first:.1e}"
+        layers_between = min(place, depth)
+    smallest_ratio = min(VANISHING, FACTOR**layers_between)
     if of_output and largest < SWALLOWED * of_output:
-        yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
-    elif first < largest * min(VANISHING, FACTOR**place):
-        seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
-        yield "vanishing-gradient", seen, weights[0].name
+        seen = f"no gradient is larger than {largest:.1e}"
+        yield "vanishing-gradient", seen, *_names(weights)
+    elif sizes[0] < largest * smallest_ratio:
+        seen = f"the gradient of {first_name} is {sizes[0]:.1e}, and {of_largest}"
+        yield "vanishing-gradient", seen, first_name
     if of_output and largest > EXPLODING * of_output:
-        yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
+        yield "exploding-gradient", of_largest, largest_name
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
