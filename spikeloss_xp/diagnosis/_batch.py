@@ -10,7 +10,7 @@ import numpy as np
 from spikeloss_xp._arrays import divisor_of, floating
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
-from spikeloss_xp.diagnosis import _findings, _layers, _losses
+from spikeloss_xp.diagnosis import _findings, _losses, _spikes
 from spikeloss_xp.diagnosis._findings import MOST, share
 from spikeloss_xp.diagnosis._report import Layer, Observations
 from spikeloss_xp.predictions import ClassScores
@@ -109,7 +109,7 @@ class Batch:
         if "hot" not in arrays and not self.reads_times:
             mean = self._mean_sample(values)
             arrays["mean"] = loss(mean, target, **self.masks)
-        arrays |= _layers.unmasked(adapter, self.layout, mask, values)
+        arrays |= _spikes.unmasked(adapter, self.layout, mask, values)
         arrays |= self._activity(values)
         arrays["size"] = self._largest(pullback(one / divisor))
         return arrays
@@ -120,7 +120,7 @@ class Batch:
             return _losses.totals(self.loss, self.prepared, self.labels)
         if self.reads_times:
             return {}
-        return _layers.activity(self.adapter, self.layout, values, "input")
+        return _spikes.activity(self.adapter, self.layout, values, "input")
 
     def _largest(self, gradient: Array) -> Array:
         """Return the largest magnitude of the gradient in each train."""
@@ -266,8 +266,8 @@ class Batch:
             return self._measure_times()
         sample = found["sample"]
         kept = found.get("kept")
-        self.odd_values = partial(_layers.odd_values, sample, kept)
-        self.output, self.about_output = _layers.layer_of("output", self.layout, **found)
+        self.odd_values = partial(_spikes.odd_values, sample, kept)
+        self.output, self.about_output = _spikes.layer_of("output", self.layout, **found)
         return found["spikes"] > 0
 
     def _measure_times(self) -> Any:
@@ -276,7 +276,7 @@ class Batch:
         fires = _losses.spike_mask(self.loss, times)
         if self.prepared.mask is not None:
             fires = fires & self.prepared.mask
-        self.output, _ = _layers.of_times("output", times, fires)
+        self.output, _ = _spikes.of_times("output", times, fires)
         return fires
 
     def _compare_with_labels(self) -> None:

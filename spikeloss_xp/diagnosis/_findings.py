@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikeloss_xp._arrays import concrete_or_none, floating, read_values
-from spikeloss_xp.diagnosis import _layers, _losses
+from spikeloss_xp.diagnosis import _layers, _losses, _spikes
 from spikeloss_xp.diagnosis._report import Observations
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _is_one_answer(answers: Any) -> bool:
     """
     if answers.ndim > 1 or len(answers) < 2:
         return False
-    enough = answers.sum() >= _layers.ENOUGH
+    enough = answers.sum() >= _spikes.ENOUGH
     return bool(enough and np.count_nonzero(answers) == 1)
 
 
@@ -184,7 +184,7 @@ def _of_times(batch: "Batch") -> Observations:
         unmasked = x[mask]
     known = unmasked[np.isfinite(unmasked)]
     if unmasked.size and not known.size:
-        yield _layers.silent_layer("output", len(x))
+        yield _spikes.silent_layer("output", len(x))
         return
     spikes = known[_losses.spike_mask(batch.loss, known)]
     early = 1.0
@@ -286,7 +286,7 @@ def _of_absent_classes(batch: "Batch", number: int) -> Observations:
     if not absent.size:
         return
     first = classes - len(absent)  # if the absent classes are the last classes, they begin here
-    if occurs.sum() == 1 and number >= _layers.ENOUGH:
+    if occurs.sum() == 1 and number >= _spikes.ENOUGH:
         yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
     elif occurs[:first].all() and number * len(absent) >= 4 * classes:
         seen = f"the largest label is {first - 1}, but there are {classes} classes"
