@@ -728,7 +728,7 @@ def test_rates_in_hertz_warn_once_and_are_a_finding():
 def test_large_layers_are_reduced_in_chunks(monkeypatch):
     hidden = [WIDE, WIDE > 0, 0.5 * WIDE]  # bools are converted, and graded spikes are counted
     whole = sx.diagnose(*BATCH, hidden=hidden, lengths=LENGTHS)
-    monkeypatch.setattr("spikeloss_xp.diagnosis._layers.CHUNK", 1 << 10)
+    monkeypatch.setattr("spikeloss_xp.diagnosis._spikes.CHUNK", 1 << 10)
     assert sx.diagnose(*BATCH, hidden=hidden, lengths=LENGTHS) == whole
 
 

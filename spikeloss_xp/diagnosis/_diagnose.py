@@ -10,7 +10,8 @@ from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers, _losses
-from spikeloss_xp.diagnosis._calls import Batch, Call, Function, Penalty, Refusal
+from spikeloss_xp.diagnosis._batch import Batch
+from spikeloss_xp.diagnosis._calls import Call, Function, Penalty, Refusal
 from spikeloss_xp.diagnosis._report import (
     Finding,
     Observation,

@@ -1,4 +1,4 @@
-"""Layers and weights: the statistics of their spikes and gradients, and findings about them.
+"""Layers and weights: what a user passes about them, and findings about gradients.
 
 Arrays are reduced on their own device. The results and a few sample values are copied to the host
 together, because each copy waits for the device. The thresholds for the findings were chosen in
@@ -24,26 +24,18 @@ from spikeloss_xp._arrays import (
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array
+from spikeloss_xp.diagnosis import _spikes
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
-from spikeloss_xp.primitives import slices
 
-CHUNK = 1 << 20  # to limit memory use, about this many entries are reduced at a time
-SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
-ENOUGH = 8  # a neuron with fewer steps is not reported as firing at every step
-BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
-ALWAYS_ON = 0.5  # a layer is saturated if more than this fraction of its neurons always fire
-# A layer is stuck if two conditions hold. First, the neurons that fire at every step make up at
-# least the fraction STUCK_ON of the layer. Second, these neurons and the silent neurons together
-# make up at least the fraction STUCK of the layer.
-STUCK = 0.9
-STUCK_ON = 0.1
 # Let r be the first gradient divided by the largest gradient, and n the number of layers between
 # the two gradients. The gradient vanishes if r is below VANISHING and also below FACTOR to the
 # power n. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
-VANISHING, FACTOR = 1 / 30, 1 / 6
+VANISHING = 1 / 30
+FACTOR = 1 / 6
 # Limits for the size of the largest gradient, relative to the gradient of the loss with respect to
 # the output.
-SWALLOWED, EXPLODING = 1e-7, 20.0
+SWALLOWED = 1e-7
+EXPLODING = 20.0
 
 
 class Pending(NamedTuple):
@@ -76,16 +68,27 @@ def finished(everything: list[Any]) -> list[Any]:
     groups: dict[Any, list[Any]] = {}
     for each in everything:
         for key, x in each.arrays.items():
-            place = each.adapter.xp, str(x.dtype), str(getattr(x, "device", ""))
-            groups.setdefault(place, []).append((each, key, x))
+            device = getattr(x, "device", "")
+            kind = each.adapter.xp, str(x.dtype), str(device)
+            groups.setdefault(kind, []).append((each, key))
     for group in groups.values():
-        first, shapes = group[0][0], [tuple(x.shape) for _, _, x in group]
-        flat = [first.adapter.xp.reshape(x, (-1,)) for _, _, x in group]
-        joined = read_values(first.adapter, first.adapter.xp.concat(flat), first.name)
-        parts = np.split(joined, [*itertools.accumulate(map(math.prod, shapes))][:-1])
-        for (each, key, _), part, shape in zip(group, parts, shapes, strict=True):
-            each.arrays[key] = part.reshape(shape)
+        first, _ = group[0]
+        arrays = [each.arrays[key] for each, key in group]
+        values = _read_together(first.adapter, arrays, first.name)
+        for (each, key), x in zip(group, values, strict=True):
+            each.arrays[key] = x
     return [each.finish(**each.arrays) for each in everything]
+
+
+def _read_together(adapter: Adapter, arrays: list[Array], name: str) -> list[Any]:
+    """Copy arrays with the same device and dtype to the host in one copy."""
+    xp = adapter.xp
+    shapes = [tuple(x.shape) for x in arrays]
+    ends = [*itertools.accumulate(map(math.prod, shapes))]
+    flat = [xp.reshape(x, (-1,)) for x in arrays]
+    values = read_values(adapter, xp.concat(flat), name)
+    parts = np.split(values, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -93,8 +96,10 @@ def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(x, Mapping | list | tuple):
         yield name, x
         return
-    for key, each in x.items() if isinstance(x, Mapping) else enumerate(x):
-        yield from named_leaves(each, f"{name}.{key}" if name else str(key))
+    items = x.items() if isinstance(x, Mapping) else enumerate(x)
+    for key, each in items:
+        path = f"{name}.{key}" if name else str(key)
+        yield from named_leaves(each, path)
 
 
 def eager(x: Any, name: str) -> tuple[Adapter, Array]:
@@ -115,103 +120,16 @@ def eager(x: Any, name: str) -> tuple[Adapter, Array]:
 def axes(layout: Layout, space: str) -> str:
     """Return the axes and the shape of an input as text; `space` is the name of a neuron axis."""
     time = "time" if layout.has_time else "spike"
-    names = {layout.batch_axis: "batch", layout.time_axis: time}
-    return f"[{', '.join(names.get(i, space) for i in range(len(layout.shape)))}] = {layout.shape}"
-
-
-def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str, Array]:
-    """Return the arrays from which `layer_of` computes the statistics of a layer.
-
-    The axes of `x` are batch, class and time, and its masked entries are 0.
-    """
-    xp, axis, time = adapter.xp, layout.batch_axis, {"axis": layout.time, "keepdims": True}
-
-    def reduced(function: Callable[[Array], Array]) -> Array:
-        """Reduce the trains in chunks of samples."""
-        size, before = CHUNK * layout.batch // math.prod(x.shape), (slice(None),) * axis
-        chunks = [x[*before, chunk, ...] for chunk in slices(layout.batch, size)]
-        return xp.concat([function(floating(adapter, chunk, name)) for chunk in chunks], axis=axis)
-
-    total = reduced(lambda chunk: xp.sum(chunk, **time))
-    sample = floating(adapter, some_samples(x, axis))
-    # The sum of a binary train is its number of spikes. Summing is three times as fast as counting.
-    spikes = total
-    if not _are_binary(adapter, sample, total, layout.steps):
-        spikes = reduced(lambda chunk: xp.sum(xp.astype(chunk != 0, chunk.dtype), **time))
-    return {"spikes": spikes, "total": xp.sum(total), "sample": sample}
-
-
-def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
-    """Return the number of unmasked steps of each train, and the mask of the sampled values."""
-    if mask is None:
-        return {}
-    ones = adapter.xp.astype(mask, adapter.xp.float32)
-    entries = adapter.xp.sum(ones, axis=layout.time, keepdims=True)
-    kept = some_samples(adapter.xp.broadcast_to(ones, x.shape), layout.batch_axis)
-    return {"entries": entries, "kept": kept}
-
-
-def some_samples(x: Array, axis: int) -> Array:
-    """Return samples that are spread over the whole batch and hold about `SAMPLE` entries."""
-    step = min(max(1, math.prod(x.shape) // SAMPLE), x.shape[axis])
-    return x[(*(slice(None),) * axis, slice(None, None, step), ...)]
-
-
-def _are_binary(adapter: Adapter, sample: Array, total: Array, steps: int) -> bool:
-    """Return whether all entries seem to be 0 or 1; False if they cannot be read for free."""
-    values, sums = adapter.concrete_or_none(sample), adapter.concrete_or_none(total)
-    if values is None or sums is None:
-        return False
-    plausible = (sums == np.round(sums)) & (sums >= 0) & (sums <= steps)
-    return bool(plausible.all() and ((values == 0) | (values == 1)).all())
-
-
-def layer_of(
-    name: str, layout: Layout, spikes: Any, total: Any, sample: Any, entries: Any = None,
-    kept: Any = None, **_: Any,
-) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
-    """Return the statistics of a layer, and the findings about it.
-
-    The functions `activity` and `unmasked` return arrays for a layer. Each argument after `layout`
-    is the value of the array with the same name. Arguments with other names are ignored.
-    """
-    steps = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
-    axes = layout.batch_axis, layout.time
-    by_neuron, of_neuron = spikes.sum(axis=axes, dtype=float), steps.sum(axis=axes, dtype=float)
-    by_sample = spikes.sum(axis=(layout.class_axis, layout.time))
-    by_neuron, of_neuron = by_neuron[of_neuron > 0], of_neuron[of_neuron > 0]
-    known = max(len(of_neuron), 1)
-    always = (by_neuron == of_neuron) & (of_neuron >= ENOUGH)
-    layer = Layer(
-        name,
-        rate=float(by_neuron.sum()) / max(float(of_neuron.sum()), 1),
-        silent=float((by_neuron == 0).sum() / known),
-        always_on=float(always.sum() / known) if steps.max() > 1 else 0.0,
-        silent_samples=float((by_sample == 0).mean()),
-        samples=layout.batch,
-        finite=bool(np.isfinite(total)),
-        holds_spikes=not odd_values(sample, kept),
-    )
-    return layer, [*_of_layer(layer)]
+    known = {layout.batch_axis: "batch", layout.time_axis: time}
+    names = [known.get(axis, space) for axis in range(len(layout.shape))]
+    return f"[{', '.join(names)}] = {layout.shape}"
 
 
 def shown(layer: Layer) -> Layer:
     """Return a layer as a report shows it, without a rate if its values are no spikes."""
-    return layer if layer.holds_spikes else layer._replace(rate=math.nan, always_on=math.nan)
-
-
-def odd_values(values: Any, kept: Any = None) -> str:
-    """Describe the values that are not spike counts, or return "" if they take few distinct values.
-
-    Graded spikes and means over several neurons take few distinct values. `kept` is 0 for masked
-    values.
-    """
-    values = values if kept is None else values[kept > 0]
-    odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
-    if len(np.unique(odd)) <= min(16, values.size // 4):
-        return ""
-    bounds = f"values range from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
-    return f"{len(odd) / values.size:.0%} of the values are fractional or negative ({bounds})"
+    if layer.holds_spikes:
+        return layer
+    return layer._replace(rate=math.nan, always_on=math.nan)
 
 
 def layer(
@@ -232,7 +150,9 @@ def layer(
             f"shape {tuple(x.shape)}: if you passed a list of time steps, stack them into one array"
         )
     if x.ndim < 3:
-        x, time_axis = adapter.xp.reshape(x, (*(*x.shape, 1)[:2], 1)), -1
+        batch, neurons = (*x.shape, 1)[:2]
+        x = adapter.xp.reshape(x, (batch, neurons, 1))
+        time_axis = -1
         where = lengths = None
     layout = Layout.of(tuple(x.shape), time_axis, name)
     if output is not None and layout.batch != output.batch:
@@ -245,46 +165,13 @@ def layer(
     mask, _ = mask_of(adapter, layout, x, where, lengths)
     x = layout.collapsed(adapter, x)
     if mask is not None:
-        mask = adapter.xp.broadcast_to(layout.collapsed(adapter, mask), x.shape)
+        mask = layout.collapsed(adapter, mask)
+        mask = adapter.xp.broadcast_to(mask, x.shape)
         x = adapter.xp.where(mask, x, adapter.xp.zeros_like(x))
-    arrays = activity(adapter, layout, x, name) | unmasked(adapter, layout, mask, x)
-    return Pending(name, adapter, arrays, partial(layer_of, name, layout))
-
-
-def _of_layer(layer: Layer) -> Iterator[tuple[str, ...]]:
-    """Yield the finding about a layer. There is at most one finding for each layer."""
-    if not layer.finite:
-        yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
-    elif layer.silent == 1:
-        yield silent_layer(layer.name, layer.samples)
-    elif layer.holds_spikes and (found := _too_active(layer)):
-        yield (*found, layer.name)
-
-
-def _too_active(layer: Layer) -> tuple[str, str] | None:
-    """Return the finding about a layer whose neurons fire too often, or None."""
-    name, silent, always_on = layer.name, layer.silent, layer.always_on
-    if always_on > ALWAYS_ON:
-        return "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step"
-    if _is_output(name):
-        return None
-    if always_on >= STUCK_ON and silent + always_on >= STUCK:
-        seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
-        return "stuck-hidden", seen
-    if layer.rate > BUSY:
-        return "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps"
-    return None
-
-
-def silent_layer(name: str, samples: int) -> tuple[str, ...]:
-    """Return the observation that a layer is silent in every sample."""
-    code = "silent-output" if _is_output(name) else "silent-hidden"
-    return code, f"{name} is silent in all {samples} samples", name
-
-
-def _is_output(name: str) -> bool:
-    """Return whether a layer is an output. There may be several, such as ``"output.boxes"``."""
-    return name.partition(".")[0] == "output"
+    arrays = _spikes.activity(adapter, layout, x, name)
+    arrays |= _spikes.unmasked(adapter, layout, mask, x)
+    finish = partial(_spikes.layer_of, name, layout)
+    return Pending(name, adapter, arrays, finish)
 
 
 def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
@@ -292,29 +179,8 @@ def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
     times = host_values(x, name)
     if times.ndim < 2:
         raise ValueError(f"{name} must have a batch and a neuron axis; got shape {times.shape}")
-    return Pending(name, adapter, {}, partial(of_times, name, times, np.isfinite(times)))
-
-
-def of_times(name: str, times: Any, fires: Any) -> tuple[Layer, list[tuple[str, ...]]]:
-    """Return the statistics of a layer of spike times, and the finding that it is silent.
-
-    The axes of `times` are batch, neuron and, optionally, spike. `fires` is True for times that are
-    spikes.
-    """
-    neurons = (*times.shape[:2], -1)
-    fired = np.any(np.reshape(fires, neurons), axis=-1)
-    first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
-    layer = Layer(
-        name,
-        rate=math.nan,
-        silent=float(np.mean(~fired.any(axis=0))),
-        always_on=0.0,
-        silent_samples=float(np.mean(~fired.any(axis=1))),
-        samples=len(times),
-        finite=True,
-        first_spike=float(first[fired].mean()) if fired.any() else math.nan,
-    )
-    return layer, [] if fired.any() else [silent_layer(name, layer.samples)]
+    finish = partial(_spikes.of_times, name, times, np.isfinite(times))
+    return Pending(name, adapter, {}, finish)
 
 
 # Gradients ------------------------------------------------------------------------------------
@@ -342,21 +208,23 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     adapter, x = eager(x, argument)
     if 0 in x.shape:
         return None
-    xp, x = adapter.xp, floating(adapter, x, argument)
+    xp = adapter.xp
+    x = floating(adapter, x, argument)
     # Without a scale, the squares could underflow or overflow.
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
     # Dividing by `share` excludes zeros from the mean. Zeros come from inputs that never fire, such
     # as unused rows of an embedding.
-    arrays = {"mean": xp.mean(x * x), "share": xp.mean(xp.astype(x != 0, x.dtype))}
+    share = xp.mean(xp.astype(x != 0, x.dtype))
+    arrays = {"scale": scale, "mean": xp.mean(x * x), "share": share}
     is_weight = x.ndim > 1
 
     def finish(scale: Any, mean: Any, share: Any) -> Gradient:
         rms = float(scale) * math.sqrt(mean / share) if share else 0.0
         return Gradient(name, rms, is_weight)
 
-    return Pending(argument, adapter, {"scale": scale, **arrays}, finish)
+    return Pending(argument, adapter, arrays, finish)
 
 
 def findings_of_gradients(
@@ -372,37 +240,45 @@ def findings_of_gradients(
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
     weights = [each for each in gradients if each.is_weight]
-    sizes = [each.rms or 0.0 for each in weights]
+    if not weights:
+        return
     missing = [each for each in weights if each.rms is None]
     zero = [each for each in weights if not each.rms]
-    if weights and len(missing) == len(weights):
+    at_minimum = learned and not of_output
+    first_is_zero = not weights[0].rms
+    most_are_zero = 2 * len(zero) > len(weights)
+    if len(missing) == len(weights):
         seen = "all gradients are None: call diagnose after backward() and before zero_grad()"
         yield "no-gradient", seen, *_names(weights)
-    elif learned and not of_output and len(zero) == len(weights):
-        return  # the loss is at its minimum
-    elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
-        yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
-    elif weights and not bad and not learned:
-        yield from _of_sizes(weights, sizes, of_output, depth)
+    elif at_minimum and len(zero) == len(weights):
+        return
+    elif missing or first_is_zero or most_are_zero:
+        seen = _without_gradient(weights, zero)
+        yield "no-gradient", seen, *_names(zero)
+    elif not bad and not learned:
+        yield from _of_sizes(weights, of_output, depth)
 
 
-def _of_sizes(
-    weights: list[Gradient], sizes: list[float], of_output: float | None, depth: int
-) -> Observations:
+def _of_sizes(weights: list[Gradient], of_output: float | None, depth: int) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
-    first, largest = sizes[0], max(sizes)
+    sizes = [each.rms or 0.0 for each in weights]
+    largest = max(sizes)
     place = sizes.index(largest)
-    at = weights[place].name
+    first_name = weights[0].name
+    largest_name = weights[place].name
+    of_largest = f"the gradient of {largest_name} is {largest:.1e}"
+    layers_between = place
     if depth and len(weights) <= 2 * (depth + 1):  # recurrent weights make no network deeper
-        place = min(place, depth)
-    of_first = f"the gradient of {weights[0].name} is {first:.1e}"
+        layers_between = min(place, depth)
+    smallest_ratio = min(VANISHING, FACTOR**layers_between)
     if of_output and largest < SWALLOWED * of_output:
-        yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
-    elif first < largest * min(VANISHING, FACTOR**place):
-        seen = f"{of_first}, and the gradient of {at} is {largest:.1e}"
-        yield "vanishing-gradient", seen, weights[0].name
+        seen = f"no gradient is larger than {largest:.1e}"
+        yield "vanishing-gradient", seen, *_names(weights)
+    elif sizes[0] < largest * smallest_ratio:
+        seen = f"the gradient of {first_name} is {sizes[0]:.1e}, and {of_largest}"
+        yield "vanishing-gradient", seen, first_name
     if of_output and largest > EXPLODING * of_output:
-        yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
+        yield "exploding-gradient", of_largest, largest_name
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
