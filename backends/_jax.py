@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -87,27 +88,39 @@ class JAXAdapter(ArrayAPIAdapter):
         length = _samples_in_a_chunk(x) if batch == 0 and 0 in axes else 0
         if not length or any(map(_is_sharded, leaves)):
             return function(*arrays)
-        shared = [leaf if leaf.shape[0] == 1 else None for leaf in leaves]
+        split = [leaf.shape[0] > 1 for leaf in leaves]
         number: Any = None
 
-        def run(own: list[Array]) -> Any:
+        def evaluate(leaves: Any) -> Any:
             nonlocal number
-            parts = iter(own)
-            chunk = [next(parts) if leaf is None else leaf for leaf in shared]
-            (total, weight), pullback = function(*jax.tree.unflatten(structure, chunk))
-            if isinstance(weight, int):
-                number, weight = weight * (x.shape[0] // length), None
+            (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
+            if isinstance(weight, int):  # the whole weight is not computed by the program
+                number = weight * (x.shape[0] // leaves[0].shape[0])
+                weight = None
             one = jnp.ones((1,) * x.ndim, x.dtype)
             return total, weight, None if pullback is None else pullback(one)
 
-        split = [leaf for leaf in leaves if leaf.shape[0] > 1]
-        chunks = [jnp.reshape(leaf, (-1, length, *leaf.shape[1:])) for leaf in split]
-        total, weight, gradient = jax.lax.map(run, chunks)
-        sums = jnp.sum(total), number if weight is None else jnp.sum(weight)
-        if gradient is None:
-            return sums, None
-        gradient = jnp.reshape(gradient, x.shape)
-        return sums, lambda cotangent: gradient * cotangent
+        def in_chunks(*leaves: Array) -> Any:
+            def run(own: list[Array]) -> Any:
+                parts = iter(own)
+                shared = zip(leaves, split, strict=True)
+                return evaluate([next(parts) if is_split else leaf for leaf, is_split in shared])
+
+            parts = itertools.compress(leaves, split)
+            chunks = [jnp.reshape(leaf, (-1, length, *leaf.shape[1:])) for leaf in parts]
+            total, weight, gradient = jax.lax.map(run, chunks)
+            weight = None if weight is None else jnp.sum(weight)
+            gradient = None if gradient is None else jnp.reshape(gradient, x.shape)
+            return jnp.sum(total), weight, gradient
+
+        def at_once(*leaves: Array) -> Any:
+            return evaluate(leaves)
+
+        # A function that is exported on this CPU may run on another platform.
+        results = jax.lax.platform_dependent(*leaves, cpu=in_chunks, default=at_once)
+        total, weight, gradient = results
+        sums = total, number if weight is None else weight
+        return sums, None if gradient is None else lambda cotangent: gradient * cotangent
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         # Each block is compiled separately, which would take a long time for many blocks.

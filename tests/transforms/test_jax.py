@@ -155,8 +155,8 @@ LABELS = [jax.ShapeDtypeStruct((samples,), np.int32) for samples in (8, len(SPIK
 MULTI_HOT = jax.ShapeDtypeStruct(SPIKES.shape[:2], np.float32)
 DISTANCE = functools.partial(sx.distances.van_rossum, time_constant=20.0)
 EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
-    "SpikeMax": (sx.SpikeMax(100), [LARGE, LABELS[0]], False),
-    "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], False),
+    "SpikeMax": (sx.SpikeMax(100), [LARGE, LABELS[0]], True),
+    "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], True),
     "SpikeTime, short": (sx.SpikeTime(3, 20, 2), [SHORT, SHORT], False),
     "SpikeTime, taps": (LOSSES["SpikeTime, taps"][0], [SHORT, SHORT], False),
     "SpikeMoid, window": (LOSSES["SpikeMoid, window"][0], [SHORT, MULTI_HOT], False),
