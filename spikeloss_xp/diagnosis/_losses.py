@@ -105,7 +105,7 @@ def findings(loss: Any, batch: Any) -> Observations:
     ----------
     loss : object
         The loss, whose class selects the registered function.
-    batch : Batch or Penalty
+    batch : object
         The call that `diagnose` inspects. Its measurements are attributes, such as ``value``,
         ``accuracy``, ``fires`` and ``layout``.
 
