@@ -61,17 +61,6 @@ def test_victor_purpura_distance_matches():
     assert_close(distances.victor_purpura(times, cost=0.1), expected)
 
 
-def test_binning_error_is_as_documented():
-    random = np.random.default_rng(1)
-    times = [np.sort(random.uniform(0, STEPS - 1, 20)) for _ in range(20)]
-    exact = peer.van_rossum_distance(neo_trains(times), 20 * pq.ms)
-    bins = [np.bincount(np.round(train).astype(int), minlength=STEPS) for train in times]
-    got = distances.van_rossum(np.stack(bins) * 1.0, time_constant=20)
-    error = np.abs(got[exact > 0] / exact[exact > 0] - 1)
-    assert np.median(error) < 0.003  # bins of 0.05 time constants: docs/distances.md
-    assert error.max() < 0.03
-
-
 def test_bins_of_times_with_units_equal_those_of_numbers():
     """Of trains in seconds and milliseconds."""
     trains = [
