@@ -98,13 +98,6 @@ def test_triplet_equals_filtered_trains():
     assert_match(formula, ours, SPIKES)
 
 
-def test_weighted_integral_equals_the_sum_over_steps():
-    def formula(x):
-        return F.cross_entropy(sum(np.exp(-t / STEPS) * x[t] for t in range(STEPS)), LABEL)
-
-    assert_match(formula, lambda x: page.integral(page.weighted(x), LABEL), NUMBERS)
-
-
 def test_dense_labels_equal_cross_entropy_of_maps():
     output = potentials((6, 2, 3, 4, 5), torch.float64)
     label = labels(3, (2, 4, 5))
@@ -122,19 +115,6 @@ def test_dense_labels_equal_cross_entropy_of_maps():
         true, found = label == i, (predicted == i) & (label != 255)
         shares.append((true & found).sum() / (true | found).sum())
     assert page.intersection_over_union(output, label) == pytest.approx(sum(shares) / 3)
-
-
-def test_rate_regulariser_equals_the_squared_excess():
-    # Graded and above 0, where |x| has a derivative. Some neurons are below 0.01, some above 0.1.
-    size = torch.logspace(-3, 0, 30, dtype=torch.float64)
-    hidden = torch.rand((2, STEPS, BATCH, 30), dtype=torch.float64) * size
-
-    def formula(x):
-        rates = [layer.mean((0, 1)) for layer in x]
-        excess = [(F.relu(r - 0.1) ** 2 + F.relu(0.01 - r) ** 2).mean() for r in rates]
-        return F.cross_entropy(SPIKES.sum(0), LABEL) + 10 * sum(excess)
-
-    assert_match(formula, lambda x: page.with_activity(SPIKES, list(x), LABEL), hidden)
 
 
 @pytest.fixture

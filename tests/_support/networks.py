@@ -76,8 +76,8 @@ def sequence(*modules: Any) -> torch.nn.Sequential:
     return torch.nn.Sequential(*itertools.chain(*lists))
 
 
-def network_of(*sizes, gain=3.0):
-    torch.manual_seed(0)
+def network_of(*sizes, gain=3.0, seed=0):
+    torch.manual_seed(seed)
     network = torch.nn.Sequential(*layers(*sizes))
     for module in network[::2]:
         module.weight.data *= gain

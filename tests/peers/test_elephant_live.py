@@ -74,30 +74,3 @@ def test_bins_of_times_with_units_equal_those_of_numbers():
     np.testing.assert_array_equal(got, expected)
     expected = peer.victor_purpura_distance(trains, 10 / pq.s)
     assert_close(distances.victor_purpura(plain, cost=0.01), expected)
-
-
-BIN = {"neurons": 1, "steps": 9}
-VICTOR, TIMES = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda x: sx.bin_spikes(x, **BIN, time_step=1), "time_step does not"),
-        (lambda x: sx.bin_spikes([[1.0]], **BIN, time_step=pq.ms), r"\[0\] does not"),
-        (
-            lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV),
-            "converts to the unit of time_step",
-        ),
-        (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start does not"),
-        (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|does not"),
-        (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
-        (lambda x: sx.SpikeTime(time_constant=5 * pq.ms), "time_constant must be a number"),
-        (lambda x: sx.times.VictorPurpura(cost=1 / pq.ms), r"cost must be a number; got .* 1/ms"),
-        (lambda x: VICTOR(TIMES, TIMES * pq.ms), r"target must be an array; .* pass x\.magnitude"),
-        (lambda x: VICTOR(TIMES, [x]), r"target must be an array; .* pass x\.magnitude"),
-    ],
-)
-def test_unit_raises_where_none_is_expected(call, message):
-    with pytest.raises(TypeError, match=message):
-        call(neo_trains([np.asarray([1.0, 2.0])]))
