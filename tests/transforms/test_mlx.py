@@ -68,6 +68,14 @@ def test_options_work_under_transforms(form):
     check_second_derivatives(lambda x: batch_loss(x, *given[1:]), given[0])
 
 
+@pytest.mark.parametrize("name", ["SpikeMax, window"])
+def test_shapeless_compilation_and_export_raise(case, tmp_path):
+    with pytest.raises(ValueError, match="cannot infer output shapes"):
+        mx.compile(case.loss, shapeless=True)(*case.arrays)
+    with pytest.raises(ValueError, match="Unable to serialize primitive CustomTransforms"):
+        mx.export_function(str(tmp_path / "loss.mlxfn"), case.loss, *case.arrays)
+
+
 # Arrays that raise: those of float64, and those whose values a trace hides.
 
 ONE_SAMPLE = mx.array(np.eye(3)[None])

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from array_api_compat import array_namespace
 
 import spikeloss_xp as sx
 
@@ -189,7 +190,7 @@ class Network:
     Batch normalisation always uses the statistics of its input, even for the test set.
     """
 
-    array, concatenate = staticmethod(torch.as_tensor), staticmethod(torch.concatenate)
+    array = staticmethod(torch.as_tensor)
     penalty: Callable[..., Any] = staticmethod(lambda hidden: 0.0)  # is added to the loss
 
     def __init__(self, settings: Settings, inputs: int) -> None:
@@ -228,7 +229,7 @@ class Network:
             if size.patches is None:
                 current = x @ layer["kernel"]
             else:
-                with_zero = self.concatenate([x, 0 * x[..., :1]], -1)
+                with_zero = array_namespace(x).concat([x, 0 * x[..., :1]], axis=-1)
                 current = with_zero[..., size.patches] @ layer["kernel"]
             if "scale" in layer:
                 current = current - current.mean((0, 1, 2))
@@ -338,15 +339,7 @@ def by_name(weights: Weights) -> dict[str, Any]:
 class JAXNetwork(Network):
     """A network in JAX, with plain cells or the cells of Spyx, without recurrent weights."""
 
-    def array(self, x: np.ndarray) -> Any:
-        import jax
-
-        return jax.numpy.asarray(x)
-
-    def concatenate(self, parts: list[Any], axis: int) -> Any:
-        import jax
-
-        return jax.numpy.concatenate(parts, axis)
+    array = staticmethod(np.asarray)  # JAX takes arrays of NumPy
 
     def fire(self, current: Any, recurrent: None) -> Any:
         """Return the spikes of leaky neurons with these currents, whose first axis is time."""
