@@ -18,15 +18,6 @@ SPIKES, NUMBERS = (made(SHAPE, torch.float64) for made in (trains, potentials))
 page = recipes("losses_torch")
 
 
-def test_temporal_efficient_training_equals_the_loop_over_steps():
-    def formula(x):
-        entropy = sum(F.cross_entropy(step, LABEL) for step in x) / STEPS
-        return 0.95 * entropy + 0.05 * F.mse_loss(x, torch.ones_like(x))
-
-    assert_match(formula, lambda x: page.temporal_efficient(x, LABEL, 0.05), NUMBERS)
-    assert torch.equal(page.each_step.predict(NUMBERS), NUMBERS.sum(0).argmax(1))
-
-
 def test_mixed_labels_equal_the_mixed_losses():
     order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
     fraction = torch.linspace(0, 1, BATCH, dtype=torch.float64)

@@ -1,7 +1,6 @@
 """Count what value and gradient of each loss do on a GPU, on the stand-ins for CuPy and PyTorch.
 
-``python tests/_support/launches.py`` prints a table. With ``CuPy`` or ``PyTorch`` it prints the
-results on one of them, as lines of JSON.
+``python tests/_support/launches.py CuPy`` or ``PyTorch`` prints the results as lines of JSON.
 
 Each result is compared with NumPy's, and the counts are those of a second call.
 """
@@ -174,16 +173,9 @@ def of_library(name: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    if (chosen := sys.argv[-1]) in LIBRARIES:
-        results(chosen)
-        sys.stdout.flush()
-        os._exit(0)  # the threads of a device in PyTorch 2.10 may abort a process that ends
-    kinds = ("launches", "copies", "waits")
-    print(f"value and gradient at {list(SHAPE)}, the second call: {' / '.join(kinds)}")
-    for name in LIBRARIES:  # PyTorch is eager
-        for line in of_library(name):
-            cell = " / ".join(str(line[kind]) for kind in kinds)
-            print(f"{name} {line['device']}  {line['case']:30} {cell}")
+    results(sys.argv[-1])
+    sys.stdout.flush()
+    os._exit(0)  # the threads of a device in PyTorch 2.10 may abort a process that ends
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from _support.side_by_side import (
     table_rows,
     torch,
     trains,
-    value_and_gradient,
 )
 from spikeloss_xp import slayer
 from spikeloss_xp.slayer import published as of_lava
@@ -233,20 +232,6 @@ def test_published_training_code_matches(source, there, here):
 
     theirs, ours = (lambda numbers, line=line: evaluate(line, numbers) for line in (there, here))
     assert_match(theirs, ours, torch.cat([tensor.flatten() for tensor in inputs.values()]))
-
-
-def test_slayer_pytorch_filters_the_gradient_of_counts():
-    x = trains((BATCH, CLASSES, STEPS), torch.float64)
-    one_hot = torch.nn.functional.one_hot(LABEL, CLASSES)
-    loss = sx.SpikeRate(60 / STEPS, 10 / STEPS)
-    value, gradient = value_and_gradient(
-        lambda x: published.num_spikes(x, one_hot[..., None] == 1, 60, 10), x
-    )
-    our_value, our_gradient = value_and_gradient(lambda x: STEPS / 2 * loss(x, LABEL), x)
-    assert our_value == pytest.approx(value, rel=1e-12)
-    backwards = torch.as_tensor(our_gradient).flip(-1)
-    filtered = published.causal_filter(backwards, published.ALPHA_KERNEL).flip(-1)
-    np.testing.assert_allclose(gradient, filtered, rtol=1e-10)
 
 
 def losses_of_jaxsnn(jax):
