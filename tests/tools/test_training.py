@@ -1,13 +1,11 @@
 """The measurements of trainings run, and their pages have the tables of their records."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import advice
 import measure
-import networks
 import penalties
 import runs
 import training_page
@@ -64,18 +62,3 @@ def test_record_counts_networks_and_findings(monkeypatch):
     found = verdict.of_sets([verdict.measured(("plain", i)) for i in range(2)])["plain"]
     assert sum(group["networks"] for group in found.values()) == 2
     assert len(found["fails"]["flagged"]) == 2  # before training and after the epoch
-
-
-@pytest.mark.parametrize("surrogate", networks.OWN)
-def test_network_in_jax_equals_the_one_in_torch(small_data, surrogate):
-    pytest.importorskip("jax")
-    changes = {"scale": 2, "threshold": 0.5, "convolution": True, "normalised": True, "depth": 4}
-    expected, found = (
-        networks.build(networks.Settings(cell, surrogate, 2, **changes), 64).inspect(
-            measure.entropy(), *small_data
-        )
-        for cell in ("plain", "JAX")
-    )
-    assert found[0] == pytest.approx(float(expected[0]), rel=1e-5)
-    for name, gradient in expected[2].items():
-        np.testing.assert_allclose(found[2][name], gradient, rtol=1e-3, atol=1e-5)

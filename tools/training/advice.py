@@ -15,7 +15,7 @@ import networks
 import runs
 import verdict
 import verdict_page
-from networks import SETS, WIDE, Settings
+from networks import WIDE, Settings
 from verdict import Task
 
 RATE = 0.002  # the learning rate for weights that are not scaled
@@ -24,7 +24,6 @@ TASKS = {
     "timing": Task("randman 40", 640, 10, 64, fails=0.35, learns=0.6),
     "mnist1d": Task("mnist1d image", 2000, 12, 128, fails=0.2, learns=0.45),
     "mnist1d 40": Task("mnist1d image", 2000, 40, 128, fails=0.2, learns=0.45),
-    "iris": Task("iris", 100, 30, 20, fails=0.5, learns=0.7),
 }
 
 
@@ -56,12 +55,11 @@ KINDS: dict[str, Callable[[Settings], Settings]] = {
     "batch norm": lambda drawn: drawn._replace(normalised=True),
     "SGD": lambda drawn: drawn._replace(optimiser="SGD"),
 }
-FRAMEWORKS = tuple(name for name in SETS if name != "timing")
+FRAMEWORKS = ("plain", "snnTorch", "SpikingJelly", "Norse")
 # The sets of each row of the page, and the most networks that fail, and that learn.
 ROWS = {
-    ("iris", "dense"): (FRAMEWORKS, 5),
     ("digits", "dense"): (FRAMEWORKS, 15),
-    ("timing", "dense"): (("plain", "snnTorch", "JAX"), 8),
+    ("timing", "dense"): (("plain", "snnTorch"), 8),
     ("timing", "recurrent"): (("plain",), 8),
     **{("digits", kind): (("plain",), 4) for kind in ("convolution", "batch norm", "deep")},
     **{("digits", kind): (("plain",), 6) for kind in ("width 400", "width 50", "SGD")},
@@ -91,21 +89,14 @@ def keys(task: str, kind: str, name: str) -> Iterator[Key]:
 
 
 def settings_of(key: Key, way: Way | None) -> Settings:
-    """Return the settings as drawn, or with a wide surrogate and default weights.
-
-    On iris, the networks start with usual values.
-    """
-    drawn = networks.draw(key.set, "advice", key.index)
-    usual = {"surrogate": next(iter(WIDE[drawn.cell])), "scale": 1, "rate": RATE}
-    slope = 2 if drawn.cell == "SpikingJelly" else 1
-    if key.task == "iris":
-        drawn = drawn._replace(**usual, slope=slope, threshold=1, depth=1, classes=3, decay=0.9)
-        drawn = drawn._replace(decay_input=False, bounds=False)
-    else:
-        drawn = KINDS[key.kind](drawn)
+    """Return the settings as drawn, or with a wide surrogate and default weights."""
+    drawn = KINDS[key.kind](networks.draw(key.set, "advice", key.index))
     if way is None:
         return drawn
-    return drawn._replace(**usual, slope=slope * way.narrower / drawn.threshold)
+    slope = 2 if drawn.cell == "SpikingJelly" else 1
+    slope *= way.narrower / drawn.threshold
+    surrogate = next(iter(WIDE[drawn.cell]))
+    return drawn._replace(surrogate=surrogate, slope=slope, scale=1, rate=RATE)
 
 
 def trained(key: Key, way: Way | None) -> float:
@@ -144,12 +135,12 @@ def measured(row: tuple[str, str, str]) -> runs.Records:
 def main() -> None:
     """Measure the chosen rows, and replace them in the record."""
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [row for row in ROWS if pattern in ", ".join(row)]
-    every = runs.run(measured, [(*row, name) for row in chosen for name in ROWS[row][0]])
-    record = runs.read("verdict")
-    kept = [one for one in record["advice"] if (one["task"], one["kind"]) not in chosen]
+    rows = [(*row, name) for row, (names, _) in ROWS.items() for name in names]
+    chosen = [row for row in rows if pattern in ", ".join(row)]
+    record, every = runs.read("verdict"), runs.run(measured, chosen)
+    kept = [x for x in record["advice"] if (x["task"], x["kind"], x["set"]) not in chosen]
     record["advice"] = kept + [one for found in every for one in found]
-    record["tasks"] = {name: task._asdict() for name, task in TASKS.items()}
+    record["tasks"] |= {name: task._asdict() for name, task in TASKS.items()}
     runs.write("verdict", record)
     verdict_page.write()
 

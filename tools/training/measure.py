@@ -4,9 +4,8 @@ The measurement takes about four hours on two cores. At the end, the results are
 tests/data/training.json and to the tables in docs/which-loss-trains.md. First install the required
 packages::
 
-    python -m pip install -e ".[torch,jax]" scikit-learn mnist1d==0.0.2.post1 tqdm flax optax \\
-        grain loguru nirtorch pbr
-    python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 spyx==1.0.0
+    python -m pip install -e ".[torch]" scikit-learn mnist1d==0.0.2.post1 tqdm loguru nirtorch pbr
+    python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0
 """
 
 import itertools
@@ -56,7 +55,6 @@ NETWORKS = {
         "mse of rates",
     ),
     "Norse": Network("digits 20", Settings("Norse", "super", slope=100), "mse of rates"),
-    "Spyx": Network("digits 20", Settings("Spyx", "superspike", slope=25), "integral_crossentropy"),
 }
 
 
@@ -81,10 +79,6 @@ def usual_loss(name: str) -> Callable[..., Any]:
         from snntorch import functional
 
         return functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
-    if name == "integral_crossentropy":
-        import spyx.fn
-
-        return spyx.fn.integral_crossentropy(smoothing=0.3, time_axis=0)
     one_hot, mse = torch.nn.functional.one_hot, torch.nn.functional.mse_loss
     return lambda spikes, label: mse(spikes.mean(0), one_hot(label, CLASSES).to(spikes.dtype))
 
@@ -114,7 +108,7 @@ def measured(setting: Setting, epochs: int = EPOCHS) -> dict[str, Any]:
     (x, label), (test, test_label) = data.load(network.data)
     for seed in range(SEEDS):
         changed = network.settings._replace(rate=setting.rate, seed=seed)
-        trained = networks.build(changed, x.shape[2])
+        trained = networks.Network(changed, x.shape[2])
         for _ in networks.train(trained, loss, x, label, epochs, BATCH):
             pass
         counts = torch.tensor(trained.output(test)).sum(0)
@@ -135,7 +129,7 @@ def figures(counts: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor
 
 
 def main() -> None:
-    """Measure all settings, and keep the records of the networks that chose the bounds."""
+    """Measure all settings, and keep the records of networks that are no longer trained."""
     kept = [one for one in runs.read("training")["trainings"] if one["network"] not in NETWORKS]
     trainings = kept + runs.run(measured, settings())
     runs.write("training", {"epochs": EPOCHS, "seeds": SEEDS, "trainings": trainings})

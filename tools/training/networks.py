@@ -7,7 +7,6 @@ for reasons of its own. The settings depend only on the set, the stream and the 
 so any network can be rebuilt alone.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from array_api_compat import array_namespace
 
 import spikeloss_xp as sx
 
@@ -30,7 +28,7 @@ SETS = {
     "plain": ("plain",),
     "snnTorch": ("snnTorch",),
     "SpikingJelly": ("SpikingJelly",),
-    "JAX": ("JAX", "Spyx"),
+    "JAX": ("JAX", "Spyx"),  # are no longer trained; they keep their number in `draw`
     "Norse": ("Norse",),
     "timing": ("plain",),
 }
@@ -38,14 +36,11 @@ OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": 
 # The surrogates of each cell, with slopes at which they are wide.
 WIDE: dict[str, dict[str, tuple[float, ...]]] = {
     "plain": OWN,
-    "JAX": OWN,
     "snnTorch": {"fast_sigmoid": (1, 2), "atan": (1, 2), "triangular": (1,), "sigmoid": (2, 4)},
     "SpikingJelly": {"ATan": (1, 2), "Sigmoid": (2, 4), "Erf": (1, 2)},
-    "Spyx": dict.fromkeys(("superspike", "arctan", "tanh"), (1, 2)),
     "Norse": dict.fromkeys(("super", "tanh", "heavi_erfc"), (1, 2)),
 }
 WIDE["SpikingJelly"]["PiecewiseQuadratic"] = (0.5, 1)
-WIDE["Spyx"] |= dict.fromkeys(("triangular", "boxcar"), (0.5, 1))
 
 
 class Settings(NamedTuple):
@@ -164,11 +159,6 @@ def patches_of(
     return windows.reshape(-1, channels * width ** len(axes)), windows.shape[: len(axes)]
 
 
-def build(settings: Settings, inputs: int) -> "Network":
-    """Return the untrained network with these settings."""
-    return (JAXNetwork if settings.cell in SETS["JAX"] else Network)(settings, inputs)
-
-
 def rms(x: Any) -> float:
     return float((x**2).mean() ** 0.5)
 
@@ -190,13 +180,12 @@ class Network:
     Batch normalisation always uses the statistics of its input, even for the test set.
     """
 
-    array = staticmethod(torch.as_tensor)
     penalty: Callable[..., Any] = staticmethod(lambda hidden: 0.0)  # is added to the loss
 
     def __init__(self, settings: Settings, inputs: int) -> None:
         self.settings, self.sizes = settings, layers_of(settings, inputs)
         self.weights = [
-            {name: self.array(x.astype(np.float32)) for name, x in layer.items()}
+            {name: torch.as_tensor(x.astype(np.float32)) for name, x in layer.items()}
             for layer in self.drawn()
         ]
         rate = settings.rate * (50 if settings.optimiser == "SGD" else 1)
@@ -229,7 +218,7 @@ class Network:
             if size.patches is None:
                 current = x @ layer["kernel"]
             else:
-                with_zero = array_namespace(x).concat([x, 0 * x[..., :1]], axis=-1)
+                with_zero = torch.cat([x, 0 * x[..., :1]], -1)
                 current = with_zero[..., size.patches] @ layer["kernel"]
             if "scale" in layer:
                 current = current - current.mean((0, 1, 2))
@@ -336,59 +325,7 @@ def by_name(weights: Weights) -> dict[str, Any]:
     return dict(sorted(found.items(), key=lambda item: "recurrent" in item[0]))
 
 
-class JAXNetwork(Network):
-    """A network in JAX, with plain cells or the cells of Spyx, without recurrent weights."""
-
-    array = staticmethod(np.asarray)  # JAX takes arrays of NumPy
-
-    def fire(self, current: Any, recurrent: None) -> Any:
-        """Return the spikes of leaky neurons with these currents, whose first axis is time."""
-        import jax
-
-        cell = spyx_cell(self.settings) if self.settings.cell == "Spyx" else jax_cell(self.settings)
-        start = jax.numpy.zeros_like(current[0])
-        # A cell returns spikes and membrane, but a scan expects the reverse order.
-        return jax.lax.scan(lambda state, now: cell(now, state)[::-1], start, current)[1]
-
-    @functools.cached_property
-    def compiled(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The functions that return value and gradient, and the spikes."""
-        import jax
-
-        def value(weights: Weights, loss: Any, x: Any, label: Any) -> Any:
-            layers = self.spikes(weights, x)
-            return loss(layers[-1], label), layers
-
-        gradient = jax.value_and_grad(value, has_aux=True)
-        return jax.jit(gradient, static_argnums=1), jax.jit(self.spikes)
-
-    def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Inspected:
-        gradient, _ = self.compiled
-        (value, layers), found = gradient(self.weights, loss, x.numpy(), label.numpy())
-        return value, layers, by_name(found)
-
-    def evaluated(self, weights: Weights, x: torch.Tensor) -> list[Any]:
-        """Return the spikes of each layer with other weights."""
-        return self.compiled[1](weights, x.numpy())
-
-
 # A step of a cell takes a current and a state, and returns spikes and a new state.
-
-
-def surrogate_gradient(cotangent: Any, above: Any, surrogate: str, slope: float) -> Any:
-    """Return the gradient with respect to a membrane that is this far above its threshold.
-
-    The arguments may be tensors or JAX arrays, except that "sigmoid" is only for tensors.
-    """
-    distance = slope * abs(above)
-    if surrogate == "sigmoid":
-        probability = torch.sigmoid(slope * above)
-        return cotangent * slope * probability * (1 - probability)
-    if surrogate == "fast sigmoid":
-        return cotangent / (1 + distance) ** 2
-    if surrogate == "arctan":
-        return cotangent / (1 + (math.pi / 2 * distance) ** 2)
-    return cotangent * ((1 - distance).clip(0) if surrogate == "triangular" else distance < 0.5)
 
 
 class Spike(torch.autograd.Function):
@@ -402,23 +339,28 @@ class Spike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, cotangent):
-        return surrogate_gradient(cotangent, *ctx.saved_tensors, *ctx.surrogate), None, None
+        (above,), (surrogate, slope) = ctx.saved_tensors, ctx.surrogate
+        distance, probability = slope * above.abs(), torch.sigmoid(slope * above)
+        derivative = {
+            "sigmoid": slope * probability * (1 - probability),
+            "fast sigmoid": 1 / (1 + distance) ** 2,
+            "arctan": 1 / (1 + (math.pi / 2 * distance) ** 2),
+            "triangular": (1 - distance).clip(0),
+            "box": (distance < 0.5).to(above.dtype),
+        }[surrogate]
+        return cotangent * derivative, None, None
 
 
-def leaky(settings: Settings, fire: Callable[..., Any], detached: Callable[..., Any]) -> Any:
+def plain_cell(settings: Settings) -> Callable[..., Any]:
     """Return a cell that decays, adds the current, and subtracts the threshold after a spike."""
 
     def step(current: Any, membrane: Any) -> tuple[Any, Any]:
         membrane = settings.decay * membrane + current
-        spike = fire(membrane - settings.threshold)
-        return spike, membrane - settings.threshold * detached(spike)
+        above = membrane - settings.threshold
+        spike = Spike.apply(above, settings.surrogate, settings.slope)
+        return spike, membrane - settings.threshold * spike.detach()
 
     return step
-
-
-def plain_cell(settings: Settings) -> Callable[..., Any]:
-    surrogate = settings.surrogate, settings.slope
-    return leaky(settings, lambda above: Spike.apply(above, *surrogate), torch.Tensor.detach)
 
 
 def snntorch_cell(settings: Settings) -> Any:
@@ -467,29 +409,3 @@ TORCH_CELLS = {
     "SpikingJelly": spikingjelly_cell,
     "Norse": norse_cell,
 }
-
-
-def jax_cell(settings: Settings) -> Callable[..., Any]:
-    import jax
-
-    @jax.custom_jvp
-    def fire(above: Any) -> Any:
-        return (above > 0).astype(above.dtype)
-
-    @fire.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        (above,), (tangent,) = primals, tangents
-        gradient = surrogate_gradient(tangent, above, settings.surrogate, settings.slope)
-        return fire(above), gradient
-
-    return leaky(settings, fire, jax.lax.stop_gradient)
-
-
-def spyx_cell(settings: Settings) -> Callable[..., Any]:
-    import spyx.axn
-    import spyx.nn
-    from flax import nnx
-
-    value = 1 / settings.slope if settings.surrogate == "boxcar" else settings.slope
-    activation = getattr(spyx.axn, settings.surrogate)(value)
-    return spyx.nn.LIF((), settings.decay, settings.threshold, activation, rngs=nnx.Rngs(0))

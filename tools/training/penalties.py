@@ -28,7 +28,7 @@ def main(epochs: int = 15) -> None:
     for name, penalty in PENALTIES.items():
         found = []
         for seed in range(3):
-            network = networks.build(PLAIN["fast sigmoid"]._replace(seed=seed), x.shape[2])
+            network = networks.Network(PLAIN["fast sigmoid"]._replace(seed=seed), x.shape[2])
             network.penalty = penalty
             for _ in networks.train(network, loss, x, label, epochs, batch=100):
                 pass

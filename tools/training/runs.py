@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from _support import pages
 
-PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
+PACKAGES = "torch scikit-learn mnist1d snntorch spikingjelly norse"
 Record = dict[str, Any]
 Records = list[Record]
 
@@ -23,8 +22,6 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = flags
 
 
 def run(function: Callable[[Any], Any], keys: Iterable[Any]) -> list[Any]:
@@ -44,5 +41,6 @@ def read(name: str) -> Record:
 def write(name: str, record: Record) -> None:
     """Write a record in tests/data, with the versions of the packages that the networks use."""
     versions = {each: importlib.metadata.version(each) for each in PACKAGES.split()}
+    versions = read(name)["versions"] | versions  # of JAX, in which some networks were trained
     text = json.dumps(record | {"versions": versions}) + "\n"
     (pages.ROOT / "tests" / "data" / f"{name}.json").write_text(text, encoding="utf-8")
