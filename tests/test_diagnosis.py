@@ -76,6 +76,7 @@ def test_random_healthy_call_has_no_problem(seed):
 @pytest.mark.parametrize("case", diagnoses.NO_FINDING, ids=str)
 def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []
+    assert str(report_of(case)).endswith("\n\nnothing found")
 
 
 @pytest.mark.parametrize(("code", "case"), diagnoses.OTHER_FINDING, ids=str)
@@ -510,6 +511,8 @@ SOME = np.where(LABEL[:, None, None] < 1, EXACT, 0)
     ("arguments", "options", "numbers"),
     [
         ((PENALTY, np.ones((1, 2, 4))), {"lengths": [1]}, {"rate": 1}),
+        ((sx.CrossEntropy(time_axis=-1, readout="max"), POTENTIALS + 5, LABEL), {},
+         {"rate": math.nan, "always_on": math.nan}),
         ((PENALTY, RATES), {}, {"silent": 0, "rate": math.nan}),  # half a spike is a rate
         ((PENALTY, RATES[None]), {}, {"silent": 2 / 3, "rate": math.nan}),
         ((PENALTY, [CUT]), {"lengths": [4]}, {"rate": 0.25, "finite": True}),
@@ -788,6 +791,8 @@ UP_TO_2 = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # the last have 
         (BATCH, {"weight": [0, 1, 1, 1]}, "fraction of labels without a gradient", 0.25),
         ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
         ((sx.SpikeTime(), FRESH, FRESH), {}, "accuracy", None),
+        ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons that never fire", 0),
+        ((POISSON, LOG_RATES, COUNTS), {}, "neurons that never fire", None),
     ],
 )  # fmt: skip
 def test_numbers_of_a_batch(arguments, options, name, number):

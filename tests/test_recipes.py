@@ -18,18 +18,6 @@ SPIKES, NUMBERS = (made(SHAPE, torch.float64) for made in (trains, potentials))
 page = recipes("losses_torch")
 
 
-def test_mixed_labels_equal_the_mixed_losses():
-    order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
-    fraction = torch.linspace(0, 1, BATCH, dtype=torch.float64)
-
-    def formula(x):
-        terms = [F.cross_entropy(x.sum(0), y, reduction="none") for y in (LABEL, LABEL[order])]
-        return (fraction * terms[0] + (1 - fraction) * terms[1]).mean()
-
-    probabilities = page.mixed_labels(LABEL, order, fraction, CLASSES)
-    assert_match(formula, lambda x: page.loss(x, probabilities), SPIKES)
-
-
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_inputs_are_mixed_by_the_fractions_of_the_labels(name):
     # The channel of the label is 1 everywhere, so the mean of a channel is the part of its class.
