@@ -149,12 +149,8 @@ def test_lightning_callback_logs_every_other_step(tmp_path):
         first, last = csv.DictReader(file)
     assert [first.pop("step"), last.pop("step")] == ["0", "2"]
     before = own_network()
-    hidden, output = before[:2](INPUTS), before(INPUTS)
-    value = LOSS(output, LABEL, weight=weights, **batch[2])
-    value.backward()
-    unmasked = torch.arange(len(INPUTS))[:, None] < batch[2]["lengths"]  # [time, sample]
-    expected = {"loss": value.item(), "hidden.1/rate": hidden[unmasked].mean().item()}
-    expected |= gradient_sizes(before)
+    LOSS(before(INPUTS), LABEL, weight=weights, **batch[2]).backward()
+    expected = gradient_sizes(before)
     assert len(first) == 12
     assert {name: float(first[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
 

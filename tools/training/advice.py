@@ -8,7 +8,7 @@ measure.py.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import networks
@@ -70,36 +70,15 @@ VARIED = (("digits", "dense", "plain"), ("timing", "recurrent", "plain"))
 MOST = 200  # networks that are drawn for a set
 
 
-class Key(NamedTuple):
-    """The task, kind, set and index that identify a network."""
-
-    task: str
-    kind: str
-    set: str
-    index: int
-
-
-def keys(task: str, kind: str, name: str) -> Iterator[Key]:
-    """Yield the keys of the networks of a kind, without those that have a detached layer."""
-    convolution = kind in ("convolution", "batch norm")
-    for index in range(MOST):
-        drawn = networks.draw(name, "advice", index)
-        if drawn.convolution == convolution and drawn.detached is None:
-            yield Key(task, kind, name, index)
-
-
-def settings_of(key: Key, way: Way | None) -> Settings:
-    """Return the settings as drawn, or with a wide surrogate and default weights."""
-    drawn = KINDS[key.kind](networks.draw(key.set, "advice", key.index))
-    if way is None:
-        return drawn
+def changed(drawn: Settings, way: Way) -> Settings:
+    """Return the settings with a wide surrogate and default weights."""
     slope = 2 if drawn.cell == "SpikingJelly" else 1
     slope *= way.narrower / drawn.threshold
     surrogate = next(iter(WIDE[drawn.cell]))
     return drawn._replace(surrogate=surrogate, slope=slope, scale=1, rate=RATE)
 
 
-def trained(key: Key, way: Way | None) -> float:
+def trained(settings: Settings, task: Task, way: Way | None = None) -> float:
     """Return the test accuracy of a network, which is 0 if it cannot be scaled."""
 
     def prepare(network: Any, *batch: Any) -> None:
@@ -108,27 +87,32 @@ def trained(key: Key, way: Way | None) -> float:
             network.scale(*batch, way.step)
 
     try:
-        return verdict.trained(settings_of(key, way), TASKS[key.task], prepare)[0]
+        return verdict.trained(changed(settings, way) if way else settings, task, prepare)[0]
     except ValueError:  # its firing rate cannot be reached
         return 0.0
 
 
 def measured(row: tuple[str, str, str]) -> runs.Records:
-    """Return the results of the first networks of a task, kind and set in each group."""
-    task, kind, _ = row
-    _, most = ROWS[task, kind]
-    ways = WAYS if row in VARIED else {name: WAYS[name] for name in ("wide", "3 %")}
-    left, found = {"fails": most, "learns": most}, []
-    for key in keys(*row):
-        as_drawn = trained(key, None)
-        group = TASKS[task].group(as_drawn)
+    """Return the results of the first networks of a task, kind and set in each group.
+
+    Networks with a detached layer are left out.
+    """
+    (name, kind, of_set), (_, most) = row, ROWS[row[:2]]
+    ways = WAYS if row in VARIED else {way: WAYS[way] for way in ("wide", "3 %")}
+    left, found, task = {"fails": most, "learns": most}, [], TASKS[name]
+    for index in range(MOST):
+        drawn = networks.draw(of_set, "advice", index)
+        convolution = kind in ("convolution", "batch norm")
+        if drawn.convolution != convolution or drawn.detached is not None or not any(left.values()):
+            continue
+        settings = KINDS[kind](drawn)
+        accuracy = {"as drawn": trained(settings, task)}
+        group = task.group(accuracy["as drawn"])
         if left.get(group):
             left[group] -= 1
-            again = {name: trained(key, way) for name, way in ways.items()}
-            accuracy = {"as drawn": as_drawn} | again
-            found.append(key._asdict() | {"group": group, "accuracy": accuracy})
-        if not any(left.values()):
-            break
+            accuracy |= {each: trained(settings, task, way) for each, way in ways.items()}
+            key = {"task": name, "kind": kind, "set": of_set, "index": index}
+            found.append(key | {"group": group, "accuracy": accuracy})
     return found
 
 
