@@ -567,13 +567,6 @@ def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
         assert layer.rate == pytest.approx(binary.mean())
 
 
-def test_bounds_on_rates_are_not_compared_with_equal_scores():
-    loss = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
-    report = sx.diagnose(loss, 0 * FRESH, LABEL)
-    assert report.numbers["loss"] > 4 * math.log(4)
-    assert "certain-and-wrong" not in codes(report)
-
-
 def test_loss_at_chance_is_a_finding_only_in_an_active_network_without_a_problem():
     loss = sx.CrossEntropy(time_axis=-1, temperature=1e3)
     exploding = diagnoses.gradients(200.0, 3010.0)
@@ -583,15 +576,6 @@ def test_loss_at_chance_is_a_finding_only_in_an_active_network_without_a_problem
         healthy = diagnoses.gradients(1e-3, 1e-3, 1e-3)
         report = sx.diagnose(loss, FRESH, LABEL, hidden=hidden, gradients=healthy)
         assert "at-chance" not in codes(report)
-
-
-@not_jax  # it compiles each operation for each shape, which takes much memory
-def test_inverted_mask_is_found_in_bool_spikes(backend):
-    spikes = np.zeros((12, 4, 5), dtype=bool)
-    spikes[..., :2] = True
-    label, where = np.arange(12) % 4, np.arange(5) >= 2
-    report = sx.diagnose(LOSS, backend.asarray(spikes), label, where=where)
-    assert "inverted-mask" in codes(report)
 
 
 def test_spikes_without_a_graph_are_a_note_unless_gradients_are_passed():

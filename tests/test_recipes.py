@@ -107,17 +107,6 @@ def recorded_trials():
     return (torch.rand(SHAPE, generator=generator(6)) < 0.3).double()
 
 
-def test_psth_distance_equals_the_sum_over_filtered_means(recordings):
-    recorded, step = recorded_trials(), torch.arange(STEPS).double()
-    lag = step[:, None] - step
-    filtering = torch.where(lag >= 0, torch.exp(-lag / 5), 0.0)
-
-    def formula(x):
-        return (filtering @ (x.mean(1) - recorded.mean(1))).square().sum()
-
-    assert_match(formula, lambda x: recordings.psth_distance(x, recorded), SPIKES)
-
-
 def test_trial_matching_equals_the_nearest_of_all_pairings(recordings):
     recorded, step = recorded_trials()[:, :4], torch.arange(STEPS).double()
     kernel = torch.exp(-(step[:, None] - step).abs() / 5)

@@ -253,6 +253,7 @@ FAULTY = {
         case(times.CrossEntropy(silent_time=0.02), FIRST / 1000, LABEL),
     ],
     "inverted-mask": [
+        case(entropy(), PADDED > 0, LABEL, where=np.arange(20) >= 10),
         case(entropy(), PADDED, LABEL, where=np.arange(20) >= 10),
         case(sx.SpikeMax(time_axis=0), PADDED_FIRST, LABEL, where=np.arange(20) >= 10),
     ],
@@ -423,6 +424,7 @@ MINUS_INFINITY = np.where(np.arange(STEPS) < 3, -np.inf, POTENTIALS)
 OTHER_FINDING = [  # codes that must not be among the findings
     ("inverted-mask", case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10)),
     ("not-spikes", case(entropy(), POTENTIALS[..., :1], LABEL)),
+    ("certain-and-wrong", case(entropy(rates=(0.5, 0.02)), 0 * FRESH, LABEL)),
     ("not-finite", case(entropy(readout="max"), MINUS_INFINITY, LABEL)),
     ("rate-units", case(sx.PoissonNLL(time_axis=-1), NOT_FINITE, COUNTS)),
 ]

@@ -9,11 +9,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-import spikeloss_xp as sx
 from _support.networks import (
     BATCH,
     INPUTS,
-    LABEL,
     STEPS,
     Loop,
     Neurons,
@@ -23,7 +21,7 @@ from _support.networks import (
     recorded,
     sequence,
 )
-from spikeloss_xp.torch import parameter_groups, scale_network
+from spikeloss_xp.torch import scale_network
 
 
 def rates_of(network):
@@ -215,19 +213,3 @@ def test_weight_of_two_layers_raises():
     network = network_of(20, 20, 20)
     network[2] = network[0]
     assert_raises(network, "several layers share a weight")
-
-
-def test_scaled_network_learns():
-    loss, network = sx.CrossEntropy(time_axis=0), network_of(20, 30, 3, gain=0.1)
-    for layer in network[::2]:
-        layer.bias.data *= 0
-    assert not any(rates_of(network).values())
-    scale_network(network, lambda: network(INPUTS))
-    optimizer = torch.optim.Adam(parameter_groups(network))
-    values = []
-    for _ in range(40):
-        optimizer.zero_grad()
-        values.append(loss(network(INPUTS), LABEL))
-        values[-1].backward()
-        optimizer.step()
-    assert values[-1] < 0.5 * values[0]
