@@ -21,6 +21,7 @@ from _support.networks import (
     module_of,
     network_of,
     recorded,
+    recurrent,
     sequence,
 )
 from spikeloss_xp.torch import record
@@ -63,26 +64,6 @@ def test_spikes_keep_their_graph():
     assert network[0].weight.grad.abs().sum() > 0
 
 
-class Recurrent(nn.Module):
-    """Neurons that contain all their weights."""
-
-    def __init__(self, inputs, neurons):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(neurons, inputs))
-        self.recurrent = nn.Parameter(torch.randn(neurons, neurons))
-
-    def forward(self, x):
-        found = [torch.zeros(BATCH, len(self.weight))]
-        for step in x:
-            current = step @ self.weight.T + found[-1] @ self.recurrent.T
-            found.append(heaviside(current - 1))
-        return torch.stack(found[1:])
-
-
-def recurrent():
-    return sequence(Recurrent(20, 30), Recurrent(30, 25), Recurrent(25, 3))
-
-
 class Block(nn.Sequential):
     """A container, whose class is not one of PyTorch's own."""
 
@@ -119,6 +100,13 @@ def with_neurons_that_receive_spikes_and_currents():
     return module_of(run, linear=nn.Linear(20, 30), neurons=inhibited)
 
 
+def with_a_named_argument():
+    linear = nn.Linear(20, 30)
+    return module_of(
+        lambda self, x: self.neurons(currents=3 * self.linear(x)), linear=linear, neurons=Neurons()
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "names"),
     [
@@ -129,6 +117,7 @@ def with_neurons_that_receive_spikes_and_currents():
         (lambda: with_activations(0.0, 0.4), ["3", "5"]),
         (lambda: with_activations(0.9, 0.95), ["3", "5"]),
         (with_neurons_that_receive_spikes_and_currents, ["neurons"]),
+        (with_a_named_argument, ["neurons"]),
     ],
 )
 def test_only_spiking_modules_are_recorded(make, names):
