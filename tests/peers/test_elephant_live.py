@@ -9,7 +9,6 @@ peer = import_peer("elephant.spike_train_dissimilarity")
 import neo
 import quantities as pq
 
-import spikeloss_xp as sx
 from spikeloss_xp import distances
 
 # NumPy warns about a conversion that elephant asks for.
@@ -59,18 +58,3 @@ def test_victor_purpura_distance_matches():
     times = [train + 0.3 * np.sin(train) for train in spike_times(trains())]
     expected = peer.victor_purpura_distance(neo_trains(times), 0.1 / pq.ms)
     assert_close(distances.victor_purpura(times, cost=0.1), expected)
-
-
-def test_bins_of_times_with_units_equal_those_of_numbers():
-    """Of trains in seconds and milliseconds."""
-    trains = [
-        neo.SpikeTrain([0.1, 0.35] * pq.s, t_stop=1 * pq.s),
-        neo.SpikeTrain([20, 340] * pq.ms, t_stop=1000 * pq.ms),
-    ]
-    plain = [train.rescale("ms").magnitude for train in trains]
-    bins = {"neurons": 2, "steps": 8}
-    got = sx.bin_spikes(trains, time_step=0.1 * pq.s, start=-100 * pq.ms, **bins)
-    expected = sx.bin_spikes(plain, time_step=100, start=-100, **bins)
-    np.testing.assert_array_equal(got, expected)
-    expected = peer.victor_purpura_distance(trains, 10 / pq.s)
-    assert_close(distances.victor_purpura(plain, cost=0.01), expected)

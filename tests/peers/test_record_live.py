@@ -49,18 +49,6 @@ def snntorch_with_states():
     return network, lambda: network(INPUTS)
 
 
-def spikingjelly_in_steps():
-    network, _ = of_page("SpikingJelly")
-    functional = import_peer("spikingjelly.activation_based.functional")
-    functional.set_step_mode(network, "s")
-
-    def run():
-        functional.reset_net(network)
-        return torch.stack([network(x) for x in INPUTS])
-
-    return network, run
-
-
 def spikingjelly_convolutions():
     """Return a network of convolutions with a skip connection, and a function that runs it."""
     based = "spikingjelly.activation_based"
@@ -91,7 +79,7 @@ def spikingjelly_convolutions():
     "make",
     [
         *(partial(of_page, x) for x in ("snnTorch", "SpikingJelly", "Norse", "Sinabs")),
-        *(snntorch_with_states, spikingjelly_in_steps, spikingjelly_convolutions),
+        *(snntorch_with_states, spikingjelly_convolutions),
     ],
 )
 def test_network_is_scaled_recorded_and_diagnosed(make):
