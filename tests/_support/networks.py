@@ -96,6 +96,13 @@ def recurrent():
     return sequence(Recurrent(20, 30), Recurrent(30, 25), Recurrent(25, 3))
 
 
+def with_a_named_argument():
+    linear = torch.nn.Linear(20, 30)
+    return module_of(
+        lambda self, x: self.neurons(currents=3 * self.linear(x)), linear=linear, neurons=Neurons()
+    )
+
+
 def network_of(*sizes, gain=3.0, seed=0):
     torch.manual_seed(seed)
     network = torch.nn.Sequential(*layers(*sizes))

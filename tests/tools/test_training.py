@@ -35,8 +35,8 @@ def test_page_has_the_tables_of_its_record(module):
 
 @pytest.mark.parametrize("name", ["sigmoid", "recurrent", "convolution"])
 def test_losses_are_measured(name):
-    settings = [each for each in measure.settings() if each.network == name and each.rate == 0.02]
-    assert [each.loss for each in settings] == list(measure.LOSSES)
+    settings = [each for each in measure.settings() if each[::2] == (name, 0.02)]
+    assert [loss for _, loss, _ in settings] == list(measure.LOSSES)
     before = measure.measured(settings[0], epochs=0)
     assert before != measure.measured(settings[0], epochs=2)
 

@@ -23,6 +23,7 @@ from _support.networks import (
     recorded,
     recurrent,
     sequence,
+    with_a_named_argument,
 )
 from spikeloss_xp.torch import record
 
@@ -98,13 +99,6 @@ def with_neurons_that_receive_spikes_and_currents():
 
     inhibited = module_of(lambda self, current, spikes: heaviside(current - spikes - 1))
     return module_of(run, linear=nn.Linear(20, 30), neurons=inhibited)
-
-
-def with_a_named_argument():
-    linear = nn.Linear(20, 30)
-    return module_of(
-        lambda self, x: self.neurons(currents=3 * self.linear(x)), linear=linear, neurons=Neurons()
-    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from _support.networks import (
     recorded,
     recurrent,
     sequence,
+    with_a_named_argument,
 )
 from spikeloss_xp.torch import scale_network
 
@@ -109,6 +110,7 @@ THREE = {"0": "1", "2": "3", "4": "5"}
         (with_scales_of_three_axes, {"0": "1", "2": "3"}),
         (with_norms, {"1": "2", "4": "5"}),
         (recurrent, {"0": "0", "1": "1", "2": "2"}),
+        (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
         (with_layers_without_gradients, {"2": "3", "4": "5"}),

@@ -126,7 +126,7 @@ def main() -> None:
     record["advice"] = kept + [one for found in every for one in found]
     record["tasks"] |= {name: task._asdict() for name, task in TASKS.items()}
     runs.write("verdict", record)
-    verdict_page.write()
+    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
 
 
 if __name__ == "__main__":

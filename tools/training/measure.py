@@ -83,38 +83,29 @@ def usual_loss(name: str) -> Callable[..., Any]:
     return lambda spikes, label: mse(spikes.mean(0), one_hot(label, CLASSES).to(spikes.dtype))
 
 
-class Setting(NamedTuple):
-    """One setting: a network, a loss and a learning rate."""
-
-    network: str
-    loss: str
-    rate: float
-
-
-def settings() -> list[Setting]:
-    """Return the settings of all trainings."""
+def settings() -> list[tuple[str, str, float]]:
+    """Return the network, the loss and the learning rate of all settings."""
     return [
-        Setting(name, loss, rate)
+        (name, loss, rate)
         for (name, network), rate in itertools.product(NETWORKS.items(), RATES)
         for loss in (*LOSSES, *([network.usual] if network.usual else []))
     ]
 
 
-def measured(setting: Setting, epochs: int = EPOCHS) -> dict[str, Any]:
+def measured(setting: tuple[str, str, float], epochs: int = EPOCHS) -> dict[str, Any]:
     """Train a network with each seed, and return the results on the test set."""
     found: dict[str, list[float]] = {"accuracy": [], "spikes": [], "silent": []}
-    network = NETWORKS[setting.network]
-    loss = LOSSES.get(setting.loss) or usual_loss(setting.loss)
+    network, loss = NETWORKS[setting[0]], LOSSES.get(setting[1]) or usual_loss(setting[1])
     (x, label), (test, test_label) = data.load(network.data)
     for seed in range(SEEDS):
-        changed = network.settings._replace(rate=setting.rate, seed=seed)
+        changed = network.settings._replace(rate=setting[2], seed=seed)
         trained = networks.Network(changed, x.shape[2])
         for _ in networks.train(trained, loss, x, label, epochs, BATCH):
             pass
         counts = torch.tensor(trained.output(test)).sum(0)
         for name, figure in figures(counts, test_label).items():
             found[name].append(round(float(figure.double().mean()), 5))
-    return setting._asdict() | found
+    return dict(zip(("network", "loss", "rate"), setting, strict=True)) | found
 
 
 def figures(counts: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -133,7 +124,7 @@ def main() -> None:
     kept = [one for one in runs.read("training")["trainings"] if one["network"] not in NETWORKS]
     trainings = kept + runs.run(measured, settings())
     runs.write("training", {"epochs": EPOCHS, "seeds": SEEDS, "trainings": trainings})
-    training_page.write()
+    runs.write_page(training_page.PAGE, training_page.text, training_page.RECORD)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,6 @@ class Layer(NamedTuple):
     patches: np.ndarray | None = None
 
 
-Inspected = tuple[Any, list[Any], dict[str, Any]]
 Weights = list[dict[str, Any]]  # of each layer: kernel, bias, recurrent weights, scale of a norm
 
 
@@ -245,7 +244,9 @@ class Network:
             spikes.append(spike)
         return torch.stack(spikes)
 
-    def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Inspected:
+    def inspect(
+        self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor
+    ) -> tuple[Any, list[Any], Any]:
         """Return the value of the loss, the spikes of each layer, and the gradients by name.
 
         The gradients of recurrent weights are at the end.

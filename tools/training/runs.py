@@ -44,3 +44,8 @@ def write(name: str, record: Record) -> None:
     versions = read(name)["versions"] | versions  # of JAX, in which some networks were trained
     text = json.dumps(record | {"versions": versions}) + "\n"
     (pages.ROOT / "tests" / "data" / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def write_page(page: Path, text: Callable[[str, Record], str], name: str) -> None:
+    """Write the tables of a page from its record."""
+    page.write_text(text(page.read_text(encoding="utf-8"), read(name)), encoding="utf-8")

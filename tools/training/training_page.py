@@ -107,10 +107,5 @@ def of_outputs(spikes: np.ndarray, silent: np.ndarray) -> str:
     return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), lines)
 
 
-def write() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(text(page, runs.read(RECORD)), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    runs.write_page(PAGE, text, RECORD)

@@ -115,7 +115,7 @@ def main() -> None:
     record = runs.read("verdict")
     record["verdict"] |= of_sets(runs.run(measured, keys))
     runs.write("verdict", record)
-    verdict_page.write()
+    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
 
 
 if __name__ == "__main__":

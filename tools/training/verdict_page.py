@@ -126,10 +126,5 @@ def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
     return pages.table(("data and networks", "framework", *ways.values()), rows)
 
 
-def write() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(text(page, runs.read(RECORD)), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    runs.write_page(PAGE, text, RECORD)
