@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -283,13 +282,6 @@ def test_malformed_file_fails(command, content, message):
     Path("own.npz").write_bytes(content)
     error = command.error("compare own.npz")
     assert f"cannot read own.npz as a file from numpy.savez: {message}" in error
-
-
-def test_zip_file_of_texts_fails(command):
-    with zipfile.ZipFile("own.npz", "w") as archive:
-        archive.writestr("input", "0 1 0")
-        archive.writestr("label", "0")
-    assert "`input` must hold numbers; got bytes" in command.error("compare own.npz")
 
 
 def test_missing_file_or_folder_fails(command):

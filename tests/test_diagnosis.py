@@ -66,15 +66,6 @@ def test_healthy_batch_has_no_problem(case):
     assert_no_problem(report_of(case))
 
 
-def test_accuracy_is_that_of_the_loss():
-    for case in diagnoses.HEALTHY:
-        numbers = report_of(case).numbers
-        if "accuracy" in numbers:
-            loss, *arguments = case.arguments
-            masks = {key: x for key, x in case.options.items() if key in ("where", "lengths")}
-            assert numbers["accuracy"] == loss.accuracy(*arguments, **masks), str(case)
-
-
 @pytest.mark.slow(but=50)
 @pytest.mark.parametrize("seed", range(1000))
 def test_random_healthy_call_has_no_problem(seed):
@@ -85,6 +76,7 @@ def test_random_healthy_call_has_no_problem(seed):
 @pytest.mark.parametrize("case", diagnoses.NO_FINDING, ids=str)
 def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []
+    assert str(report_of(case)).endswith("\n\nnothing found")
 
 
 @pytest.mark.parametrize(("code", "case"), diagnoses.OTHER_FINDING, ids=str)
@@ -266,12 +258,6 @@ def test_table_of_ten_layers_fits_80_columns():
     assert lines[10].split()[1] == "hidden.twelve_chars"
     name = "block" * 20  # is not broken in the text
     assert f"hidden.{name}" in str(sx.diagnose(*BATCH, hidden={name: 0 * WIDE}))
-
-
-def test_numbers_of_classes_are_shown_with_three_digits():
-    lines = str(sx.diagnose(sx.SpikeTime(), FRESH, FRESH / 3)).splitlines()
-    (line,) = [line for line in lines if line.startswith("largest gradient of each neuron")]
-    assert re.fullmatch(r"[a-z ]+  \[(\d\.\d{5}, ){3}\d\.\d{5}\]", line), line
 
 
 def test_weights_without_a_layer_have_their_own_rows():
@@ -471,12 +457,6 @@ def test_potentials_of_a_hidden_layer_are_no_finding_and_have_no_rate():
     assert "nan" not in report._repr_html_()
 
 
-def test_potentials_of_the_output_have_no_rate():
-    loss = sx.CrossEntropy(time_axis=-1, readout="max")
-    report = sx.diagnose(loss, POTENTIALS + 5, LABEL)
-    assert str(report).splitlines()[1].split() == ["output", "-", "0%", "-"]
-
-
 @not_jax  # it compiles each operation for each shape, which takes much memory
 def test_lengths_mask_the_padding_of_hidden_layers(backend):
     lengths = np.asarray([10, 4])
@@ -531,6 +511,8 @@ SOME = np.where(LABEL[:, None, None] < 1, EXACT, 0)
     ("arguments", "options", "numbers"),
     [
         ((PENALTY, np.ones((1, 2, 4))), {"lengths": [1]}, {"rate": 1}),
+        ((sx.CrossEntropy(time_axis=-1, readout="max"), POTENTIALS + 5, LABEL), {},
+         {"rate": math.nan, "always_on": math.nan}),
         ((PENALTY, RATES), {}, {"silent": 0, "rate": math.nan}),  # half a spike is a rate
         ((PENALTY, RATES[None]), {}, {"silent": 2 / 3, "rate": math.nan}),
         ((PENALTY, [CUT]), {"lengths": [4]}, {"rate": 0.25, "finite": True}),
@@ -566,13 +548,6 @@ def test_pixels_are_neurons():
         assert found.layers == expected.layers, name
 
 
-def test_masks_reach_hidden_layers_of_other_libraries():
-    torch = pytest.importorskip("torch")
-    spikes, label, mask = map(torch.tensor, (FRESH, LABEL, HALF))
-    report = sx.diagnose(LOSS, spikes, label, where=mask, **LATER)
-    assert report.layers[0].rate == pytest.approx(WIDE[..., :10].mean())
-
-
 @pytest.mark.parametrize(
     "loss", [sx.times.SpikeTime(time_constant=0.5), sx.times.VictorPurpura(cost=0.5)]
 )
@@ -592,13 +567,6 @@ def test_graded_spikes_of_a_single_sample_are_counted_as_spikes():
         assert layer.rate == pytest.approx(binary.mean())
 
 
-def test_bounds_on_rates_are_not_compared_with_equal_scores():
-    loss = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
-    report = sx.diagnose(loss, 0 * FRESH, LABEL)
-    assert report.numbers["loss"] > 4 * math.log(4)
-    assert "certain-and-wrong" not in codes(report)
-
-
 def test_loss_at_chance_is_a_finding_only_in_an_active_network_without_a_problem():
     loss = sx.CrossEntropy(time_axis=-1, temperature=1e3)
     exploding = diagnoses.gradients(200.0, 3010.0)
@@ -608,15 +576,6 @@ def test_loss_at_chance_is_a_finding_only_in_an_active_network_without_a_problem
         healthy = diagnoses.gradients(1e-3, 1e-3, 1e-3)
         report = sx.diagnose(loss, FRESH, LABEL, hidden=hidden, gradients=healthy)
         assert "at-chance" not in codes(report)
-
-
-@not_jax  # it compiles each operation for each shape, which takes much memory
-def test_inverted_mask_is_found_in_bool_spikes(backend):
-    spikes = np.zeros((12, 4, 5), dtype=bool)
-    spikes[..., :2] = True
-    label, where = np.arange(12) % 4, np.arange(5) >= 2
-    report = sx.diagnose(LOSS, backend.asarray(spikes), label, where=where)
-    assert "inverted-mask" in codes(report)
 
 
 def test_spikes_without_a_graph_are_a_note_unless_gradients_are_passed():
@@ -684,17 +643,6 @@ def test_call_in_a_compiled_function_raises():
             jax.jit(call)(spikes)  # it traces all arrays, even those that are not its arguments
 
 
-def test_report_on_a_likelihood_has_no_numbers_about_spikes():
-    loss, masked = POISSON, np.arange(4)[:, None] < 3
-    target = np.where(masked, COUNTS, 0)
-    options = {"hidden": [WIDE], "where": masked[None]}
-    report = sx.diagnose(loss, LOG_RATES, target, **options)
-    assert [layer.name for layer in report.layers] == ["hidden.0"]
-    assert "classes that never fire" not in report.numbers
-    assert report.numbers["loss"] == loss(LOG_RATES, target, where=masked[None])
-    assert codes(report) == []  # the masked neuron is not reported as silent
-
-
 @pytest.mark.parametrize("reduction", ["sum", "mean", "batchmean", "none"])
 def test_loss_in_a_report_is_the_mean_whatever_the_reduction(reduction):
     options = {"lengths": [20, 3] * 12, "weight": [1.0, 2.0, 3.0, 4.0]}
@@ -755,12 +703,6 @@ def test_all_numbers_are_copied_from_a_device_at_once():
     """The second number of each pair includes the labels, which are on the device too."""
     pytest.importorskip("torch")
     assert run_python(WAITS_OF_PYTORCH, path=STAND_INS).split() == ["1", "2"] * 2
-
-
-def test_string_without_a_finding_says_so():
-    text = str(sx.diagnose(*BATCH))
-    assert text.endswith("\n\nnothing found")
-    assert "[batch, class, time] = (24, 4, 20)" in text
 
 
 def test_numbers_are_those_by_hand():
@@ -833,6 +775,8 @@ UP_TO_2 = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # the last have 
         (BATCH, {"weight": [0, 1, 1, 1]}, "fraction of labels without a gradient", 0.25),
         ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
         ((sx.SpikeTime(), FRESH, FRESH), {}, "accuracy", None),
+        ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons that never fire", 0),
+        ((POISSON, LOG_RATES, COUNTS), {}, "neurons that never fire", None),
     ],
 )  # fmt: skip
 def test_numbers_of_a_batch(arguments, options, name, number):
@@ -1145,14 +1089,3 @@ def test_report_on_six_layers_fits_40_lines_and_80_columns():
     assert len(text.splitlines()) <= 40, text
     assert max(map(len, text.splitlines())) <= 80
     assert text.endswith('The guide "My network does not learn" describes all findings.')
-
-
-def test_each_remedy_is_printed_once():
-    ones = np.ones_like(WIDE)
-    weights = {f"{i}.weight": np.full((2, 2), 10.0**i) for i in range(4)}
-    report = sx.diagnose(
-        None, 0 * FRESH, time_axis=-1, hidden=[0 * WIDE, ones, 0 * WIDE, ones], gradients=weights
-    )
-    words = " ".join(str(report).split())
-    for remedy in {finding.remedy for finding in report.findings}:
-        assert words.count(remedy) == 1, remedy

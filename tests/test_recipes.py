@@ -18,27 +18,6 @@ SPIKES, NUMBERS = (made(SHAPE, torch.float64) for made in (trains, potentials))
 page = recipes("losses_torch")
 
 
-def test_temporal_efficient_training_equals_the_loop_over_steps():
-    def formula(x):
-        entropy = sum(F.cross_entropy(step, LABEL) for step in x) / STEPS
-        return 0.95 * entropy + 0.05 * F.mse_loss(x, torch.ones_like(x))
-
-    assert_match(formula, lambda x: page.temporal_efficient(x, LABEL, 0.05), NUMBERS)
-    assert torch.equal(page.each_step.predict(NUMBERS), NUMBERS.sum(0).argmax(1))
-
-
-def test_mixed_labels_equal_the_mixed_losses():
-    order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
-    fraction = torch.linspace(0, 1, BATCH, dtype=torch.float64)
-
-    def formula(x):
-        terms = [F.cross_entropy(x.sum(0), y, reduction="none") for y in (LABEL, LABEL[order])]
-        return (fraction * terms[0] + (1 - fraction) * terms[1]).mean()
-
-    probabilities = page.mixed_labels(LABEL, order, fraction, CLASSES)
-    assert_match(formula, lambda x: page.loss(x, probabilities), SPIKES)
-
-
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_inputs_are_mixed_by_the_fractions_of_the_labels(name):
     # The channel of the label is 1 everywhere, so the mean of a channel is the part of its class.
@@ -98,13 +77,6 @@ def test_triplet_equals_filtered_trains():
     assert_match(formula, ours, SPIKES)
 
 
-def test_weighted_integral_equals_the_sum_over_steps():
-    def formula(x):
-        return F.cross_entropy(sum(np.exp(-t / STEPS) * x[t] for t in range(STEPS)), LABEL)
-
-    assert_match(formula, lambda x: page.integral(page.weighted(x), LABEL), NUMBERS)
-
-
 def test_dense_labels_equal_cross_entropy_of_maps():
     output = potentials((6, 2, 3, 4, 5), torch.float64)
     label = labels(3, (2, 4, 5))
@@ -124,19 +96,6 @@ def test_dense_labels_equal_cross_entropy_of_maps():
     assert page.intersection_over_union(output, label) == pytest.approx(sum(shares) / 3)
 
 
-def test_rate_regulariser_equals_the_squared_excess():
-    # Graded and above 0, where |x| has a derivative. Some neurons are below 0.01, some above 0.1.
-    size = torch.logspace(-3, 0, 30, dtype=torch.float64)
-    hidden = torch.rand((2, STEPS, BATCH, 30), dtype=torch.float64) * size
-
-    def formula(x):
-        rates = [layer.mean((0, 1)) for layer in x]
-        excess = [(F.relu(r - 0.1) ** 2 + F.relu(0.01 - r) ** 2).mean() for r in rates]
-        return F.cross_entropy(SPIKES.sum(0), LABEL) + 10 * sum(excess)
-
-    assert_match(formula, lambda x: page.with_activity(SPIKES, list(x), LABEL), hidden)
-
-
 @pytest.fixture
 def recordings():
     """Return the file of recipes that needs SciPy."""
@@ -146,17 +105,6 @@ def recordings():
 
 def recorded_trials():
     return (torch.rand(SHAPE, generator=generator(6)) < 0.3).double()
-
-
-def test_psth_distance_equals_the_sum_over_filtered_means(recordings):
-    recorded, step = recorded_trials(), torch.arange(STEPS).double()
-    lag = step[:, None] - step
-    filtering = torch.where(lag >= 0, torch.exp(-lag / 5), 0.0)
-
-    def formula(x):
-        return (filtering @ (x.mean(1) - recorded.mean(1))).square().sum()
-
-    assert_match(formula, lambda x: recordings.psth_distance(x, recorded), SPIKES)
 
 
 def test_trial_matching_equals_the_nearest_of_all_pairings(recordings):

@@ -5,12 +5,11 @@ Run ``python tools/sizes.py`` in an environment with this checkout installed.
 
 import ast
 import importlib.util
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, FunctionType
+from types import FrameType
 
 import numpy as np
 
@@ -90,32 +89,12 @@ def ways_in_torch() -> dict[str, str]:
     }
 
 
-def own_bases(kind: type) -> list[type]:
-    return [base for base in kind.__mro__[1:] if base.__module__.startswith("spikeloss_xp")]
-
-
-def overridden() -> list[str]:
-    """Return the private, non-abstract methods that some loss of the library overrides."""
-    found, losses = set(), [sx.losses.Loss]
-    for kind in losses:  # the list grows in the loop
-        losses += kind.__subclasses__()
-        for name in vars(kind) if kind.__module__.startswith("spikeloss_xp") else ():
-            above = next((vars(base)[name] for base in own_bases(kind) if name in vars(base)), None)
-            method = isinstance(above, FunctionType | property | staticmethod | classmethod)
-            if method and not getattr(above, "__isabstractmethod__", False):
-                found.add(name)
-    return sorted(name for name in found if re.match("_[^_]", name))
-
-
 def main() -> None:
     """Print all sizes."""
     package = tracked("spikeloss_xp/*.py", "backends/*.py")
     tests = tracked("tests/*.py", "tools/*.py")
-    bases = own_bases(sx.SpikeMax)
     print(f"lines of code        {sum(map(lines_of_code, package))}")
     print(f"modules              {len(package)}")
-    print(f"bases of a loss      {len(bases)}: {', '.join(kind.__name__ for kind in bases)}")
-    print(f"overridden members   {len(found := overridden())}: {', '.join(found)}")
     for name, way in ways().items():
         print(f"way of a call        {way}: {name}")
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in tests)

@@ -1,7 +1,6 @@
 """Count what value and gradient of each loss do on a GPU, on the stand-ins for CuPy and PyTorch.
 
-``python tests/_support/launches.py`` prints a table. With ``CuPy`` or ``PyTorch`` it prints the
-results on one of them, as lines of JSON.
+``python tests/_support/launches.py CuPy`` or ``PyTorch`` prints the results as lines of JSON.
 
 Each result is compared with NumPy's, and the counts are those of a second call.
 """
@@ -12,7 +11,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,96 +18,58 @@ import numpy as np
 
 import spikeloss_xp as sx
 
-SHAPE = BATCH, CLASSES, STEPS = 32, 10, 300
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from _support.calls import Call, example, with_everything
+from _support.contract import FORMS, ONE_OF_EACH
+
 LIBRARIES = ("CuPy", "PyTorch")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A loss, the kind of its input and of its target, and options of the call."""
-
-    loss: Any
-    target: str = "label"
-    options: tuple[str, ...] = ()
-    input: str = "spikes"
-
-
-MASKED = ("where", "lengths", "weight")
-RATES, LATE = tuple(0.05 + 0.01 * c for c in range(CLASSES)), {"true_time": 20.0, "time_axis": -1}
-READOUTS = ("max", "last", "sqrt_count", "latency", "softmax_sum")
-SILENT, LOGITS = {"silent_time": 300.0}, {"alpha": 0.1, "theta": 0.2}
-NEURON = sx.SparsityEnforcer(0.05, min_rate=0.04, per="neuron")
-DISTANCE = functools.partial(sx.distances.van_rossum, time_constant=20.0)
-SIMILARITY = functools.partial(sx.distances.similarity, time_constant=20.0)
-CASES = {
-    "SpikeTime": Case(sx.SpikeTime(20.0, 100), "trains"),
-    "SpikeTime, order 2": Case(sx.SpikeTime(20.0, 100, 2), "trains"),
-    "SpikeRate": Case(sx.SpikeRate(0.1, 0.02)),
-    "SpikeRate, window 50": Case(sx.SpikeRate(0.1, 0.02, 50)),
-    "SpikeRate, masked": Case(sx.SpikeRate(RATES, 0.02), options=MASKED),
-    "SpikeMax": Case(sx.SpikeMax()),
-    "SpikeMax, window 50": Case(sx.SpikeMax(50)),
-    "SpikeMax, masked": Case(sx.SpikeMax(), options=MASKED),
-    "SpikeMoid": Case(sx.SpikeMoid(**LOGITS), "multi-hot"),
-    "SpikeMoid, masked": Case(sx.SpikeMoid(**LOGITS, pos_weight=RATES), "multi-hot", MASKED),
-    "CrossEntropy": Case(sx.CrossEntropy(time_axis=-1)),
+RANDOM = np.random.default_rng(0)
+SHAPE = BATCH, CLASSES, STEPS = 32, 10, 300
+SPIKES = (RANDOM.random(SHAPE) < 0.05) * RANDOM.uniform(0.5, 1, SHAPE)
+LABEL = np.arange(BATCH) % CLASSES
+TIMES = np.sort(RANDOM.uniform(0, STEPS, (BATCH, CLASSES, 12)), axis=-1)
+TIMES[RANDOM.random(TIMES.shape) < 0.2] = np.inf
+COTANGENT = RANDOM.uniform(0.5, 1.5, (CLASSES, CLASSES))
+SILENT = {"silent_time": 300.0}
+DISTANCE, SIMILARITY = (
+    functools.partial(function, time_constant=20.0)
+    for function in (sx.distances.van_rossum, sx.distances.similarity)
+)
+CASES = {  # those with a limit for their launches, small calls of every loss, and those on times
+    "SpikeMax": Call(sx.SpikeMax(), SPIKES, LABEL),
+    "SpikeMax, window 50": Call(sx.SpikeMax(50), SPIKES, LABEL),
+    "CrossEntropy": Call(sx.CrossEntropy(time_axis=-1), SPIKES, LABEL),
+    "SpikeLatency": Call(sx.SpikeLatency(true_time=20.0, time_axis=-1), SPIKES, LABEL),
+    "PoissonNLL": Call(sx.PoissonNLL(time_axis=-1), SPIKES, 1.0 * (SPIKES[::-1] > 0)),
     **{
-        f"CrossEntropy, {readout}": Case(sx.CrossEntropy(time_axis=-1, readout=readout))
-        for readout in READOUTS
+        f"{name}, {make.__name__}": make(FORMS[name])
+        for name in ONE_OF_EACH
+        for make in (example, with_everything)
     },
-    "CrossEntropy, masked": Case(sx.CrossEntropy(time_axis=-1), "multi-hot", MASKED),
-    "SquaredError": Case(sx.SquaredError(time_axis=-1), "multi-hot"),
-    "SpikeLatency": Case(sx.SpikeLatency(**LATE)),
-    "PoissonNLL": Case(sx.PoissonNLL(time_axis=-1), "trains"),
-    "PoissonNLL, masked": Case(sx.PoissonNLL(time_axis=-1), "trains", MASKED),
-    "PoissonNLL, rates": Case(sx.PoissonNLL(time_axis=-1, log_rates=False), "trains", (), "rates"),
-    "BernoulliNLL": Case(sx.BernoulliNLL(time_axis=-1), "trains"),
-    "BernoulliNLL, hazard": Case(sx.BernoulliNLL(time_axis=-1, link="hazard"), "trains"),
-    "SpikeLatency, masked": Case(sx.SpikeLatency(time_axis=-1), "multi-hot", MASKED),
-    "SparsityEnforcer, neurons": Case(NEURON, ""),
-    "times.CrossEntropy": Case(sx.times.CrossEntropy(temperature=5.0, **SILENT), input="times"),
-    "times.SpikeLatency": Case(sx.times.SpikeLatency(true_time=20.0, **SILENT), input="times"),
-    "times.SpikeTime": Case(sx.times.SpikeTime(time_constant=20.0), "desired", input="times"),
-    "times.VictorPurpura": Case(sx.times.VictorPurpura(cost=0.1), "desired", input="times"),
-    "van_rossum": Case(DISTANCE, "", ("cotangent",), "trial"),
-    "similarity": Case(SIMILARITY, "", ("cotangent",), "trial"),
-}  # fmt: skip
+    "times.CrossEntropy": Call(sx.times.CrossEntropy(temperature=5.0, **SILENT), TIMES, LABEL),
+    "times.SpikeLatency": Call(sx.times.SpikeLatency(true_time=20.0, **SILENT), TIMES, LABEL),
+    "times.SpikeTime": Call(sx.times.SpikeTime(time_constant=20.0), TIMES, TIMES[::-1].copy()),
+    "times.VictorPurpura": Call(sx.times.VictorPurpura(cost=0.1), TIMES, TIMES[::-1].copy()),
+    "van_rossum": Call(DISTANCE, SPIKES[0], cotangent=COTANGENT),
+    "similarity": Call(SIMILARITY, SPIKES[0], cotangent=COTANGENT),
+}
 
 
-@functools.cache
-def arrays() -> dict[str, np.ndarray]:
-    """Return the inputs, targets and options, by the names that the cases have for them."""
-    random = np.random.default_rng(0)
-    spikes = (random.random(SHAPE) < 0.05) * random.uniform(0.5, 1, SHAPE)
-    times = np.sort(random.uniform(0, STEPS, (BATCH, CLASSES, 12)), axis=-1)
-    times[random.random(times.shape) < 0.2] = np.inf
-    return {
-        "spikes": spikes,
-        "trains": 1.0 * (random.random(SHAPE) < 0.05),
-        "trial": spikes[0],
-        "rates": random.uniform(0.01, 0.5, SHAPE),
-        "times": times,
-        "desired": times[::-1].copy(),
-        "label": np.arange(BATCH) % CLASSES,
-        "multi-hot": random.uniform(0, 1, (BATCH, CLASSES)),
-        "where": random.random(SHAPE) < 0.8,
-        "lengths": random.integers(100, STEPS, BATCH),
-        "weight": random.uniform(0.5, 2, CLASSES),
-        "cotangent": random.uniform(0.5, 1.5, (CLASSES, CLASSES)),
-    }
-
-
-def call(case: Case, place: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
-    """Return a function without arguments for value and gradient of a case."""
-    input, *targets = (place(arrays()[name]) for name in (case.input, case.target) if name)
-    options = {name: place(arrays()[name]) for name in case.options}
-    if not hasattr(input, "requires_grad_") or "cotangent" in options:
-        return functools.partial(sx.value_and_grad(case.loss), input, *targets, **options)
+def evaluate(call: Call, place: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
+    """Return a function without arguments for value and gradient of a call."""
+    input = place(call.spikes)
+    targets = [] if call.target is None else [place(call.target)]
+    options = {name: place(x) for name, x in call.options.items()}
+    if call.cotangent is not None:
+        options["cotangent"] = place(call.cotangent)
+    if not hasattr(input, "requires_grad_") or call.cotangent is not None:
+        return functools.partial(sx.value_and_grad(call.loss), input, *targets, **options)
     input.requires_grad_()
 
     def run() -> Any:  # as in a training step
         input.grad = None
-        value = case.loss(input, *targets, **options)
+        value = call.loss(input, *targets, **options)
         value.backward()
         return value, input.grad
 
@@ -150,10 +110,10 @@ def library(name: str) -> tuple[Any, list[Any], Callable[..., Any], Callable[...
 def results(name: str) -> None:
     """Print a line of JSON for each case on each device."""
     counts, devices, place, to_host = library(name)
-    for case_name, case in CASES.items():
-        expected = call(case, lambda x: x)()
+    for case_name, call in CASES.items():
+        expected = evaluate(call, lambda x: x)()
         for number, device in enumerate(devices):
-            run = call(case, functools.partial(place, device=device))
+            run = evaluate(call, functools.partial(place, device=device))
             run()
             counts.reset_counts()
             got = run()
@@ -174,16 +134,9 @@ def of_library(name: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    if (chosen := sys.argv[-1]) in LIBRARIES:
-        results(chosen)
-        sys.stdout.flush()
-        os._exit(0)  # the threads of a device in PyTorch 2.10 may abort a process that ends
-    kinds = ("launches", "copies", "waits")
-    print(f"value and gradient at {list(SHAPE)}, the second call: {' / '.join(kinds)}")
-    for name in LIBRARIES:  # PyTorch is eager
-        for line in of_library(name):
-            cell = " / ".join(str(line[kind]) for kind in kinds)
-            print(f"{name} {line['device']}  {line['case']:30} {cell}")
+    results(sys.argv[-1])
+    sys.stdout.flush()
+    os._exit(0)  # the threads of a device in PyTorch 2.10 may abort a process that ends
 
 
 if __name__ == "__main__":

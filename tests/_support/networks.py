@@ -76,8 +76,35 @@ def sequence(*modules: Any) -> torch.nn.Sequential:
     return torch.nn.Sequential(*itertools.chain(*lists))
 
 
-def network_of(*sizes, gain=3.0):
-    torch.manual_seed(0)
+class Recurrent(torch.nn.Module):
+    """Neurons that contain all their weights."""
+
+    def __init__(self, inputs, neurons):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(neurons, inputs))
+        self.recurrent = torch.nn.Parameter(torch.randn(neurons, neurons))
+
+    def forward(self, x):
+        found = [torch.zeros(BATCH, len(self.weight))]
+        for step in x:
+            current = step @ self.weight.T + found[-1] @ self.recurrent.T
+            found.append(heaviside(current - 1))
+        return torch.stack(found[1:])
+
+
+def recurrent():
+    return sequence(Recurrent(20, 30), Recurrent(30, 25), Recurrent(25, 3))
+
+
+def with_a_named_argument():
+    linear = torch.nn.Linear(20, 30)
+    return module_of(
+        lambda self, x: self.neurons(currents=3 * self.linear(x)), linear=linear, neurons=Neurons()
+    )
+
+
+def network_of(*sizes, gain=3.0, seed=0):
+    torch.manual_seed(seed)
     network = torch.nn.Sequential(*layers(*sizes))
     for module in network[::2]:
         module.weight.data *= gain

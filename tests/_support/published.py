@@ -71,17 +71,6 @@ def spike_time(x, desired):
     return 0.5 * (causal_filter(x - desired, ALPHA_KERNEL) ** 2).sum()
 
 
-def num_spikes(x, desired_class, true, false):
-    """Return the loss ``numSpikes`` of slayerPytorch, if its target region is the whole train.
-
-    `desired_class` is one-hot, with a time axis of length 1. The errors of the counts are constants
-    in the source: the gradient flows through the filtered spikes, which cancel in the value.
-    """
-    counts = x.detach().sum(-1, keepdim=True)
-    error = (counts - torch.where(desired_class, true, false)) / x.shape[-1]
-    return 0.5 * ((causal_filter(x - x.detach(), ALPHA_KERNEL) + error) ** 2).sum()
-
-
 SYNAPSE = 0.8 ** torch.arange(100, dtype=torch.float64) / 5
 
 

@@ -94,7 +94,7 @@ JAX = {
         *("export_with_symbolic_batch_equals_numpy", "export_from_a_cpu_loops_on_cpus_only"),
     ),
     "a batch sharded over devices, under `jit` or `shard_map`; devices exchange only sums": (
-        *("mesh_of_one_device_equals_no_mesh", "sharded_batch_stays_sharded"),
+        "sharded_batch_stays_sharded",
         "processes/test_jax_devices.py::test_devices_equal_one_process",
     ),
 }

@@ -107,11 +107,3 @@ def test_long_trains_spike_times_and_other_layouts_equal_numpy(name, batch):
     parts = (0, 4, 2) if batch else (0,)
     samples = [{"spikes": spikes[n:], "target": target[n:]} for n in parts]
     compare(outputs(loss), samples, batch)
-
-
-def test_confusion_of_any_batch_equals_numpy():
-    def function(spikes, target, lengths):
-        return (sx.SpikeMax().confusion(spikes, target, lengths=lengths),)
-
-    whole = {"spikes": TRAINS, "target": LABELS, "lengths": np.asarray([301, 20, 5, 1, 0])}
-    compare(function, [whole, {name: x[:2] for name, x in whole.items()}])

@@ -9,7 +9,6 @@ peer = import_peer("elephant.spike_train_dissimilarity")
 import neo
 import quantities as pq
 
-import spikeloss_xp as sx
 from spikeloss_xp import distances
 
 # NumPy warns about a conversion that elephant asks for.
@@ -59,56 +58,3 @@ def test_victor_purpura_distance_matches():
     times = [train + 0.3 * np.sin(train) for train in spike_times(trains())]
     expected = peer.victor_purpura_distance(neo_trains(times), 0.1 / pq.ms)
     assert_close(distances.victor_purpura(times, cost=0.1), expected)
-
-
-def test_binning_error_is_as_documented():
-    random = np.random.default_rng(1)
-    times = [np.sort(random.uniform(0, STEPS - 1, 20)) for _ in range(20)]
-    exact = peer.van_rossum_distance(neo_trains(times), 20 * pq.ms)
-    bins = [np.bincount(np.round(train).astype(int), minlength=STEPS) for train in times]
-    got = distances.van_rossum(np.stack(bins) * 1.0, time_constant=20)
-    error = np.abs(got[exact > 0] / exact[exact > 0] - 1)
-    assert np.median(error) < 0.003  # bins of 0.05 time constants: docs/distances.md
-    assert error.max() < 0.03
-
-
-def test_bins_of_times_with_units_equal_those_of_numbers():
-    """Of trains in seconds and milliseconds."""
-    trains = [
-        neo.SpikeTrain([0.1, 0.35] * pq.s, t_stop=1 * pq.s),
-        neo.SpikeTrain([20, 340] * pq.ms, t_stop=1000 * pq.ms),
-    ]
-    plain = [train.rescale("ms").magnitude for train in trains]
-    bins = {"neurons": 2, "steps": 8}
-    got = sx.bin_spikes(trains, time_step=0.1 * pq.s, start=-100 * pq.ms, **bins)
-    expected = sx.bin_spikes(plain, time_step=100, start=-100, **bins)
-    np.testing.assert_array_equal(got, expected)
-    expected = peer.victor_purpura_distance(trains, 10 / pq.s)
-    assert_close(distances.victor_purpura(plain, cost=0.01), expected)
-
-
-BIN = {"neurons": 1, "steps": 9}
-VICTOR, TIMES = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda x: sx.bin_spikes(x, **BIN, time_step=1), "time_step does not"),
-        (lambda x: sx.bin_spikes([[1.0]], **BIN, time_step=pq.ms), r"\[0\] does not"),
-        (
-            lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV),
-            "converts to the unit of time_step",
-        ),
-        (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start does not"),
-        (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|does not"),
-        (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
-        (lambda x: sx.SpikeTime(time_constant=5 * pq.ms), "time_constant must be a number"),
-        (lambda x: sx.times.VictorPurpura(cost=1 / pq.ms), r"cost must be a number; got .* 1/ms"),
-        (lambda x: VICTOR(TIMES, TIMES * pq.ms), r"target must be an array; .* pass x\.magnitude"),
-        (lambda x: VICTOR(TIMES, [x]), r"target must be an array; .* pass x\.magnitude"),
-    ],
-)
-def test_unit_raises_where_none_is_expected(call, message):
-    with pytest.raises(TypeError, match=message):
-        call(neo_trains([np.asarray([1.0, 2.0])]))

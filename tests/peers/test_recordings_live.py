@@ -2,13 +2,9 @@
 
 import re
 
-import numpy as np
 import pytest
 
-import spikeloss_xp as sx
-from _support.backends import on
 from _support.pages import DOCS
-from _support.peers import import_peer
 
 PAGE = (DOCS / "guides" / "recordings.md").read_text(encoding="utf-8")
 
@@ -35,58 +31,3 @@ def test_scores_in_the_table_are_those_of_the_fit():
     assert len(rows) == 4
     for line, value in rows:
         assert eval(line, names) == pytest.approx(float(value), abs=1e-3), line
-
-
-@pytest.mark.compiles
-@pytest.mark.parametrize("neuron", [0, 1])
-def test_glm_of_the_page_has_the_likelihood_and_scores_of_nemos(page, neuron):
-    nemos, loss = import_peer("nemos"), page["loss"]
-    past = page["past"][:, neuron].astype(float)
-    counts = page["counts"][:, neuron].astype(float)
-    with on("jax-x64"):
-        model = nemos.glm.GLM(solver_name="LBFGS", solver_kwargs={"tol": 1e-12, "maxiter": 2000})
-        model.fit(past[:7].reshape(-1, 3), counts[:7].reshape(-1))
-        x, y = past[7:].reshape(-1, 3), counts[7:].reshape(-1)
-        rates, kind = model.predict(x), nemos.observation_models.PoissonObservations()
-        likelihood = float(kind._negative_log_likelihood(y, rates))
-        cohen, mcfadden = (
-            float(kind.pseudo_r2(y, rates, score_type=f"pseudo-r2-{name}"))
-            for name in ("Cohen", "McFadden")
-        )
-        fitted = np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
-    assert f"{cohen:.3f}" in PAGE
-    fit, recorded = np.log(np.asarray(rates))[None, None], y[None, None]
-    np.testing.assert_allclose(loss(fit, recorded), likelihood, rtol=1e-12)
-    np.testing.assert_allclose(loss.deviance_explained(fit, recorded), cohen, rtol=1e-12)
-    full = sx.PoissonNLL(time_axis=-1, constant=True, reduction="sum")(fit, recorded)
-    gain, _ = loss.gain_and_spikes(fit, recorded, null=[y.mean()])
-    np.testing.assert_allclose(gain / (gain + full), mcfadden, rtol=1e-12)
-
-    # The fit of nemos is a minimum of this loss.
-    ones = np.ones((*past.shape[:2], 1))
-    predictors = np.concatenate([ones, past], axis=-1)[:7]  # [second, time, predictor]
-    _, gradient = sx.value_and_grad(loss)((predictors @ fitted)[:, None], counts[:7, None])
-    assert np.abs(np.einsum("btk,bnt->k", predictors, gradient)).max() < 1e-6
-
-
-def test_silent_neuron_breaks_the_scores_of_nemos():
-    kind = import_peer("nemos.observation_models").PoissonObservations()
-    jax = pytest.importorskip("jax")
-    with on("jax-x64") as backend, jax.numpy_rank_promotion("allow"):
-        counts = backend.asarray(np.eye(2)[[0, 1, 0]] * [1.0, 0.0])  # [time, neuron]
-        rates = backend.asarray(np.full((3, 2), 0.4))
-        silent = [
-            float(kind.pseudo_r2(counts[:, 1], rates[:, 1], score_type=f"pseudo-r2-{name}"))
-            for name in ("McFadden", "Cohen")
-        ]
-        both = kind.pseudo_r2(counts, rates, score_type="pseudo-r2-Cohen")
-        missing = kind.pseudo_r2(counts * float("nan"), rates)
-    assert silent[0] < -1e12
-    assert np.isnan([silent[1], float(both), float(missing)]).all()
-
-
-def test_log_rate_of_minus_infinity_is_nan_in_torch():
-    torch = pytest.importorskip("torch")
-    x, n = torch.full((1, 1, 1), -torch.inf), torch.zeros((1, 1, 1))
-    assert torch.nn.functional.poisson_nll_loss(x, n).isnan()
-    assert sx.PoissonNLL(time_axis=1)(x, n) == 0

@@ -25,7 +25,6 @@ from _support.side_by_side import (
     table_rows,
     torch,
     trains,
-    value_and_gradient,
 )
 from spikeloss_xp import slayer
 from spikeloss_xp.slayer import published as of_lava
@@ -128,6 +127,22 @@ def last_of(code, names):
     return eval(last, scope)
 
 
+@pytest.mark.parametrize(
+    ("there", "here"),
+    re.findall(
+        r"^\| `(SF\.\w+_temporal_loss\(.*\))` \| `(.*)` \|$",
+        (DOCS / "migrating.md").read_text(encoding="utf-8"),
+        re.M,
+    ),
+)
+def test_first_spike_losses_of_snntorch_have_the_same_value_if_all_fire(there, here):
+    x = trains((STEPS, BATCH, CLASSES))
+    x[-1] = torch.maximum(x[-1], 1 - x.amax(0))
+    names = {"sx": sx, "SF": import_peer("snntorch.functional"), "T": STEPS, "x": x, "y": LABEL}
+    theirs, ours = (evaluate_line(line, names) for line in (there, here))
+    torch.testing.assert_close(ours, theirs.float())
+
+
 @pytest.mark.parametrize(("source", "there", "here"), penalties())
 def test_penalties_match_at_silent_steps_too(source, there, here):
     spikes = (torch.rand((BATCH, STEPS, CLASSES), generator=generator(1)) < 0.2).float()
@@ -217,25 +232,6 @@ def test_published_training_code_matches(source, there, here):
 
     theirs, ours = (lambda numbers, line=line: evaluate(line, numbers) for line in (there, here))
     assert_match(theirs, ours, torch.cat([tensor.flatten() for tensor in inputs.values()]))
-
-
-def test_slayer_pytorch_filters_the_gradient_of_counts():
-    x = trains((BATCH, CLASSES, STEPS), torch.float64)
-    one_hot = torch.nn.functional.one_hot(LABEL, CLASSES)
-    loss = sx.SpikeRate(60 / STEPS, 10 / STEPS)
-    value, gradient = value_and_gradient(
-        lambda x: published.num_spikes(x, one_hot[..., None] == 1, 60, 10), x
-    )
-    our_value, our_gradient = value_and_gradient(lambda x: STEPS / 2 * loss(x, LABEL), x)
-    assert our_value == pytest.approx(value, rel=1e-12)
-    backwards = torch.as_tensor(our_gradient).flip(-1)
-    filtered = published.causal_filter(backwards, published.ALPHA_KERNEL).flip(-1)
-    np.testing.assert_allclose(gradient, filtered, rtol=1e-10)
-
-
-def test_rate_in_hertz_causes_a_warning():
-    with pytest.warns(UserWarning, match="max_rate"):
-        sx.SparsityEnforcer(10, min_rate=10)
 
 
 def losses_of_jaxsnn(jax):
@@ -388,21 +384,3 @@ def test_likelihoods_match(source, there, here):
         for line in (there, here)
     )
     assert_match(theirs, ours, given)
-
-
-def test_deviances_written_out_are_those_of_scikit_learn():
-    metrics = import_peer("sklearn.metrics")
-    rates = potentials((1000,)).exp().double()
-    n = torch.poisson(rates, generator=generator(2))
-    for name, options in (("mean_poisson_deviance", {}), ("d2_tweedie_score", {"power": 1})):
-        expected = getattr(metrics, name)(n.numpy(), rates.numpy(), **options)
-        assert float(globals()[name](n, rates, **options)) == pytest.approx(expected, rel=1e-12)
-
-
-def test_spyx_differs_as_the_page_says():
-    """In the target of a rate."""
-    jax = pytest.importorskip("jax")
-    import_peer("optax")
-    fn, spikes, label = losses_of_spyx(), jax.numpy.ones((1, 8, 1)), jax.numpy.asarray([0])
-    assert fn.mse_spikerate(sparsity=1.0)(spikes, label) == (1 - 8) ** 2
-    assert sx.SpikeRate(1, 0, reduction="mean", time_axis=1)(spikes, label) == 0

@@ -25,7 +25,7 @@ class Recording(in_lightning.Classifier):
 
 
 def evaluate(batch, part):
-    """Return the loss and the gradient of a training step, and what a validation before it logs."""
+    """Return the loss and the gradient of a training step."""
     options = {name: torch.asarray(x) for name, x in part.options.items()}
     weight = options.pop("weight", None)
     module = Recording(Model(batch.spikes.shape[1]), batch.loss, class_weights=weight)
@@ -36,10 +36,8 @@ def evaluate(batch, part):
     )  # fmt: skip
     data = [(torch.asarray(part.spikes), torch.asarray(part.target), options)]
     loader = torch.utils.data.DataLoader(data, batch_size=None)
-    validates = hasattr(batch.loss, "confusion")
-    logged = trainer.validate(module, loader, verbose=False) if validates else []
     trainer.fit(module, loader)
-    return module.value, module.gradient, *logged
+    return module.value, module.gradient
 
 
 def main(rank: int, folder: Path) -> None:

@@ -5,7 +5,6 @@
 
 import email
 import importlib.metadata
-import os
 import re
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ from typing import NamedTuple
 import pytest
 
 import spikeloss_xp as sx
-from _support import budget
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -83,15 +81,3 @@ def test_sdist_contains_source_docs_and_tests(built):
 def test_citation_has_the_version():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {sx.__version__}\n" in citation
-
-
-def test_run_over_the_budget_fails(monkeypatch):
-    """The budget is in seconds of processor time and in GB of a process."""
-    for limits, over in (("1e9 1e9", False), ("0.1 1e9", True), ("1e9 0.1", True), ("", False)):
-        monkeypatch.setattr(budget, "BUDGET", limits)
-        assert budget._is_over() == over
-    outside = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_golden.py", "--backend", "numpy"]
-    environment = outside | {"SPIKELOSS_XP_TEST_BUDGET": "0.1 90"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert (done.returncode, "over the budget" in done.stdout) == (1, True), done.stdout

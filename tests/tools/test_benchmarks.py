@@ -31,15 +31,6 @@ def test_contender_runs(setup, library, loss):
     run()
 
 
-def test_tuned_number_is_set_in_turn(monkeypatch):
-    monkeypatch.setattr(daily._tuning, "CHUNK", 3)
-    found, setup = [], lambda: {"ours": lambda: found.append(daily._tuning.CHUNK)}
-    runs = [daily.tuned(setup, "CHUNK", value) for value in (4, 5)]
-    for run in (*runs, *runs):
-        run()
-    assert found == [4, 5, 4, 5, 4, 5]
-
-
 @pytest.mark.parametrize("library", ["PyTorch", "JAX"])
 @pytest.mark.parametrize("kind", ["likelihoods", "penalties"])
 def test_plain_lines_equal_our_losses(kind, library):
@@ -47,15 +38,6 @@ def test_plain_lines_equal_our_losses(kind, library):
     named = {"likelihoods": plain.LIKELIHOODS, "penalties": plain.PENALTIES}[kind]
     for name in named:
         daily.checked(getattr(daily, kind), library, name, (20, 3, 4))  # raises
-
-
-@pytest.mark.parametrize("library", ["NumPy", "PyTorch"])
-def test_diagnosis_is_timed_with_the_loss_alone(library):
-    if library == "PyTorch":
-        pytest.importorskip("torch")
-    report, (value, _) = (run() for run in daily.diagnosis(library, (20, 3, 4)).values())
-    assert len(report.layers) == len(daily.HIDDEN)  # three hidden layers and the output
-    assert report.numbers["loss"] == pytest.approx(float(value))
 
 
 def test_records_have_all_rows_of_the_benchmark():

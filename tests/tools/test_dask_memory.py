@@ -23,22 +23,17 @@ HELD = 50  # MB: chunks of spikes and targets, and the pieces in a cache
 LIMIT = "300MB"  # a worker without any data takes 90 MB
 
 
-@pytest.fixture(scope="module")
-def client():
+@pytest.mark.parametrize("cut_in_time", [False, True])
+def test_workers_need_memory_for_a_few_chunks(cut_in_time):
+    """The target of many trials is an array of NumPy."""
+    spikes, target = (dask_memory.trains(ENTRIES, i, cut_in_time=cut_in_time) for i in range(2))
+    target = target if cut_in_time else target.compute()
+    value, gradient = sx.value_and_grad(dask_memory.LOSS)(spikes, target)
     with dask_memory.two_workers(LIMIT) as client:
-        loss, arguments = dask_memory.WORK["`SpikeMax()`"]
-        small, _ = sx.value_and_grad(loss)(*arguments(1_000_000))
-        dask_memory.compute(client, small)  # imports what takes memory in a first computation
-        yield client
-
-
-@pytest.mark.parametrize("name", ["the same, its target from NumPy", "the same, time in chunks"])
-def test_workers_need_memory_for_a_few_chunks(client, name):
-    loss, arguments = dask_memory.WORK[name]
-    value, gradient = sx.value_and_grad(loss)(*arguments(ENTRIES))
-    # Added up in the workers, because a gradient that is collected takes memory for all of it.
-    for lazy, most in ((value, HELD + CHUNK / 2), (gradient.sum(axis=1), HELD + 2 * CHUNK)):
-        got, (before, peak) = dask_memory.compute(client, lazy)
-        expected = lazy.compute(scheduler="synchronous")
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
-        assert peak - before < most
+        dask_memory.compute(client, dask_memory.LOSS(spikes[:1], target[:1]))  # imports
+        # Added up in the workers, because a gradient that is collected takes memory for all of it.
+        for lazy, most in ((value, HELD + CHUNK / 2), (gradient.sum(axis=1), HELD + 2 * CHUNK)):
+            got, (before, peak) = dask_memory.compute(client, lazy)
+            expected = lazy.compute(scheduler="synchronous")
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+            assert peak - before < most

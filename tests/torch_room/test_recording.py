@@ -21,7 +21,9 @@ from _support.networks import (
     module_of,
     network_of,
     recorded,
+    recurrent,
     sequence,
+    with_a_named_argument,
 )
 from spikeloss_xp.torch import record
 
@@ -61,26 +63,6 @@ def test_spikes_keep_their_graph():
     network = network_of(20, 30, 3)
     recorded(network)[0].hidden["1"].sum().backward()
     assert network[0].weight.grad.abs().sum() > 0
-
-
-class Recurrent(nn.Module):
-    """Neurons that contain all their weights."""
-
-    def __init__(self, inputs, neurons):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(neurons, inputs))
-        self.recurrent = nn.Parameter(torch.randn(neurons, neurons))
-
-    def forward(self, x):
-        found = [torch.zeros(BATCH, len(self.weight))]
-        for step in x:
-            current = step @ self.weight.T + found[-1] @ self.recurrent.T
-            found.append(heaviside(current - 1))
-        return torch.stack(found[1:])
-
-
-def recurrent():
-    return sequence(Recurrent(20, 30), Recurrent(30, 25), Recurrent(25, 3))
 
 
 class Block(nn.Sequential):
@@ -129,6 +111,7 @@ def with_neurons_that_receive_spikes_and_currents():
         (lambda: with_activations(0.0, 0.4), ["3", "5"]),
         (lambda: with_activations(0.9, 0.95), ["3", "5"]),
         (with_neurons_that_receive_spikes_and_currents, ["neurons"]),
+        (with_a_named_argument, ["neurons"]),
     ],
 )
 def test_only_spiking_modules_are_recorded(make, names):

@@ -9,11 +9,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-import spikeloss_xp as sx
 from _support.networks import (
     BATCH,
     INPUTS,
-    LABEL,
     STEPS,
     Loop,
     Neurons,
@@ -21,9 +19,11 @@ from _support.networks import (
     module_of,
     network_of,
     recorded,
+    recurrent,
     sequence,
+    with_a_named_argument,
 )
-from spikeloss_xp.torch import parameter_groups, scale_network
+from spikeloss_xp.torch import scale_network
 
 
 def rates_of(network):
@@ -109,6 +109,8 @@ THREE = {"0": "1", "2": "3", "4": "5"}
         (Loop, {"first": "neurons", "again": "neurons", "last": "output"}),
         (with_scales_of_three_axes, {"0": "1", "2": "3"}),
         (with_norms, {"1": "2", "4": "5"}),
+        (recurrent, {"0": "0", "1": "1", "2": "2"}),
+        (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
         (with_layers_without_gradients, {"2": "3", "4": "5"}),
@@ -215,19 +217,3 @@ def test_weight_of_two_layers_raises():
     network = network_of(20, 20, 20)
     network[2] = network[0]
     assert_raises(network, "several layers share a weight")
-
-
-def test_scaled_network_learns():
-    loss, network = sx.CrossEntropy(time_axis=0), network_of(20, 30, 3, gain=0.1)
-    for layer in network[::2]:
-        layer.bias.data *= 0
-    assert not any(rates_of(network).values())
-    scale_network(network, lambda: network(INPUTS))
-    optimizer = torch.optim.Adam(parameter_groups(network))
-    values = []
-    for _ in range(40):
-        optimizer.zero_grad()
-        values.append(loss(network(INPUTS), LABEL))
-        values[-1].backward()
-        optimizer.step()
-    assert values[-1] < 0.5 * values[0]

@@ -127,16 +127,6 @@ def test_options_work_under_transforms(rtol, name):
     close(by_reverse, np.asarray(hessian), rtol)
 
 
-@pytest.mark.parametrize("name", ["SpikeMax", pytest.param("SpikeTime", marks=slow)])
-@pytest.mark.parametrize("rtol", ["x64"], indirect=True)
-def test_mesh_of_one_device_equals_no_mesh(case):
-    sharding = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
-    arrays = jax.device_put(case.arrays, sharding)
-    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*arrays)
-    case.check_value(value)
-    case.check(gradient)
-
-
 @pytest.mark.parametrize("name", ["SpikeTime", "SpikeRate, window"])
 @pytest.mark.parametrize("rtol", VARIANTS[:1], indirect=True)
 def test_export_with_symbolic_batch_equals_numpy(case):

@@ -1,12 +1,11 @@
-"""Print the memory that the workers of a Dask cluster need; docs/dask.md quotes one of the numbers.
+"""Print the memory that a worker of a Dask cluster needs for a gradient, as docs/dask.md quotes it.
 
-``python tools/benchmarks/dask_memory.py`` takes several minutes, and works only on Linux. There are
-two workers with one thread each.
+``python tools/benchmarks/dask_memory.py`` takes a minute, and works only on Linux. There are two
+workers with one thread each.
 """
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dask
@@ -19,29 +18,16 @@ import spikeloss_xp as sx
 
 CHUNKS = 4
 TIMEOUT = 300  # seconds; a worker may hang when its memory is full
+LOSS = sx.SpikeTime(5, 100)
 
 
-def trains(entries: int, seed: int = 0, *, cut_in_time: bool = False) -> da.Array:
+def trains(entries: int, seed: int, *, cut_in_time: bool = False) -> da.Array:
     """Return spikes of many trials, or of a single trial, in chunks of millions of `entries`."""
     shape, chunks = (CHUNKS * entries // 1_000_000, 50, 20_000), (entries // 1_000_000, -1, -1)
     if cut_in_time:
         shape, chunks = (1, 200, CHUNKS * entries // 200), (-1, -1, entries // 200)
     random = da.random.default_rng(seed)
     return random.integers(50, size=shape, chunks=chunks, dtype=np.uint8) == 0
-
-
-SPIKE_TIME = sx.SpikeTime(5, 100)
-in_time = functools.partial(trains, cut_in_time=True)
-WORK: dict[str, tuple[Any, Callable[[int], tuple[da.Array, Any]]]] = {
-    "`SpikeMax()`": (
-        sx.SpikeMax(reduction="mean"),
-        lambda n: (trains(n), np.arange(CHUNKS * n // 1_000_000) % 50),
-    ),
-    "`SpikeTime(5, 100)`": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1))),
-    "the same, its target from NumPy": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1).compute())),
-    "the same, time in chunks": (SPIKE_TIME, lambda n: (in_time(n), in_time(n, 1))),
-}
-"""Losses, and functions that return spikes and a target in chunks of a number of entries."""
 
 
 @contextlib.contextmanager
@@ -68,16 +54,11 @@ def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float]]:
 
 
 def main(entries: int = 20_000_000) -> None:
-    print("| loss | value | gradient |\n| --- | --- | --- |")
-    for name, (loss, arguments) in WORK.items():
-        cells = []
-        for number in range(2):
-            with two_workers("3GB") as client:  # new workers, which hold no memory of earlier runs
-                lazy = sx.value_and_grad(loss)(*arguments(entries))[number]
-                # Sum the gradient, because collecting it would take memory for the whole array.
-                _, memory = compute(client, lazy.sum(axis=1) if number else lazy)
-                cells.append("{:.0f} → {:.0f}".format(*memory))
-        print("|", " | ".join([name, *cells]), "|", flush=True)
+    _, gradient = sx.value_and_grad(LOSS)(trains(entries, 0), trains(entries, 1))
+    with two_workers("3GB") as client:
+        # Sum the gradient, because collecting it would take memory for the whole array.
+        _, memory = compute(client, gradient.sum(axis=1))
+    print("{:.0f} → {:.0f} MB".format(*memory))
 
 
 if __name__ == "__main__":

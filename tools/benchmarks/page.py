@@ -163,26 +163,25 @@ def of_masks(found: Timed) -> Iterator[str]:
 
 def of_likelihoods(found: Timed) -> Iterator[str]:
     """Yield the table of likelihoods and penalties for each library."""
-    kinds = {"likelihood": LIKELIHOODS, "penalty": PENALTIES}
     for library in ("PyTorch", "JAX"):
-        rows = {
-            f"{kind}: {library}: {name}": words
-            for kind, names in kinds.items()
-            for name, words in names.items()
-        }
         columns = {size: f"{{}}: {size}" for size in (SMALL, WIDE, LARGE_BATCH)}
-        yield with_times("loss", found, rows, columns)
+        yield with_times("loss", found, without_classes(library), columns)
+
+
+def without_classes(library: str) -> dict[str, str]:
+    """Return the rows of likelihoods and penalties: their names without the size, and words."""
+    kinds = {"likelihood": LIKELIHOODS, "penalty": PENALTIES}
+    return {
+        f"{kind}: {library}: {name}": words
+        for kind, names in kinds.items()
+        for name, words in names.items()
+    }
 
 
 def charted(library: str) -> dict[str, str]:
     """Return the rows in the chart: their names, with a placeholder for the size, and words."""
-    kinds = {"likelihood": LIKELIHOODS, "penalty": PENALTIES}
     rows = {f"{library}: {name}: {{}} first": words for name, words in LOSSES.items()}
-    return rows | {
-        f"{kind}: {library}: {name}: {{}}": words
-        for kind, names in kinds.items()
-        for name, words in names.items()
-    }
+    return rows | {f"{x}: {{}}": words for x, words in without_classes(library).items()}
 
 
 def conclusion(found: Timed) -> str:

@@ -14,6 +14,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import neo
@@ -32,12 +33,16 @@ from spikeloss_xp import distances
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from _support import pages
+from _support import pages, reference
 
 TAU, COST = 20.0, 0.1  # in ms and per ms
 PAIRS, SPIKES, DURATION = (32, 10), 30, 1000.0
 SIZES = ((100, 10), (256, 20, 30))  # [batch, class, spike]
 TEMPERATURE, SILENT = 2.0, 20.0
+
+
+def loop_victor_purpura(x, y):
+    return reference.victor_purpura(SimpleNamespace(cost=COST), x, y)
 
 
 elephant_van_rossum = partial(van_rossum_distance, time_constant=TAU * pq.ms)
@@ -56,16 +61,6 @@ def loop_van_rossum(x, y):
         return np.exp(-np.abs(a[:, None] - b) / TAU).sum()
 
     return product(x, x) - 2 * product(x, y) + product(y, y)
-
-
-def loop_victor_purpura(x, y):
-    table = np.zeros((len(x) + 1, len(y) + 1))
-    table[:, 0], table[0] = np.arange(len(x) + 1), np.arange(len(y) + 1)
-    for i, a in enumerate(x, 1):
-        for j, b in enumerate(y, 1):
-            edits = table[i - 1, j] + 1, table[i, j - 1] + 1
-            table[i, j] = min(*edits, table[i - 1, j - 1] + COST * abs(a - b))
-    return table[-1, -1]
 
 
 def contenders(loss, elephant, plain):

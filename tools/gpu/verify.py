@@ -1,10 +1,9 @@
 """Check this machine's GPU: ``python tools/gpu/verify.py [--dry-run] [--out FOLDER]``.
 
 The program reports which of CuPy, PyTorch and JAX see the GPU, runs their tests there and times the
-benchmark. It writes gpu.json to FOLDER, by default build/gpu, after the tests and again after the
-benchmark of each library. The exit status is 0 if all tests passed, 1 if a test failed or did not
-finish in time, and 2 if there was nothing to run. In a dry run, everything runs on the CPU, and the
-tests' stand-in for CuPy replaces CuPy.
+benchmark. It writes gpu.json to FOLDER, by default build/gpu. The exit status is 0 if all tests
+passed, 1 if a test failed or did not finish in time, and 2 if there was nothing to run. In a dry
+run, everything runs on the CPU, and the tests' stand-in for CuPy replaces CuPy.
 """
 
 import argparse
@@ -250,12 +249,6 @@ def verdict(record: Record) -> tuple[int, str]:
     return 0, f"PASSED ({where}): {passed}; {len(record['benchmarks'])} rows measured"
 
 
-def write(made: Record, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-    (folder / "gpu.json").write_text(text, encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dry-run", action="store_true", help="run small steps on the CPU")
@@ -278,15 +271,15 @@ def main() -> int:
         for name, ran in tests.items():
             print(f"{LIBRARIES[name]}: tests: {ran}", flush=True)
         rows: list[Record] = []
-        missing = dict.fromkeys(seeing, "the benchmark has not run")
-        made = record(libraries, tests, rows, missing, dry_run=kit.dry_run)
-        write(made, arguments.out)
+        missing: dict[str, str] = {}
         for number, name in enumerate(seeing):
             seconds = max((kit.left - GRACE) / (len(seeing) - number), 1.0)
             found, missing[name] = measure(kit, name, seconds)
             rows += found
-            made = record(libraries, tests, rows, missing, dry_run=kit.dry_run)
-            write(made, arguments.out)
+    made = record(libraries, tests, rows, missing, dry_run=kit.dry_run)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    (arguments.out / "gpu.json").write_text(text, encoding="utf-8")
     status, last = verdict(made)
     todo = "A dry run is not for the docs."
     if not kit.dry_run:

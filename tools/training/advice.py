@@ -1,53 +1,49 @@
 """Measure how many networks learn after their layers are scaled to a firing rate.
 
-``python tools/training/advice.py digits --sets plain --kinds dense`` trains random networks. The
-first 15 networks that fail, and the first 15 that learn, are trained again in several ways, with
-the same seed. The results of each network are stored in build/advice.jsonl, so that an interrupted
-run can be continued. The required packages are those of measure.py.
+``python tools/training/advice.py [PATTERN]`` trains random networks on the tasks whose rows in
+docs/diagnosis-measured.md contain the pattern, such as "digits, dense". The first networks that
+fail, and the first that learn, are trained again in several ways, with the same seed. The results
+are written to tests/data/verdict.json and to the page. The required packages are those of
+measure.py.
 """
 
-import argparse
-import itertools
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import networks
 import runs
 import verdict
-from networks import SETS, Scaling, Settings
+import verdict_page
+from networks import WIDE, Settings
 from verdict import Task
 
-DRAWN = "as drawn"
 RATE = 0.002  # the learning rate for weights that are not scaled
-# The wide surrogate of each cell, and its slope at a threshold of 1.
-WIDE = {
-    "plain": ("fast sigmoid", 1.0),
-    "JAX": ("fast sigmoid", 1.0),
-    "Spyx": ("superspike", 1.0),
-    "snnTorch": ("fast_sigmoid", 1.0),
-    "SpikingJelly": ("ATan", 2.0),
-    "Norse": ("super", 1.0),
-}
 TASKS = {
-    "digits": verdict.TASK,
+    "digits": verdict.DIGITS,
     "timing": Task("randman 40", 640, 10, 64, fails=0.35, learns=0.6),
     "mnist1d": Task("mnist1d image", 2000, 12, 128, fails=0.2, learns=0.45),
     "mnist1d 40": Task("mnist1d image", 2000, 40, 128, fails=0.2, learns=0.45),
-    "iris": Task("iris", 100, 30, 20, fails=0.5, learns=0.7),
 }
-# The ways to train a network again; those in MAIN are measured by default.
-WAYS = {
-    "wide": None,
-    "recipe": Scaling(step=None, warm_up=1),
-    "3 %": Scaling(),
-    "2 %": Scaling(0.02),
-    "4 %": Scaling(0.04),
-    "no warm-up": Scaling(warm_up=1),
-    "narrower": Scaling(),
-    "narrower, default weights": None,
-    "fluctuations": Scaling(fluctuations=True),
+
+
+class Way(NamedTuple):
+    """How a network is trained again: the step of scaled weights, if any, and its warm-up."""
+
+    step: float | None = 0.03
+    warm_up: int = 20
+    narrower: int = 1
+
+
+WAYS = {  # all of them for the rows in VARIED, and the first two for the others
+    "wide": Way(step=None),
+    "3 %": Way(),
+    "2 %": Way(0.02),
+    "4 %": Way(0.04),
+    "no warm-up": Way(warm_up=1),
+    "narrower": Way(narrower=5),
+    "narrower, default weights": Way(step=None, narrower=5),
 }
-MAIN = ("wide", "recipe", "3 %")
 # The settings of each kind of networks, made from settings that were drawn.
 KINDS: dict[str, Callable[[Settings], Settings]] = {
     "dense": lambda drawn: drawn,
@@ -59,109 +55,78 @@ KINDS: dict[str, Callable[[Settings], Settings]] = {
     "batch norm": lambda drawn: drawn._replace(normalised=True),
     "SGD": lambda drawn: drawn._replace(optimiser="SGD"),
 }
+FRAMEWORKS = ("plain", "snnTorch", "SpikingJelly", "Norse")
+# The sets of each row of the page, and the most networks that fail, and that learn.
+ROWS = {
+    ("digits", "dense"): (FRAMEWORKS, 15),
+    ("timing", "dense"): (("plain", "snnTorch"), 8),
+    ("timing", "recurrent"): (("plain",), 8),
+    **{("digits", kind): (("plain",), 4) for kind in ("convolution", "batch norm", "deep")},
+    **{("digits", kind): (("plain",), 6) for kind in ("width 400", "width 50", "SGD")},
+    ("mnist1d", "dense"): (("plain", "snnTorch"), 6),
+    ("mnist1d 40", "dense"): (("plain",), 2),
+}
+VARIED = (("digits", "dense", "plain"), ("timing", "recurrent", "plain"))
+MOST = 200  # networks that are drawn for a set
 
 
-class Key(NamedTuple):
-    """The task, kind, set and index that identify a network."""
-
-    task: str
-    kind: str
-    set: str
-    index: int
-
-
-def keys(task: str, kind: str, name: str) -> Iterator[Key]:
-    """Yield the keys of the networks of a kind, without those that have a detached layer."""
-    convolution = kind in ("convolution", "batch norm")
-    for index in itertools.count():
-        drawn = networks.draw(name, "advice", index)
-        if drawn.convolution == convolution and drawn.detached is None:
-            yield Key(task, kind, name, index)
-
-
-def settings_of(key: Key) -> Settings:
-    drawn = networks.draw(key.set, "advice", key.index)
-    if key.task != "iris":
-        return KINDS[key.kind](drawn)
-    surrogate, slope = WIDE[drawn.cell]
-    usual = drawn._replace(surrogate=surrogate, slope=slope, scale=1, threshold=1, rate=RATE)
-    return usual._replace(depth=1, classes=3, decay=0.9, decay_input=False, bounds=False)
-
-
-def changed(drawn: Settings, way: str) -> Settings:
-    """Return the settings with default weights and a surrogate as wide as the threshold.
-
-    The recipe of former versions did not adapt the surrogate to the threshold, and two of the
-    ways have a surrogate that is five times as narrow.
-    """
-    surrogate, slope = WIDE[drawn.cell]
-    slope *= 5 if way.startswith("narrower") else 1
-    slope /= 1 if way == "recipe" else drawn.threshold
+def changed(drawn: Settings, way: Way) -> Settings:
+    """Return the settings with a wide surrogate and default weights."""
+    slope = 2 if drawn.cell == "SpikingJelly" else 1
+    slope *= way.narrower / drawn.threshold
+    surrogate = next(iter(WIDE[drawn.cell]))
     return drawn._replace(surrogate=surrogate, slope=slope, scale=1, rate=RATE)
 
 
-def trained(key: Key, way: str) -> float | None:
-    """Return the test accuracy of a network, or None if its firing rate cannot be reached."""
+def trained(settings: Settings, task: Task, way: Way | None = None) -> float:
+    """Return the test accuracy of a network, which is 0 if it cannot be scaled."""
 
     def prepare(network: Any, *batch: Any) -> None:
-        if WAYS.get(way) is not None:
-            network.scale(WAYS[way], *batch)
+        if way and way.step:
+            network.warm_up = way.warm_up
+            network.scale(*batch, way.step)
 
-    drawn = settings_of(key)
-    settings = drawn if way == DRAWN else changed(drawn, way)
     try:
-        return verdict.trained(settings, TASKS[key.task], prepare, every_epoch=False)[0]
-    except ValueError:
-        return None
+        return verdict.trained(changed(settings, way) if way else settings, task, prepare)[0]
+    except ValueError:  # its firing rate cannot be reached
+        return 0.0
 
 
-def measured(key: Key, known: dict[str, Any] | None, ways: tuple[str, ...]) -> dict[str, Any]:
-    """Train a network as drawn and in other ways, except in those that are known."""
-    known = known or {"accuracy": {}, "unreached": []}
-    found = {way: trained(key, way) for way in (DRAWN, *ways) if way not in known["accuracy"]}
-    accuracy = known["accuracy"] | {way: x or 0.0 for way, x in found.items()}
-    return key._asdict() | {
-        "depth": settings_of(key).depth,
-        "group": TASKS[key.task].group(accuracy[DRAWN]),
-        "accuracy": accuracy,
-        "unreached": known["unreached"] + [way for way, x in found.items() if x is None],
-    }
+def measured(row: tuple[str, str, str]) -> runs.Records:
+    """Return the results of the first networks of a task, kind and set in each group.
 
-
-def measure(
-    every: Iterator[Key], known: dict[Key, Any], ways: tuple[str, ...], wanted: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    """Yield the new results of networks, until there are as many of each group as wanted."""
-    left = dict(wanted)
-    for key in every:
-        if not any(left.values()):
-            return
-        record = measured(key, known.get(key), ())
-        if left.get(record["group"]):
-            left[record["group"]] -= 1
-            record = measured(key, record, ways)
-        if record != known.get(key):
-            yield record
+    Networks with a detached layer are left out.
+    """
+    (name, kind, of_set), (_, most) = row, ROWS[row[:2]]
+    ways = WAYS if row in VARIED else {way: WAYS[way] for way in ("wide", "3 %")}
+    left, found, task = {"fails": most, "learns": most}, [], TASKS[name]
+    for index in range(MOST):
+        drawn = networks.draw(of_set, "advice", index)
+        convolution = kind in ("convolution", "batch norm")
+        if drawn.convolution != convolution or drawn.detached is not None or not any(left.values()):
+            continue
+        settings = KINDS[kind](drawn)
+        accuracy = {"as drawn": trained(settings, task)}
+        group = task.group(accuracy["as drawn"])
+        if left.get(group):
+            left[group] -= 1
+            accuracy |= {each: trained(settings, task, way) for each, way in ways.items()}
+            key = {"task": name, "kind": kind, "set": of_set, "index": index}
+            found.append(key | {"group": group, "accuracy": accuracy})
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="+", choices=TASKS)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["dense"])
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=MAIN)
-    parser.add_argument("--fail", type=int, default=15, help="how many networks that fail")
-    parser.add_argument("--learn", type=int, default=15, help="how many networks that learn")
-    parser.add_argument("--most", type=int, default=200, help="how many networks at most")
-    options = parser.parse_args()
-    runs.one_thread()
-    known = {runs.key_of(Key, each): each for each in runs.kept("advice")}
-    wanted = {"fails": options.fail, "learns": options.learn}
-    for task, kind, name in itertools.product(options.tasks, options.kinds, options.sets):
-        every = itertools.islice(keys(task, kind, name), options.most)
-        for record in measure(every, known, tuple(options.ways), wanted):
-            runs.keep("advice", record)
-            print(*runs.key_of(Key, record), record["accuracy"], flush=True)
+    """Measure the chosen rows, and replace them in the record."""
+    pattern = sys.argv[1] if len(sys.argv) > 1 else ""
+    rows = [(*row, name) for row, (names, _) in ROWS.items() for name in names]
+    chosen = [row for row in rows if pattern in ", ".join(row)]
+    record, every = runs.read("verdict"), runs.run(measured, chosen)
+    kept = [x for x in record["advice"] if (x["task"], x["kind"], x["set"]) not in chosen]
+    record["advice"] = kept + [one for found in every for one in found]
+    record["tasks"] |= {name: task._asdict() for name, task in TASKS.items()}
+    runs.write("verdict", record)
+    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
 
 
 if __name__ == "__main__":

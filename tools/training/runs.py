@@ -1,61 +1,51 @@
-"""How the measurements run in several processes, and where their results are kept."""
+"""What the measurements share: their processes, and the page and record of each."""
 
 import importlib.metadata
 import json
 import multiprocessing
-import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
-Records = list[dict[str, Any]]
+sys.path.insert(0, str(ROOT / "tests"))
 
+from _support import pages
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that the networks use."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES.split()}
-
-
-def kept(name: str) -> Records:
-    """Return the results of earlier runs."""
-    path = ROOT / "build" / f"{name}.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+PACKAGES = "torch scikit-learn mnist1d snntorch spikingjelly norse"
+Record = dict[str, Any]
+Records = list[Record]
 
 
 def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = flags
 
 
-def key_of(kind: type[NamedTuple], record: dict[str, Any]) -> Any:
-    """Return the key of this kind, given the record that has its fields."""
-    return kind(*(record[field] for field in kind._fields))
-
-
-def run(
-    name: str, function: Callable[[Any], Any], keys: list[Any], processes: int | None = None
-) -> Records:
-    """Return the records of all keys: those of earlier runs, and what a function returns."""
+def run(function: Callable[[Any], Any], keys: Iterable[Any]) -> list[Any]:
+    """Return what a function returns for each key, computed in several processes."""
     from tqdm import tqdm
 
-    done = {key_of(type(keys[0]), record): record for record in kept(name)}
-    left = [key for key in keys if key not in done]
-    with multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool:
-        for record in tqdm(pool.imap_unordered(function, left), total=len(left)):
-            keep(name, record)
-            done[key_of(type(keys[0]), record)] = record
-    return [done[key] for key in keys]
+    keys = list(keys)
+    with multiprocessing.get_context("spawn").Pool(initializer=one_thread) as pool:
+        return list(tqdm(pool.imap(function, keys), total=len(keys)))
 
 
-def keep(name: str, record: dict[str, Any]) -> None:
-    """Add a result to those of earlier runs."""
-    path = ROOT / "build" / f"{name}.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        print(json.dumps(record), file=file, flush=True)
+def read(name: str) -> Record:
+    """Return a record in tests/data."""
+    return json.loads((pages.ROOT / "tests" / "data" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def write(name: str, record: Record) -> None:
+    """Write a record in tests/data, with the versions of the packages that the networks use."""
+    versions = {each: importlib.metadata.version(each) for each in PACKAGES.split()}
+    versions = read(name)["versions"] | versions  # of JAX, in which some networks were trained
+    text = json.dumps(record | {"versions": versions}) + "\n"
+    (pages.ROOT / "tests" / "data" / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def write_page(page: Path, text: Callable[[str, Record], str], name: str) -> None:
+    """Write the tables of a page from its record."""
+    page.write_text(text(page.read_text(encoding="utf-8"), read(name)), encoding="utf-8")

@@ -1,23 +1,17 @@
 """Write the tables of docs/which-loss-trains.md: ``python tools/training/training_page.py``.
 
 The numbers come from the last measurement, in tests/data/training.json. The text of the page is
-written by hand. This program also prints the mean accuracies from which the bounds were chosen.
+written by hand.
 """
 
-import json
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from runs import ROOT, Records
+import runs
+from runs import Records, pages
 
-sys.path.insert(0, str(ROOT / "tests"))
-
-from _support import pages
-
-RECORD = ROOT / "tests" / "data" / "training.json"
-PAGE = ROOT / "docs" / "which-loss-trains.md"
+RECORD, PAGE = "training", pages.DOCS / "which-loss-trains.md"
 RATES = (0.001, 0.005, 0.02)
 NAMES = {  # the names in the tables of the losses in the record
     "count": "counts",
@@ -113,18 +107,5 @@ def of_outputs(spikes: np.ndarray, silent: np.ndarray) -> str:
     return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), lines)
 
 
-def write() -> None:
-    """Write the page from the record, and print what the bounds were chosen from."""
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
-    reported = {one["network"] for one in record["trainings"] if one["loss"] in NAMES}
-    of_losses: dict[str, list[float]] = {}
-    for one in record["trainings"]:
-        if one["network"] not in reported:
-            of_losses.setdefault(one["loss"], []).extend(one["accuracy"])
-    for loss, accuracies in of_losses.items():
-        print(f"{loss:30} {100 * np.mean(accuracies):.1f}")
-
-
 if __name__ == "__main__":
-    write()
+    runs.write_page(PAGE, text, RECORD)

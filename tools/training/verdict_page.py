@@ -1,28 +1,18 @@
 """Write the tables of docs/diagnosis-measured.md: ``python tools/training/verdict_page.py``.
 
-The numbers come from the last measurement, in tests/data/verdict.json. The text of the page is
-written by hand. After a new measurement with verdict.py and advice.py, ``--record`` first makes
-this record from the results of each network in build/.
+The numbers come from the last measurements with verdict.py and advice.py, in
+tests/data/verdict.json. The text of the page is written by hand.
 """
 
-import argparse
-import itertools
-import json
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import runs
-from runs import ROOT, Records
+from runs import Records, pages
 
-sys.path.insert(0, str(ROOT / "tests"))
-
-from _support import pages
-
-RECORD = ROOT / "tests" / "data" / "verdict.json"
-PAGE = ROOT / "docs" / "diagnosis-measured.md"
+RECORD, PAGE = "verdict", pages.DOCS / "diagnosis-measured.md"
 SETS = {
     "plain": "plain PyTorch",
     "snnTorch": "snnTorch",
@@ -39,6 +29,7 @@ WAYS = {
     "recipe": "old recipe",
     "3 %": "scaled",
 }
+NOT_REPEATED = {"recipe", "fluctuations"}  # an earlier version of advice.py measured these ways
 VARIANTS = {
     "2 %": "2 %",
     "3 %": "3 %",
@@ -48,52 +39,6 @@ VARIANTS = {
     "narrower": "narrower surrogate",
     "narrower, default weights": "narrower surrogate, default weights",
 }
-
-
-# The record ---------------------------------------------------------------------------------------
-
-
-def record_from(old: dict[str, Any], reported: Records, advice: Records) -> dict[str, Any]:
-    """Return the record from the results of each network.
-
-    Without results, the part of the old record is kept.
-    """
-    from advice import TASKS, Key
-    from networks import STREAMS
-
-    latest = {runs.key_of(Key, one): one for one in advice if len(one["accuracy"]) > 1}
-    return {
-        "versions": runs.versions(),
-        "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
-        "tasks": {name: task._asdict() for name, task in TASKS.items()},
-        "verdict": of_sets(reported) if reported else old["verdict"],
-        "advice": list(latest.values()) or old["advice"],
-    }
-
-
-def of_sets(records: Records) -> dict[str, Any]:
-    """Return the counts of networks, flagged networks and codes, by set and group.
-
-    The flagged networks are counted at each look: before training and after each epoch. The codes
-    are those of problems before training.
-    """
-    found: dict[str, Any] = {one["set"]: {} for one in records}
-    for name, of in itertools.product(found, GROUPS):
-        chosen = [one["looks"] for one in records if (one["set"], one["group"]) == (name, of)]
-        codes = Counter(code for looks in chosen for code in set(looks[0]["problems"]))
-        found[name][of] = {
-            "networks": len(chosen),
-            "flagged": [
-                sum(bool(look["problems"]) for look in of_epoch)
-                for of_epoch in zip(*chosen, strict=True)
-            ],
-            "without gradients": sum(bool(looks[0]["without gradients"]) for looks in chosen),
-            "codes": dict(codes.most_common()),
-        }
-    return found
-
-
-# The tables ---------------------------------------------------------------------------------------
 
 
 def text(page: str, record: dict[str, Any]) -> str:
@@ -156,6 +101,8 @@ def codes(verdict: dict[str, Any]) -> str:
 
 def outcome(networks: Records, tasks: dict[str, Any], way: str) -> str:
     """Return the mean accuracy of networks trained in a way, and how many of them learn."""
+    if not all(way in one["accuracy"] for one in networks):
+        return ""
     accuracies = [one["accuracy"][way] for one in networks]
     learn = sum(one["accuracy"][way] > tasks[one["task"]]["learns"] for one in networks)
     return f"{100 * statistics.fmean(accuracies):.0f} % ({learn} of {len(networks)})"
@@ -166,7 +113,7 @@ def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
     networks = [
         one
         for one in record["advice"]
-        if one["group"] == of and ways.keys() <= one["accuracy"].keys()
+        if one["group"] == of and ways.keys() - NOT_REPEATED <= one["accuracy"].keys()
     ]
     rows = []
     for task, kind in dict.fromkeys((one["task"], one["kind"]) for one in networks):
@@ -179,17 +126,5 @@ def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
     return pages.table(("data and networks", "framework", *ways.values()), rows)
 
 
-def main() -> None:
-    """Write the record if asked to, and the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", action="store_true", help="make the record from build/")
-    if parser.parse_args().record:
-        old = json.loads(RECORD.read_text(encoding="utf-8"))
-        new = record_from(old, runs.kept("verdict-reported"), runs.kept("advice"))
-        RECORD.write_text(json.dumps(new) + "\n", encoding="utf-8")
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    runs.write_page(PAGE, text, RECORD)
