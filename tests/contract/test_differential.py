@@ -26,7 +26,7 @@ from _support.random_calls import (
     MIN_SCALE,
     ON_TIMES,
     RandomCall,
-    check_or_show,
+    check_and_shrink,
     in_other_memory,
     is_published,
     pick,
@@ -145,7 +145,7 @@ def check(backend: Backend, seed: int, kind: str) -> None:
 
     test = "test_differential.py::test_random_calls_agree_with_the_reference"
     repeat = f"'tests/contract/{test}[{backend.name}-{kind}]' --seed {seed}"
-    check_or_show(run, drawn, f"{repeat} ({way.__name__} in {dtype})")
+    check_and_shrink(run, drawn, f"{repeat} ({way.__name__} in {dtype})")
 
 
 def contents(backend: Backend, spikes: Any, call: Call) -> list[bytes]:

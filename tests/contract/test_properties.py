@@ -16,7 +16,7 @@ from _support import reference
 from _support.backends import TESTED, on
 from _support.calls import Call, run, take_samples, take_steps, with_layout, with_nan_where_masked
 from _support.cases import close
-from _support.random_calls import RandomCall, check_or_show, is_published, pick, random_call
+from _support.random_calls import RandomCall, check_and_shrink, is_published, pick, random_call
 
 # A drawn batch may have no spike at all.
 pytestmark = pytest.mark.filterwarnings("ignore:no spike in the batch is before")
@@ -55,7 +55,7 @@ def for_all(
 
                     file = "tests/contract/test_properties.py"
                     repeat = f"'{file}::{check.__name__}[{name}]' --seed {seed}"
-                    check_or_show(check_drawn, drawn, repeat)
+                    check_and_shrink(check_drawn, drawn, repeat)
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return pytest.mark.parametrize("name", TESTED)(test)
