@@ -13,6 +13,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import diagnoses
 from _support.calls import not_jax
+from _support.cases import raises
 from _support.diagnoses import (
     EXACT,
     FIRST,
@@ -25,6 +26,7 @@ from _support.diagnoses import (
 )
 from _support.programs import run_python
 from _support.root import STAND_INS
+from spikeloss_xp.diagnosis import Finding, findings
 from spikeloss_xp.diagnosis._report import MORE, texts
 from spikeloss_xp.slayer import published
 
@@ -683,6 +685,7 @@ def test_large_layers_are_reduced_in_chunks(monkeypatch):
 WAITS_OF_PYTORCH = """
 import torch, torch_device
 import spikeloss_xp as sx
+from spikeloss_xp.diagnosis import Finding, findings
 torch_device.install()
 on_device = torch_device.GpuTensor
 spikes = on_device((torch.rand(20, 24, 10) < 0.2).float())
@@ -1089,3 +1092,36 @@ def test_report_on_six_layers_fits_40_lines_and_80_columns():
     assert len(text.splitlines()) <= 40, text
     assert max(map(len, text.splitlines())) <= 80
     assert text.endswith('The guide "My network does not learn" describes all findings.')
+
+
+# Findings of other people -----------------------------------------------------------------------
+
+
+class Own(sx.CrossEntropy):
+    """A loss for which a function is registered."""
+
+
+class Unknown(sx.CrossEntropy):
+    """A loss whose function yields a code that no table has."""
+
+
+@findings.register
+def findings_of_own(loss: Own, batch):
+    yield Finding("own", "note", f"the loss is {batch.value:.3g}", "why", "remedy")
+
+
+@findings.register
+def findings_of_unknown(loss: Unknown, batch):
+    yield "no-code", "seen"
+
+
+def test_registered_finding_is_added_to_those_of_the_bases():
+    spikes, label = np.zeros((6, 4, 20)), [0, 1, 2, 3, 0, 1]
+    spikes[:, :2] = 1
+    report = sx.diagnose(Own(time_axis=-1, temperature=1e4), spikes, label)
+    codes = [finding.code for finding in report.findings]
+    assert {"own", "temperature"} <= set(codes)
+    assert codes[-1] == "own"  # after those of the table
+    assert f"the loss is {report.numbers['loss']:.3g}" in str(report)
+    with raises(ValueError, "a code of its own, 'no-code', must be a Finding"):
+        sx.diagnose(Unknown(time_axis=-1), spikes, label)

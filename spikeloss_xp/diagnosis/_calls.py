@@ -77,7 +77,7 @@ class Penalty(Call):
     def findings(self) -> Observations:
         """Yield the findings of the call, and those about the options of the loss."""
         yield from super().findings()
-        yield from _losses.findings(self.loss, self)
+        yield from _losses.of_options(self.loss, self)
 
 
 class Refusal(Call):

@@ -112,7 +112,7 @@ def findings_of(batch: "Batch") -> Observations:
     yield from _of_certainty(batch)
     yield from _of_zero_gradient(batch)
     yield from _of_predictions(batch)
-    yield from _losses.findings(batch.loss, batch)
+    yield from _losses.of_options(batch.loss, batch)
     for finding in batch.about_output:
         # The loss may ignore NaN, so NaN is reported only if it reaches the loss or its gradient.
         if finding[0] != "not-finite":

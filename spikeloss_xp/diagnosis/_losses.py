@@ -97,9 +97,10 @@ def totals(loss: Any, prepared: Prepared, labels: Labels) -> dict[str, Array]:
 def findings(loss: Any, batch: Any) -> Observations:
     """Yield the findings about the options of a loss.
 
-    Register a function for your own class of losses, or for somebody else's. A finding of the table
-    in `spikeloss_xp/data` is a tuple of its code and a description of what was seen. Any other
-    finding is a `Finding`.
+    Register a function for your own class of losses, or for somebody else's. It is called in
+    addition to the functions that are registered for the bases of that class. A finding that the
+    guide "My network does not learn" lists is a tuple of its code and a description of what was
+    seen. Any other finding is a `Finding`.
 
     Parameters
     ----------
@@ -133,6 +134,16 @@ def findings(loss: Any, batch: Any) -> Observations:
     ['the loss is 2.77778']
     """
     return iter(())
+
+
+def of_options(loss: Any, batch: Any) -> Observations:
+    """Yield the findings that are registered for the class of the loss and for its bases.
+
+    A function that is registered for a subclass adds to the findings of its bases.
+    """
+    for kind in type(loss).__mro__[:-1]:
+        if kind in findings.registry:
+            yield from findings.registry[kind](loss, batch)
 
 
 @findings.register(losses.CrossEntropy)

@@ -360,6 +360,8 @@ def finding_of(
     if isinstance(observed, Finding):
         return observed
     code, seen, *names = observed
+    if code not in texts():
+        raise ValueError(f"a finding with a code of its own, {code!r}, must be a Finding")
     text = texts()[code]
     own = isinstance(loss, Loss)
     if isinstance(loss, TimesLoss):

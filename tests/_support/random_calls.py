@@ -155,7 +155,7 @@ def _smaller(drawn: RandomCall, seen: set[str]) -> Iterator[RandomCall]:
     parts = ((0, steps // 2), (steps // 2, steps), (0, steps - 1), (1, steps))
     changes = [functools.partial(take_samples, call, half) for half in halves]
     changes += [functools.partial(take_steps, call, *part) for part in parts]
-    changes += [functools.partial(call.replace, **{n: None}) for n in (*call.options, "cotangent")]
+    changes += [functools.partial(call.replace, **{name: None}) for name in call.options]
     fields = [f for f in dataclasses.fields(call.loss) if f.default != getattr(call.loss, f.name)]
     changes += [functools.partial(call.with_loss_options, **{f.name: f.default}) for f in fields]
     changes += [lambda: call.replace(spikes=np.ceil(np.nan_to_num(call.spikes)))]
