@@ -249,7 +249,7 @@ class Batch:
 
     def _size_of_gradient(self) -> float:
         """Return the size of the gradient of the loss with respect to the output."""
-        over_classes = np.max if self.loss.classes_compete else np.sum
+        over_classes: Any = np.max if self.loss.classes_compete else np.sum
         of_sample = over_classes(self.size, axis=1)
         steps = self.entries.max(axis=(1, 2))
         size = float((of_sample * steps).sum())
