@@ -39,7 +39,7 @@ class MLXAdapter(ArrayAPIAdapter):
         if x.dtype == mx.float64:
             raise TypeError(
                 f"{argument} must not be float64, because MLX computes exponentials only to the "
-                "accuracy of float32: pass x.astype(mlx.core.float32)"
+                f"accuracy of float32: pass {argument}.astype(mlx.core.float32)"
             )
 
     def device(self, x: Array) -> Any:

@@ -93,11 +93,11 @@ WIDE = ONE_SAMPLE.astype(mx.float64)
             "cotangent",
             lambda: sx.value_and_grad(sx.SpikeTime())(ONE_SAMPLE, ONE_SAMPLE, cotangent=WIDE),
         ),
-        ("x", lambda: sx.causal_filter(WIDE, np.ones(3))),
+        ("input", lambda: sx.causal_filter(WIDE, np.ones(3))),
     ],
 )
 def test_float64_raises(argument, call):
-    with pytest.raises(TypeError, match=f"^{argument} must not be float64.*astype"):
+    with pytest.raises(TypeError, match=f"^{argument} must not be float64.*pass {argument}.astype"):
         call()
 
 
