@@ -30,7 +30,10 @@ def test_workers_need_memory_for_a_few_chunks(cut_in_time):
     target = target if cut_in_time else target.compute()
     value, gradient = sx.value_and_grad(dask_memory.LOSS)(spikes, target)
     with dask_memory.two_workers(LIMIT) as client:
-        dask_memory.compute(client, dask_memory.LOSS(spikes[:1], target[:1]))  # imports
+        # In a first computation, both workers import what takes memory.
+        small = (dask_memory.trains(1_000_000, i) for i in range(2))
+        _, gradient_of_small = sx.value_and_grad(dask_memory.LOSS)(*small)
+        dask_memory.compute(client, gradient_of_small)
         # Added up in the workers, because a gradient that is collected takes memory for all of it.
         for lazy, most in ((value, HELD + CHUNK / 2), (gradient.sum(axis=1), HELD + 2 * CHUNK)):
             got, (before, peak) = dask_memory.compute(client, lazy)
