@@ -91,7 +91,7 @@ class JAXAdapter(ArrayAPIAdapter):
         split = [leaf.shape[0] > 1 for leaf in leaves]
         number: Any = None
 
-        def evaluate(leaves: Any) -> Any:
+        def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
             if isinstance(weight, int):  # the whole weight is not computed by the program
@@ -104,7 +104,7 @@ class JAXAdapter(ArrayAPIAdapter):
             def run(own: list[Array]) -> Any:
                 parts = iter(own)
                 shared = zip(leaves, split, strict=True)
-                return evaluate([next(parts) if is_split else leaf for leaf, is_split in shared])
+                return evaluate(*(next(parts) if is_split else leaf for leaf, is_split in shared))
 
             parts = itertools.compress(leaves, split)
             chunks = [jnp.reshape(leaf, (-1, length, *leaf.shape[1:])) for leaf in parts]
@@ -113,11 +113,8 @@ class JAXAdapter(ArrayAPIAdapter):
             gradient = None if gradient is None else jnp.reshape(gradient, x.shape)
             return jnp.sum(total), weight, gradient
 
-        def at_once(*leaves: Array) -> Any:
-            return evaluate(leaves)
-
         # A function that is exported on this CPU may run on another platform.
-        results = jax.lax.platform_dependent(*leaves, cpu=in_chunks, default=at_once)
+        results = jax.lax.platform_dependent(*leaves, cpu=in_chunks, default=evaluate)
         total, weight, gradient = results
         sums = total, number if weight is None else weight
         return sums, None if gradient is None else lambda cotangent: gradient * cotangent

@@ -44,7 +44,7 @@ def binned_sets(
     other_where: Any,
     other_lengths: Any,
 ) -> list[BinnedTrains]:
-    """Return the trains of `input` and, unless it is None, those of `other`, with their masks."""
+    """Return the trains of `input` and, unless it is None, the trains of `other`, with masks."""
     if isinstance(input, list | tuple):
         raise TypeError(
             f"input must be one array of binned trains; got a {type(input).__name__}: if it holds "

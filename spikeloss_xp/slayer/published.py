@@ -1,4 +1,4 @@
-"""The losses whose numbers in lava-dl differ from those of this library, for every array library.
+"""The losses whose numbers differ in lava-dl and in this library, for every array library.
 
 `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the options of the losses with the same names in
 `spikeloss_xp`, and the values and gradients of lava-dl 0.6.0. The PyTorch modules in

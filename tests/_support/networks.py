@@ -44,7 +44,7 @@ class Loop(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.last = torch.nn.Linear(30, 3)  # in another order than that of the calls
+        self.last = torch.nn.Linear(30, 3)  # not in the order of the calls
         self.first, self.again = torch.nn.Linear(20, 30), torch.nn.Linear(30, 30, bias=False)
         self.output, self.neurons = Cell(), Cell()
 

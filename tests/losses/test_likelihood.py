@@ -212,7 +212,7 @@ def test_bits_per_spike_equal_nlb_tools_for_missing_counts(loss):
 
 
 def test_deviance_explained_equals_scikit_learn():
-    """Of binary spikes. test_tables.py has that of counts."""
+    """For binary spikes. test_tables.py compares the deviance of counts."""
     metrics = import_peer("sklearn.metrics")
     y, p = SPIKES[..., :3].ravel(), 1 / (1 + np.exp(-LOG_RATES[..., :3].ravel()))
     null = np.tile(SPIKES[..., :3].mean(axis=(0, 1)), 120)
