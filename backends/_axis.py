@@ -20,7 +20,7 @@ class Axis:
         The adapter for the library of the arrays.
     index : int
         The position of the axis.
-    sum, spread, entries_at, gather, scatter : callable
+    sum, spread, at, entries_at, gather, scatter : callable
         The adapter's methods with the same names, applied along this axis.
     """
 
@@ -28,6 +28,7 @@ class Axis:
         self.adapter, self.index = adapter, index
         self.sum = functools.partial(adapter.sum, index)
         self.spread = functools.partial(adapter.spread, index)
+        self.at = functools.partial(adapter.at, index)
         self.entries_at = functools.partial(adapter.entries_at, index)
         self.gather = functools.partial(adapter.gather, index)
         self.scatter = functools.partial(adapter.scatter, index)

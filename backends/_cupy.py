@@ -61,6 +61,9 @@ class CuPyAdapter(ArrayAPIAdapter):
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
 
+    def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
+        return cupy.sum(mask, axis=axis, keepdims=axis is not None, dtype=dtype)
+
     def shielded(self, u: Array, mask: Array) -> Array:
         return u  # the closed form masks the terms and their gradient
 

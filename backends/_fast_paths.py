@@ -40,6 +40,7 @@ class FastPaths:
     moveaxis: Callable[[Array, int, int], Array]
     unstack: Callable[[Array, int], Sequence[Array]]
     matmul: Callable[[Array, Array], Array]
+    sum_all: Callable[[Array], Array]
 
     # Calls and chunks -----------------------------------------------------------------------------
 
@@ -137,6 +138,14 @@ class FastPaths:
         """Return the sum over one axis, which is kept with length 1."""
         return self.xp.sum(x, axis=axis, keepdims=True)
 
+    def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
+        """Return the number of True entries over one axis, which is kept, or over all axes.
+
+        As in `masked`, the mask may hold numbers on the host.
+        """
+        numbers = self.xp.astype(mask, dtype, copy=False)
+        return self.sum_all(numbers) if axis is None else self.sum(axis, numbers)
+
     def spread(self, axis: int, x: Array, number: int) -> Array:
         """Return `x` repeated `number` times along an axis of length 1."""
         return self.xp.repeat(x, number, axis=axis)
@@ -147,6 +156,13 @@ class FastPaths:
         In-place changes are safe if no transform or graph sees `x`.
         """
         return False
+
+    def at(self, axis: int, x: Array, index: Array) -> Array:
+        """Return the entries of `x` at an index along an axis, which is kept with length 1.
+
+        The index has length 1 along the axis. `x` may have length 1 along all other axes.
+        """
+        return self.sum(axis, self.xp.where(index == self.along(axis, x), x, 0.0))
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         """Convert an index to the form that `gather` and `scatter` expect.

@@ -122,6 +122,15 @@ class TorchAdapter(TorchFilters):
     def lacks_graph(self, x: Array) -> bool:
         return torch.is_grad_enabled() and not x.requires_grad
 
+    def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
+        return torch.sum(mask, axis, keepdim=axis is not None, dtype=dtype)
+
+    def at(self, axis: int, x: Array, index: Array) -> Array:
+        if torch.compiler.is_compiling():
+            return super().at(axis, x, index)
+        shape = (*index.shape[:axis], x.shape[axis], *index.shape[axis + 1 :])
+        return torch.gather(x.expand(shape), axis, index.long())
+
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         # The base method selects entries with `where`. The compiler can fuse `where` with other
         # operations, but it cannot fuse the gradient of `gather`.

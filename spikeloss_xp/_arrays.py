@@ -231,6 +231,13 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
     return mask & other
 
 
+def either(marked: Array | None, other: Array | None) -> Array | None:
+    """Return the logical OR of two masks. None stands for a mask that is False everywhere."""
+    if marked is None or other is None:
+        return other if marked is None else marked
+    return marked | other
+
+
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return `divisor` with each 0 replaced by 1.
 
@@ -239,12 +246,20 @@ def or_one(adapter: Adapter, divisor: Array) -> Array:
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
 
 
-def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
+def at_least_one(adapter: Adapter, number: Array) -> Array:
+    """Return a count, with 0 replaced by 1, so that a mean of no entries is 0 instead of NaN."""
+    return adapter.xp.maximum(number, adapter.scalar(number, 1.0))
+
+
+def divisor_of(adapter: Adapter, weight: Array | int, *, counts: bool = False) -> Any:
     """Return the divisor of a sum: its weight, or infinity if the weight is 0.
 
     Dividing by infinity makes the loss 0, whatever the sum is. With label smoothing, for example,
-    the sum may be above 0 although the weight is 0.
+    the sum may be above 0 although the weight is 0. If `counts` is True, the weight is the number
+    of terms. The sum of no terms is 0, so the divisor may be any number.
     """
     if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
         return weight
+    if counts:
+        return at_least_one(adapter, weight)
     return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

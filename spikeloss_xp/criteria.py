@@ -212,7 +212,8 @@ def binary_cross_entropy(
         # 1 - p is computed as a quotient, whose own derivative is precise if p underflows.
         derivative = other / total - positive * (odds / total)
         # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
-        return cotangent * xp.where(terms == terms, derivative, math.nan)
+        nan = adapter.operand(logit, math.nan)
+        return cotangent * xp.where(terms == terms, derivative, nan)
 
     return terms, pullback
 
@@ -323,8 +324,9 @@ def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[A
     """Return the number of unmasked classes, and the rates with masked classes set to 0."""
     if class_mask is None:
         return classes.length(rate), rate
-    xp = classes.adapter.xp
-    return classes.sum(xp.astype(class_mask, rate.dtype)), xp.where(class_mask, rate, 0.0)
+    adapter = classes.adapter
+    number = adapter.number(class_mask, rate.dtype, classes.index)
+    return number, adapter.xp.where(class_mask, rate, adapter.operand(rate, 0.0))
 
 
 def of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:

@@ -95,12 +95,12 @@ class ClassScores(NamedTuple):
             return xp.reshape(xp.astype(x, dtype), (classes.length(readings), -1))
 
         counts = adapter.matmul(by_class(counted), by_class(predicted).T)
-        if labels.valid is None:
+        if labels.invalid is None:
             return counts
-        valid = labels.valid
+        invalid: Any = both(labels.invalid, labels.mask)
         if self.mask is not None:  # where all classes are masked, any label is valid
-            valid = valid | ~classes.any(self.mask)
-        return xp.where(xp.all(valid), counts, math.nan)
+            invalid = invalid & classes.any(self.mask)
+        return xp.where(xp.any(invalid), math.nan, counts)
 
 
 class BinaryScores(ClassScores):
@@ -142,10 +142,8 @@ class BinaryScores(ClassScores):
 def most_probable(classes: Axis, labels: Labels) -> Labels:
     """Return the most probable class of each row as its label. Rows of zeros are masked."""
     q = labels.numbers
-    labelled, valid = classes.any(~(q <= 0)), ~classes.any(q != q)
-    if labels.mask is not None:
-        valid = valid | ~labels.mask
-    return Labels(classes.argmax(q), mask=both(labels.mask, labelled), valid=valid)
+    labelled, invalid = classes.any(~(q <= 0)), both(classes.any(q != q), labels.mask)
+    return Labels(classes.argmax(q), mask=both(labels.mask, labelled), invalid=invalid)
 
 
 class Predictor(ABC):
@@ -341,10 +339,10 @@ class Predictor(ABC):
         prepared = scores.prepared
         given = Given(prepared, target, kinds, per_step, self.ignore_index)
         counts: ArrayT = scores.confusion(kind_of(kinds, target).read(given))
-        if prepared.valid is None:
+        if prepared.invalid is None:
             return counts
         xp = prepared.adapter.xp
-        counts = xp.where(xp.all(prepared.valid), counts, math.nan)
+        counts = xp.where(xp.any(prepared.invalid), math.nan, counts)
         return counts
 
     @on_device_of("input")

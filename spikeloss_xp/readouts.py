@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from spikeloss_xp._arrays import Adapter, or_one
+from spikeloss_xp._arrays import Adapter, at_least_one, or_one
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback, ValueAndPullback
@@ -164,7 +164,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         counts, duration = time.sum(spikes), steps
     else:
         counts = adapter.masked_sum(time.index, spikes, factor)
-        duration = time.sum(xp.astype(factor, spikes.dtype, copy=False))
+        duration = adapter.number(factor, spikes.dtype, time.index)
         # If each sample has at least one unmasked step, no reading is masked.
         if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
             unmasked = duration > 0
@@ -182,7 +182,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
     if window == 1:
         return counted, to_spikes
     if counted.mask is not None and window is None:
-        duration = or_one(trains.adapter, duration)
+        duration = at_least_one(trains.adapter, duration)
     reading = counted._replace(u=counted.u / duration, per_unit=duration, saturated=1.0)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
@@ -316,9 +316,8 @@ def read_groups(
     divisor: Any = size
     if mask is not None and axis.length(mask) > 1:
         members = xp.reshape(mask, shape)
-        divisor = or_one(
-            trains.adapter, xp.sum(xp.astype(members, spikes.dtype), axis=of_class + 1)
-        )
+        number = trains.adapter.number(members, spikes.dtype, of_class + 1)
+        divisor = at_least_one(trains.adapter, xp.squeeze(number, axis=of_class + 1))
         mask = xp.any(members, axis=of_class + 1)
     elif proportional:
         reading, to_total = read(trains._replace(values=total))

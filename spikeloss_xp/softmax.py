@@ -89,7 +89,7 @@ def cross_entropy_of_probabilities(
     own = classes.gather(each, label)
     factor = each
     if not (adapter.on_host and adapter.are_within(each, FINITE, math.inf)):
-        factor = xp.where(q == 0, 0.0, each)  # 0 times minus infinity is NaN
+        factor = xp.where(q == 0, adapter.operand(q, 0.0), each)  # 0 times minus infinity is NaN
     product = classes.sum(factor * q)
     xp.exp(each, out=each)
     classes.scatter(each, label, 0.0)
@@ -97,15 +97,13 @@ def cross_entropy_of_probabilities(
     q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # The derivative is q_sum p - q. For the label, it is computed as the equivalent expression
-        # (q_sum - q) p - q (1 - p), in which 1 - p is computed as others / (1 + excess).
+        # The derivative is q_sum p - q. The derivatives of a sample add up to 0, so the derivative
+        # for the label is computed from the others, which are precise if p is close to 1.
         nonlocal each
-        q_of_label = classes.gather(xp.broadcast_to(q, each.shape), label)
-        scale = cotangent / (excess + 1)
-        each *= q_sum * scale
+        each *= q_sum * (cotangent / (excess + 1))
         each -= q * cotangent
-        of_label = (q_sum - q_of_label) * xp.exp(own) - q_of_label * others
-        classes.scatter(each, label, of_label * scale)
+        classes.scatter(each, label, 0.0)
+        classes.scatter(each, label, -classes.sum(each))
         return each
 
     return q_sum * xp.log1p(excess) - product, single_use(pullback)
@@ -160,4 +158,5 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
 
 def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
     """Return the logits, with masked logits replaced by a number whose exponential is 0."""
-    return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)
+    lowest = float(adapter.xp.finfo(logit.dtype).min) / 2
+    return adapter.xp.where(class_mask, logit, adapter.operand(logit, lowest))

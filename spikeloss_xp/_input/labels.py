@@ -1,7 +1,7 @@
 """Labels, which are targets that have been converted to the layout of the readings.
 
 A label says three things about its term: whether there is a term (`mask`), whether the term is NaN
-(`valid`), and how much the term counts (`class_weight`). A class weight of 0 is not a mask: NaN
+(`invalid`), and how much the term counts (`class_weight`). A class weight of 0 is not a mask: NaN
 times 0 stays NaN, and the class weight has a gradient.
 """
 
@@ -29,9 +29,10 @@ class Labels(NamedTuple):
     mask : array or None
         False for labels without a term: ignored labels, and labels in the context of a segment.
         None if every label has a term.
-    valid : array or None
-        False for labels whose terms are NaN: invalid class indices, and all labels of a sample with
-        an invalid length. None if all indices and lengths are known to be valid.
+    invalid : array or None
+        True for labels whose terms are NaN: invalid class indices, and all labels of a sample with
+        an invalid length. It may also be True for labels without a term. None if all indices and
+        lengths are known to be valid.
     class_weight : array or None
         The weight of each class or neuron, or None if they are not weighted.
     """
@@ -39,7 +40,7 @@ class Labels(NamedTuple):
     indices: Any = None
     numbers: Any = None
     mask: Array | None = None
-    valid: Array | None = None
+    invalid: Array | None = None
     class_weight: Array | None = None
 
     def one_hot(self, reading: Any) -> Array:
@@ -54,20 +55,20 @@ class Labels(NamedTuple):
         position = adapter.arange(prepared.num_classes, self.indices)
         one_hot = self.indices == prepared.layout.per_class(adapter, position)
         numbers = xp.astype(one_hot, prepared.values.dtype)
-        if self.valid is not None:
-            numbers = xp.where(self.valid, numbers, math.nan)
+        if self.invalid is not None:
+            numbers = xp.where(self.invalid, math.nan, numbers)
         return self._replace(indices=None, numbers=numbers)
 
     def of_classes(self, reading: Any) -> Array:
         """Return a mask of the classes that belong to a label.
 
         They are the labelled class or, if the label is invalid, all classes. If there are numbers,
-        they are the classes whose number is above 0 or NaN.
+        they are the classes whose number is not 0.
         """
         if self.numbers is not None:
-            return ~(self.numbers <= 0)
+            return self.numbers != 0
         own = self.one_hot(reading)
-        return own if self.valid is None else own | ~self.valid
+        return own if self.invalid is None else own | self.invalid
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
         """Return the labels with each masked number set to 0."""
@@ -88,7 +89,7 @@ class Labels(NamedTuple):
         if reading.adapter.on_host:  # the probabilities have been checked
             return total
         # A sum of 0 is selected too, so that class weights of 0 have a gradient.
-        return reading.xp.where(total >= 0, total, 0.0)
+        return reading.xp.where(total >= 0, total, reading.adapter.operand(total, 0.0))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
         """Return a factor and a weight for each term.
@@ -96,18 +97,20 @@ class Labels(NamedTuple):
         Each term is multiplied by its factor. To compute a mean, the sum of the terms is divided by
         the sum of the weights. None stands for a factor or a weight of 1.
         """
-        xp, factor = reading.xp, self.class_weight
+        xp, u, adapter, factor = reading.xp, reading.u, reading.adapter, self.class_weight
         if self.indices is not None and factor is not None:  # use the weight of the label
-            factor = reading.classes.sum(xp.where(self.one_hot(reading), factor, 0.0))
+            factor = reading.classes.at(factor, self.indices)
         weight = factor
         if compete and self.numbers is not None:
             # The criterion multiplies the probabilities of the classes by their weights.
             factor, weight = None, self.shares(reading)
-        if self.valid is None:
+        if self.invalid is None:
             return factor, weight
-        known = reading.adapter.scalar(reading.u, 1.0) if factor is None else factor
-        factor = xp.where(self.valid, known, reading.adapter.operand(reading.u, math.nan))
-        return factor, None if weight is None else xp.where(self.valid, weight, 0.0)
+        known = adapter.scalar(u, 1.0) if factor is None else factor
+        factor = xp.where(self.invalid, adapter.operand(u, math.nan), known)
+        if weight is not None:
+            weight = xp.where(self.invalid, adapter.operand(u, 0.0), weight)
+        return factor, weight
 
 
 class Filled(Labels):

@@ -35,8 +35,8 @@ class Prepared:
         The layout of the input. None if the input may have any shape and keeps its axes.
     dtype : dtype
         The dtype of the input.
-    valid : array or None
-        False for samples with an invalid length, with the axes of `values`. None if all lengths are
+    invalid : array or None
+        True for samples with an invalid length, with the axes of `values`. None if all lengths are
         known to be valid.
     after_context : array or None
         True for the steps that contribute terms, which are the steps after the context of a
@@ -50,7 +50,7 @@ class Prepared:
     mask: Array | None
     layout: Any
     dtype: Any
-    valid: Array | None = None
+    invalid: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
     _converted: tuple[Array, Array] | None = None  # a mask, and the same mask as numbers
@@ -70,11 +70,11 @@ class Prepared:
 
         `values` may hold only some of the steps.
         """
-        if self.valid is None:
+        if self.invalid is None:
             return values
         one, nan = (self.adapter.scalar(values, x) for x in (1.0, math.nan))
         # If `where` chose between the values and NaN, the gradient would be 0 instead of NaN.
-        return values * self.adapter.xp.where(self.valid, one, nan)
+        return values * self.adapter.xp.where(self.invalid, nan, one)
 
     def factor(self, mask: Array) -> Array:
         """Return a mask in the form that `adapter.masked` expects: on the host, as numbers.
@@ -117,13 +117,13 @@ def prepare_input(
 ) -> Prepared:
     """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
     adapter = adapter_of(input).specialized_for(input)
-    values, mask, valid = floating(adapter, input), None, None
+    values, mask, invalid = floating(adapter, input), None, None
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:
         raise ValueError(_lacks_axes(shape, smallest_rank, time_axis))
     layout = Layout.of(shape, time_axis, "input")
     if where is not None or lengths is not None:
-        mask, valid = mask_of(adapter, layout, values, where, lengths)
+        mask, invalid = mask_of(adapter, layout, values, where, lengths)
     if len(shape) != 3:
         values = layout.collapsed(adapter, values)
     if mask is not None:
@@ -136,7 +136,7 @@ def prepare_input(
         mask = adapter.xp.broadcast_to(mask, tuple(full))
     after_context = _after(adapter, values, layout.time, context) if context else None
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
-    masks = valid, after_context
+    masks = invalid, after_context
     return Prepared(adapter, values, mask, layout, input.dtype, *masks, number)
 
 
@@ -184,19 +184,19 @@ def mask_of(
     lengths: Any,
     names: tuple[str, str] = ("where", "lengths"),
 ) -> tuple[Array | None, Array | None]:
-    """Return the mask of an input, and an array that is False for samples with an invalid length.
+    """Return the mask of an input, and an array that is True for samples with an invalid length.
 
     The mask is bool and has the axes of the input. An axis along which the mask is constant may
     have length 1. The mask is None if nothing is masked. The second array has the axes of
     `Prepared.values`. The second array is None if there are no lengths or if the lengths have been
     checked. In error messages, `names` are the names of `where` and `lengths`.
     """
-    mask, valid = None, None
+    mask, invalid = None, None
     if lengths is not None:
-        mask, valid = _mask_of_lengths(adapter, layout, values, lengths, names[1])
+        mask, invalid = _mask_of_lengths(adapter, layout, values, lengths, names[1])
     if where is not None:
         mask = both(mask, _mask_of_where(adapter, layout, values, where, names[0]))
-    return mask, valid
+    return mask, invalid
 
 
 def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, name: str) -> Array:
@@ -242,5 +242,5 @@ def _mask_of_lengths(
     mask = xp.reshape(step, axes) < number
     if checked:
         return mask, None
-    valid = (number >= 0) & (number <= layout.steps)
-    return mask | ~valid, layout.collapsed(adapter, valid)
+    invalid = number != number % (layout.steps + 1)
+    return mask | invalid, layout.collapsed(adapter, invalid)

@@ -173,14 +173,16 @@ class ClassIndices(ClassTarget):
         label = adapter.sharded_like(label, prepared.values)
         if not usual:  # `ignore_index` may not fit in a narrow dtype
             label = xp.astype(label, adapter.arange(1, label).dtype)
-        index, mask, valid = label, None, None
+        index, mask, invalid = label, None, None
         if ignore_index is not None and (not all_classes or 0 <= ignore_index < classes):
             mask = label != ignore_index
         if not checked or mask is not None:
             index = label % classes
         if not checked:
-            valid = label == index if mask is None else (label == index) | ~mask
-        return Labels(index, mask=mask, valid=valid)
+            invalid = label != index
+            if not adapter.in_place(label):  # a derivative multiplies NaN by the 0 of masked terms
+                invalid = both(invalid, mask)
+        return Labels(index, mask=mask, invalid=invalid)
 
     def check_dtype(self, given: Given, label: Array) -> None:
         """Raise a `TypeError` unless the converted target holds integers."""
@@ -245,8 +247,9 @@ class Numbers(ClassTarget):
             unchecked = known is None and not xp.isdtype(label.dtype, "bool")
             label = xp.astype(label, values.dtype, copy=False)
             if unchecked:
-                fits = xp.isfinite(label) & (label >= self.lowest) & (label <= self.highest)
-                label = xp.where(fits, label, math.nan)
+                most = float(xp.finfo(label.dtype).max)
+                fits = (label >= max(self.lowest, -most)) & (label <= min(self.highest, most))
+                label = xp.where(fits, label, adapter.operand(label, math.nan))
         label = prepared.layout.expanded(adapter, label, with_class=True)
         return Labels(numbers=adapter.sharded_like(label, prepared.values))
 

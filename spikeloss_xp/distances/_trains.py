@@ -87,10 +87,10 @@ def _binned(
     spikes = layout.collapsed(adapter, x)
     first = floating(adapter, spikes[:1, :1, :1], name)
     names = (f"{prefix}where", f"{prefix}lengths")
-    mask, valid = mask_of(adapter, layout, first, where, lengths, names)
+    mask, invalid = mask_of(adapter, layout, first, where, lengths, names)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, valid)
+    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, invalid)
     return BinnedTrains(prepared, first.dtype)
 
 

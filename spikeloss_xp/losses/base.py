@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import both, divisor_of
+from spikeloss_xp._arrays import both, divisor_of, either
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target, kind_of
@@ -188,8 +188,8 @@ class Loss(_checks.Checked, ABC):
         labels = self._labels(prepared, target)
         if prepared.after_context is not None:
             labels = labels._replace(mask=both(labels.mask, prepared.after_context))
-        if prepared.valid is not None:
-            labels = labels._replace(valid=both(labels.valid, prepared.valid))
+        if prepared.invalid is not None:
+            labels = labels._replace(invalid=either(labels.invalid, prepared.invalid))
         if weight is not None:
             each = "neuron" if self.per_step is None else "class"
             labels = labels._replace(class_weight=class_weights(prepared, weight, each))
@@ -218,7 +218,9 @@ class Loss(_checks.Checked, ABC):
         total, weight, to_input = self._sum(prepared, labels, with_weight, with_pullback)
         if weight is None:
             return total, to_input
-        divisor = weight if isinstance(weight, int) else divisor_of(prepared.adapter, weight)
+        shares = self.classes_compete and labels.numbers is not None
+        counts = labels.class_weight is None and not shares
+        divisor = divisor_of(prepared.adapter, weight, counts=counts)
         return total / divisor, lambda cotangent: to_input(cotangent / divisor)
 
     def _sum(
@@ -377,12 +379,12 @@ class Loss(_checks.Checked, ABC):
         if mask is None and weight is None:
             return math.prod(terms.shape)
         if weight is None:
-            weight = xp.astype(prepared.factor(mask), terms.dtype, copy=False)
+            weight = prepared.factor(mask)
         elif mask is not None:
             weight = prepared.adapter.masked(weight, mask)
         sizes = zip(terms.shape, weight.shape, strict=True)
         repeated = math.prod([n for n, m in sizes if n != m])
-        total = prepared.adapter.sum_all(weight)
+        total = prepared.adapter.number(weight, terms.dtype)
         return total if repeated == 1 else total * repeated
 
     def _number_of_samples(
@@ -394,7 +396,7 @@ class Loss(_checks.Checked, ABC):
             return int(terms.shape[batch])
         others = tuple(axis for axis in range(mask.ndim) if axis != batch)
         counted = xp.any(mask, axis=others)
-        return xp.sum(xp.astype(counted, terms.dtype))
+        return prepared.adapter.number(counted, terms.dtype)
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
         """Return the terms with the shape that the user receives, and their pullback."""

@@ -295,8 +295,8 @@ def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> 
     if label_smoothing:
         present: Any = classes.length(q)
         if class_mask is not None:
-            present = classes.sum(xp.astype(class_mask, q.dtype))
+            present = reading.adapter.number(class_mask, q.dtype, classes.index)
         q = (1 - label_smoothing) * q + label_smoothing / present * classes.sum(q)
         if class_mask is not None:
-            q = xp.where(class_mask, q, 0.0)
+            q = xp.where(class_mask, q, reading.adapter.operand(q, 0.0))
     return q if labels.class_weight is None else q * labels.class_weight

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, at_least_one
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.readouts import Reading, ReadResult
@@ -131,7 +131,7 @@ def mean_magnitude(
     if others is not None:
         events, entries = events + others[0], others[1] + entries
     known = mask is None and others is None  # otherwise, the number of entries may be 0
-    number = entries if known else or_one(adapter, entries)
+    number = entries if known else at_least_one(adapter, entries)
     rate, unmasked = events / number, None
     if not known:
         unmasked = adapter.xp.broadcast_to(entries > 0, rate.shape)

@@ -399,7 +399,7 @@ class SparsityEnforcer(Loss):
         for name in ("max_rate", "min_rate"):
             check_number(prepared, getattr(self, name), name, "neuron")
         prepared.mark_invalid()
-        prepared.valid = None  # the values of samples with an invalid length are NaN now
+        prepared.invalid = None  # the values of samples with an invalid length are NaN now
         prepared.values = prepared.filled()
         return prepared
 
