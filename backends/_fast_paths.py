@@ -132,6 +132,15 @@ class FastPaths:
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
+    def sign(self, x: Array) -> Array:
+        """Return the sign of `x`, or 0 where `x` is NaN."""
+        # `xp.sign` may check for NaN, which would wait for a device.
+        return self.xp.astype(x > 0, x.dtype) - self.xp.astype(x < 0, x.dtype)
+
+    def isfinite(self, x: Array) -> Array:
+        """Return whether each entry is neither NaN nor infinite."""
+        return self.xp.isfinite(x)
+
     # Sums and entries -----------------------------------------------------------------------------
 
     def sum(self, axis: int, x: Array) -> Array:
@@ -202,6 +211,15 @@ class FastPaths:
         """
         return default(classes, logit, index, q)  # type: ignore[no-any-return]
 
+    def cross_entropy_in_place(
+        self, default: Callable[..., Any], classes: "Axis", logit: Array, label: Any
+    ) -> ValueAndPullback:
+        """Return the same as `cross_entropy` for class indices, where no graph sees the arrays.
+
+        `label` holds the entries of the labels, as `entries_at` returns them.
+        """
+        return default(classes, logit, label)  # type: ignore[no-any-return]
+
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array
     ) -> ValueAndPullback:
@@ -231,6 +249,8 @@ class FastPaths:
 
         The cumulative products of `factors` are multiplied by `weight` and summed along the axis.
         """
+        if self.in_place(factors) and not self.on_host:
+            return survival.survival_sum_by_doubling(self, factors, weight, axis)
         return survival.survival_sum(self, factors, weight, axis)
 
     # Filters --------------------------------------------------------------------------------------

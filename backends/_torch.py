@@ -20,6 +20,7 @@ from spikeloss_xp._typing import (
     ValueAndPullback,
 )
 from spikeloss_xp.backends import _torch_state
+from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
 from spikeloss_xp.backends.base import captured_arrays
@@ -121,6 +122,12 @@ class TorchAdapter(TorchFilters):
 
     def lacks_graph(self, x: Array) -> bool:
         return torch.is_grad_enabled() and not x.requires_grad
+
+    def sign(self, x: Array) -> Array:
+        return torch.sign(x)
+
+    def isfinite(self, x: Array) -> Array:
+        return x.abs() < math.inf  # two kernels; `torch.isfinite` runs four
 
     def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
         return torch.sum(mask, axis, keepdim=axis is not None, dtype=dtype)
@@ -288,6 +295,22 @@ class PlainTorchAdapter(TorchAdapter):
 
     def exp_of_difference(self, x: Array, y: Array) -> Array:
         return (x - y).exp_()
+
+    def cross_entropy_in_place(
+        self, default: Callable[..., Any], classes: Axis, logit: Array, label: Any
+    ) -> ValueAndPullback:
+        # `softmax` and `log_softmax` are single kernels. If the label has a high probability p,
+        # log(p) is computed from the sum of the other probabilities, which is more precise.
+        axis = classes.index
+        own = torch.gather(torch.log_softmax(logit, axis), axis, label)
+        each = torch.softmax(logit, axis).scatter_(axis, label, 0.0)
+        minus_others = -each.sum(axis, keepdim=True)
+        terms = torch.where(minus_others > -0.5, torch.log1p(minus_others), own)
+
+        def pullback(cotangent: Array) -> Array:
+            return each.scatter_(axis, label, minus_others).mul_(cotangent)
+
+        return -terms, single_use(pullback)
 
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array

@@ -198,14 +198,6 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def sign(adapter: Adapter, x: Array) -> Array:
-    """Return the sign of `x`, or 0 where `x` is NaN.
-
-    `xp.sign` is not used because it checks for NaN, which may require waiting for a GPU.
-    """
-    return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
-
-
 def concrete_or_none(values: Any) -> np.ndarray | None:
     """Return the values of an argument if they can be read cheaply, else None."""
     adapter = find_adapter(values)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._arrays import Adapter, sign
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._typing import Array, ValueAndPullback
 
 Price = Callable[[Array, Array], Array]  # the cost of matching two spike times
@@ -22,12 +22,13 @@ UNMATCHED = 3.0
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
     """Return ``abs(a - b)``. The derivative at 0, which differs between libraries, is set to 0."""
     difference = a - b
-    return difference * sign(adapter, difference)
+    return difference * adapter.sign(difference)
 
 
-def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
+def replace_padding(adapter: Adapter, times: Array, value: float | Array) -> Array:
     """Return spike times with the padding (NaN or infinity) replaced by a value."""
-    return adapter.xp.where(adapter.xp.isfinite(times), times, value)
+    padding = adapter.operand(times, value) if isinstance(value, float) else value
+    return adapter.xp.where(adapter.isfinite(times), times, padding)
 
 
 def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array:
@@ -36,7 +37,7 @@ def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array
     The padding must be infinity in `a` and minus infinity in `b`, so that it is far from all spikes
     and from the padding of the other array.
     """
-    return adapter.xp.exp(-absolute_difference(adapter, a, b) / time_constant)
+    return adapter.xp.exp(absolute_difference(adapter, a, b) / -time_constant)
 
 
 def symmetric(adapter: Adapter, pairs: Array) -> Array:
@@ -59,9 +60,10 @@ class SortedTimes(NamedTuple):
         xp = adapter.xp
         if padded.shape[1] == 0:  # no train has a spike
             padded = xp.broadcast_to(adapter.scalar(padded, math.inf), (padded.shape[0], 1))
-        spike = xp.isfinite(padded)
-        number = xp.sum(xp.astype(spike, padded.dtype), axis=-1)
-        return cls(xp.sort(xp.where(spike, padded, math.inf), axis=-1), number)
+        spike = adapter.isfinite(padded)
+        number = xp.squeeze(adapter.number(spike, padded.dtype, 1), axis=1)
+        inf = adapter.operand(padded, math.inf)
+        return cls(xp.sort(xp.where(spike, padded, inf), axis=-1), number)
 
 
 def pad_unmatched(

@@ -14,7 +14,7 @@ of masked classes to 0. The cross entropy of a softmax is in `softmax.py`.
 import math
 from typing import Any
 
-from spikeloss_xp._arrays import Adapter, or_one, sign
+from spikeloss_xp._arrays import Adapter, or_one
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
@@ -31,7 +31,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
     """Return ``|u|``. The derivative at 0, which differs between libraries, is set to 0."""
-    slope = sign(adapter, u)
+    slope = adapter.sign(u)
     return u * slope, lambda cotangent: cotangent * slope
 
 
@@ -67,9 +67,10 @@ def outside_range(
 
 def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     """Return ``max(|u| - tolerance, 0)²``."""
+    if tolerance == 0:
+        return squared(u)
     xp = adapter.xp
-    # If `u` is exactly `tolerance` or `-tolerance`, it is treated as outside. With a tolerance of
-    # 0, the second derivative at ``u == 0`` is then 2, as for ``u²``. 0 * u propagates NaN.
+    # If `u` is exactly `tolerance` or `-tolerance`, it is treated as outside. 0 * u propagates NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
     return over * over, lambda cotangent: 2 * cotangent * over

@@ -423,11 +423,13 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
                 f"numbers of spikes; got {fractions[0]:g}: if these are spike times, use a loss of "
                 "spikeloss_xp.times, or convert them with bin_spikes"
             )
-    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
+    above, below = spikes > 1, spikes < 0
+    limited = xp.where(above, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:
-        limited = xp.where(spikes < 0, math.nan, limited)
-    inside = ~((spikes > 1) | (spikes < 0))
-    return limited, lambda cotangent: xp.where(inside, cotangent, 0.0)
+        limited = xp.where(below, adapter.operand(spikes, math.nan), limited)
+    outside = above | below
+    zero = adapter.operand(spikes, 0.0)
+    return limited, lambda cotangent: xp.where(outside, zero, cotangent)
 
 
 class Readout(NamedTuple):

@@ -35,7 +35,7 @@ def cross_entropy_of_logits(
         return adapter.cross_entropy(_by_selection, classes, logit, index, None)
     label = classes.entries_at(logit, index)
     if not adapter.on_host:  # checking whether the odds overflow would be costly
-        return _of_highest(classes, logit, label)
+        return adapter.cross_entropy_in_place(_of_highest, classes, logit, label)
     each = adapter.exp_of_difference(logit, classes.gather(logit, label))
     classes.scatter(each, label, 0.0)
     odds = classes.sum(each)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, sign
+from spikeloss_xp._arrays import Adapter, adapter_of
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._spike_pairs import kernels, replace_padding, symmetric
 from spikeloss_xp._typing import Array
@@ -125,7 +125,7 @@ def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsA
 
     def slopes(a: Array, b: Array) -> Array:  # derivatives with respect to the times `a`
         a, b = _facing(adapter, a, b)
-        direction = sign(adapter, b - a)  # 0 for equal times
+        direction = adapter.sign(b - a)  # 0 for equal times
         return xp.sum(kernels(adapter, a, b, time_constant) * direction, axis=-1) / time_constant
 
     def to_trains(of_x: Array, of_pairs: Array) -> Array:

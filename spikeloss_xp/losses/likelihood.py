@@ -63,7 +63,7 @@ class Likelihood(TrainLoss):
         valid = self.targets[0].holds(adapter.xp, target)
         if not self.log_rates:
             valid = valid & ~(reading.u < 0)
-        return adapter.xp.where(valid, target, math.nan)
+        return adapter.xp.where(valid, target, adapter.operand(target, math.nan))
 
     @on_device_of("input")
     def bits_per_spike(

@@ -114,7 +114,6 @@ def compare_times(
     if target is None:
         silent = reading.saturated if false_time is None else false_time
         # `xp.where` needs arrays, but the latency `silent` may be an int or a symbolic dimension.
-        one = reading.adapter.scalar(reading.u, 1.0)
-        own = labels.one_hot(reading)
-        target = reading.xp.where(own, one * true_time, one * silent)
+        one, of_label = (reading.adapter.scalar(reading.u, x) for x in (1.0, true_time))
+        target = reading.xp.where(labels.one_hot(reading), of_label, one * silent)
     return criteria.outside(reading.adapter, reading.u - target, tolerance)

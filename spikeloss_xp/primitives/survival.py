@@ -43,6 +43,49 @@ def survival_sum(
     return total, product, pullback
 
 
+def survival_sum_by_doubling(
+    adapter: "Adapter", factors: Array, weight: Array | None, axis: int
+) -> SurvivalSum:
+    """Return the results of `survival_sum`, computed with fewer but longer array operations.
+
+    The pullback changes arrays in place. Let ``V[t]`` be the sum of the cumulative products of the
+    factors after step t, where the weight of step t has the product 1, limited to `d` steps, and
+    let ``P[t]`` be the product of the `d` factors after step t. Then ``V[t] + P[t] V[t + d]`` is
+    the sum over ``2 d`` steps. The derivative with respect to a factor is the product of the
+    earlier factors times ``V[t]``, without a limit.
+    """
+    xp, steps = adapter.xp, factors.shape[axis]
+    survival = xp.cumulative_prod(factors, axis=axis)
+    product = _part(survival, axis, steps - 1, steps)
+    weighted = survival if weight is None else survival * weight
+
+    def pullback(of_total: Array, of_product: Array) -> Array:
+        if weight is None:
+            after = xp.broadcast_to(of_total, factors.shape) + 0.0
+        else:
+            after = xp.broadcast_to(of_total, product.shape) * weight
+            last = _part(after, axis, steps - 1, steps)
+            last += of_product
+        joint, span = _part(factors, axis, 1, steps), 1
+        while span < steps:
+            first = _part(after, axis, 0, steps - span)
+            first += joint * _part(after, axis, span, steps)
+            span *= 2
+            if span < steps:
+                others = _part(joint, axis, span // 2, steps - span // 2)
+                joint = _part(joint, axis, 0, steps - span) * others
+        later = _part(after, axis, 1, steps)
+        later *= _part(survival, axis, 0, steps - 1)
+        return after
+
+    return adapter.sum(axis, weighted), product, pullback
+
+
+def _part(x: Array, axis: int, start: int, stop: int) -> Array:
+    """Return a view of the steps from `start` up to but excluding `stop`."""
+    return x[(*(slice(None) for _ in range(axis)), slice(start, stop), ...)]
+
+
 def _merge_steps(
     adapter: "Adapter", factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
@@ -124,4 +167,4 @@ def _steps(adapter: "Adapter", each: list[Array], axis: int, steps: int) -> Arra
     joined = xp.reshape(joined, (*first.shape[:axis], number, *first.shape[axis + 1 :]))
     if number == steps:
         return joined
-    return joined[(*(slice(None) for _ in range(axis)), slice(0, steps), ...)]
+    return _part(joined, axis, 0, steps)

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating, sign
+from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating
 from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target
@@ -154,8 +154,8 @@ class SpikeTime(PairedLoss):
         xx, xy, yy = (xp.sum(each, axis=(1, 2)) for each in (of_x, across, of_y))
 
         def pullback(cotangent: Array) -> Array:
-            slope = xp.sum(of_x * sign(adapter, own - rows), axis=-1)
-            slope = slope - xp.sum(across * sign(adapter, other - rows), axis=-1)
+            slope = xp.sum(of_x * adapter.sign(own - rows), axis=-1)
+            slope = slope - xp.sum(across * adapter.sign(other - rows), axis=-1)
             return 2 / tau * cotangent[:, None] * slope
 
         return xx - 2 * xy + yy, pullback
@@ -227,7 +227,7 @@ class VictorPurpura(PairedLoss):
             adapter,
             *columns,
             price=lambda a, b: absolute_difference(adapter, a, b) * cost,
-            slope=lambda a, b: sign(adapter, a - b) * cost,
+            slope=lambda a, b: adapter.sign(a - b) * cost,
         )
         excess, to_columns = table.cheapest()
 
