@@ -15,7 +15,7 @@ import math
 from typing import Any
 
 from spikeloss_xp._arrays import Adapter, or_one
-from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
+from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
 
@@ -118,7 +118,7 @@ def cross_entropy_of_rates(
         lowered = xp.where(
             short, (number - 1) * of_another + cotangent / half_spike, odds * of_another
         )
-        return of_class_mask(xp, xp.where(one_hot, -lowered, of_another), class_mask)
+        return of_class_mask(adapter, xp.where(one_hot, -lowered, of_another), class_mask)
 
     return terms, pullback
 
@@ -140,7 +140,8 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     else:
         # NaN is added to the roots of invalid counts. If NaN were selected instead of the roots,
         # the gradient with respect to these counts would be 0.
-        u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
+        nan, zero = adapter.operand(n, math.nan), adapter.scalar(n, 0.0)
+        u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, nan, zero)
     return u, lambda cotangent: cotangent / (2 * u)
 
 
@@ -330,6 +331,8 @@ def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[A
     return number, adapter.xp.where(class_mask, rate, adapter.operand(rate, 0.0))
 
 
-def of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
+def of_class_mask(adapter: Adapter, derivative: Array, class_mask: Array | None) -> Array:
     """Return the derivative, set to 0 for masked classes."""
-    return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
+    if class_mask is None:
+        return derivative
+    return adapter.xp.where(class_mask, derivative, adapter.operand(derivative, 0.0))

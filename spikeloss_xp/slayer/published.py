@@ -141,7 +141,7 @@ def cross_entropy_of_rates(
 
     def pullback(cotangent: Array) -> Array:
         derivative = xp.where(one_hot, 1 / total - 1 / own, 1 / total)
-        return of_class_mask(xp, cotangent * derivative, class_mask)
+        return of_class_mask(classes.adapter, cotangent * derivative, class_mask)
 
     return terms, pullback
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import adapter_of, concrete_or_none, or_one, shape_of
+from spikeloss_xp._arrays import adapter_of, at_least_one, concrete_or_none, shape_of
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, Numbers, Target
@@ -73,16 +73,16 @@ class FirstSpike(TimesLoss, Predictor):
         # The times of padding and of late spikes are replaced by a constant instead of being
         # clipped, so that their gradient is 0.
         early = (trains > -math.inf) & (trains < silent)
-        first = times = xp.where(early, trains, silent)
+        first = times = xp.where(early, trains, adapter.operand(trains, silent))
         if several := trains.shape[2] * trains.shape[3] > 1:
             first = xp.min(times, axis=(2, 3), keepdims=True)
 
         def pullback(cotangent: Array) -> Array:
             reached = early & (times == first) if several else early
-            slope = xp.where(reached, cotangent[..., None], 0.0)
+            slope = xp.where(reached, cotangent[..., None], adapter.operand(values, 0.0))
             if several:
                 sharing = xp.sum(xp.astype(reached, slope.dtype), axis=(2, 3), keepdims=True)
-                slope = slope / or_one(adapter, sharing)
+                slope = slope / at_least_one(adapter, sharing)
             return xp.reshape(slope, values.shape)
 
         u = xp.squeeze(first, axis=3)
