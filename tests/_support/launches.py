@@ -1,6 +1,7 @@
 """Count what value and gradient of each loss do on a GPU, on the stand-ins for CuPy and PyTorch.
 
 ``python tests/_support/launches.py CuPy`` or ``PyTorch`` prints the results as lines of JSON.
+``--write`` records the launches, and writes the table on the page of the benchmarks.
 
 Each result is compared with NumPy's, and the counts are those of a second call.
 """
@@ -10,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _support.calls import Call, example, with_everything
 from _support.contract import FORMS, ONE_OF_EACH
+from _support.pages import DOCS, table, write
 
 LIBRARIES = ("CuPy", "PyTorch")
+RECORD = Path(__file__).parents[1] / "data" / "launches.json"
+"""The launches of each row of the table. A test fails if there are more."""
 RANDOM = np.random.default_rng(0)
 SHAPE = BATCH, CLASSES, STEPS = 32, 10, 300
 SPIKES = (RANDOM.random(SHAPE) < 0.05) * RANDOM.uniform(0.5, 1, SHAPE)
@@ -31,26 +35,76 @@ LABEL = np.arange(BATCH) % CLASSES
 TIMES = np.sort(RANDOM.uniform(0, STEPS, (BATCH, CLASSES, 12)), axis=-1)
 TIMES[RANDOM.random(TIMES.shape) < 0.2] = np.inf
 COTANGENT = RANDOM.uniform(0.5, 1.5, (CLASSES, CLASSES))
-SILENT = {"silent_time": 300.0}
+LABELLED = LABEL[:, None] == np.arange(CLASSES)
+SHARES = RANDOM.dirichlet(np.ones(CLASSES), BATCH)
+COUNTS = 1.0 * (SPIKES[::-1] > 0)
+WHERE = {"where": RANDOM.random(SHAPE) < 0.9}
+LENGTHS = {"lengths": RANDOM.integers(STEPS // 2, STEPS + 1, BATCH)}
+ALL = WHERE | LENGTHS | {"weight": RANDOM.uniform(0.5, 1.5, CLASSES)}
+MASKS = {"": {}, ", `lengths`": LENGTHS, ", `where`": WHERE, ", all three": ALL}
+LINES = {
+    "`CrossEntropy`": "F.cross_entropy(x.sum(-1), y)",
+    "`CrossEntropy`, `lengths`": "F.cross_entropy((x * early).sum(-1), y)",
+    "`CrossEntropy`, `where`": "F.cross_entropy((x * where).sum(-1), y)",
+    "`CrossEntropy`, all three": "F.cross_entropy((x * where * early).sum(-1), y, weight)",
+    "`CrossEntropy`, probabilities": "F.cross_entropy(x.sum(-1), y)",
+    '`CrossEntropy`, `"sqrt_count"`': "F.cross_entropy((x.sum(-1) + 0.375).sqrt(), y)",
+    '`CrossEntropy`, `"max"`': "F.cross_entropy(x.amax(-1), y)",
+    '`CrossEntropy`, `"softmax_sum"`': "F.cross_entropy(x.softmax(1).sum(-1), y)",
+    "`SpikeRate`": "F.mse_loss(x.mean(-1), torch.where(hot, 0.1, 0.01))",
+    "`SpikeMoid`": "F.binary_cross_entropy_with_logits(x.mean(-1) - 0.1, y * 1.0)",
+    "`SquaredError`": "F.mse_loss(x.mean(-1), y)",
+    "`PoissonNLL`": "F.poisson_nll_loss(x, y)",
+    "`PoissonNLL`, `where`":
+        "(F.poisson_nll_loss(x, y, reduction='none') * where).sum() / where.sum()",
+    "`BernoulliNLL`": "F.binary_cross_entropy_with_logits(x, y)",
+}  # fmt: skip
+"""The line that users of PyTorch would write instead, for rows that have such a line."""
+
+
+def rows() -> Iterator[tuple[str, Call]]:
+    """Yield the rows of the table: names and calls."""
+    time, options = {"time_axis": -1}, {"": {}, ", all three": ALL}
+    entropy, poisson = sx.CrossEntropy(**time), sx.PoissonNLL(**time)
+    for name, given in MASKS.items():
+        yield f"`CrossEntropy`{name}", Call(entropy, SPIKES, LABEL, **given)
+    for name, given in options.items():
+        yield f"`CrossEntropy`, probabilities{name}", Call(entropy, SPIKES, SHARES, **given)
+    for readout in ("sqrt_count", "max", "softmax_sum", "latency"):
+        loss = sx.CrossEntropy(readout=readout, **time)
+        yield f'`CrossEntropy`, `"{readout}"`', Call(loss, SPIKES, LABEL)
+    yield '`CrossEntropy`, `"latency"`, all three', Call(loss, SPIKES, LABEL, **ALL)
+    for loss in (sx.SpikeRate(0.1, 0.01), sx.SpikeMax(), sx.SpikeMoid(theta=0.1), LATENCY):
+        target = LABELLED if isinstance(loss, sx.SpikeMoid) else LABEL
+        for name, given in options.items():
+            yield f"`{type(loss).__name__}`{name}", Call(loss, SPIKES, target, **given)
+    yield "`SpikeMax`, a window of 50 steps", Call(sx.SpikeMax(50), SPIKES, LABEL)
+    yield "`SquaredError`", Call(sx.SquaredError(**time), SPIKES, SHARES)
+    for name, given in MASKS.items():
+        yield f"`PoissonNLL`{name}", Call(poisson, SPIKES, COUNTS, **given)
+    yield "`BernoulliNLL`", Call(sx.BernoulliNLL(**time), SPIKES, COUNTS)
+    yield '`BernoulliNLL`, `"hazard"`', Call(sx.BernoulliNLL(link="hazard", **time), SPIKES, COUNTS)
+    silent, other = {"silent_time": 300.0}, TIMES[::-1].copy()
+    loss = sx.times.CrossEntropy(temperature=5.0, **silent)
+    yield "`times.CrossEntropy`", Call(loss, TIMES, LABEL)
+    loss = sx.times.SpikeLatency(true_time=20.0, **silent)
+    yield "`times.SpikeLatency`", Call(loss, TIMES, LABEL)
+    yield "`times.SpikeTime`", Call(sx.times.SpikeTime(time_constant=20.0), TIMES, other)
+    yield "`times.VictorPurpura`", Call(sx.times.VictorPurpura(cost=0.1), TIMES, other)
+
+
+LATENCY = sx.SpikeLatency(true_time=20.0, time_axis=-1)
 DISTANCE, SIMILARITY = (
     functools.partial(function, time_constant=20.0)
     for function in (sx.distances.van_rossum, sx.distances.similarity)
 )
-CASES = {  # those with a limit for their launches, small calls of every loss, and those on times
-    "SpikeMax": Call(sx.SpikeMax(), SPIKES, LABEL),
-    "SpikeMax, window 50": Call(sx.SpikeMax(50), SPIKES, LABEL),
-    "CrossEntropy": Call(sx.CrossEntropy(time_axis=-1), SPIKES, LABEL),
-    "SpikeLatency": Call(sx.SpikeLatency(true_time=20.0, time_axis=-1), SPIKES, LABEL),
-    "PoissonNLL": Call(sx.PoissonNLL(time_axis=-1), SPIKES, 1.0 * (SPIKES[::-1] > 0)),
+CASES = {
+    **dict(rows()),
     **{
         f"{name}, {make.__name__}": make(FORMS[name])
         for name in ONE_OF_EACH
         for make in (example, with_everything)
     },
-    "times.CrossEntropy": Call(sx.times.CrossEntropy(temperature=5.0, **SILENT), TIMES, LABEL),
-    "times.SpikeLatency": Call(sx.times.SpikeLatency(true_time=20.0, **SILENT), TIMES, LABEL),
-    "times.SpikeTime": Call(sx.times.SpikeTime(time_constant=20.0), TIMES, TIMES[::-1].copy()),
-    "times.VictorPurpura": Call(sx.times.VictorPurpura(cost=0.1), TIMES, TIMES[::-1].copy()),
     "van_rossum": Call(DISTANCE, SPIKES[0], cotangent=COTANGENT),
     "similarity": Call(SIMILARITY, SPIKES[0], cotangent=COTANGENT),
 }
@@ -72,6 +126,23 @@ def evaluate(call: Call, place: Callable[[np.ndarray], Any]) -> Callable[[], Any
         value = call.loss(input, *targets, **options)
         value.backward()
         return value, input.grad
+
+    return run
+
+
+def plain_line(text: str, call: Call, place: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
+    """Return a function without arguments for value and gradient of a plain line."""
+    import torch
+
+    names = {name: place(x) for name, x in call.options.items()}
+    names |= {"F": torch.nn.functional, "torch": torch, "hot": place(LABELLED)}
+    names |= {"x": place(call.spikes).requires_grad_(), "y": place(call.target)}
+    if call.lengths is not None:  # loops over batches make this mask once
+        names["early"] = place(np.arange(STEPS) < call.lengths[:, None, None])
+
+    def run() -> Any:
+        names["x"].grad = None
+        eval(text, names).backward()
 
     return run
 
@@ -122,6 +193,12 @@ def results(name: str) -> None:
             line["names"] = {kind: dict(+count) for kind, count in counts.COUNTS.items()}
             line["elsewhere"] = [str(x.device) for x in got if str(x.device) != str(device)]
             line["error"] = error([to_host(x) for x in got], expected)
+            if name == "PyTorch" and case_name in LINES:
+                run = plain_line(LINES[case_name], call, functools.partial(place, device=device))
+                run()
+                counts.reset_counts()
+                run()
+                line["plain"] = sum(counts.COUNTS["launches"].values())
             print(json.dumps(line))
 
 
@@ -133,7 +210,28 @@ def of_library(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
+def record() -> None:
+    """Record the launches of the rows, and write their table."""
+    launches: dict[str, dict[str, int]] = {name: {} for name, _ in rows()}
+    for library in LIBRARIES:
+        for result in of_library(library):
+            if result["case"] in launches:
+                launches[result["case"]][library] = result["launches"]
+                launches[result["case"]] |= {"plain": result["plain"]} if "plain" in result else {}
+    RECORD.write_text(json.dumps(launches, indent=1) + "\n", encoding="utf-8")
+    write(DOCS / "benchmarks.md", {"## Operations on a GPU": [table_of(launches)]})
+
+
+def table_of(launches: dict[str, dict[str, int]]) -> str:
+    """Return the table of the page."""
+    columns = {"PyTorch": "PyTorch", "plain": "the plain line", "CuPy": "CuPy"}
+    lines = [(name, *(str(n.get(key, "")) for key in columns)) for name, n in launches.items()]
+    return table(("call", *columns.values()), lines)
+
+
 def main() -> None:
+    if sys.argv[-1] == "--write":
+        return record()
     results(sys.argv[-1])
     sys.stdout.flush()
     os._exit(0)  # the threads of a device in PyTorch 2.10 may abort a process that ends

@@ -233,6 +233,16 @@ def test_value_and_grad_leaves_tensors_that_require_grad_unchanged(case):
         case.check(gradient)
 
 
+def test_gradient_of_counts_is_a_view_inside_a_network_and_contiguous_at_a_leaf():
+    leaf = torch.rand(4, 3, 50, requires_grad=True)
+    inner = leaf * 1.0
+    value = sx.CrossEntropy(time_axis=-1)(inner, torch.tensor([0, 1, 2, 0]))
+    (gradient,) = torch.autograd.grad(value, inner, retain_graph=True)
+    assert gradient.stride(-1) == 0
+    value.backward()
+    assert leaf.grad.is_contiguous()
+
+
 def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
     """Labels on the host are checked, also if the spikes are on a device."""
     loss, evaluate = sx.SpikeMax(), sx.value_and_grad(sx.SpikeMax())

@@ -15,8 +15,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 NAME, DEVICE = "gpux", "gpux:0"
 VIEWS = (
     *("_unsafe_view", "alias", "as_strided", "detach", "diagonal", "empty", "empty_like"),
-    *("empty_strided", "expand", "permute", "select", "slice", "split", "squeeze", "t"),
-    *("transpose", "unbind", "unsqueeze", "view"),
+    *("empty_strided", "expand", "new_empty_strided", "permute", "select", "slice", "split"),
+    *("squeeze", "t", "transpose", "unbind", "unsqueeze", "view"),
 )
 """Operations that run nothing on a GPU."""
 READS = ("_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero")
