@@ -127,9 +127,11 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
     NumPy arrays, Python sequences and numbers are copied to the device of `like`. An array from a
     different library raises a `TypeError`, because a silent copy would lose its gradient.
     """
-    if _is_own(adapter, values, argument):
-        return adapter.to_device_of(values, like)
-    return adapter.from_host_like(host(values, argument), like)
+    if type(values) is type(like):
+        adapter.check_dense(values, argument)
+    elif not _is_own(adapter, values, argument):
+        return adapter.from_host_like(host(values, argument), like)
+    return adapter.to_device_of(values, like)
 
 
 def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:

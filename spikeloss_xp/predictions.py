@@ -159,8 +159,6 @@ class Predictor(ABC):
     """The kinds of targets that are accepted."""
     per_step: bool | None = False
     """Whether there may be a prediction and a label at each step."""
-    _scores_of: ClassVar[type[ClassScores]] = ClassScores
-    """The type that turns scores into predictions."""
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
-from spikeloss_xp._input.targets import CLASS_INDICES, Target
+from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.targets import CLASS_INDICES, MULTI_HOT, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Readout, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
-from spikeloss_xp.predictions import ClassScores, Predictor
+from spikeloss_xp.predictions import BinaryScores, ClassScores, Predictor
 from spikeloss_xp.readouts import (
     READOUTS,
     Reading,
@@ -45,22 +45,13 @@ class ReadsClasses(TargetLoss, Predictor):
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed over the neurons of a class instead of averaged."""
-    _by_class: ClassVar[tuple[str, ...]] = ()
-    """The hyper-parameters that may be sequences with one number for each class."""
     _reads_masked: bool = False
     """Whether masked readings may be NaN: True if they affect only terms that are masked too."""
-    _own_readout: ClassVar[bool]
-    """Whether a subclass overrides `read`."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Record whether a subclass overrides `read`."""
-        super().__init_subclass__(**kwargs)
-        cls._own_readout = cls.read is not ReadsClasses.read
 
     def __post_init__(self) -> None:
         """Check the options, and that the readout supports a moving window if there is one."""
         super().__post_init__()
-        if self.moving_window is None or self._own_readout or READOUTS[self.readout].windowed:
+        if self.moving_window is None or _reads_itself(self) or READOUTS[self.readout].windowed:
             return
         raise ValueError(
             f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
@@ -92,10 +83,7 @@ class ReadsClasses(TargetLoss, Predictor):
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         options: Any = {"num_classes": self.num_classes, "context": context}
-        prepared = prepare_input(input, where, lengths, self.time_axis, **options)
-        for name in self._by_class:
-            check_number(prepared, getattr(self, name), name)
-        return prepared
+        return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         chunked = self.moving_window is not None or self.readout == "latency"
@@ -111,7 +99,7 @@ class ReadsClasses(TargetLoss, Predictor):
     ) -> ReadResult:
         trains = Trains.of(prepared, values, mask)
         window = None if over_all_time else self.moving_window
-        if self._own_readout:
+        if _reads_itself(self):
             return read_groups(trains.filled(), self.num_classes, partial(own_reading, self))
         options = {"summed": self._sums_neurons}
         if mask is not None and labels is not None and not prepared.adapter.on_host:
@@ -122,13 +110,19 @@ class ReadsClasses(TargetLoss, Predictor):
         name = type(self).__name__
         if not self.targets[0].names_classes:
             raise TypeError(f"{name} predicts no classes, because its targets are numbers")
-        if self.per_step and not per_step and self._own_readout:
+        if self.per_step and not per_step and _reads_itself(self):
             raise ValueError(
                 f"per_step must be True, because {name} overrides read, and the overridden method "
                 "returns a reading for each step; got False"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
-        return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
+        kind = BinaryScores if MULTI_HOT in self.targets else ClassScores
+        return kind(prepared, self.score(reading), reading.mask, per_step)
+
+
+def _reads_itself(loss: ReadsClasses) -> bool:
+    """Return whether a subclass overrides `read`."""
+    return type(loss).read is not ReadsClasses.read
 
 
 @dataclass(frozen=True)

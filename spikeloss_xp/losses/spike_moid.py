@@ -2,14 +2,14 @@
 
 import warnings
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Prepared, check_number
 from spikeloss_xp._input.targets import MULTI_HOT, Target
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses, check_readout
-from spikeloss_xp.predictions import BinaryScores, ClassScores
 from spikeloss_xp.readouts import READOUTS, Reading
 
 
@@ -93,8 +93,6 @@ class SpikeMoid(ReadsClasses):
     ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
     _shields_masked: ClassVar[bool] = False
-    _scores_of: ClassVar[type[ClassScores]] = BinaryScores
-    _by_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +107,11 @@ class SpikeMoid(ReadsClasses):
                     stacklevel=3,
                 )
             object.__setattr__(self, "theta", 0.0)
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        prepared = super()._prepare_input(input, where, lengths, context)
+        check_number(prepared, self.pos_weight, "pos_weight")
+        return prepared
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. A class is predicted if its logit is above 0."""

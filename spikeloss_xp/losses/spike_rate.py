@@ -1,10 +1,11 @@
 """SpikeRate: the squared error between firing rates and target rates."""
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Prepared, check_number
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses, check_readout
 from spikeloss_xp.readouts import READOUTS, Reading
@@ -106,7 +107,6 @@ class SpikeRate(ReadsClasses):
     ignore_index: int = _checks.option(-100, _checks.label)
     time_axis: int = _checks.option(-1, _checks.integer)
 
-    _by_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
     _shields_masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -133,6 +133,12 @@ class SpikeRate(ReadsClasses):
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        prepared = super()._prepare_input(input, where, lengths, context)
+        check_number(prepared, self.true_rate, "true_rate")
+        check_number(prepared, self.false_rate, "false_rate")
+        return prepared
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared differences between the rates and their targets or bounds."""
