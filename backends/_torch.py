@@ -131,7 +131,7 @@ class TorchAdapter(TorchFilters):
         return torch.sum(x)
 
     def sign(self, x: Array) -> Array:
-        return torch.sign(x)
+        return torch.sign(x.detach())  # a tangent of 0 times infinity would be NaN
 
     def isfinite(self, x: Array) -> Array:
         return x.abs() < math.inf  # two kernels; `torch.isfinite` runs four
@@ -309,6 +309,8 @@ class PlainTorchAdapter(TorchAdapter):
         # `softmax` and `log_softmax` are single kernels. If the label has a high probability p,
         # log(p) is computed from the sum of the other probabilities, which is more precise.
         axis = classes.index
+        if logit.shape[axis] == 1:  # the other classes, of which there are none, cannot be NaN
+            return default(classes, logit, label)
         own = torch.gather(torch.log_softmax(logit, axis), axis, label)
         each = torch.softmax(logit, axis).scatter_(axis, label, 0.0)
         minus_others = -each.sum(axis, keepdim=True)

@@ -100,9 +100,10 @@ def cross_entropy_of_probabilities(
         # The derivative is q_sum p - q. The derivatives of a sample add up to 0, so the derivative
         # for the label is computed from the others, which are precise if p is close to 1.
         nonlocal each
+        wanted = xp.broadcast_to(q, each.shape) * cotangent
+        classes.scatter(wanted, label, 0.0)
         each *= q_sum * (cotangent / (excess + 1))
-        each -= q * cotangent
-        classes.scatter(each, label, 0.0)
+        each -= wanted
         classes.scatter(each, label, -classes.sum(each))
         return each
 
