@@ -226,7 +226,7 @@ def test_documented_calls_of_the_typed_script_run():
     script["documented_torch"]()
 
 
-@pytest.mark.parametrize("page", ["trust.md", "contributing/mutants.md"])
+@pytest.mark.parametrize("page", ["trust.md", "contributing/testing.md"])
 def test_share_of_mutants_is_the_record(page):
     record = (ROOT / "tests" / "mutants.md").read_text(encoding="utf-8")
     ((found, gaps),) = re.findall(r"^\| total \| (\d+) \|.* (\d+) \|$", record, flags=re.M)
