@@ -208,7 +208,9 @@ def inputs_of(line):
     return {name: value for name, value in known.items() if name in found}
 
 
-@pytest.mark.parametrize(("source", "there", "here"), rows_with_sources("Losses of outputs and layers"))
+@pytest.mark.parametrize(
+    ("source", "there", "here"), rows_with_sources("Losses of outputs and layers")
+)
 def test_published_training_code_matches(source, there, here):
     inputs = inputs_of(here)
     sizes = [tensor.numel() for tensor in inputs.values()]

@@ -16,10 +16,7 @@ def record(name):
 def test_costs_are_the_record():
     rows = record("daily")["rows"]
     ratios, shares = (
-        [
-            rows[name.format(size)]["ratio"] * factor
-            for size in ("[20, 100, 10]", "[100, 256, 20]")
-        ]
+        [rows[name.format(size)]["ratio"] * factor for size in ("[20, 100, 10]", "[100, 256, 20]")]
         for name, factor in (("PyTorch: counts: {} first", 1), ("share: counts: {}", 100))
     )
     assert (
