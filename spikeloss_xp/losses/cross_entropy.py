@@ -137,7 +137,8 @@ class CrossEntropy(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0]], [[0, 0]], [[1, 1]], [[1, 0]]])  # [time, batch, class]
+    >>> # [time, batch, class]
+    >>> spikes = np.asarray([[[1, 0]], [[0, 0]], [[1, 1]], [[1, 0]]])
     >>> loss = sx.CrossEntropy(time_axis=0)
     >>> float(loss(spikes, [0]).round(3))  # -log(e^3 / (e^3 + e^1))
     0.127

@@ -76,7 +76,8 @@ class SpikeLatency(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[0, 0]], [[1, 0]], [[0, 1]], [[1, 0]]])  # [time, batch, class]
+    >>> # [time, batch, class]
+    >>> spikes = np.asarray([[[0, 0]], [[1, 0]], [[0, 1]], [[1, 0]]])
     >>> # target times 0 and 4
     >>> sx.SpikeLatency(reduction="none", time_axis=0)(spikes, [0])
     array([[1., 4.]])
