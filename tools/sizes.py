@@ -1,6 +1,7 @@
 """Print the size of the code, so that growth is noticed.
 
-Run ``python tools/sizes.py`` in an environment with this checkout installed.
+Run ``python tools/sizes.py`` in an environment with this checkout installed. With ``--pages``, it
+prints the words of each page instead.
 """
 
 import ast
@@ -23,6 +24,15 @@ def tracked(*patterns: str) -> list[Path]:
     command = ["git", "ls-files", "-co", "--exclude-standard", *patterns]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     return [path for name in listed.split() if (path := ROOT / name).is_file()]
+
+
+def words_of_pages() -> dict[str, int]:
+    """Return the number of words of each page, including code and tables, as ``wc -w`` counts."""
+    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    return {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").split())
+        for path in pages
+    }
 
 
 def lines_of_code(path: Path) -> int:
@@ -91,6 +101,12 @@ def ways_in_torch() -> dict[str, str]:
 
 def main() -> None:
     """Print all sizes."""
+    if "--pages" in sys.argv[1:]:
+        words = words_of_pages()
+        for page, number in sorted(words.items(), key=lambda item: -item[1]):
+            print(f"{number:6} {page}")
+        print(f"{sum(words.values()):6} words in {len(words)} pages")
+        return
     package = tracked("spikeloss_xp/*.py", "backends/*.py")
     tests = tracked("tests/*.py", "tools/*.py")
     print(f"lines of code        {sum(map(lines_of_code, package))}")
@@ -99,6 +115,7 @@ def main() -> None:
         print(f"way of a call        {way}: {name}")
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in tests)
     print(f"lines of tests       {lines}, with their tools")
+    print(f"words of pages       {sum(words_of_pages().values())}")
 
 
 if __name__ == "__main__":

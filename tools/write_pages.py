@@ -1,13 +1,15 @@
-"""Write the tables in the documentation that come from records: ``python tools/write_pages.py``."""
+"""Write what the documentation takes from records and code: ``python tools/write_pages.py``."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from _support import contract, gpu, support
+from _support import contract, gpu, signatures, support
 
 contract.PAGE.write_text(contract.page(), encoding="utf-8")
 gpu.PAGE.write_text(gpu.page(gpu.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 for page in support.TABLES:
     page.write_text(support.page(page), encoding="utf-8")
+for page in signatures.PAGES:
+    page.write_text(signatures.written(page.read_text(encoding="utf-8")), encoding="utf-8")

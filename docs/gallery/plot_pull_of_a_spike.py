@@ -213,7 +213,8 @@ for mean in (1, 10, 100):
 # The square root has a standard deviation of about one half at any mean (F. J. Anscombe, 1948), so
 # its softmax stays undecided as long as the classes differ only by chance. This is a likely reason
 # why training with ``readout="sqrt_count"`` works at high learning rates and with long samples,
-# where training with counts may fail. The page "Which loss trains" describes the measurements.
+# where training with counts may fail. The page "Measured: which loss trains best" describes the
+# measurements.
 #
 # Bounds pull until they are reached
 # ----------------------------------

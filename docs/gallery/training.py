@@ -1,7 +1,8 @@
 """Draw the accuracy over learning rates: ``python docs/gallery/training.py``.
 
-One picture is for the home page, and one, also narrow for phones, for the page "Which loss trains",
-which has the figures and more of the losses. They are in tests/data/training.json.
+One picture is for the README and "Which loss", and one, also narrow for phones, for the page
+"Measured: which loss trains best", which has more of the losses. The numbers are in
+tests/data/training.json.
 """
 
 import json

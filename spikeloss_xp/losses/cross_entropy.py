@@ -137,8 +137,9 @@ class CrossEntropy(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
-    >>> loss = sx.CrossEntropy(time_axis=-1)
+    >>> # [time, batch, class]
+    >>> spikes = np.asarray([[[1, 0]], [[0, 0]], [[1, 1]], [[1, 0]]])
+    >>> loss = sx.CrossEntropy(time_axis=0)
     >>> float(loss(spikes, [0]).round(3))  # -log(e^3 / (e^3 + e^1))
     0.127
     >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
@@ -147,7 +148,7 @@ class CrossEntropy(ClassLoss):
     With bounds, a penalty is added if the labelled class fires in fewer than half of the steps, or
     if any other class fires in more than 2 % of the steps:
 
-    >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
+    >>> bounded = sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
     4.462
     """

@@ -61,8 +61,9 @@ class SquaredError(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # rates of 0.75 and 0.25
-    >>> float(sx.SquaredError(time_axis=-1)(spikes, [[0.5, 0.25]]))
+    >>> # rates of 0.75 and 0.25
+    >>> spikes = np.asarray([[[1, 0]], [[0, 0]], [[1, 1]], [[1, 0]]])
+    >>> float(sx.SquaredError(time_axis=0)(spikes, [[0.5, 0.25]]))
     0.03125
     """
 
@@ -114,8 +115,9 @@ class AbsoluteError(SquaredError):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # rates of 0.75 and 0.25
-    >>> float(sx.AbsoluteError(time_axis=-1)(spikes, [[0.5, 0.25]]))
+    >>> # rates of 0.75 and 0.25
+    >>> spikes = np.asarray([[[1, 0]], [[0, 0]], [[1, 1]], [[1, 0]]])
+    >>> float(sx.AbsoluteError(time_axis=0)(spikes, [[0.5, 0.25]]))
     0.125
     """
 
@@ -171,8 +173,9 @@ class HuberError(SquaredError):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # counts of 3 and 1
-    >>> loss = sx.HuberError(readout="count", reduction="none", time_axis=-1)
+    >>> # counts of 3 and 1
+    >>> spikes = np.asarray([[[1, 0]], [[0, 0]], [[1, 1]], [[1, 0]]])
+    >>> loss = sx.HuberError(readout="count", reduction="none", time_axis=0)
     >>> loss(spikes, [[0.0, 0.5]])
     array([[2.5  , 0.125]])
     """

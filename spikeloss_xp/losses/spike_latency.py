@@ -76,9 +76,10 @@ class SpikeLatency(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # [batch, class, time]
+    >>> # [time, batch, class]
+    >>> spikes = np.asarray([[[0, 0]], [[1, 0]], [[0, 1]], [[1, 0]]])
     >>> # target times 0 and 4
-    >>> sx.SpikeLatency(reduction="none", time_axis=-1)(spikes, [0])
+    >>> sx.SpikeLatency(reduction="none", time_axis=0)(spikes, [0])
     array([[1., 4.]])
     """
 

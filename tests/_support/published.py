@@ -1,4 +1,4 @@
-"""Losses of published training code, by the names that docs/migrating.md has for them.
+"""Losses of published training code, by the names that docs/published-code.md has for them.
 
 Each is written here from the definition in its source, because most of these programs cannot be
 installed as packages.

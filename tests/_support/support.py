@@ -58,8 +58,7 @@ PYTORCH = {
     ),
     "`torch.compile(fullgraph=True)` of a loss, its backward pass, `torch.func.grad` and `jvp`, if "
     "all arguments are tensors. Different durations above 100 steps lead to at most three "
-    "compilations. With a window or a filter, shorter durations may lead to more than the eight "
-    "that PyTorch allows, so pad them to a few durations": (
+    "compilations; with a window or a filter, pad shorter trains to a few durations": (
         "compiled_loss_and_backward_equal_eager",
         "compile_count_for_many_durations_is_at_most_three",
         "compiled_grad_and_jvp_equal_eager",

@@ -1,4 +1,4 @@
-"""The lines in the tables of the README and of docs/migrating.md are equal, on random numbers.
+"""The lines in the tables of the README and two pages are equal, on random numbers.
 
 Other files of this folder have more of these losses, and networks of some of the frameworks.
 """
@@ -175,9 +175,9 @@ def test_lines_of_scores_are_those_of_plain_counts(row):
     assert np.isfinite(by_loss)
 
 
-def rows_with_sources(heading):
-    """Return the rows of the tables in a section of the page: where from, and both lines."""
-    page = (DOCS / "migrating.md").read_text(encoding="utf-8")
+def rows_with_sources(heading, page="published-code"):
+    """Return the rows of the tables in a section of a page: where from, and both lines."""
+    page = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| ([\w., -]+) \| `(.*)` \| `(.*)` \|$", section, re.M)
     headers = section.count("\n|:--|")
@@ -208,7 +208,9 @@ def inputs_of(line):
     return {name: value for name, value in known.items() if name in found}
 
 
-@pytest.mark.parametrize(("source", "there", "here"), rows_with_sources("Published training code"))
+@pytest.mark.parametrize(
+    ("source", "there", "here"), rows_with_sources("Losses of outputs and layers")
+)
 def test_published_training_code_matches(source, there, here):
     inputs = inputs_of(here)
     sizes = [tensor.numel() for tensor in inputs.values()]
@@ -356,7 +358,8 @@ def bits_of_each_neuron(rates, n, recorded):
 
 
 @pytest.mark.parametrize(
-    ("source", "there", "here"), rows_with_sources("Likelihoods of recorded spikes")
+    ("source", "there", "here"),
+    rows_with_sources("Likelihoods of recorded spikes", page="migrating"),
 )
 def test_likelihoods_match(source, there, here):
     shape, logarithms = (BATCH, STEPS, CLASSES), not re.search(r"\br\b", here)

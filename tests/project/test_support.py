@@ -3,7 +3,7 @@
 import ast
 import re
 
-from _support import backends, gpu, pages, support
+from _support import backends, gpu, pages, signatures, support
 
 
 def test_pages_match_the_record():
@@ -12,6 +12,9 @@ def test_pages_match_the_record():
         assert path.read_text(encoding="utf-8") == support.page(path), hint
     text = gpu.PAGE.read_text(encoding="utf-8")
     assert text == gpu.page(text), hint
+    for path in signatures.PAGES:
+        text = path.read_text(encoding="utf-8")
+        assert text == signatures.written(text), f"{path.name}: {hint}"
 
 
 def test_table_rows_each_have_a_test():

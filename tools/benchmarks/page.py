@@ -20,10 +20,6 @@ from _support import pages
 DATA, PAGE = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md"
 RECORD, SCALING, DAILY = (DATA / f"{name}.json" for name in ("benchmarks", "scaling", "daily"))
 PICTURES = pages.DOCS / "images"
-LIKELIHOOD_PAGES = {  # page: the names in the record
-    "PoissonNLL": ("log rates", "rates"),
-    "BernoulliNLL": ("logits",),
-}
 WATCH = pages.DOCS / "guides" / "watch-a-training.md"
 
 LARGE = "[32, 256, 1000]"
@@ -248,16 +244,6 @@ def written() -> dict[Path, str]:
     """Return each page with run times, with the numbers from the records."""
     daily = read(DAILY)
     found = {PAGE: text(PAGE.read_text(encoding="utf-8"), read(RECORD), daily)}
-    for name, inputs in LIKELIHOOD_PAGES.items():
-        path = pages.DOCS / "losses" / f"{name}.md"
-        columns = {
-            f"{library} `{size}`": f"likelihood: {library}: {{}}: {size}"
-            for library in ("PyTorch", "JAX")
-            for size in (SMALL, WIDE)
-        }
-        table = with_times("input", daily["rows"], dict(zip(inputs, inputs, strict=True)), columns)
-        page = path.read_text(encoding="utf-8")
-        found[path] = pages.with_tables(page, {"## Run time": [table]})
     outputs = {size: f"`{size}`" for size in (SMALL, LARGE_BATCH)}
     columns = {library: f"diagnose: {library}: {{}}" for library in ("NumPy", "PyTorch")}
     table = with_times("output", daily["rows"], outputs, columns)

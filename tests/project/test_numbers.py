@@ -1,0 +1,53 @@
+"""Numbers in the README and in "Can I trust it?" are those of the records."""
+
+import json
+import statistics
+
+from _support.pages import DOCS, ROOT
+
+README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+TRUST = " ".join((DOCS / "trust.md").read_text(encoding="utf-8").split())
+
+
+def record(name):
+    return json.loads((ROOT / "tests" / "data" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_costs_are_the_record():
+    rows = record("daily")["rows"]
+    ratios, shares = (
+        [rows[name.format(size)]["ratio"] * factor for size in ("[20, 100, 10]", "[100, 256, 20]")]
+        for name, factor in (("PyTorch: counts: {} first", 1), ("share: counts: {}", 100))
+    )
+    assert (
+        f"takes {ratios[0]:.1f} times as long as the line above for spikes `[20, 100, 10]` "
+        f"({shares[0]:.1f} % of a training step), and {ratios[1]:.1f} times as long for "
+        f"`[100, 256, 20]` ({shares[1]:.1f} %)"
+    ) in TRUST
+    assert (
+        f"takes {ratios[1]:.1f} times as long as the hand-written line for spikes of shape "
+        f"`[100, 256, 20]`, or {shares[1]:.0f} % of a training step"
+    ) in README
+
+
+def test_accuracies_are_the_record():
+    trainings = record("training")["trainings"]
+    networks = {one["network"] for one in trainings if one["loss"] == "SpikeMax"}
+    counts, bounds = (
+        100 * statistics.fmean(
+            x
+            for one in trainings
+            if (one["rate"], one["loss"]) == (0.02, loss) and one["network"] in networks
+            for x in one["accuracy"]
+        )
+        for loss in ("count", "count, bounds")
+    )  # fmt: skip
+    assert f"{bounds:.0f} % with bounds on the firing rates (`rates`), and {counts:.0f} %" in README
+
+
+def test_share_of_diagnosed_networks_is_the_record():
+    sets = [each for name, each in record("verdict")["verdict"].items() if name != "timing"]
+    flagged = sum(each["fails"]["flagged"][0] for each in sets)
+    failed = sum(each["fails"]["networks"] for each in sets)
+    share = f"{100 * flagged / failed:.0f} %"
+    assert f"reported a problem for {share} of the networks that failed on digits" in README
