@@ -83,8 +83,7 @@ def trained(settings: Settings, task: Task, way: Way | None = None) -> float:
 
     def prepare(network: Any, *batch: Any) -> None:
         if way and way.step:
-            network.warm_up = way.warm_up
-            network.scale(*batch, way.step)
+            network.scale(*batch, way.step, way.warm_up)
 
     try:
         return verdict.trained(changed(settings, way) if way else settings, task, prepare)[0]

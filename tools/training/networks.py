@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 import spikeloss_xp as sx
 
@@ -22,7 +23,7 @@ WIDTH = 100  # neurons in a dense hidden layer
 CHANNELS = (8, 16, 16, 16, 16)  # of the convolutions
 # The places, the width of the kernels and the strides of convolutions, by the number of inputs.
 CONVOLUTIONS = {64: ((8, 8), 3, (1, 2, 1, 1, 1)), 40: ((40,), 5, (2, 2))}
-STREAMS = {"tuning": 53, "reported": 1053, "advice": 2053}  # seeds
+STREAMS = {"reported": 1053, "advice": 2053}  # seeds
 # The cells of each set.
 SETS = {
     "plain": ("plain",),
@@ -70,17 +71,17 @@ class Settings(NamedTuple):
     detached: int | None = None
     recurrent: bool = False
     width: int = WIDTH
-    classes: int = CLASSES
     optimiser: str = "Adam"
     bias: float = 0.0
 
 
 class Layer(NamedTuple):
-    """The sizes of a layer, and the indices of its inputs in each patch if it is a convolution."""
+    """The sizes of a layer. A convolution also has the shape of its input, and its stride."""
 
     inputs: int
     outputs: int
-    patches: np.ndarray | None = None
+    shape: tuple[int, ...] = ()  # the places and the channels
+    stride: int = 1
 
 
 Weights = list[dict[str, Any]]  # of each layer: kernel, bias, recurrent weights, scale of a norm
@@ -132,34 +133,35 @@ def draw(name: str, stream: str, index: int) -> Settings:
 def layers_of(settings: Settings, inputs: int) -> list[Layer]:
     """Return the sizes of the layers, from input to output."""
     if not settings.convolution:
-        sizes = (inputs, *settings.depth * (settings.width,), settings.classes)
+        sizes = (inputs, *settings.depth * (settings.width,), CLASSES)
         return [Layer(*pair) for pair in itertools.pairwise(sizes)]
     found, channels = [], 1
-    shape, width, strides = CONVOLUTIONS[inputs]
+    places, width, strides = CONVOLUTIONS[inputs]
     for stride, outputs in zip(strides[: settings.depth], CHANNELS, strict=False):
-        patches, shape = patches_of(shape, channels, width, stride)
-        found.append(Layer(patches.shape[1], outputs, patches))
-        channels = outputs
-    return [*found, Layer(math.prod(shape) * channels, settings.classes)]
+        size = channels * width ** len(places)
+        found.append(Layer(size, outputs, (*places, channels), stride))
+        places, channels = tuple(-(-place // stride) for place in places), outputs
+    return [*found, Layer(math.prod(places) * channels, CLASSES)]
 
 
-def patches_of(
-    shape: tuple[int, ...], channels: int, width: int, stride: int
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the indices of the inputs in each patch, and the shape of the places.
+def currents(layer: dict[str, Any], size: Layer, x: Any) -> Any:
+    """Return the input ``[time, sample, input]`` of a layer multiplied by its kernel.
 
-    The index -1 stands for a zero beyond the edge.
+    The currents of a convolution are ``[time, sample, place, channel]``.
     """
-    inputs = np.arange(math.prod(shape) * channels).reshape(*shape, channels)
-    axes, edge = range(len(shape)), (width // 2, width // 2)
-    padded = np.pad(inputs, [*(edge for _ in axes), (0, 0)], constant_values=-1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, [width for _ in axes], tuple(axes))
-    windows = windows[tuple(slice(None, None, stride) for _ in axes)]
-    return windows.reshape(-1, channels * width ** len(axes)), windows.shape[: len(axes)]
+    if not size.shape:
+        return x @ layer["kernel"]
+    *places, channels = size.shape
+    width = round((size.inputs / channels) ** (1 / len(places)))
+    kernel = layer["kernel"].T.reshape(size.outputs, channels, *(width for _ in places))
+    convolution = F.conv1d if len(places) == 1 else F.conv2d
+    images = x.reshape(-1, *size.shape).movedim(-1, 1)
+    found = convolution(images, kernel, stride=size.stride, padding=width // 2)
+    return found.movedim(1, -1).reshape(*x.shape[:2], -1, size.outputs)
 
 
-def rms(x: Any) -> float:
-    return float((x**2).mean() ** 0.5)
+def rms(x: torch.Tensor) -> float:
+    return float(x.detach().square().mean().sqrt())
 
 
 def train(
@@ -184,13 +186,24 @@ class Network:
     def __init__(self, settings: Settings, inputs: int) -> None:
         self.settings, self.sizes = settings, layers_of(settings, inputs)
         self.weights = [
-            {name: torch.as_tensor(x.astype(np.float32)) for name, x in layer.items()}
-            for layer in self.drawn()
+            {
+                name: torch.tensor(x, dtype=torch.float32, requires_grad=True)
+                for name, x in each.items()
+            }
+            for each in self.drawn()
         ]
         rate = settings.rate * (50 if settings.optimiser == "SGD" else 1)
-        self.rates = [dict.fromkeys(layer, rate) for layer in self.weights]
-        self.steps, self.warm_up = 0, 1
-        self.moments: dict[str, Any] = {}  # of the gradients of each weight
+        self.optimise([dict.fromkeys(layer, rate) for layer in self.weights])
+
+    def optimise(self, rates: list[dict[str, float]], warm_up: int = 1) -> None:
+        """Use the optimiser of the settings, which is slower in the first `warm_up` steps."""
+        weights, rates = by_name(self.weights), by_name(rates)
+        groups = [{"params": [x], "lr": rates[name]} for name, x in weights.items()]
+        sgd = self.settings.optimiser == "SGD"
+        self.optimiser = torch.optim.SGD(groups, momentum=0.9) if sgd else torch.optim.Adam(groups)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: min(1, (step + 1) / warm_up)
+        )
 
     def drawn(self) -> Weights:
         """Return weights drawn as in `torch.nn.Linear`, multiplied by the scale."""
@@ -199,10 +212,10 @@ class Network:
         def uniform(inputs: int, *shape: int) -> np.ndarray:
             return random.uniform(-(inputs**-0.5), inputs**-0.5, shape)
 
-        for inputs, outputs, patches in self.sizes:
+        for inputs, outputs, shape, _ in self.sizes:
             kernel = self.settings.scale * uniform(inputs, inputs, outputs)
             found.append({"kernel": kernel, "bias": uniform(inputs, outputs)})
-            if self.settings.normalised and patches is not None:
+            if self.settings.normalised and shape:
                 found[-1] |= {"scale": np.ones(outputs), "bias": np.zeros(outputs)}
         found[-1]["bias"] += self.settings.bias
         for layer in found[:-1] if self.settings.recurrent else ():
@@ -214,11 +227,7 @@ class Network:
         """Return the spikes of each layer for an input ``[time, sample, input]``."""
         found = []
         for index, (layer, size) in enumerate(zip(weights, self.sizes, strict=True)):
-            if size.patches is None:
-                current = x @ layer["kernel"]
-            else:
-                with_zero = torch.cat([x, 0 * x[..., :1]], -1)
-                current = with_zero[..., size.patches] @ layer["kernel"]
+            current = currents(layer, size, x)
             if "scale" in layer:
                 current = current - current.mean((0, 1, 2))
                 current = layer["scale"] * current / ((current**2).mean((0, 1, 2)) + 1e-5) ** 0.5
@@ -251,12 +260,12 @@ class Network:
 
         The gradients of recurrent weights are at the end.
         """
-        leaves = [{k: x.clone().requires_grad_() for k, x in each.items()} for each in self.weights]
-        layers = self.spikes(leaves, x)
+        self.optimiser.zero_grad()
+        layers = self.spikes(self.weights, x)
         value = loss(layers[-1], label) + self.penalty(layers[:-1])
         if value.requires_grad:
             value.backward()
-        return value.detach(), layers, {name: x.grad for name, x in by_name(leaves).items()}
+        return value.detach(), layers, {name: x.grad for name, x in by_name(self.weights).items()}
 
     @torch.no_grad()
     def evaluated(self, weights: Weights, x: torch.Tensor) -> list[Any]:
@@ -268,29 +277,18 @@ class Network:
         return np.asarray(self.evaluated(self.weights, x)[-1])
 
     def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
-        """Change the weights as Adam or SGD does, more slowly in the first `warm_up` steps."""
-        _, _, gradients = self.inspect(loss, x, label)
-        self.steps += 1
-        for name, gradient in gradients.items():
-            index, _, kind = name.partition(".")
-            layer, rate = self.weights[int(index)], self.rates[int(index)][kind]
-            if gradient is not None:
-                change = min(1, self.steps / self.warm_up) * rate * self.changed(name, gradient)
-                layer[kind] = layer[kind] - change
-
-    def changed(self, name: str, gradient: Any) -> Any:
-        """Return the change of a weight at a learning rate of 1."""
-        first, second = self.moments.get(name, (0.0, 0.0))
-        if self.settings.optimiser == "SGD":
-            self.moments[name] = 0.9 * first + gradient, 0.0
-            return self.moments[name][0]
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-        self.moments[name] = first, second
-        root = (second / (1 - 0.999**self.steps)) ** 0.5
-        return first / (1 - 0.9**self.steps) / (root + 1e-8)
+        """Change the weights once."""
+        self.inspect(loss, x, label)
+        self.optimiser.step()
+        self.schedule.step()
 
     def scale(
-        self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor, step: float
+        self,
+        loss: Callable[..., Any],
+        x: torch.Tensor,
+        label: torch.Tensor,
+        step: float,
+        warm_up: int,
     ) -> None:
         """Scale each layer until it fires in 5 % of the steps of a batch, and set the biases to 0.
 
@@ -310,19 +308,23 @@ class Network:
         def run(factors: list[float]) -> list[Any]:
             return self.evaluated(multiplied(factors), x)
 
-        self.weights = multiplied(sx.scale_to_rate(run, len(start), 0.05, time_axis=0))
-        _, _, gradients = self.inspect(loss, x, label)
-        for index, (layer, (of_bias, *_)) in enumerate(zip(self.weights, scaled, strict=True)):
-            rates = {name: step * rms(weight) for name, weight in layer.items()}
-            if self.settings.optimiser == "SGD":
-                for name in rates:
-                    rates[name] *= (1 - 0.9) / (rms(gradients[f"{index}.{name}"]) + 1e-12)
-            self.rates[index] = rates | {"bias": rates[of_bias]}
+        found = multiplied(sx.scale_to_rate(run, len(start), 0.05, time_axis=0))
+        self.weights = [{k: x.detach().requires_grad_() for k, x in each.items()} for each in found]
+        rates = [{name: step * rms(x) for name, x in layer.items()} for layer in self.weights]
+        if self.settings.optimiser == "SGD":
+            self.inspect(loss, x, label)
+            for layer, own in zip(self.weights, rates, strict=True):
+                own |= {
+                    k: rate * (1 - 0.9) / (rms(layer[k].grad) + 1e-12) for k, rate in own.items()
+                }
+        for own, (of_bias, *_) in zip(rates, scaled, strict=True):
+            own["bias"] = own[of_bias]
+        self.optimise(rates, warm_up)
 
 
-def by_name(weights: Weights) -> dict[str, Any]:
+def by_name(layers: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what all layers have, with the recurrent weights at the end."""
-    found = {f"{i}.{name}": x for i, layer in enumerate(weights) for name, x in layer.items()}
+    found = {f"{i}.{name}": x for i, layer in enumerate(layers) for name, x in layer.items()}
     return dict(sorted(found.items(), key=lambda item: "recurrent" in item[0]))
 
 

@@ -46,6 +46,13 @@ def write(name: str, record: Record) -> None:
     (pages.ROOT / "tests" / "data" / f"{name}.json").write_text(text, encoding="utf-8")
 
 
+def with_versions(page: str, measured: str, record: Record) -> str:
+    """Return a page with what was measured, and the versions, in the line that begins so."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"{measured}; {versions}"}
+    return pages.with_figures(page, figures)
+
+
 def write_page(page: Path, text: Callable[[str, Record], str], name: str) -> None:
     """Write the tables of a page from its record."""
     page.write_text(text(page.read_text(encoding="utf-8"), read(name)), encoding="utf-8")

@@ -50,10 +50,8 @@ def text(page: str, record: dict[str, Any]) -> str:
         "## What it does to networks that learn": [advised(record, "learns", WAYS)],
         "## Variants": [advised(record, "fails", VARIANTS)],
     }
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
-    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"seeds {seeds}; {versions}"}
-    return pages.with_figures(pages.with_tables(page, tables), figures)
+    return runs.with_versions(pages.with_tables(page, tables), f"seeds {seeds}", record)
 
 
 def share(number: int, of: int) -> str:
