@@ -124,8 +124,7 @@ def main() -> None:
     kept = [x for x in record["advice"] if (x["task"], x["kind"], x["set"]) not in chosen]
     record["advice"] = kept + [one for found in every for one in found]
     record["tasks"] |= {name: task._asdict() for name, task in TASKS.items()}
-    runs.write("verdict", record)
-    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
+    runs.write(verdict_page, record)
 
 
 if __name__ == "__main__":

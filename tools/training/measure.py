@@ -123,8 +123,8 @@ def main() -> None:
     """Measure all settings, and keep the records of networks that are no longer trained."""
     kept = [one for one in runs.read("training")["trainings"] if one["network"] not in NETWORKS]
     trainings = kept + runs.run(measured, settings())
-    runs.write("training", {"epochs": EPOCHS, "seeds": SEEDS, "trainings": trainings})
-    runs.write_page(training_page.PAGE, training_page.text, training_page.RECORD)
+    record = {"epochs": EPOCHS, "seeds": SEEDS, "trainings": trainings}
+    runs.write(training_page, record)
 
 
 if __name__ == "__main__":

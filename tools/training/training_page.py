@@ -4,6 +4,7 @@ The numbers come from the last measurement, in tests/data/training.json. The tex
 written by hand.
 """
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,13 +46,11 @@ def text(page: str, record: dict[str, Any]) -> str:
     tables["## All settings"] = [*overview(100 * accuracy), of_outputs(spikes, 100 * silent)]
     usual = dict.fromkeys(x[:2] for x in found if x[0] in networks and x[1] not in NAMES)
     frameworks = [
-        (*x, *(f"{100 * np.mean(found[*x, rate]['accuracy']):.0f}" for rate in RATES))
+        (x[0], f"`{x[1]}`", *(f"{100 * np.mean(found[*x, y]['accuracy']):.0f}" for y in RATES))
         for x in usual
     ]
     header = ("network", "loss", *map(str, RATES))
-    tables["### Losses of the frameworks"] = [
-        pages.table(header, ((network, f"`{loss}`", *x) for network, loss, *x in frameworks))
-    ]
+    tables["### Losses of the frameworks"] = [pages.table(header, frameworks)]
     measured = f"{record['epochs']} epochs, {record['seeds']} seeds"
     return runs.with_versions(pages.with_tables(page, tables), measured, record)
 
@@ -98,4 +97,4 @@ def of_outputs(spikes: np.ndarray, silent: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    runs.write_page(PAGE, text, RECORD)
+    runs.write_page(sys.modules[__name__])

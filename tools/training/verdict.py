@@ -82,8 +82,8 @@ def trained(
 
 def problems(network: Any, loss: sx.CrossEntropy, x: Any, label: Any) -> dict[str, list[str]]:
     """Return the codes of the problems that the report on a batch names."""
-    _, (*hidden, output), gradients = network.inspect(loss, x, label)
-    found = {}
+    *hidden, output = network.layers(x)
+    gradients, found = network.gradients(loss(output, label)), {}
     for name, options in (("problems", {"gradients": gradients}), ("without gradients", {})):
         report = sx.diagnose(loss, output, label, hidden=hidden, **options)
         found[name] = [each.code for each in report.findings if each.severity == "problem"]
@@ -114,8 +114,7 @@ def main() -> None:
     keys = [(name, index) for name, size in NUMBERS.items() for index in range(size)]
     record = runs.read("verdict")
     record["verdict"] |= of_sets(runs.run(measured, keys))
-    runs.write("verdict", record)
-    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
+    runs.write(verdict_page, record)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ tests/data/verdict.json. The text of the page is written by hand.
 """
 
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -125,4 +126,4 @@ def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    runs.write_page(PAGE, text, RECORD)
+    runs.write_page(sys.modules[__name__])
