@@ -17,11 +17,6 @@ def names_before(heading):
     return names
 
 
-@pytest.fixture(scope="module")
-def page():
-    return names_before("Fit in JAX")
-
-
 @pytest.mark.compiles
 def test_scores_in_the_table_are_those_of_the_fit():
     for needed in ("jax", "torch"):
