@@ -144,6 +144,27 @@ def test_mask_equals_cropping(backend, call, random, layout):
     assert not gradient[~mask].any()
 
 
+@for_all(masked=False)
+def test_mask_with_axes_of_length_1_equals_the_whole_mask(backend, call, random, layout):
+    """Or with the axes of samples and time only, or of time only."""
+    call = with_layout(call, *layout)
+    shape, axis = call.spikes.shape, call.loss.time_axis
+    batch, steps = np.moveaxis(np.empty(shape), axis, -1).shape[:: len(shape) - 1]
+    whole = [pick(random, 1, size) for size in shape]
+    of_time = (steps,) if steps != batch else (1, steps)  # otherwise it is a mask of samples
+    short = pick(random, (batch, steps), (1, steps), of_time)
+    sizes = pick(random, whole, short) if len(shape) > 2 else whole
+    where = random.random(sizes) < 0.7
+    full = np.broadcast_to(where, shape if len(sizes) == len(shape) else (batch, steps))
+    if len(sizes) == 2 < len(shape):
+        where = np.moveaxis(where, -1, reference.target_time_axis(shape, axis))
+    if full.ndim < len(shape):
+        full = np.moveaxis(full, -1, reference.target_time_axis(shape, axis))
+    given = (call.replace(where=x).on(backend) for x in (where, full))
+    for array, wanted in zip(*given, strict=True):
+        close(array, wanted, backend.rtol)
+
+
 @for_all(kinds=("small", "small", "times"), masked=False)
 def test_fully_masked_loss_is_zero(backend, call, random, layout):
     shape, times = call.spikes.shape, layout is None
