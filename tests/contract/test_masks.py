@@ -70,20 +70,15 @@ def test_arguments_of_another_library_raise(backend, other, argument):
             call.loss(backend.asarray(call.spikes), **given)
 
 
-def test_impossible_length_gives_a_nan_gradient_of_a_linear_loss(backend):
+def test_impossible_length_makes_gradients_scores_and_penalties_nan(backend):
+    """Those of its sample, also where the loss is linear. A penalty is one number for all."""
     if backend.reads_values:
         pytest.skip(f"{backend.name} checks lengths by their values")
-    loss = Count(time_axis=-1, reduction="sum")
-    spikes = np.ones((2, 3, 4))
+    loss, spikes = Count(time_axis=-1, reduction="sum"), np.ones((2, 3, 4))
     _, gradient = run(backend, sx.value_and_grad(loss), spikes, [0, 1], lengths=[5, 4])
     assert np.isnan(gradient[0]).all()
     np.testing.assert_array_equal(gradient[1], 1)
-
-
-def test_impossible_length_affects_the_scores_of_its_sample_and_the_penalty(backend):
-    if backend.reads_values:
-        pytest.skip(f"{backend.name} checks lengths by their values")
-    scores, spikes = sx.CrossEntropy(time_axis=-1).scores, np.ones((2, 3, 4))
+    scores = sx.CrossEntropy(time_axis=-1).scores
     bad, good = (run(backend, scores, spikes, lengths=[length, 4]) for length in (5, 4))
     assert np.isnan(bad[0]).all()
     np.testing.assert_array_equal(bad[1], good[1])
