@@ -9,7 +9,7 @@ measure.py.
 
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import networks
 import runs
@@ -80,13 +80,8 @@ def changed(drawn: Settings, way: Way) -> Settings:
 
 def trained(settings: Settings, task: Task, way: Way | None = None) -> float:
     """Return the test accuracy of a network, which is 0 if it cannot be scaled."""
-
-    def prepare(network: Any, *batch: Any) -> None:
-        if way and way.step:
-            network.scale(*batch, way.step, way.warm_up)
-
     try:
-        return verdict.trained(changed(settings, way) if way else settings, task, prepare)[0]
+        return verdict.trained(changed(settings, way) if way else settings, task, way)[0]
     except ValueError:  # its firing rate cannot be reached
         return 0.0
 

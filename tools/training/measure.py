@@ -100,8 +100,7 @@ def measured(setting: tuple[str, str, float], epochs: int = EPOCHS) -> dict[str,
     for seed in range(SEEDS):
         changed = network.settings._replace(rate=setting[2], seed=seed)
         trained = networks.Network(changed, x.shape[2])
-        for _ in networks.train(trained, loss, x, label, epochs, BATCH):
-            pass
+        list(networks.train(trained, loss, x, label, epochs, BATCH))
         counts = torch.tensor(trained.output(test)).sum(0)
         for name, figure in figures(counts, test_label).items():
             found[name].append(round(float(figure.double().mean()), 5))

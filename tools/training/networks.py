@@ -152,7 +152,7 @@ class Neurons(nn.Module):
 
     def forward(self, currents: torch.Tensor) -> torch.Tensor:
         """Return the spikes of neurons with these currents, whose first axis is time."""
-        cell = CELLS[self.settings.cell](self.settings)
+        cell = cell_of(self.settings)
         if self.settings.cell == "SpikingJelly":
             return cell(currents)
         state = None if self.settings.cell == "Norse" else torch.zeros_like(currents[0])
@@ -269,9 +269,6 @@ def train(
         yield
 
 
-# A step of a cell takes a current and a state, and returns spikes and a new state.
-
-
 class Spike(torch.autograd.Function):
     """Return 1 if a membrane is above its threshold and 0 otherwise, with a surrogate gradient."""
 
@@ -295,61 +292,49 @@ class Spike(torch.autograd.Function):
         return cotangent * derivative, None, None
 
 
-def plain_cell(settings: Settings) -> Callable[..., Any]:
-    """Return a cell that decays, adds the current, and subtracts the threshold after a spike."""
+def cell_of(settings: Settings) -> Callable[..., Any]:
+    """Return a cell. Its step takes a current and a state, and returns spikes and a new state.
 
-    def step(current: Any, membrane: Any) -> tuple[Any, Any]:
+    The cell of SpikingJelly takes all currents instead, and the cell of Norse filters them first.
+    """
+
+    def plain(current: Any, membrane: Any) -> tuple[Any, Any]:
         membrane = settings.decay * membrane + current
         above = membrane - settings.threshold
         spike = Spike.apply(above, settings.surrogate, settings.slope)
         return spike, membrane - settings.threshold * spike.detach()
 
-    return step
+    if settings.cell == "snnTorch":
+        import snntorch
+        from snntorch import surrogate
 
+        snntorch.SpikingNeuron.init()  # forget the cells before, which snnTorch would keep forever
+        make = getattr(surrogate, settings.surrogate)
+        return snntorch.Leaky(
+            beta=settings.decay,
+            threshold=settings.threshold,
+            spike_grad=make() if settings.surrogate == "triangular" else make(settings.slope),
+            reset_mechanism=settings.reset,
+        )
+    if settings.cell == "SpikingJelly":
+        from spikingjelly.activation_based import neuron, surrogate
 
-def snntorch_cell(settings: Settings) -> Any:
-    import snntorch
-    from snntorch import surrogate
+        return neuron.LIFNode(
+            tau=1 / (1 - settings.decay),
+            decay_input=settings.decay_input,
+            v_threshold=float(settings.threshold),
+            v_reset=None if settings.reset == "subtract" else 0.0,
+            surrogate_function=getattr(surrogate, settings.surrogate)(settings.slope),
+            step_mode="m",
+        )
+    if settings.cell == "Norse":
+        from norse.torch import LIFCell, LIFParameters
 
-    snntorch.SpikingNeuron.init()  # forget the cells before, which snnTorch would keep forever
-    make = getattr(surrogate, settings.surrogate)
-    return snntorch.Leaky(
-        beta=settings.decay,
-        threshold=settings.threshold,
-        spike_grad=make() if settings.surrogate == "triangular" else make(settings.slope),
-        reset_mechanism=settings.reset,
-    )
-
-
-def spikingjelly_cell(settings: Settings) -> Any:
-    from spikingjelly.activation_based import neuron, surrogate
-
-    return neuron.LIFNode(
-        tau=1 / (1 - settings.decay),
-        decay_input=settings.decay_input,
-        v_threshold=float(settings.threshold),
-        v_reset=None if settings.reset == "subtract" else 0.0,
-        surrogate_function=getattr(surrogate, settings.surrogate)(settings.slope),
-        step_mode="m",
-    )
-
-
-def norse_cell(settings: Settings) -> Any:
-    """Return a LIF cell of Norse, which filters the current and resets to 0."""
-    from norse.torch import LIFCell, LIFParameters
-
-    parameters = LIFParameters(
-        tau_mem_inv=torch.tensor(1000 * (1 - settings.decay)),  # a step takes a millisecond
-        v_th=torch.tensor(float(settings.threshold)),
-        method=settings.surrogate,
-        alpha=torch.tensor(settings.slope),
-    )
-    return LIFCell(parameters)
-
-
-CELLS = {
-    "plain": plain_cell,
-    "snnTorch": snntorch_cell,
-    "SpikingJelly": spikingjelly_cell,
-    "Norse": norse_cell,
-}
+        parameters = LIFParameters(
+            tau_mem_inv=torch.tensor(1000 * (1 - settings.decay)),  # a step takes a millisecond
+            v_th=torch.tensor(float(settings.threshold)),
+            method=settings.surrogate,
+            alpha=torch.tensor(settings.slope),
+        )
+        return LIFCell(parameters)
+    return plain

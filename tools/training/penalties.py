@@ -29,8 +29,7 @@ def main(epochs: int = 15) -> None:
         found = []
         for seed in range(3):
             network = networks.Network(PLAIN["fast sigmoid"]._replace(seed=seed), x.shape[2])
-            for _ in networks.train(network, loss, x, label, epochs, 100, penalty):
-                pass
+            list(networks.train(network, loss, x, label, epochs, 100, penalty))
             with torch.no_grad():
                 hidden, output = network.layers(test)
             rates = hidden.mean((0, 1))  # of each neuron
