@@ -14,16 +14,7 @@ import spikeloss_xp as sx
 from _support import diagnoses
 from _support.calls import not_jax
 from _support.cases import raises
-from _support.diagnoses import (
-    EXACT,
-    FIRST,
-    FRESH,
-    LABEL,
-    LENGTHS,
-    POTENTIALS,
-    STEPS,
-    WIDE,
-)
+from _support.diagnoses import EXACT, FIRST, FRESH, LABEL, LENGTHS, POTENTIALS, STEPS, WIDE
 from _support.programs import run_python
 from _support.root import STAND_INS
 from spikeloss_xp.diagnosis import Finding, findings

@@ -165,10 +165,7 @@ def test_neighbouring_counts_are_told_apart_where_their_roots_are_equal():
 
 @pytest.mark.parametrize(
     ("loss", "options"),
-    [
-        (ENTROPY(readout="last"), {}),
-        (ENTROPY(moving_window=1), {"per_step": True}),
-    ],
+    [(ENTROPY(readout="last"), {}), (ENTROPY(moving_window=1), {"per_step": True})],
 )
 def test_changing_the_scores_does_not_change_the_spikes(loss, options):
     spikes = SPIKES.copy()

@@ -158,9 +158,7 @@ FAULTY = {
         case(sx.SparsityEnforcer(0.05), 1e200 * WIDE.astype("float64")),
         case(sx.PoissonNLL(time_axis=-1, log_rates=False), TINY_RATE, np.ones_like(COUNTS)),
         case(
-            published.SpikeMax(time_axis=-1),
-            np.where(np.arange(4)[:, None] < 2, 0, FRESH),
-            LABEL,
+            published.SpikeMax(time_axis=-1), np.where(np.arange(4)[:, None] < 2, 0, FRESH), LABEL
         ),
     ],
     "times-out-of-range": [

@@ -200,11 +200,7 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
         (lambda: ENTROPY(TIMES, [0], lengths=[2]), TypeError, "no lengths: use NaN or infinity"),
         (lambda: ENTROPY(TIMES, [0], where=TIMES > 0), ValueError, r"where must have shape \(1,\)"),
         (lambda: ENTROPY.predict(TIMES, lengths=[2]), TypeError, "no lengths"),
-        (
-            lambda: ENTROPY(2 * ONES, np.zeros((2, 4), int)),
-            ValueError,
-            r"got \(2, 4\)$",
-        ),
+        (lambda: ENTROPY(2 * ONES, np.zeros((2, 4), int)), ValueError, r"got \(2, 4\)$"),
         (lambda: ENTROPY(ONES, [0, 1]), ValueError, "only 0 and 1 in an array.*without sx.times"),
         (lambda: ENTROPY(0 * ONES, [0, 1]), ValueError, "input must hold spike times; got only 0"),
         (lambda: VICTOR(2 * ONES, ONES), ValueError, "target must hold spike times; got only 0"),

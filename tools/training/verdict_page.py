@@ -24,12 +24,7 @@ SETS = {
 }
 GROUPS = ("fails", "between", "learns")
 # The columns of the tables of ways to train a network: the name in the record, and on the page.
-WAYS = {
-    "as drawn": "as drawn",
-    "wide": "default weights",
-    "recipe": "old recipe",
-    "3 %": "scaled",
-}
+WAYS = {"as drawn": "as drawn", "wide": "default weights", "recipe": "old recipe", "3 %": "scaled"}
 NOT_REPEATED = {"recipe", "fluctuations"}  # an earlier version of advice.py measured these ways
 VARIANTS = {
     "2 %": "2 %",
