@@ -58,21 +58,6 @@ def test_gradient_of_fractional_counts_reaches_the_target():
     torch.testing.assert_close(half.grad, -torch.tensor(LOG_RATES))
 
 
-@pytest.mark.parametrize("name", ["torch", "jax-x64"])
-def test_second_derivative_of_rates_is_that_of_the_formula(name):
-    x, y = np.exp(LOG_RATES[:1, :3]), COUNTS[:1, :3]
-    with on(name) as backend:
-        arrays = backend.asarray(x), backend.asarray(y)
-        if name == "torch":
-            import torch.func as transforms
-        else:
-            import jax as transforms
-
-        hessian = backend.compiled(transforms.hessian(reduced(RATES, "sum")))
-        got = backend.numpy(hessian(*arrays)).reshape(x.size, x.size)
-    np.testing.assert_allclose(got, np.diag((y / x**2).ravel()), rtol=1e-12)
-
-
 # Corners -----------------------------------------------------------------------------------------
 
 INF = math.inf
