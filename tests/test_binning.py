@@ -77,8 +77,7 @@ def test_random_spikes_are_counted_as_by_a_loop(name, seeds):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    ("step", "start"),
-    [(0.1, -0.3), (0.001, 123.4), (0.025, -0.3), (1 / 3, 0.2)],
+    ("step", "start"), [(0.1, -0.3), (0.001, 123.4), (0.025, -0.3), (1 / 3, 0.2)]
 )
 def test_time_on_an_edge_goes_to_the_bin_that_begins_there(step, start, dtype):
     k = np.arange(EDGES)

@@ -213,6 +213,8 @@ def test_signed_input_leaves_out_only_the_loss_that_rejects_it(command):
     error = command.error("compare own.npz --backend numpy --loss SpikeMax")
     assert "nothing to compare for SpikeMax: the file has no target" in error
     assert "negative numbers" in error
+    error = command.error("compare own.npz --loss SpikeTime --loss SpikeMax")
+    assert "nothing to compare for SpikeTime and SpikeMax: the file has no target" in error
 
 
 def test_multi_hot_labels_of_class_indices_are_one_hot(command):
@@ -230,7 +232,6 @@ def test_multi_hot_labels_of_class_indices_are_one_hot(command):
         ({"label": None}, "it contains ['input']"),
         ({"input": None, "label": None}, "it contains []"),
         ({"label": LABEL[:3]}, "class indices of shape (4,) ([batch])"),
-        ({"label": np.ones((4, 40, 3), int)}, "got (4, 40, 3)"),
         ({"label": np.ones(4)}, "multi-hot labels of shape (4, 3) ([batch, class])"),
         ({"label": None, "target": np.swapaxes(SPIKES, 1, 2)}, "(4, 3, 40) (the shape of input)"),
         ({"label": LABEL + 3}, "`label` must contain classes from 0 to 2"),
@@ -249,12 +250,6 @@ def test_wrong_array_fails(command, arrays, message):
     assert message in command.error("compare own.npz --backend numpy")
 
 
-def test_file_without_a_target_for_the_selected_losses_fails(command):
-    save(label=None, target=SPIKES)
-    message = "nothing to compare for SpikeMax and SpikeRate: the file has no target"
-    assert message in command.error("compare own.npz --loss SpikeMax --loss SpikeRate")
-
-
 def bytes_of(write, *arrays, **named):
     """Return what a function of NumPy writes to a file."""
     stream = io.BytesIO()
@@ -269,8 +264,6 @@ NOT_NPZ = "File is not a zip file"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", NOT_NPZ, id="empty"),
-        pytest.param(b"0 1 0\n", NOT_NPZ, id="text"),
         pytest.param(bytes_of(np.save, SPIKES), NOT_NPZ, id="npy"),
         pytest.param(VALID[:-50], NOT_NPZ, id="cut off"),
         pytest.param(

@@ -157,17 +157,6 @@ def test_loss_with_a_reading_at_each_step_predicts_at_each_step_only():
         loss.predict(SPIKES)
 
 
-def test_module_predicts_as_its_loss():
-    torch = pytest.importorskip("torch")
-    from spikeloss_xp.torch import LossModule
-
-    loss = ENTROPY(readout="last")
-    module, spikes = LossModule(loss, weight=[1, 2, 3]), torch.tensor(SPIKES)
-    assert torch.equal(module.predict(spikes), loss.predict(spikes))
-    assert torch.equal(module.confusion(spikes, LABEL), loss.confusion(spikes, LABEL))
-    assert torch.equal(module.accuracy(spikes, LABEL), loss.accuracy(spikes, LABEL))
-
-
 def test_neighbouring_counts_are_told_apart_where_their_roots_are_equal():
     spikes = np.asarray([[[8388559.0], [8388560.0]]], dtype=np.float32)
     assert np.sqrt(spikes)[0, 0] == np.sqrt(spikes)[0, 1]
@@ -176,10 +165,7 @@ def test_neighbouring_counts_are_told_apart_where_their_roots_are_equal():
 
 @pytest.mark.parametrize(
     ("loss", "options"),
-    [
-        (ENTROPY(readout="last"), {}),
-        (ENTROPY(moving_window=1), {"per_step": True}),
-    ],
+    [(ENTROPY(readout="last"), {}), (ENTROPY(moving_window=1), {"per_step": True})],
 )
 def test_changing_the_scores_does_not_change_the_spikes(loss, options):
     spikes = SPIKES.copy()

@@ -75,8 +75,10 @@ def test_each_layer_has_a_rate_of_its_own():
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
 def test_arrays_of_each_library_give_the_factors_of_numpy(backend, dtype):
-    network = Network(lambda layers: [backend.asarray(x.astype(dtype)) for x in layers])
-    assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
+    """Spikes, or rates without axes."""
+    for convert in (lambda x: x.astype(dtype), lambda x: np.asarray(x.mean())):
+        network = Network(lambda layers, f=convert: [backend.asarray(f(x)) for x in layers])
+        assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
 
 
 FORMS = {
@@ -93,11 +95,6 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_of_the_result_gives_the_same_factors(form):
     assert sx.scale_to_rate(Network(FORMS[form]), 3) == sx.scale_to_rate(Network(), 3)
-
-
-def test_rates_without_axes_give_the_factors_of_their_spikes(backend):
-    network = Network(lambda layers: [backend.asarray(np.asarray(x.mean())) for x in layers])
-    assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
 
 
 def test_tensors_with_a_graph_are_read():

@@ -172,7 +172,6 @@ def agree(
 
 # Example calls -----------------------------------------------------------------------------------
 
-PER_STEP = tuple(name for name in FORMS if "time" in FORMS[name].terms_axes)
 OF_TRAINS = (sx.SpikeTime, sx.PoissonNLL, sx.BernoulliNLL)
 WITH_TARGET = tuple(name for name in ONE_OF_EACH if FORMS[name].contract.target is not None)
 NOT_JAX = [name for name in TESTED if "jax" not in name]

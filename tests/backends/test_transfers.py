@@ -31,8 +31,7 @@ def evaluate(backend, form, guard=contextlib.nullcontext):
 
 
 @pytest.mark.parametrize(
-    ("form", "kind"),
-    [*((form, "meta") for form in ONE_OF_EACH), *((form, "fake") for form in FEW)],
+    ("form", "kind"), [*((form, "meta") for form in ONE_OF_EACH), *((form, "fake") for form in FEW)]
 )
 def test_meta_and_fake_tensors_give_the_shape(form, kind):
     torch = pytest.importorskip("torch")

@@ -43,20 +43,21 @@ SECOND_ORDER = [
     *("SpikeMax", "SpikeMax-window", "SpikeMax-softmax", "CrossEntropy-groups-cold-sqrt_count"),
     *("CrossEntropy-count", "CrossEntropy-rate-window", "CrossEntropy-softmax_sum"),
     *("CrossEntropy-probabilities-count", "SpikeMoid-rate"),
-    *("PoissonNLL", "BernoulliNLL", "BernoulliNLL-hazard"),
+    *("PoissonNLL", "PoissonNLL-rates", "BernoulliNLL", "BernoulliNLL-hazard"),
     *("SpikeMoid-rate-window", "SpikeMoid-pos-weight-rate", "SpikeMoid-lava"),
 ]
 
 
 @functools.cache
 def few_samples(form):
-    """Return a sample with a silent labelled class, and one without any spikes."""
+    """Return a sample with a silent labelled class, and one without any spikes, or two of rates."""
     if form == "SpikeMoid-lava":
         call = example(FORMS["SpikeMoid-rate"])
         call = call.replace(loss=as_published(call.loss))
     else:
         call = example(FORMS[form])
-    spikes = call.spikes[:2] * np.asarray([1, 0])[:, None, None]
+    rates = form == "PoissonNLL-rates"
+    spikes = (call.spikes[:2] + rates) * np.asarray([1, rates])[:, None, None]
     return call.replace(spikes=spikes, target=call.target[:2])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import BACKENDS, on
-from _support.calls import NOT_JAX, example, moved, one_jax, run
+from _support.calls import NOT_JAX, example, one_jax, run
 from _support.cases import close
 from _support.contract import FORMS
 from _support.split import Count
@@ -70,20 +70,15 @@ def test_arguments_of_another_library_raise(backend, other, argument):
             call.loss(backend.asarray(call.spikes), **given)
 
 
-def test_impossible_length_gives_a_nan_gradient_of_a_linear_loss(backend):
+def test_impossible_length_makes_gradients_scores_and_penalties_nan(backend):
+    """Those of its sample, also where the loss is linear. A penalty is one number for all."""
     if backend.reads_values:
         pytest.skip(f"{backend.name} checks lengths by their values")
-    loss = Count(time_axis=-1, reduction="sum")
-    spikes = np.ones((2, 3, 4))
+    loss, spikes = Count(time_axis=-1, reduction="sum"), np.ones((2, 3, 4))
     _, gradient = run(backend, sx.value_and_grad(loss), spikes, [0, 1], lengths=[5, 4])
     assert np.isnan(gradient[0]).all()
     np.testing.assert_array_equal(gradient[1], 1)
-
-
-def test_impossible_length_affects_the_scores_of_its_sample_and_the_penalty(backend):
-    if backend.reads_values:
-        pytest.skip(f"{backend.name} checks lengths by their values")
-    scores, spikes = sx.CrossEntropy(time_axis=-1).scores, np.ones((2, 3, 4))
+    scores = sx.CrossEntropy(time_axis=-1).scores
     bad, good = (run(backend, scores, spikes, lengths=[length, 4]) for length in (5, 4))
     assert np.isnan(bad[0]).all()
     np.testing.assert_array_equal(bad[1], good[1])
@@ -116,56 +111,6 @@ def test_mean_without_weight_is_zero_with_its_gradient(backend):
     assert not gradient.any()
 
 
-@one_jax
-@pytest.mark.parametrize("time_axis", [0, 1, -1])
-@pytest.mark.parametrize(
-    ("form", "reduction"),
-    [
-        ("CrossEntropy-count", "mean"),
-        ("SpikeMoid-rate", "batchmean"),  # counts samples by the mask
-        ("SpikeRate-rate-window", "sum"),
-        *((form, "mean") for form in ("SpikeLatency", "SpikeTime", "SparsityEnforcer-neuron")),
-    ],
-)
-def test_mask_of_time_is_that_of_each_sample(backend, form, reduction, time_axis):
-    """Here the first two steps are left out."""
-    call = moved(example(FORMS[form]).with_loss_options(reduction=reduction), time_axis)
-    burn_in = np.arange(6) > 1
-    one = burn_in[:, None] if time_axis == 0 else burn_in[None]
-    every = np.broadcast_to(one, (6, 5) if time_axis == 0 else (5, 6))
-    value, gradient = call.replace(where=every).on(backend)
-    for mask in (burn_in, one):
-        got = call.replace(where=mask).on(backend)
-        assert got[0] == value
-        np.testing.assert_array_equal(got[1], gradient)
-
-
-@one_jax
-@pytest.mark.parametrize("time_axis", [0, 1, -1])
-@pytest.mark.parametrize("form", ["PoissonNLL", "SpikeMax", "SparsityEnforcer-neuron"])
-def test_axes_of_a_mask_may_have_length_1(backend, form, time_axis):
-    """Here a neuron is left out, or a neuron at the first steps."""
-    call = example(FORMS[form])
-    neuron, step = np.asarray([True, False, True, True])[:, None], np.arange(6) > 2
-    for mask in (neuron, neuron | step, step[None, :] | (np.zeros((5, 1, 1)) > 0)):
-        one = np.atleast_3d(mask) if mask.ndim == 3 else mask[None]
-        every = np.broadcast_to(one, call.spikes.shape)
-        expected = moved(call.replace(where=every), time_axis).on(backend)
-        where = np.moveaxis(one, -1, time_axis)
-        got = moved(call, time_axis).replace(where=where).on(backend)
-        for array, wanted in zip(got, expected, strict=True):
-            close(array, wanted, backend.rtol)
-
-
 def test_mask_of_one_axis_is_of_samples_where_there_are_as_many_steps():
     loss, where = sx.CrossEntropy(time_axis=0, reduction="none"), [True, False, True, True]
     assert (loss(np.ones((4, 4, 2)), [0, 0, 0, 0], where=where) != 0).tolist() == where
-
-
-def test_mask_along_one_of_several_space_axes_covers_the_others():
-    spikes = np.random.default_rng(0).integers(0, 2, (2, 3, 4, 10)).astype(float)
-    rows = np.asarray([True, False, True])[:, None, None]
-    loss = sx.SpikeTime(reduction="mean")
-    expected = loss(spikes, spikes[::-1], where=np.broadcast_to(rows, spikes.shape))
-    assert loss(spikes, spikes[::-1], where=rows[None]) == expected
-    assert loss(spikes, spikes[::-1]) != expected

@@ -70,11 +70,7 @@ def in_segments(call: Call) -> bool:
     return loss.memory is not None and loss.reduction != "batchmean" and not some_neurons
 
 
-@for_all(
-    kinds=("small", "small", "times"),
-    accept=lambda call: call.target is not None and call.loss.reduction != "none",
-)
-def test_sums_of_parts_add_up(backend, call, random, layout):
+def check_sums_of_parts(backend: Any, call: Call, random: Any, layout: Any) -> None:
     """Of two micro-batches or, with a term at each step, of two segments of time."""
     segments = random.random() < 0.7 and in_segments(call)
     memory, size = (call.loss.memory, call.spikes.shape[-1]) if segments else (0, len(call.spikes))
@@ -86,19 +82,18 @@ def test_sums_of_parts_add_up(backend, call, random, layout):
         part = with_layout(part, *layout) if layout else part
         target, options = part.arguments(backend)
         parts.append(([backend.asarray(part.spikes), *target], options))
-        places.append((at, int(start) - first))
+        places.append((at, {"context": int(start) - first} if segments else {}))
 
     def evaluate(parts: Any) -> Any:
-        sums = [
-            part.loss.sum_weight_and_pullback(*arrays, context=context, **options)
-            for (arrays, options), (_, context) in zip(parts, places, strict=True)
-        ]
-        total, weight = (sum(each[i] for each in sums) for i in (0, 1))
+        given = [(x, kept | y) for (x, y), (_, kept) in zip(parts, places, strict=True)]
+        sums = [part.loss.sum_and_weight(*x, **y) for x, y in given]
+        total, weight = map(sum, zip(*sums, strict=True))
+        pullbacks = [part.loss.sum_weight_and_pullback(*x, **y)[2] for x, y in given]
         one = backend.xp.ones_like(total)
         divisor = one
         if call.loss.reduction != "sum":  # the loss is 0 if nothing counts
             divisor = backend.xp.where(weight > 0, weight, one * math.inf)
-        return total / divisor, [pullback(one / divisor) for *_, pullback in sums]
+        return total / divisor, [pullback(one / divisor) for pullback in pullbacks]
 
     value, slopes = backend.compiled(evaluate)(parts)
     expected, whole = call.replace(cotangent=None).on(backend)
@@ -108,6 +103,19 @@ def test_sums_of_parts_add_up(backend, call, random, layout):
         slope = np.moveaxis(slope, layout[1], -1) if layout else slope
         gradient[at] += slope.reshape(gradient[at].shape)
     close(gradient, whole, backend.rtol)
+
+
+@for_all(
+    kinds=("small", "small", "times"),
+    accept=lambda call: call.target is not None and call.loss.reduction != "none",
+)
+def test_sums_of_parts_add_up(backend, call, random, layout):
+    check_sums_of_parts(backend, call, random, layout)
+
+
+@for_all(accept=lambda call: call.target is None and call.loss.per.startswith("sample"))
+def test_sums_of_a_penalty_of_samples_add_up(backend, call, random, layout):
+    check_sums_of_parts(backend, call, random, layout)
 
 
 @for_all(masked=False)
@@ -134,6 +142,27 @@ def test_mask_equals_cropping(backend, call, random, layout):
     close(value, expected, backend.rtol)
     close(gradient[samples, :, :last], expected_gradient, backend.rtol)
     assert not gradient[~mask].any()
+
+
+@for_all(masked=False)
+def test_mask_with_axes_of_length_1_equals_the_whole_mask(backend, call, random, layout):
+    """Or with the axes of samples and time only, or of time only."""
+    call = with_layout(call, *layout)
+    shape, axis = call.spikes.shape, call.loss.time_axis
+    batch, steps = np.moveaxis(np.empty(shape), axis, -1).shape[:: len(shape) - 1]
+    whole = [pick(random, 1, size) for size in shape]
+    of_time = (steps,) if steps != batch else (1, steps)  # otherwise it is a mask of samples
+    short = pick(random, (batch, steps), (1, steps), of_time)
+    sizes = pick(random, whole, short) if len(shape) > 2 else whole
+    where = random.random(sizes) < 0.7
+    full = np.broadcast_to(where, shape if len(sizes) == len(shape) else (batch, steps))
+    if len(sizes) == 2 < len(shape):
+        where = np.moveaxis(where, -1, reference.target_time_axis(shape, axis))
+    if full.ndim < len(shape):
+        full = np.moveaxis(full, -1, reference.target_time_axis(shape, axis))
+    given = (call.replace(where=x).on(backend) for x in (where, full))
+    for array, wanted in zip(*given, strict=True):
+        close(array, wanted, backend.rtol)
 
 
 @for_all(kinds=("small", "small", "times"), masked=False)

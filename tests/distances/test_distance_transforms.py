@@ -123,8 +123,7 @@ def test_gradient_of_a_train_with_a_length_out_of_range_is_nan_in_a_trace():
 
 
 @pytest.mark.parametrize(
-    ("name", "chunks", "alone"),
-    [("distance", (1, 1, 5), True), ("similarity", (2, 2, 12), False)],
+    ("name", "chunks", "alone"), [("distance", (1, 1, 5), True), ("similarity", (2, 2, 12), False)]
 )
 @pytest.mark.usefixtures("no_compute")
 def test_dask_equals_numpy_and_stays_lazy(name, chunks, alone):

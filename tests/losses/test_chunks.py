@@ -1,37 +1,10 @@
-"""A loss that is evaluated in chunks has the value and the gradient of the whole."""
-
-import dataclasses
+"""The chunks in which a loss is evaluated, whose sums test_differential.py compares."""
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import PER_STEP, moved, with_everything
-from _support.contract import FORMS, LAYOUTS
 from spikeloss_xp import _tuning
-
-CHUNKED = [*PER_STEP, *(form for form in FORMS if "atency" in form)]
-
-
-def assert_equal(got, expected):
-    """Assert that value and gradient are equal but for the order in which chunks are added up."""
-    np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=0)  # small ones cancel
-
-
-@pytest.mark.parametrize(
-    ("form", "reduction", "time_axis"),
-    [(form, ("mean", "batchmean")[i % 2], tuple(LAYOUTS)[i % 3]) for i, form in enumerate(CHUNKED)],
-)
-def test_chunks_equal_the_whole(monkeypatch, form, reduction, time_axis):
-    call = moved(with_everything(FORMS[form]), time_axis)
-    loss = dataclasses.replace(call.loss, reduction=reduction)
-    evaluate = sx.value_and_grad(loss)
-    expected = evaluate(call.spikes, call.target, **call.options)
-    monkeypatch.setattr(_tuning, "CHUNK", 12)  # half of a sample
-    assert_equal(evaluate(call.spikes, call.target, **call.options), expected)
-    value = loss(call.spikes, call.target, **call.options)
-    np.testing.assert_allclose(value, expected[0], rtol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +23,12 @@ def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number)
     options = {"where": spikes < 0.9}
     if reduction == "none":
         options["cotangent"] = np.ones(spikes.shape)
-    expected = evaluate(*arrays, **options)
+    value, gradient = evaluate(*arrays, **options)
     monkeypatch.setattr(_tuning, "CHUNK", 30)
     monkeypatch.setattr(sx.SpikeTime, "criterion", noted)
-    assert_equal(evaluate(*arrays, **options), expected)
+    got_value, got_gradient = evaluate(*arrays, **options)
+    np.testing.assert_allclose(got_value, value, rtol=1e-13)
+    np.testing.assert_allclose(got_gradient, gradient, rtol=1e-12)
     assert len(calls) == number
 
 

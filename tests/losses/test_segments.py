@@ -11,13 +11,8 @@ import spikeloss_xp as sx
 from _support.calls import one_jax, run
 
 
-def test_memory_is_the_reach_of_a_term():
-    assert sx.SpikeTime(length=7).memory == 6
-    assert sx.SpikeTime(kernel=[1, 0.5, 0.25]).memory == 2
+def test_memory_of_a_window_is_one_step_less():
     assert sx.SpikeRate(0.5, 0.0, 4).memory == 3
-    assert sx.SpikeMax(1).memory == 0
-    assert sx.SpikeMoid(theta=0).memory is None
-    assert sx.CrossEntropy(readout="last", time_axis=-1).memory is None
 
 
 @one_jax

@@ -175,25 +175,6 @@ def test_others_in_another_precision_keep_the_precision_of_the_input(backend):
 # Rates of samples, and scaled events ---------------------------------------------------------
 
 
-@one_jax
-@pytest.mark.parametrize(("per", "power"), [("sample", 1), ("sample_neuron", 2)])
-def test_terms_of_samples_add_up_over_any_split(backend, per, power):
-    loss = sx.SparsityEnforcer(0.25, 2.0, min_rate=0.1, per=per, power=power)
-
-    def evaluate(x, n, where):
-        sums = [
-            loss.sum_and_weight(x[part, ...], lengths=n[part], where=where[part])
-            for part in (slice(0, 1), slice(1, 3))
-        ]
-        return loss(x, lengths=n, where=where), sums
-
-    masks = np.asarray([3, 3, 2]), np.asarray([True, False, True])
-    value, parts = run(backend, evaluate, LAYER, *masks)
-    total, number = (sum(numbers) for numbers in zip(*parts, strict=True))
-    np.testing.assert_allclose(value, total / number, rtol=4 * backend.rtol)
-    assert number == (4 if per == "sample_neuron" else 2)  # sample 1 is masked
-
-
 @not_jax
 @pytest.mark.parametrize("lengths", [[3, 0, 2], [0, 0, 0]])
 def test_scaled_events_of_all_layers_are_compared_once(backend, lengths):
@@ -236,21 +217,6 @@ def test_arrays_of_two_libraries_raise():
     for loss in (sx.SparsityEnforcer(), sx.SparsityEnforcer(scale=(1, 1))):
         with pytest.raises(TypeError, match="input must hold arrays of one library"):
             loss(layers)
-
-
-@pytest.mark.parametrize("per", ["sample", "sample_neuron"])
-def test_pullbacks_of_parts_give_the_gradient_of_the_whole(backend, per):
-    loss = sx.SparsityEnforcer(0.3, 2.0, min_rate=0.2, per=per)
-    x, n = np.abs(np.asarray(LAYER)), np.asarray([3, 0, 2])
-
-    def gradients(x, n):
-        parts = slice(0, 2), slice(2, 3)
-        sums = [loss.sum_weight_and_pullback(x[part, ...], lengths=n[part]) for part in parts]
-        weight = sums[0][1] + sums[1][1]
-        return [pullback(1 / weight) for _, _, pullback in sums]
-
-    expected = sx.value_and_grad(loss)(x, lengths=n)[1]
-    close(np.concatenate(run(backend, gradients, x, n)), expected, backend.rtol)
 
 
 def test_wrong_arrays_raise(backend):

@@ -1,6 +1,7 @@
 """The lines in the tables of the README and two pages are equal, on random numbers.
 
-Other files of this folder have more of these losses, and networks of some of the frameworks.
+So are the scores in the table of docs/guides/recordings.md, on its own data. Other files of this
+folder have more of these losses, and networks of some of the frameworks.
 """
 
 import ast
@@ -173,6 +174,20 @@ def test_lines_of_scores_are_those_of_plain_counts(row):
     )
     assert by_loss == by_hand
     assert np.isfinite(by_loss)
+
+
+@pytest.mark.compiles
+def test_scores_in_the_table_of_recordings_are_those_of_the_fit():
+    pytest.importorskip("jax")
+    page, names = (DOCS / "guides" / "recordings.md").read_text(encoding="utf-8"), {}
+    exec("import numpy as np\nimport spikeloss_xp as sx", names)  # as in the first example
+    before = page.split("\n## Masks\n")[0]
+    for block in re.findall(r"^```python\n(.*?)^```$", before, re.M | re.S):
+        exec(block, names)
+    rows = re.findall(r"^\| [^|]+ \| `(.+)` \| ([\d.]+) \|$", page, re.M)
+    assert len(rows) == 4
+    for line, value in rows:
+        assert eval(line, names) == pytest.approx(float(value), abs=1e-3), line
 
 
 def rows_with_sources(heading, page="published-code"):

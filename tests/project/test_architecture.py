@@ -97,10 +97,7 @@ def test_module_state_is_only_caches():
         if isinstance(value, dict | list | set) and not variable.startswith("__")
         if not variable.isupper()
     }
-    assert state == {
-        "spikeloss_xp._arrays._adapters",
-        "spikeloss_xp.backends._available._loaded",
-    }
+    assert state == {"spikeloss_xp._arrays._adapters", "spikeloss_xp.backends._available._loaded"}
 
 
 def test_function_fits_on_a_screen():

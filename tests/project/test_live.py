@@ -125,7 +125,7 @@ def test_moving_pictures_are_those_of_their_program(monkeypatch):
 
 
 @pytest.mark.slow
-def test_page_equals_numpy(states):
+def test_page_and_its_code_equal_numpy(states):
     assert list(dict.fromkeys(state["loss"] for state in states)) == list(LOSSES)
     assert {state["bounded"] for state in states} == {True, False}
     for before, after in itertools.pairwise(states[: len(states) // 3]):
@@ -133,21 +133,17 @@ def test_page_equals_numpy(states):
         assert same == (after["action"] in NO_SPIKE_MOVES), after["action"]
     for state in states:
         loss = LOSSES[state["loss"]](state["setting"], (0.5, 0.02) if state["bounded"] else None)
+        spikes = trains(state["spikes"])
         target = trains(state["target"]) if state["loss"] == "SpikeTime" else [0]
-        value, gradient = sx.value_and_grad(loss)(trains(state["spikes"]), target)
+        value, gradient = sx.value_and_grad(loss)(spikes, target)
         np.testing.assert_allclose(state["value"], value, rtol=1e-9)
         np.testing.assert_allclose([state["gradient"]], gradient, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.slow
-def test_code_on_the_page_prints_its_value(states):
-    for state in states:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(state["code"], names := {})
         assert printed.getvalue().split("\n")[0] == state["shown"]
         assert f"# {state['shown']}\n" in state["code"]
-        gradient = np.asarray([state["gradient"]])[trains(state["spikes"]) == 1]
-        np.testing.assert_allclose(names["gradient"][names["spikes"] == 1], gradient, rtol=1e-9)
+        found = names["gradient"][names["spikes"] == 1]
+        np.testing.assert_allclose(found, gradient[spikes == 1], rtol=1e-9)
 
 
 @pytest.mark.slow

@@ -125,21 +125,6 @@ def test_integers_are_times(backend):
     np.testing.assert_allclose(value, math.log1p(math.exp(-2 / 2.5)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "axes"), [("entropy", 2), ("victor", 3)])
-def test_dask_evaluates_blocks_of_samples(name, axes):
-    da = pytest.importorskip("dask.array")
-    times, target = example(name)
-    if axes == 2:
-        times = times[..., 0]
-    options, loss = masks(name), LOSSES[name]
-    expected = sx.value_and_grad(loss)(times, target, **options)
-    lazy = da.from_array(times, chunks=(2, *[3] * (axes - 1)))
-    value, slopes = sx.value_and_grad(loss)(lazy, target, **options)
-    assert slopes.chunks == lazy.chunks
-    np.testing.assert_allclose(value.compute(scheduler="synchronous"), expected[0], rtol=1e-14)
-    close(slopes.compute(scheduler="synchronous"), expected[1], 1e-13)
-
-
 # Transforms ------------------------------------------------------------------------------------
 
 
@@ -215,11 +200,7 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
         (lambda: ENTROPY(TIMES, [0], lengths=[2]), TypeError, "no lengths: use NaN or infinity"),
         (lambda: ENTROPY(TIMES, [0], where=TIMES > 0), ValueError, r"where must have shape \(1,\)"),
         (lambda: ENTROPY.predict(TIMES, lengths=[2]), TypeError, "no lengths"),
-        (
-            lambda: ENTROPY(2 * ONES, np.zeros((2, 4), int)),
-            ValueError,
-            r"got \(2, 4\)$",
-        ),
+        (lambda: ENTROPY(2 * ONES, np.zeros((2, 4), int)), ValueError, r"got \(2, 4\)$"),
         (lambda: ENTROPY(ONES, [0, 1]), ValueError, "only 0 and 1 in an array.*without sx.times"),
         (lambda: ENTROPY(0 * ONES, [0, 1]), ValueError, "input must hold spike times; got only 0"),
         (lambda: VICTOR(2 * ONES, ONES), ValueError, "target must hold spike times; got only 0"),

@@ -42,19 +42,20 @@ def test_slower_row_fails(check, capsys):
     assert "slower" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_row_that_is_slower_only_once_passes(check):
-    assert check({"a": 1.0, "b": 1.0}, {"a": 9.0, "b": 1.0}, {"a": 1.0})
+ONE, TWO = {"a": 1.0}, {"a": 2.0}
+BOTH, SLOW = ONE | {"b": 1.0}, TWO | {"b": 1.0}
 
 
-def test_row_that_other_programs_slow_down_passes(check):
-    assert check({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 1.0}, of_base={"a": 1.9})
-
-
-def test_row_without_a_record_fails(check):
-    assert not check({"a": 1.0}, {"a": 1.0, "b": 1.0})
-    assert not check({"a": 1.0, "b": 1.0}, {"a": 1.0})
-
-
-def test_record_of_another_machine_is_replaced_by_the_commit_that_wrote_it(check):
-    assert check({"a": 1.0}, {"a": 2.0}, machine=ELSEWHERE, of_base={"a": 2.0})
-    assert not check({"a": 2.0}, {"a": 2.0}, machine=ELSEWHERE, of_base={"a": 1.0})
+@pytest.mark.parametrize(
+    ("recorded", "now", "options", "passes"),
+    [
+        (BOTH, [{"a": 9.0, "b": 1.0}, ONE], {}, True),  # slower only once
+        (BOTH, [SLOW], {"of_base": {"a": 1.9}}, True),  # other programs slow it down
+        (ONE, [BOTH], {}, False),  # a row without a record
+        (BOTH, [ONE], {}, False),  # a record without a row
+        (ONE, [TWO], {"machine": ELSEWHERE, "of_base": TWO}, True),  # the commit counts then
+        (TWO, [TWO], {"machine": ELSEWHERE, "of_base": ONE}, False),
+    ],
+)
+def test_row_passes_or_fails(check, recorded, now, options, passes):
+    assert check(recorded, *now, **options) == passes

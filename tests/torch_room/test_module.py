@@ -45,6 +45,14 @@ def test_module_of_a_likelihood_has_its_scores():
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
+def test_module_predicts_as_its_loss():
+    loss = sx.CrossEntropy(time_axis=-1, readout="last")
+    module = LossModule(loss, weight=WEIGHT)
+    assert torch.equal(module.predict(SPIKES), loss.predict(SPIKES))
+    for name in ("confusion", "accuracy"):
+        assert torch.equal(getattr(module, name)(SPIKES, LABEL), getattr(loss, name)(SPIKES, LABEL))
+
+
 def test_weight_of_a_call_comes_first():
     loss = sx.SpikeMax(2)
     module = LossModule(loss, weight=WEIGHT)

@@ -98,8 +98,7 @@ def test_gradient_of_transform_equals_closed_form(case):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["SpikeMax", *(pytest.param(x, marks=slow) for x in ("SpikeTime", "SpikeRate, window"))],
+    "name", ["SpikeMax", *(pytest.param(x, marks=slow) for x in ("SpikeTime", "SpikeRate, window"))]
 )
 def test_compiled_loss_and_backward_equal_eager(case):
     """The compiler is inductor, which writes C++."""

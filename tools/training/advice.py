@@ -9,7 +9,7 @@ measure.py.
 
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import networks
 import runs
@@ -80,14 +80,8 @@ def changed(drawn: Settings, way: Way) -> Settings:
 
 def trained(settings: Settings, task: Task, way: Way | None = None) -> float:
     """Return the test accuracy of a network, which is 0 if it cannot be scaled."""
-
-    def prepare(network: Any, *batch: Any) -> None:
-        if way and way.step:
-            network.warm_up = way.warm_up
-            network.scale(*batch, way.step)
-
     try:
-        return verdict.trained(changed(settings, way) if way else settings, task, prepare)[0]
+        return verdict.trained(changed(settings, way) if way else settings, task, way)[0]
     except ValueError:  # its firing rate cannot be reached
         return 0.0
 
@@ -125,8 +119,7 @@ def main() -> None:
     kept = [x for x in record["advice"] if (x["task"], x["kind"], x["set"]) not in chosen]
     record["advice"] = kept + [one for found in every for one in found]
     record["tasks"] |= {name: task._asdict() for name, task in TASKS.items()}
-    runs.write("verdict", record)
-    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
+    runs.write(verdict_page, record)
 
 
 if __name__ == "__main__":

@@ -100,8 +100,7 @@ def measured(setting: tuple[str, str, float], epochs: int = EPOCHS) -> dict[str,
     for seed in range(SEEDS):
         changed = network.settings._replace(rate=setting[2], seed=seed)
         trained = networks.Network(changed, x.shape[2])
-        for _ in networks.train(trained, loss, x, label, epochs, BATCH):
-            pass
+        list(networks.train(trained, loss, x, label, epochs, BATCH))
         counts = torch.tensor(trained.output(test)).sum(0)
         for name, figure in figures(counts, test_label).items():
             found[name].append(round(float(figure.double().mean()), 5))
@@ -123,8 +122,8 @@ def main() -> None:
     """Measure all settings, and keep the records of networks that are no longer trained."""
     kept = [one for one in runs.read("training")["trainings"] if one["network"] not in NETWORKS]
     trainings = kept + runs.run(measured, settings())
-    runs.write("training", {"epochs": EPOCHS, "seeds": SEEDS, "trainings": trainings})
-    runs.write_page(training_page.PAGE, training_page.text, training_page.RECORD)
+    record = {"epochs": EPOCHS, "seeds": SEEDS, "trainings": trainings}
+    runs.write(training_page, record)
 
 
 if __name__ == "__main__":

@@ -14,33 +14,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
-import spikeloss_xp as sx
+from spikeloss_xp.torch import parameter_groups, scale_network
 
 CLASSES = 10
 WIDTH = 100  # neurons in a dense hidden layer
 CHANNELS = (8, 16, 16, 16, 16)  # of the convolutions
 # The places, the width of the kernels and the strides of convolutions, by the number of inputs.
 CONVOLUTIONS = {64: ((8, 8), 3, (1, 2, 1, 1, 1)), 40: ((40,), 5, (2, 2))}
-STREAMS = {"tuning": 53, "reported": 1053, "advice": 2053}  # seeds
-# The cells of each set.
-SETS = {
-    "plain": ("plain",),
-    "snnTorch": ("snnTorch",),
-    "SpikingJelly": ("SpikingJelly",),
-    "JAX": ("JAX", "Spyx"),  # are no longer trained; they keep their number in `draw`
-    "Norse": ("Norse",),
-    "timing": ("plain",),
-}
+STREAMS = {"reported": 1053, "advice": 2053}  # seeds
+# Networks in JAX are no longer trained, but a set keeps its number in `draw`.
+SETS = ("plain", "snnTorch", "SpikingJelly", "JAX", "Norse", "timing")
 OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": (0.5, 1)}
 # The surrogates of each cell, with slopes at which they are wide.
 WIDE: dict[str, dict[str, tuple[float, ...]]] = {
     "plain": OWN,
     "snnTorch": {"fast_sigmoid": (1, 2), "atan": (1, 2), "triangular": (1,), "sigmoid": (2, 4)},
-    "SpikingJelly": {"ATan": (1, 2), "Sigmoid": (2, 4), "Erf": (1, 2)},
+    "SpikingJelly": {
+        **{"ATan": (1, 2), "Sigmoid": (2, 4), "Erf": (1, 2)},
+        "PiecewiseQuadratic": (0.5, 1),
+    },
     "Norse": dict.fromkeys(("super", "tanh", "heavi_erfc"), (1, 2)),
 }
-WIDE["SpikingJelly"]["PiecewiseQuadratic"] = (0.5, 1)
 
 
 class Settings(NamedTuple):
@@ -70,20 +66,8 @@ class Settings(NamedTuple):
     detached: int | None = None
     recurrent: bool = False
     width: int = WIDTH
-    classes: int = CLASSES
     optimiser: str = "Adam"
     bias: float = 0.0
-
-
-class Layer(NamedTuple):
-    """The sizes of a layer, and the indices of its inputs in each patch if it is a convolution."""
-
-    inputs: int
-    outputs: int
-    patches: np.ndarray | None = None
-
-
-Weights = list[dict[str, Any]]  # of each layer: kernel, bias, recurrent weights, scale of a norm
 
 
 def draw(name: str, stream: str, index: int) -> Settings:
@@ -92,15 +76,15 @@ def draw(name: str, stream: str, index: int) -> Settings:
     In spike timing data, each input fires once. Hardly any of the settings for other data work
     there, so the usual ones have larger weights.
     """
-    random = np.random.default_rng((STREAMS[stream], list(SETS).index(name), index))
+    random = np.random.default_rng((STREAMS[stream], SETS.index(name), index))
 
     def pick(*values: Any) -> Any:
         return values[random.integers(len(values))]
 
     usual, convolution = random.random() < 0.5, random.random() < 0.25
-    cell = pick(*SETS[name])
+    cell = "plain" if (timing := name == "timing") else name
     surrogate = pick(*WIDE[cell])
-    if timing := name == "timing":
+    if timing:
         convolution, seed, surrogate = False, int(random.integers(10**6)), pick(*OWN)
     else:
         depth = pick(2, 3, 4, 5) if convolution else pick(1, 2, 3, 4, 5)
@@ -129,204 +113,160 @@ def draw(name: str, stream: str, index: int) -> Settings:
     )
 
 
-def layers_of(settings: Settings, inputs: int) -> list[Layer]:
-    """Return the sizes of the layers, from input to output."""
+def layers_of(settings: Settings, inputs: int) -> list["Layer"]:
+    """Return the weights of each layer, from input to output."""
     if not settings.convolution:
-        sizes = (inputs, *settings.depth * (settings.width,), settings.classes)
-        return [Layer(*pair) for pair in itertools.pairwise(sizes)]
-    found, channels = [], 1
-    shape, width, strides = CONVOLUTIONS[inputs]
+        sizes = (inputs, *settings.depth * (settings.width,), CLASSES)
+        return [Layer(nn.Linear(*pair)) for pair in itertools.pairwise(sizes)]
+    found, channels, normalised = [], 1, settings.normalised
+    places, width, strides = CONVOLUTIONS[inputs]
+    kinds = (nn.Conv1d, nn.BatchNorm1d) if len(places) == 1 else (nn.Conv2d, nn.BatchNorm2d)
     for stride, outputs in zip(strides[: settings.depth], CHANNELS, strict=False):
-        patches, shape = patches_of(shape, channels, width, stride)
-        found.append(Layer(patches.shape[1], outputs, patches))
-        channels = outputs
-    return [*found, Layer(math.prod(shape) * channels, settings.classes)]
+        weights = kinds[0](channels, outputs, width, stride, width // 2, bias=not normalised)
+        norm = kinds[1](outputs, track_running_stats=False) if normalised else None
+        found.append(Layer(weights, norm, (*places, channels)))
+        places, channels = tuple(-(-place // stride) for place in places), outputs
+    return [*found, Layer(nn.Linear(math.prod(places) * channels, CLASSES))]
 
 
-def patches_of(
-    shape: tuple[int, ...], channels: int, width: int, stride: int
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the indices of the inputs in each patch, and the shape of the places.
+class Layer(nn.Module):
+    """Weights, and perhaps a norm. The input of a convolution has the shape of places, channels."""
 
-    The index -1 stands for a zero beyond the edge.
-    """
-    inputs = np.arange(math.prod(shape) * channels).reshape(*shape, channels)
-    axes, edge = range(len(shape)), (width // 2, width // 2)
-    padded = np.pad(inputs, [*(edge for _ in axes), (0, 0)], constant_values=-1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, [width for _ in axes], tuple(axes))
-    windows = windows[tuple(slice(None, None, stride) for _ in axes)]
-    return windows.reshape(-1, channels * width ** len(axes)), windows.shape[: len(axes)]
+    def __init__(self, weights: Any, norm: Any = None, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.weights, self.norm, self.shape = weights, norm or nn.Identity(), shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        images = x.reshape(-1, *self.shape).movedim(-1, 1) if self.shape else x
+        currents = self.norm(self.weights(images))
+        return (currents.movedim(1, -1) if self.shape else currents).reshape(*x.shape[:2], -1)
 
 
-def rms(x: Any) -> float:
-    return float((x**2).mean() ** 0.5)
+class Neurons(nn.Module):
+    """Leaky neurons, of a kind of cell, which may have recurrent weights."""
+
+    def __init__(self, settings: Settings, *, recurrent: bool) -> None:
+        super().__init__()
+        self.settings = settings
+        self.recurrent = nn.Linear(*2 * (settings.width,), bias=False) if recurrent else None
+
+    def forward(self, currents: torch.Tensor) -> torch.Tensor:
+        """Return the spikes of neurons with these currents, whose first axis is time."""
+        cell = cell_of(self.settings)
+        if self.settings.cell == "SpikingJelly":
+            return cell(currents)
+        state = None if self.settings.cell == "Norse" else torch.zeros_like(currents[0])
+        spikes: list[torch.Tensor] = []
+        for now in currents:
+            if self.recurrent is not None and spikes:
+                now = now + self.recurrent(spikes[-1])
+            spike, state = cell(now, state)
+            spikes.append(spike)
+        return torch.stack(spikes)
 
 
-def train(
-    network: "Network", loss: Callable[..., Any], x: Any, label: Any, epochs: int, batch: int
-) -> Iterator[None]:
-    """Train a network, with a pause after each epoch."""
-    generator = torch.Generator().manual_seed(network.settings.seed)
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(label), generator=generator).split(batch):
-            network.step(loss, x[:, chosen], label[chosen])
-        yield
-
-
-class Network:
+class Network(nn.Module):
     """A network in PyTorch, with plain cells or the cells of a framework.
 
     Batch normalisation always uses the statistics of its input, even for the test set.
     """
 
-    penalty: Callable[..., Any] = staticmethod(lambda hidden: 0.0)  # is added to the loss
-
     def __init__(self, settings: Settings, inputs: int) -> None:
-        self.settings, self.sizes = settings, layers_of(settings, inputs)
-        self.weights = [
-            {name: torch.as_tensor(x.astype(np.float32)) for name, x in layer.items()}
-            for layer in self.drawn()
-        ]
+        super().__init__()
+        self.settings, self.weights = settings, nn.ModuleList(layers_of(settings, inputs))
+        kinds = [settings.recurrent] * (len(self.weights) - 1) + [False]
+        self.neurons = nn.ModuleList(Neurons(settings, recurrent=each) for each in kinds)
+        self.draw_weights()
         rate = settings.rate * (50 if settings.optimiser == "SGD" else 1)
-        self.rates = [dict.fromkeys(layer, rate) for layer in self.weights]
-        self.steps, self.warm_up = 0, 1
-        self.moments: dict[str, Any] = {}  # of the gradients of each weight
+        self.optimise([{"params": list(self.parameters()), "lr": rate}])
 
-    def drawn(self) -> Weights:
-        """Return weights drawn as in `torch.nn.Linear`, multiplied by the scale."""
-        random, found = np.random.default_rng(self.settings.seed), []
+    @torch.no_grad()
+    def draw_weights(self) -> None:
+        """Draw weights as `torch.nn.Linear` does, and multiply them by the scale."""
+        random = np.random.default_rng(self.settings.seed)
 
-        def uniform(inputs: int, *shape: int) -> np.ndarray:
-            return random.uniform(-(inputs**-0.5), inputs**-0.5, shape)
+        def uniform(inputs: int, *shape: int) -> torch.Tensor:
+            return torch.tensor(random.uniform(-(inputs**-0.5), inputs**-0.5, shape).T)
 
-        for inputs, outputs, patches in self.sizes:
-            kernel = self.settings.scale * uniform(inputs, inputs, outputs)
-            found.append({"kernel": kernel, "bias": uniform(inputs, outputs)})
-            if self.settings.normalised and patches is not None:
-                found[-1] |= {"scale": np.ones(outputs), "bias": np.zeros(outputs)}
-        found[-1]["bias"] += self.settings.bias
-        for layer in found[:-1] if self.settings.recurrent else ():
-            width = self.settings.width
-            layer["recurrent"] = self.settings.scale * uniform(width, width, width)
-        return found
+        for weights in (layer.weights for layer in self.weights):
+            outputs, inputs = weights.weight.flatten(1).shape
+            kernel, bias = uniform(inputs, inputs, outputs), uniform(inputs, outputs)
+            weights.weight.copy_(self.settings.scale * kernel.reshape(weights.weight.shape))
+            if weights.bias is not None:
+                weights.bias.copy_(bias)
+        weights.bias += self.settings.bias
+        for neurons in self.neurons:
+            if neurons.recurrent is not None:
+                kernel = uniform(*3 * (self.settings.width,))
+                neurons.recurrent.weight.copy_(self.settings.scale * kernel)
 
-    def spikes(self, weights: Weights, x: Any) -> list[Any]:
+    def optimise(self, groups: list[dict[str, Any]], warm_up: int = 1) -> None:
+        """Use the optimiser of the settings, which is slower in the first `warm_up` steps."""
+        sgd = self.settings.optimiser == "SGD"
+        self.optimiser = torch.optim.SGD(groups, momentum=0.9) if sgd else torch.optim.Adam(groups)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: min(1, (step + 1) / warm_up)
+        )
+
+    def layers(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return the spikes of each layer for an input ``[time, sample, input]``."""
         found = []
-        for index, (layer, size) in enumerate(zip(weights, self.sizes, strict=True)):
-            if size.patches is None:
-                current = x @ layer["kernel"]
-            else:
-                with_zero = torch.cat([x, 0 * x[..., :1]], -1)
-                current = with_zero[..., size.patches] @ layer["kernel"]
-            if "scale" in layer:
-                current = current - current.mean((0, 1, 2))
-                current = layer["scale"] * current / ((current**2).mean((0, 1, 2)) + 1e-5) ** 0.5
-            current = (current + layer["bias"]).reshape(*x.shape[:2], -1)
-            spikes = self.fire(current, layer.get("recurrent"))
+        for index, (layer, neurons) in enumerate(zip(self.weights, self.neurons, strict=True)):
+            spikes = neurons(layer(x))
             if index == self.settings.detached:
                 spikes = spikes.detach()
             x = x + spikes if self.settings.skip and x.shape == spikes.shape else spikes
             found.append(spikes)
         return found
 
-    def fire(self, current: torch.Tensor, recurrent: torch.Tensor | None) -> torch.Tensor:
-        """Return the spikes of leaky neurons with these currents, whose first axis is time."""
-        cell = TORCH_CELLS[self.settings.cell](self.settings)
-        if self.settings.cell == "SpikingJelly":
-            return cell(current)
-        state = None if self.settings.cell == "Norse" else torch.zeros_like(current[0])
-        spikes: list[torch.Tensor] = []
-        for now in current:
-            if recurrent is not None and spikes:
-                now = now + spikes[-1] @ recurrent
-            spike, state = cell(now, state)
-            spikes.append(spike)
-        return torch.stack(spikes)
-
-    def inspect(
-        self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor
-    ) -> tuple[Any, list[Any], Any]:
-        """Return the value of the loss, the spikes of each layer, and the gradients by name.
-
-        The gradients of recurrent weights are at the end.
-        """
-        leaves = [{k: x.clone().requires_grad_() for k, x in each.items()} for each in self.weights]
-        layers = self.spikes(leaves, x)
-        value = loss(layers[-1], label) + self.penalty(layers[:-1])
-        if value.requires_grad:
-            value.backward()
-        return value.detach(), layers, {name: x.grad for name, x in by_name(leaves).items()}
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)[-1]
 
     @torch.no_grad()
-    def evaluated(self, weights: Weights, x: torch.Tensor) -> list[Any]:
-        """Return the spikes of each layer with other weights."""
-        return self.spikes(weights, x)
-
     def output(self, x: torch.Tensor) -> np.ndarray:
-        """Return the output spikes."""
-        return np.asarray(self.evaluated(self.weights, x)[-1])
+        """Return the output spikes as an array."""
+        return self(x).numpy()
 
-    def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
-        """Change the weights as Adam or SGD does, more slowly in the first `warm_up` steps."""
-        _, _, gradients = self.inspect(loss, x, label)
-        self.steps += 1
-        for name, gradient in gradients.items():
-            index, _, kind = name.partition(".")
-            layer, rate = self.weights[int(index)], self.rates[int(index)][kind]
-            if gradient is not None:
-                change = min(1, self.steps / self.warm_up) * rate * self.changed(name, gradient)
-                layer[kind] = layer[kind] - change
-
-    def changed(self, name: str, gradient: Any) -> Any:
-        """Return the change of a weight at a learning rate of 1."""
-        first, second = self.moments.get(name, (0.0, 0.0))
-        if self.settings.optimiser == "SGD":
-            self.moments[name] = 0.9 * first + gradient, 0.0
-            return self.moments[name][0]
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-        self.moments[name] = first, second
-        root = (second / (1 - 0.999**self.steps)) ** 0.5
-        return first / (1 - 0.9**self.steps) / (root + 1e-8)
+    def gradients(self, value: torch.Tensor) -> dict[str, Any]:
+        """Return the gradients of a value by name; those of recurrent weights are at the end."""
+        self.zero_grad()
+        if value.requires_grad:
+            value.backward()
+        return {name: x.grad for name, x in self.named_parameters()}
 
     def scale(
-        self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor, step: float
+        self,
+        loss: Callable[..., Any],
+        x: torch.Tensor,
+        label: torch.Tensor,
+        step: float,
+        warm_up: int,
     ) -> None:
-        """Scale each layer until it fires in 5 % of the steps of a batch, and set the biases to 0.
-
-        The learning rate of each weight becomes `step` times its root mean square. With SGD, this
-        is divided by the root mean square of the first gradient. Before batch normalisation, its
-        scale is multiplied instead of the weights.
-        """
-        start = [layer | {"bias": 0 * layer["bias"]} for layer in self.weights]
-        scaled = [("scale",) if "scale" in each else ("kernel", "recurrent") for each in start]
-
-        def multiplied(factors: list[float]) -> Weights:
-            return [
-                layer | {name: factor * layer[name] for name in names if name in layer}
-                for layer, names, factor in zip(start, scaled, factors, strict=True)
-            ]
-
-        def run(factors: list[float]) -> list[Any]:
-            return self.evaluated(multiplied(factors), x)
-
-        self.weights = multiplied(sx.scale_to_rate(run, len(start), 0.05, time_axis=0))
-        _, _, gradients = self.inspect(loss, x, label)
-        for index, (layer, (of_bias, *_)) in enumerate(zip(self.weights, scaled, strict=True)):
-            rates = {name: step * rms(weight) for name, weight in layer.items()}
-            if self.settings.optimiser == "SGD":
-                for name in rates:
-                    rates[name] *= (1 - 0.9) / (rms(gradients[f"{index}.{name}"]) + 1e-12)
-            self.rates[index] = rates | {"bias": rates[of_bias]}
+        """Scale the weights and the learning rates as the advice says."""
+        scale_network(self, lambda: self(x), modules=self.neurons, time_axis=0)
+        self.gradients(loss(self(x), label))  # for SGD
+        momentum = 0.9 if self.settings.optimiser == "SGD" else None
+        self.optimise(parameter_groups(self, step, momentum=momentum), warm_up)
 
 
-def by_name(weights: Weights) -> dict[str, Any]:
-    """Return what all layers have, with the recurrent weights at the end."""
-    found = {f"{i}.{name}": x for i, layer in enumerate(weights) for name, x in layer.items()}
-    return dict(sorted(found.items(), key=lambda item: "recurrent" in item[0]))
-
-
-# A step of a cell takes a current and a state, and returns spikes and a new state.
+def train(
+    network: Network,
+    loss: Callable[..., Any],
+    x: Any,
+    label: Any,
+    epochs: int,
+    batch: int,
+    penalty: Callable[..., Any] = lambda hidden: 0.0,
+) -> Iterator[None]:
+    """Train a network, with a pause after each epoch."""
+    generator = torch.Generator().manual_seed(network.settings.seed)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(label), generator=generator).split(batch):
+            *hidden, output = network.layers(x[:, chosen])
+            network.gradients(loss(output, label[chosen]) + penalty(hidden))
+            network.optimiser.step()
+            network.schedule.step()
+        yield
 
 
 class Spike(torch.autograd.Function):
@@ -352,61 +292,49 @@ class Spike(torch.autograd.Function):
         return cotangent * derivative, None, None
 
 
-def plain_cell(settings: Settings) -> Callable[..., Any]:
-    """Return a cell that decays, adds the current, and subtracts the threshold after a spike."""
+def cell_of(settings: Settings) -> Callable[..., Any]:
+    """Return a cell. Its step takes a current and a state, and returns spikes and a new state.
 
-    def step(current: Any, membrane: Any) -> tuple[Any, Any]:
+    The cell of SpikingJelly takes all currents instead, and the cell of Norse filters them first.
+    """
+
+    def plain(current: Any, membrane: Any) -> tuple[Any, Any]:
         membrane = settings.decay * membrane + current
         above = membrane - settings.threshold
         spike = Spike.apply(above, settings.surrogate, settings.slope)
         return spike, membrane - settings.threshold * spike.detach()
 
-    return step
+    if settings.cell == "snnTorch":
+        import snntorch
+        from snntorch import surrogate
 
+        snntorch.SpikingNeuron.init()  # forget the cells before, which snnTorch would keep forever
+        make = getattr(surrogate, settings.surrogate)
+        return snntorch.Leaky(
+            beta=settings.decay,
+            threshold=settings.threshold,
+            spike_grad=make() if settings.surrogate == "triangular" else make(settings.slope),
+            reset_mechanism=settings.reset,
+        )
+    if settings.cell == "SpikingJelly":
+        from spikingjelly.activation_based import neuron, surrogate
 
-def snntorch_cell(settings: Settings) -> Any:
-    import snntorch
-    from snntorch import surrogate
+        return neuron.LIFNode(
+            tau=1 / (1 - settings.decay),
+            decay_input=settings.decay_input,
+            v_threshold=float(settings.threshold),
+            v_reset=None if settings.reset == "subtract" else 0.0,
+            surrogate_function=getattr(surrogate, settings.surrogate)(settings.slope),
+            step_mode="m",
+        )
+    if settings.cell == "Norse":
+        from norse.torch import LIFCell, LIFParameters
 
-    snntorch.SpikingNeuron.init()  # forget the cells before, which snnTorch would keep forever
-    make = getattr(surrogate, settings.surrogate)
-    return snntorch.Leaky(
-        beta=settings.decay,
-        threshold=settings.threshold,
-        spike_grad=make() if settings.surrogate == "triangular" else make(settings.slope),
-        reset_mechanism=settings.reset,
-    )
-
-
-def spikingjelly_cell(settings: Settings) -> Any:
-    from spikingjelly.activation_based import neuron, surrogate
-
-    return neuron.LIFNode(
-        tau=1 / (1 - settings.decay),
-        decay_input=settings.decay_input,
-        v_threshold=float(settings.threshold),
-        v_reset=None if settings.reset == "subtract" else 0.0,
-        surrogate_function=getattr(surrogate, settings.surrogate)(settings.slope),
-        step_mode="m",
-    )
-
-
-def norse_cell(settings: Settings) -> Any:
-    """Return a LIF cell of Norse, which filters the current and resets to 0."""
-    from norse.torch import LIFCell, LIFParameters
-
-    parameters = LIFParameters(
-        tau_mem_inv=torch.tensor(1000 * (1 - settings.decay)),  # a step takes a millisecond
-        v_th=torch.tensor(float(settings.threshold)),
-        method=settings.surrogate,
-        alpha=torch.tensor(settings.slope),
-    )
-    return LIFCell(parameters)
-
-
-TORCH_CELLS = {
-    "plain": plain_cell,
-    "snnTorch": snntorch_cell,
-    "SpikingJelly": spikingjelly_cell,
-    "Norse": norse_cell,
-}
+        parameters = LIFParameters(
+            tau_mem_inv=torch.tensor(1000 * (1 - settings.decay)),  # a step takes a millisecond
+            v_th=torch.tensor(float(settings.threshold)),
+            method=settings.surrogate,
+            alpha=torch.tensor(settings.slope),
+        )
+        return LIFCell(parameters)
+    return plain

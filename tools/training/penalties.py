@@ -29,10 +29,9 @@ def main(epochs: int = 15) -> None:
         found = []
         for seed in range(3):
             network = networks.Network(PLAIN["fast sigmoid"]._replace(seed=seed), x.shape[2])
-            network.penalty = penalty
-            for _ in networks.train(network, loss, x, label, epochs, batch=100):
-                pass
-            hidden, output = network.evaluated(network.weights, test)
+            list(networks.train(network, loss, x, label, epochs, 100, penalty))
+            with torch.no_grad():
+                hidden, output = network.layers(test)
             rates = hidden.mean((0, 1))  # of each neuron
             found.append((rates.mean(), rates.max(), loss.accuracy(output, test_label)))
         print(f"{name:33}", *(f"{x:.3f}" for x in np.mean(found, axis=0)))

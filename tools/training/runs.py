@@ -38,14 +38,25 @@ def read(name: str) -> Record:
     return json.loads((pages.ROOT / "tests" / "data" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def write(name: str, record: Record) -> None:
-    """Write a record in tests/data, with the versions of the packages that the networks use."""
+def write(page: Any, record: Record) -> None:
+    """Write the record of a page with the versions of the packages, and the page's tables."""
     versions = {each: importlib.metadata.version(each) for each in PACKAGES.split()}
-    versions = read(name)["versions"] | versions  # of JAX, in which some networks were trained
+    versions = (
+        read(page.RECORD)["versions"] | versions
+    )  # of JAX, in which some networks were trained
     text = json.dumps(record | {"versions": versions}) + "\n"
-    (pages.ROOT / "tests" / "data" / f"{name}.json").write_text(text, encoding="utf-8")
+    (pages.ROOT / "tests" / "data" / f"{page.RECORD}.json").write_text(text, encoding="utf-8")
+    write_page(page)
 
 
-def write_page(page: Path, text: Callable[[str, Record], str], name: str) -> None:
-    """Write the tables of a page from its record."""
-    page.write_text(text(page.read_text(encoding="utf-8"), read(name)), encoding="utf-8")
+def write_page(page: Any) -> None:
+    """Write the tables of a page, which a module describes, from its record."""
+    text = page.text(page.PAGE.read_text(encoding="utf-8"), read(page.RECORD))
+    page.PAGE.write_text(text, encoding="utf-8")
+
+
+def with_versions(page: str, measured: str, record: Record) -> str:
+    """Return a page with what was measured, and the versions, in the line that begins so."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"{measured}; {versions}"}
+    return pages.with_figures(page, figures)

@@ -7,7 +7,6 @@ packages are those of measure.py.
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import networks
@@ -56,22 +55,19 @@ def measured(key: tuple[str, int]) -> Record:
 
 
 def trained(
-    settings: Settings,
-    task: Task,
-    prepare: Callable[..., None] = lambda network, *batch: None,
-    *,
-    every_epoch: bool = False,
+    settings: Settings, task: Task, way: Any = None, *, every_epoch: bool = False
 ) -> tuple[float, list[dict[str, list[str]]]]:
     """Return the test accuracy, and the problems of a batch before training and after each epoch.
 
-    `prepare` gets the new network, the loss, and the inputs and labels of that batch.
+    The weights are first scaled on that batch, if the `way` of advice.py says so.
     """
     (x, label), (test, test_label) = data.load(task.data)
     x, label = x[:, : task.samples], label[: task.samples]
     network = networks.Network(settings, x.shape[2])
     loss = sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02) if settings.bounds else None)
     first = x[:, :INSPECTED], label[:INSPECTED]
-    prepare(network, loss, *first)
+    if way and way.step:
+        network.scale(loss, *first, way.step, way.warm_up)
     looks = [problems(network, loss, *first)]
     for _ in networks.train(network, loss, x, label, task.epochs, task.batch):
         if every_epoch:
@@ -82,8 +78,8 @@ def trained(
 
 def problems(network: Any, loss: sx.CrossEntropy, x: Any, label: Any) -> dict[str, list[str]]:
     """Return the codes of the problems that the report on a batch names."""
-    _, (*hidden, output), gradients = network.inspect(loss, x, label)
-    found = {}
+    *hidden, output = network.layers(x)
+    gradients, found = network.gradients(loss(output, label)), {}
     for name, options in (("problems", {"gradients": gradients}), ("without gradients", {})):
         report = sx.diagnose(loss, output, label, hidden=hidden, **options)
         found[name] = [each.code for each in report.findings if each.severity == "problem"]
@@ -114,8 +110,7 @@ def main() -> None:
     keys = [(name, index) for name, size in NUMBERS.items() for index in range(size)]
     record = runs.read("verdict")
     record["verdict"] |= of_sets(runs.run(measured, keys))
-    runs.write("verdict", record)
-    runs.write_page(verdict_page.PAGE, verdict_page.text, verdict_page.RECORD)
+    runs.write(verdict_page, record)
 
 
 if __name__ == "__main__":

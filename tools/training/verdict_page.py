@@ -5,6 +5,7 @@ tests/data/verdict.json. The text of the page is written by hand.
 """
 
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +24,7 @@ SETS = {
 }
 GROUPS = ("fails", "between", "learns")
 # The columns of the tables of ways to train a network: the name in the record, and on the page.
-WAYS = {
-    "as drawn": "as drawn",
-    "wide": "default weights",
-    "recipe": "old recipe",
-    "3 %": "scaled",
-}
+WAYS = {"as drawn": "as drawn", "wide": "default weights", "recipe": "old recipe", "3 %": "scaled"}
 NOT_REPEATED = {"recipe", "fluctuations"}  # an earlier version of advice.py measured these ways
 VARIANTS = {
     "2 %": "2 %",
@@ -50,10 +46,8 @@ def text(page: str, record: dict[str, Any]) -> str:
         "## What it does to networks that learn": [advised(record, "learns", WAYS)],
         "## Variants": [advised(record, "fails", VARIANTS)],
     }
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
-    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"seeds {seeds}; {versions}"}
-    return pages.with_figures(pages.with_tables(page, tables), figures)
+    return runs.with_versions(pages.with_tables(page, tables), f"seeds {seeds}", record)
 
 
 def share(number: int, of: int) -> str:
@@ -127,4 +121,4 @@ def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    runs.write_page(PAGE, text, RECORD)
+    runs.write_page(sys.modules[__name__])
