@@ -1,7 +1,7 @@
 """The record of supported libraries and transforms, each with the tests that verify it.
 
-``python tools/write_pages.py`` writes the tables of docs/support.md and docs/install.md from it, and
-the findings of `diagnose` in docs/guides/findings.md from the texts of the library.
+``python tools/write_pages.py`` writes the tables of docs/support.md and docs/install.md from it,
+and the findings of `diagnose` in docs/guides/findings.md from the texts of the library.
 The tests run on the versions of pyproject.toml and of .ci/constraints.txt.
 """
 
