@@ -14,7 +14,7 @@ from runs import Records, pages
 
 RECORD, PAGE = "verdict", pages.DOCS / "diagnosis-measured.md"
 SETS = {
-    "plain": "plain PyTorch",
+    "plain": "PyTorch",
     "snnTorch": "snnTorch",
     "SpikingJelly": "SpikingJelly",
     "JAX": "JAX and Spyx",
