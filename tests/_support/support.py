@@ -176,6 +176,10 @@ def _with_code(text: str) -> str:
 
 
 ON_THE_PAGE = {  # what the page says instead of words in a report
+    "scale the layers, from first to last, to a firing rate of about 5 % with scale_network or "
+    "scale_to_rate: see the guide Initialisation": (
+        "[scale the layers](#scale-the-layers) to a firing rate of about 5 %"
+    ),
     "see the guide Initialisation": "see [Initialisation](initialisation.md)",
     "the layout above": "the layout in the report",
 }
