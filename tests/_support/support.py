@@ -172,6 +172,7 @@ def versions() -> str:
 def _with_code(text: str) -> str:
     """Return a text with its expressions as code, in which quotation marks stay straight."""
     expressions = r"""\w+=(?:\([^)]*\)|"\w+"|[\w.~]*\w)|"\w+"|\w+\(\)|\w+_\w+"""
+    expressions += r"|loss\(input, target\)|CrossEntropy|slayer\.published"
     return re.sub(expressions, lambda found: f"`{found[0]}`", text)
 
 
