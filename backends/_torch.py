@@ -310,7 +310,8 @@ class PlainTorchAdapter(TorchAdapter):
         # log(p) is computed from the sum of the other probabilities, which is more precise.
         axis = classes.index
         if logit.shape[axis] == 1:  # the other classes, of which there are none, cannot be NaN
-            return default(classes, logit, label)
+            found: ValueAndPullback = default(classes, logit, label)
+            return found
         own = torch.gather(torch.log_softmax(logit, axis), axis, label)
         each = torch.softmax(logit, axis).scatter_(axis, label, 0.0)
         minus_others = -each.sum(axis, keepdim=True)

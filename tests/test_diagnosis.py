@@ -1053,7 +1053,7 @@ def test_report_on_six_layers_fits_40_lines_and_80_columns():
     text = str(sx.diagnose(LOSS, 0 * FRESH, LABEL, hidden=hidden, gradients=weights))
     assert len(text.splitlines()) <= 40, text
     assert max(map(len, text.splitlines())) <= 80
-    assert text.endswith('The guide "My network does not learn" describes all findings.')
+    assert text.endswith('The guide "What diagnose finds" describes all findings.')
 
 
 # Findings of other people -----------------------------------------------------------------------

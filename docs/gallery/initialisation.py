@@ -1,7 +1,7 @@
 """Draw the network of the guide "Initialisation" before and after it is scaled.
 
-``python docs/gallery/initialisation.py`` runs the first example of the guide up to its first print,
-and writes docs/images/initialisation.png.
+``python docs/gallery/initialisation.py`` runs the first example of the guide until it scales the
+network, and writes docs/images/initialisation.png.
 """
 
 import io
@@ -26,7 +26,7 @@ def example() -> tuple[torch.nn.Module, torch.Tensor]:
     code = (
         GUIDE.read_text(encoding="utf-8")
         .split("```python\n")[1]
-        .partition("print(")[0]
+        .partition("factors =")[0]
     )
     found: dict[str, Any] = {}
     exec(code, found)

@@ -99,7 +99,7 @@ def findings(loss: Any, batch: Any) -> Observations:
 
     Register a function for your own class of losses, or for somebody else's. It is called in
     addition to the functions that are registered for the bases of that class. A finding that the
-    guide "My network does not learn" lists is a tuple of its code and a description of what was
+    guide "What diagnose finds" lists is a tuple of its code and a description of what was
     seen. Any other finding is a `Finding`.
 
     Parameters

@@ -85,6 +85,12 @@ def scale_to_rate(
     accepted is scaled again. This is repeated until all rates are accepted. If 14 calls for a layer
     are not enough, the function raises an error.
 
+    To scale the thresholds instead of the weights, divide the threshold of a layer by its factor,
+    and multiply the slope of its surrogate by it. With Adam, the training is then the same as with
+    scaled weights, biases and learning rates, if the neurons are leaky and are reset by subtraction
+    or to 0, the height of the surrogate does not depend on its slope, there is no weight decay, and
+    the epsilon of Adam is negligible. With SGD, the training is different.
+
     Examples
     --------
     >>> import numpy as np

@@ -1,11 +1,13 @@
 """The record of supported libraries and transforms, each with the tests that verify it.
 
-``python tools/write_pages.py`` writes the tables of docs/support.md and docs/install.md from it.
+``python tools/write_pages.py`` writes the tables of docs/support.md and docs/install.md from it,
+and the findings of `diagnose` in docs/guides/findings.md from the texts of the library.
 The tests run on the versions of pyproject.toml and of .ci/constraints.txt.
 """
 
 import itertools
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -170,27 +172,50 @@ def versions() -> str:
 def _with_code(text: str) -> str:
     """Return a text with its expressions as code, in which quotation marks stay straight."""
     expressions = r"""\w+=(?:\([^)]*\)|"\w+"|[\w.~]*\w)|"\w+"|\w+\(\)|\w+_\w+"""
+    expressions += r"|loss\(input, target\)|CrossEntropy|slayer\.published"
     return re.sub(expressions, lambda found: f"`{found[0]}`", text)
 
 
+ON_THE_PAGE = {  # what the page says instead of words in a report
+    "scale the layers, from first to last, to a firing rate of about 5 % with scale_network or "
+    "scale_to_rate: see the guide Initialisation": (
+        "[scale the layers](#scale-the-layers) to a firing rate of about 5 %"
+    ),
+    "see the guide Initialisation": "see [Initialisation](initialisation.md)",
+    "the layout above": "the layout in the report",
+}
+
+
+def _of_page(text: str) -> str:
+    for in_report, words in ON_THE_PAGE.items():
+        text = text.replace(in_report, words)
+    return text
+
+
+def _in_lines(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
 def findings() -> str:
-    """Return the table of the findings of `diagnose`, which gives no remedy in full twice."""
-    rows = []
-    first: dict[str, str] = {}  # of each remedy, the first finding that has it
+    """Return the sections about the findings of `diagnose`, each with its remedy in full."""
+    sections = {"problem": ["## Problems"], "note": ["## Notes"]}
     for code, text in texts().items():
-        remedy = text["remedy"]
-        for known, other in first.items():
-            if remedy.startswith(known):
-                remedy = remedy.replace(known, f"Do the same as for [`{other}`](#{other}).")
-        first.setdefault(text["remedy"], code)
-        remedies = [remedy, *text.get("options", {}).values()]
-        may_be_note = "gradients_decide" in text or "unless_learned" in text
-        kind = f"{text['severity']}{', or note' * may_be_note}"
-        sentences = (_with_code(x) for x in (text["why"], " ".join(remedies)))
-        rows.append((f"[`{code}`]{{#{code}}}", kind, *sentences))
-    return table(("finding", "severity", "why it matters", "what to do"), rows)
+        sometimes = ("gradients_decide", "unless_learned")
+        (note, *_) = (*(UNLESS[key] for key in sometimes if key in text), "")
+        remedies = " ".join((text["remedy"], *text.get("options", {}).values()))
+        paragraphs = (f"{text['why']} {note}".strip(), f"**What to do:** {_of_page(remedies)}")
+        sections[text["severity"]] += [
+            f"### `{code}`",
+            *(_in_lines(_with_code(each)) for each in paragraphs),
+        ]
+    return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
+UNLESS = {  # when a problem is only a note
+    "gradients_decide": "This is only a note if all weights have gradients.",
+    "unless_learned": "This is only a note if the network has learned the batch.",
+}
+FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section
     DOCS / "support.md": {
         "## Array libraries": libraries,
@@ -199,7 +224,6 @@ TABLES = {  # of each page, by section
         "### MLX": lambda: _transforms(MLX),
     },
     DOCS / "install.md": {"## Versions": versions},
-    DOCS / "guides" / "not-learning.md": {"## What diagnose finds": findings},
 }
 
 
@@ -207,3 +231,9 @@ def page(path: Path) -> str:
     """Return the text of one of these pages with its tables replaced."""
     tables = {heading: [make()] for heading, make in TABLES[path].items()}
     return with_tables(path.read_text(encoding="utf-8"), tables)
+
+
+def page_of_findings(text: str) -> str:
+    """Return the page of findings with everything after its introduction replaced."""
+    introduction, _, _ = text.partition("## Problems\n")
+    return introduction + findings()

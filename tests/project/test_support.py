@@ -10,8 +10,9 @@ def test_pages_match_the_record():
     hint = "write them anew: python tools/write_pages.py"
     for path in support.TABLES:
         assert path.read_text(encoding="utf-8") == support.page(path), hint
-    text = gpu.PAGE.read_text(encoding="utf-8")
-    assert text == gpu.page(text), hint
+    for path, made in ((gpu.PAGE, gpu.page), (support.FINDINGS, support.page_of_findings)):
+        text = path.read_text(encoding="utf-8")
+        assert text == made(text), hint
     for path in signatures.PAGES:
         text = path.read_text(encoding="utf-8")
         assert text == signatures.written(text), f"{path.name}: {hint}"

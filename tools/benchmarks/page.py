@@ -5,6 +5,7 @@ benchmarks.json, daily.json and scaling.json in tests/data. The text of the page
 hand.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -50,23 +51,9 @@ PENALTIES = {
     "a cap per neuron": "a cap on the rate of each neuron",
     "L1": "an L1 penalty",
 }
-MASKED = {
-    "counts: lengths": "spike counts, `lengths`",
-    "counts: where": "spike counts, `where`",
-    "each step: lengths": "a term at each step, `lengths`",
-    "SpikeRate: lengths": "`SpikeRate`, `lengths`",
-}
-WITH_LENGTHS = {
-    "window 20": LOSSES["window 20"],
-    "SpikeTime": LOSSES["SpikeTime"],
-    "SpikeMax": "`SpikeMax`",
-    "rates": "spike counts with bounds on rates",
-}
-RECORDED = {f"{name}: where": words for name, words in LIKELIHOODS.items() if name != "rates"}
+MASKED = ("counts: lengths", "counts: where", "each step: lengths", "SpikeRate: lengths")
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 SMALL, MEDIUM, LARGE_BATCH = SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
-WIDE, RECORDING = "[20, 100, 100]", "[64, 200, 100]"
-WITH_SPEECH = SMALL, MEDIUM, "[250, 64, 35]", LARGE_BATCH
 CHARTED = SMALL, LARGE_BATCH
 Timed = Mapping[str, Mapping[str, float]]  # name of the row: milliseconds, and ratio
 SLOWER = {  # rows where snnTorch is faster
@@ -113,55 +100,44 @@ def with_times(
     return pages.table((first, *header), lines)
 
 
+def with_ratios(
+    first: str, found: Timed, rows: Mapping[str, str], columns: Mapping[str, str]
+) -> str:
+    """Return the same table without the milliseconds."""
+    lines = (
+        (words, *(short(found[column.format(name)]["ratio"]) for column in columns.values()))
+        for name, words in rows.items()
+    )
+    return pages.table((first, *columns), lines)
+
+
 def of_losses(found: Timed) -> Iterator[str]:
     """Yield the tables that compare the losses for classification with the plain lines."""
     sizes = {size: f"PyTorch: {{}}: {size} first" for size in SIZES}
     yield with_times("loss", found, LOSSES, sizes)
     libraries = ("PyTorch, compiled", "JAX", "NumPy")
     columns = {library: f"{library}: {{}}: {MEDIUM} first" for library in libraries}
-    yield with_times("loss", found, LOSSES, columns)
-    libraries = ("PyTorch", *libraries)
-    ratios = (
-        (words, *(short(found[f"{x}: {loss}: {MEDIUM} last"]["ratio"]) for x in libraries))
-        for loss, words in LOSSES.items()
-    )
-    yield pages.table(("loss", *libraries), ratios)
+    yield with_ratios("loss", found, LOSSES, columns)
 
 
-def of_options(found: Timed) -> Iterator[str]:
-    """Yield the tables with the price of each option, for spike counts and for each step."""
+def of_options(found: Timed) -> str:
+    """Return the table with the price of each option."""
     rows = {option: f"`{option}`" for option in OPTIONS}
-    for loss in ("counts", "each step"):
-        libraries = ("PyTorch", "JAX", "NumPy")
-        columns = {library: f"price: {library}: {loss}: {{}}" for library in libraries}
-        yield with_times("option", found, rows, columns)
+    columns = {x: f"price: {x}: counts: {{}}" for x in ("PyTorch", "JAX", "NumPy")}
+    return with_ratios("option", found, rows, columns)
 
 
-def of_masks(found: Timed) -> Iterator[str]:
-    """Yield the tables that compare losses with a mask with plain lines with the same mask."""
-    for library in ("PyTorch", "JAX", "NumPy"):
-        columns = {size: f"masked: {library}: {{}}: {size}" for size in WITH_SPEECH}
-        yield with_times("loss", found, MASKED, columns)
-    for library in ("PyTorch", "JAX"):
-        columns = {s: f"masked: {library}: {{}}: {s}" for s in (SMALL, WIDE, RECORDING)}
-        yield with_times("loss", found, RECORDED, columns)
-    ratios = (
-        (
-            words,
-            library,
-            *(short(found[f"lengths: {library}: {loss}: {size}"]["ratio"]) for size in WITH_SPEECH),
-        )
-        for loss, words in WITH_LENGTHS.items()
-        for library in ("PyTorch", "JAX", "NumPy")
-    )
-    yield pages.table(("loss", "library", *WITH_SPEECH), ratios)
+def with_masks(found: Timed) -> str:
+    """Return the range of the ratios with a mask, in words."""
+    names = itertools.product(MASKED, SIZES)
+    ratios = [found[f"masked: PyTorch: {name}: {size}"]["ratio"] for name, size in names]
+    return f"between {short(min(ratios))} and {short(max(ratios))}"
 
 
-def of_likelihoods(found: Timed) -> Iterator[str]:
-    """Yield the table of likelihoods and penalties for each library."""
-    for library in ("PyTorch", "JAX"):
-        columns = {size: f"{{}}: {size}" for size in (SMALL, WIDE, LARGE_BATCH)}
-        yield with_times("loss", found, without_classes(library), columns)
+def of_likelihoods(found: Timed) -> str:
+    """Return the table of likelihoods and penalties in PyTorch."""
+    columns = {size: f"{{}}: {size}" for size in CHARTED}
+    return with_ratios("loss", found, without_classes("PyTorch"), columns)
 
 
 def without_classes(library: str) -> dict[str, str]:
@@ -211,24 +187,23 @@ def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
     highlights = [
         (
             words,
-            short(found[work]["milliseconds"]),
             FULL_NAMES.get(other, other),
             f"**{found[work]['ratios'][other]:.3g}**",
         )
         for (work, other), words in HIGHLIGHTS.items()
     ]
-    header = ("loss", "ours, ms", "compared with", "times faster")
+    header = ("loss", "compared with", "times faster")
     tables = {
         "## Compared with the line that you would write": of_losses(timed),
-        "### Likelihoods and penalties": of_likelihoods(timed),
-        "### Masks": of_masks(timed),
-        "### Options": of_options(timed),
+        "### Likelihoods and penalties": [of_likelihoods(timed)],
+        "### Masks and options": [of_options(timed)],
         "## Long filters and windows": [pages.table(header, highlights)],
     }
     figures = {
         r"(?<=^In PyTorch, they take ).*(?=\.$)": conclusion(timed),
         r"(?<=^The loss of the spike counts takes ).*(?=\.$)": shares(timed),
         r"(?<=^The losses of snnTorch are faster by a factor of ).*(?=\.$)": " and ".join(slower),
+        r"(?<=^With a mask, the ratios in PyTorch are ).*(?=\.$)": with_masks(timed),
         r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
         r"(?<=^The comparisons with other libraries ran on: ).*(?=\.$)": record["machine"],
         r"(?<=^The first section was measured on: ).*(?=\.$)": daily["machine"],

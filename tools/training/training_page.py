@@ -27,6 +27,7 @@ NAMES = {  # the names in the tables of the losses in the record
 
 def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
+<<<<<<< HEAD
     found = {(one["network"], one["loss"], one["rate"]): one for one in record["trainings"]}
     networks = list(dict.fromkeys(network for network, loss, _ in found if loss in NAMES))
 
@@ -36,15 +37,26 @@ def text(page: str, record: dict[str, Any]) -> str:
         )
 
     accuracy, spikes, silent = (array(key) for key in ("accuracy", "spikes", "silent"))
+=======
+    reported = [one for one in record["trainings"] if one["loss"] in NAMES]
+    networks = list(dict.fromkeys(one["network"] for one in reported))
+    usual = [one for one in record["trainings"] if one["network"] in networks]
+    accuracy, spikes = (array(reported, x) for x in ("accuracy", "spikes"))
+>>>>>>> pages2
     in_percent = (100 * accuracy).mean(axis=-1)  # [loss, network, rate]
     shown = [loss for loss in NAMES if loss != "SpikeMax"]
     header = ("network", *(NAMES[loss] for loss in shown))
     tables: dict[str, Iterable[str]] = {
         f"### Learning rate {rate}": [pages.table(header, rows(networks, in_percent[:-1, :, i].T))]
         for i, rate in enumerate(RATES)
+        if rate != 0.001  # where the losses differ least
     }
+<<<<<<< HEAD
     tables["## All settings"] = [*overview(100 * accuracy), of_outputs(spikes, 100 * silent)]
     usual = dict.fromkeys(x[:2] for x in found if x[0] in networks and x[1] not in NAMES)
+=======
+    tables["## All settings"] = [overview(100 * accuracy, spikes)]
+>>>>>>> pages2
     frameworks = [
         (x[0], f"`{x[1]}`", *(f"{100 * np.mean(found[*x, y]['accuracy']):.0f}" for y in RATES))
         for x in usual
@@ -62,38 +74,19 @@ def rows(names: Iterable[str], numbers: np.ndarray, digits: int = 0) -> list[tup
     ]
 
 
-def overview(accuracy: np.ndarray) -> list[str]:
-    """Return two tables with statistics of each loss over all settings: accuracy and failures."""
+def overview(accuracy: np.ndarray, spikes: np.ndarray) -> str:
+    """Return the table with statistics of each loss over all settings."""
     best = accuracy.max(axis=0)
-    mean = accuracy.mean(axis=(1, 2))  # [loss, seed]
-    at_best = accuracy.max(axis=2).mean(axis=(1, 2))
     lost = (best - accuracy).reshape(len(NAMES), -1, accuracy.shape[-1])
-    accuracies = [
-        (words, f"{own.mean():.1f}", f"{own.min():.1f} to {own.max():.1f}", f"{highest:.1f}")
-        for words, own, highest in zip(NAMES.values(), mean, at_best, strict=True)
-    ]
-    failures = {
-        "points lost, median": np.median(lost, axis=1),
-        "points lost, 90th percentile": np.quantile(lost, 0.9, axis=1),
-        "collapsed settings": (accuracy < best / 2).sum(axis=(1, 2)),
+    columns = {
+        "mean": accuracy.mean(axis=(1, 2, 3)),
+        "at the best learning rate": accuracy.max(axis=2).mean(axis=(1, 2)),
+        "points lost": np.quantile(lost, 0.9, axis=1).mean(axis=1),
+        "collapsed": (accuracy < best / 2).sum(axis=(1, 2)).mean(axis=1),
+        "output spikes": spikes.mean(axis=(1, 2, 3)),
     }
-    columns = np.stack([each.mean(axis=1) for each in failures.values()], axis=1)
-    header = "loss", "mean", "range of the seeds", "at the best learning rate"
-    return [
-        pages.table(header, accuracies),
-        pages.table(("loss", *failures), rows(NAMES.values(), columns, digits=1)),
-    ]
-
-
-def of_outputs(spikes: np.ndarray, silent: np.ndarray) -> str:
-    """Return the table with the spikes and silent labels of each loss, by learning rate."""
-    columns = np.stack([spikes, silent]).mean(axis=(2, 4))  # [column, loss, rate]
-    lines = [
-        (words, str(rate), *(f"{x:.0f}" for x in columns[:, i, j]))
-        for i, words in enumerate(NAMES.values())
-        for j, rate in enumerate(RATES)
-    ]
-    return pages.table(("loss", "learning rate", "output spikes", "silent labels, %"), lines)
+    lines = rows(NAMES.values(), np.stack([*columns.values()], axis=1), digits=1)
+    return pages.table(("loss", *columns), lines)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,15 @@ The numbers come from the last measurements with verdict.py and advice.py, in
 tests/data/verdict.json. The text of the page is written by hand.
 """
 
+import itertools
 import statistics
+<<<<<<< HEAD
 import sys
 from collections import Counter
 from collections.abc import Callable
+=======
+from collections.abc import Iterable
+>>>>>>> pages2
 from typing import Any
 
 import runs
@@ -15,7 +20,7 @@ from runs import Records, pages
 
 RECORD, PAGE = "verdict", pages.DOCS / "diagnosis-measured.md"
 SETS = {
-    "plain": "plain PyTorch",
+    "plain": "PyTorch",
     "snnTorch": "snnTorch",
     "SpikingJelly": "SpikingJelly",
     "JAX": "JAX and Spyx",
@@ -24,16 +29,22 @@ SETS = {
 }
 GROUPS = ("fails", "between", "learns")
 # The columns of the tables of ways to train a network: the name in the record, and on the page.
+<<<<<<< HEAD
 WAYS = {"as drawn": "as drawn", "wide": "default weights", "recipe": "old recipe", "3 %": "scaled"}
 NOT_REPEATED = {"recipe", "fluctuations"}  # an earlier version of advice.py measured these ways
+=======
+IN_FRAMEWORKS = ("digits, dense", "spike times, dense")  # networks in at least three frameworks
+REPAIRS = {"wide": "default weights", "3 %": "scaled"}
+NOT_REPEATED = {"fluctuations"}  # an earlier version of advice.py measured this way
+>>>>>>> pages2
 VARIANTS = {
-    "2 %": "2 %",
-    "3 %": "3 %",
-    "4 %": "4 %",
-    "no warm-up": "3 %, no warm-up",
-    "fluctuations": "fluctuation-driven",
-    "narrower": "narrower surrogate",
-    "narrower, default weights": "narrower surrogate, default weights",
+    "3 %": "none",
+    "2 %": "a learning rate of 2 %",
+    "4 %": "a learning rate of 4 %",
+    "no warm-up": "no warm-up",
+    "fluctuations": "fluctuation-driven weights",
+    "narrower": "slope 5 / threshold",
+    "narrower, default weights": "slope 5 / threshold, default weights",
 }
 
 
@@ -41,83 +52,84 @@ def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
     tables = {
         "## What the report finds": [found_by_set(record)],
-        "## Which findings": [codes(record["verdict"])],
-        "## What the advice is worth": [advised(record, "fails", WAYS)],
-        "## What it does to networks that learn": [advised(record, "learns", WAYS)],
-        "## Variants": [advised(record, "fails", VARIANTS)],
+        "## The repair": [repaired(record)],
+        "### Networks that learn": [of_learning(record)],
+        "### Variants": [varied(record)],
     }
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
     return runs.with_versions(pages.with_tables(page, tables), f"seeds {seeds}", record)
 
 
-def share(number: int, of: int) -> str:
-    """Return a share in percent, with the numbers behind it."""
-    return f"{100 * number / of:.0f} % ({number} of {of})" if of else ""
-
-
-def fail_and_learn(groups: dict[str, Any], number: Callable[[dict[str, Any]], int]) -> str:
-    """Return the percentages of failing and of learning networks, separated by a slash."""
-    both = (groups["fails"], groups["learns"])
-    return "/".join(f"{100 * number(group) / group['networks']:.0f}" for group in both)
+def percent(number: float, of: int) -> str:
+    return f"{100 * number / of:.0f} %"
 
 
 def found_by_set(record: dict[str, Any]) -> str:
     """Return the table with the share of networks for which a problem is reported."""
     rows = []
     for name, groups in record["verdict"].items():
-        before = [share(groups[x]["flagged"][0], groups[x]["networks"]) for x in GROUPS]
-        learning = groups["learns"]
-        worst = share(max(learning["flagged"][1:]), learning["networks"])
-        percent = fail_and_learn(groups, lambda group: group["without gradients"])
-        rows.append((SETS[name], *before, worst, f"{percent} %"))
-    header = ("", "fail", "between", "learn", "learn, worst epoch", "without gradients: fail/learn")
+        fail, learn = groups["fails"], groups["learns"]
+        numbers = [fail["flagged"][0], learn["flagged"][0], max(learn["flagged"][1:])]
+        shares = [
+            percent(x, of["networks"]) for x, of in zip(numbers, (fail, learn, learn), strict=True)
+        ]
+        blind = [percent(x["without gradients"], x["networks"]) for x in (fail, learn)]
+        sizes = [str(x["networks"]) for x in (fail, learn)]
+        rows.append((SETS[name], sizes[0], shares[0], sizes[1], *shares[1:], *blind))
+    header = ("", "fail", "reported", "learn", "reported", "in the worst epoch")
+    blind = ("fail, without gradients", "learn, without gradients")
+    return pages.table((*header, *blind), rows)
+
+
+def outcome(networks: Records, tasks: dict[str, Any], way: str) -> tuple[str, str]:
+    """Return the mean accuracy of networks trained in a way, and the number that learn."""
+    if not all(way in one["accuracy"] for one in networks):
+        return "", ""
+    accuracies = [one["accuracy"][way] for one in networks]
+    learn = sum(one["accuracy"][way] > tasks[one["task"]]["learns"] for one in networks)
+    return f"{100 * statistics.fmean(accuracies):.0f} %", str(learn)
+
+
+def by_kind(record: dict[str, Any], of: str, ways: Iterable[str]) -> dict[str, Records]:
+    """Return the networks of a group that were trained in these ways, by data and kind."""
+    found: dict[str, Records] = {}
+    for one in record["advice"]:
+        if one["group"] == of and {*ways} - NOT_REPEATED <= one["accuracy"].keys():
+            data = "spike times" if one["task"] == "timing" else one["task"]
+            found.setdefault(f"{data}, {one['kind']}", []).append(one)
+    return found
+
+
+def repaired(record: dict[str, Any]) -> str:
+    """Return the table with the outcome for networks that failed, by framework."""
+    rows = []
+    for kind, networks in by_kind(record, "fails", REPAIRS).items():
+        of_sets = {name: [x for x in networks if x["set"] == name] for name in SETS}
+        for name, own in of_sets.items() if kind in IN_FRAMEWORKS else ():
+            if own:
+                outcomes = (outcome(own, record["tasks"], way) for way in REPAIRS)
+                rows.append((kind, SETS[name], str(len(own)), *itertools.chain(*outcomes)))
+    columns = itertools.chain(*((words, "learn") for words in REPAIRS.values()))
+    return pages.table(("networks that failed", "framework", "number", *columns), rows)
+
+
+def of_learning(record: dict[str, Any]) -> str:
+    """Return the table with the outcome for kinds of which at least four networks learned."""
+    rows = []
+    for kind, networks in by_kind(record, "learns", REPAIRS).items():
+        if len(networks) < 4:
+            continue
+        before, _ = outcome(networks, record["tasks"], "as drawn")
+        rows.append((kind, str(len(networks)), before, *outcome(networks, record["tasks"], "3 %")))
+    header = ("networks that learned", "number", "before", "scaled", "learn")
     return pages.table(header, rows)
 
 
-def codes(verdict: dict[str, Any]) -> str:
-    """Return the table with the share of networks that have each finding before training."""
-    total: Counter[str] = Counter()
-    for groups in verdict.values():
-        for of in ("fails", "learns"):
-            total.update(groups[of]["codes"])
-    rows = [
-        (
-            f"`{code}`",
-            *(
-                fail_and_learn(groups, lambda group, code=code: group["codes"].get(code, 0))
-                for groups in verdict.values()
-            ),
-        )
-        for code, _ in total.most_common()
-    ]
-    return pages.table(("%, fail/learn", *(SETS[name] for name in verdict)), rows)
-
-
-def outcome(networks: Records, tasks: dict[str, Any], way: str) -> str:
-    """Return the mean accuracy of networks trained in a way, and how many of them learn."""
-    if not all(way in one["accuracy"] for one in networks):
-        return ""
-    accuracies = [one["accuracy"][way] for one in networks]
-    learn = sum(one["accuracy"][way] > tasks[one["task"]]["learns"] for one in networks)
-    return f"{100 * statistics.fmean(accuracies):.0f} % ({learn} of {len(networks)})"
-
-
-def advised(record: dict[str, Any], of: str, ways: dict[str, str]) -> str:
-    """Return the table with the outcome of some ways for the networks of a group."""
-    networks = [
-        one
-        for one in record["advice"]
-        if one["group"] == of and ways.keys() - NOT_REPEATED <= one["accuracy"].keys()
-    ]
-    rows = []
-    for task, kind in dict.fromkeys((one["task"], one["kind"]) for one in networks):
-        own = [one for one in networks if (one["task"], one["kind"]) == (task, kind)]
-        groups = {words: [one for one in own if one["set"] == name] for name, words in SETS.items()}
-        for words, chosen in (groups | {"**all**": own}).items():
-            if chosen and (words in groups or own not in groups.values()):
-                outcomes = [outcome(chosen, record["tasks"], way) for way in ways]
-                rows.append((f"{task}, {kind}", words, *outcomes))
-    return pages.table(("data and networks", "framework", *ways.values()), rows)
+def varied(record: dict[str, Any]) -> str:
+    """Return the table with the outcome of each variant for recurrent networks."""
+    networks = by_kind(record, "fails", VARIANTS)["spike times, recurrent"]
+    rows = [(words, *outcome(networks, record["tasks"], way)) for way, words in VARIANTS.items()]
+    return pages.table(("variant", "accuracy", "learn"), rows)
 
 
 if __name__ == "__main__":
