@@ -234,15 +234,16 @@ class FastPaths:
     ) -> tuple[Any, Any]:
         """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
 
-        Return the last carry and all outputs. `entries` is either an array, which is split along
-        its first axis, or the outputs of another scan.
+        Return the last carry and all outputs, in the order of the entries. `entries` is either an
+        array, which is split along its first axis, or an iterable. If `reverse` is True, it must be
+        an array or a list, and its last entry comes first.
         """
-        entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
+        entries = self.unstack(entries, 0) if hasattr(entries, "shape") else entries
         outputs = []
         for entry in reversed(entries) if reverse else entries:
             carry, output = step(carry, entry)
             outputs.append(output)
-        return carry, outputs
+        return carry, outputs[::-1] if reverse else outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
         """Return three results: a sum of cumulative products, the full product, and the pullback.

@@ -4,11 +4,12 @@ The distances between pairs of trains and the losses on spike times both use thi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._typing import Array, ValueAndPullback
 
@@ -25,10 +26,9 @@ def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
     return difference * adapter.sign(difference)
 
 
-def replace_padding(adapter: Adapter, times: Array, value: float | Array) -> Array:
+def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
     """Return spike times with the padding (NaN or infinity) replaced by a value."""
-    padding = adapter.operand(times, value) if isinstance(value, float) else value
-    return adapter.xp.where(adapter.isfinite(times), times, padding)
+    return adapter.xp.where(adapter.isfinite(times), times, adapter.operand(times, value))
 
 
 def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array:
@@ -78,14 +78,15 @@ def pad_unmatched(
     table subtracts that difference from the costs. `surplus` is the spike count of `x` minus the
     spike count of `y`.
     """
-    xp, both = adapter.xp, (x.times, y.times)
-    latest = xp.maximum(*(xp.max(xp.abs(replace_padding(adapter, times, 0.0))) for times in both))
-    limit = adapter.scalar(latest, float(xp.finfo(latest.dtype).max))
+    xp, both = adapter.xp, [(times < math.inf, times) for times in (x.times, y.times)]
+    zero = adapter.operand(x.times, 0.0)
+    latest = xp.maximum(*(xp.max(xp.abs(xp.where(*spikes, zero))) for spikes in both))
+    most = adapter.scalar(latest, (float(xp.finfo(latest.dtype).max) - far) / 2)
     # Without rounding, `latest + far` would be far enough from all spikes.
-    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far
+    beyond = 2 * xp.minimum(latest, most) + far
     longer = x.times.shape[-1] - y.times.shape[-1]
     added = abs(longer) - xp.abs(longer - surplus)
-    times_x, times_y = (replace_padding(adapter, times, beyond) for times in both)
+    times_x, times_y = (xp.where(*spikes, beyond) for spikes in both)
     return times_x, times_y, added
 
 
@@ -108,78 +109,122 @@ class EditTable(NamedTuple):
     adapter : Adapter
         The adapter for the library of the times.
     x, y : array
-        Arrays with one or more spike times along axis 0. The other axes broadcast.
+        Arrays with one or more spike times along axis 0. The other axes broadcast. For a pullback,
+        the shape is ``[spike, pair]``.
     price : callable
         The cost of matching two spike times.
-    slope : callable, optional
-        The derivative of `price` with respect to its first argument. If `slope` is given, all
-        anti-diagonals are kept for a pullback.
     """
 
     adapter: Adapter
     x: Array
     y: Array
     price: Price
-    slope: Price | None = None
 
-    def cheapest(self) -> ValueAndPullback:
-        """Return the last entry of the table, and the pullback from that entry to `x`.
+    def cheapest(self) -> Array:
+        """Return the last entry of the table. Only two anti-diagonals are kept in memory."""
 
-        If several edits are equally cheap, they share the gradient.
+        def advance(carry: Any, entry: Any) -> Any:
+            return self._advance(carry, entry)[0], None
+
+        (_, last), _ = self.adapter.scan(advance, *self._start_and_steps())
+        return last[-1, ...]
+
+    def cheapest_and_pullback(self) -> ValueAndPullback:
+        """Return the last entry of the table, and the pullback from that entry to the prices.
+
+        The gradient with respect to the prices has shape ``[x spike, y spike, pair]``. If several
+        edits are equally cheap, they share the gradient.
         """
         adapter, xp = self.adapter, self.adapter.xp
-        carry, kept = adapter.scan(self._advance, *self._start_and_steps())
+        start, steps = self._start_and_steps()
+        carry, kept = adapter.scan(self._advance, start, self._evaluated(self.price, steps))
 
         def pullback(cotangent: Array) -> Array:
             corner, last = map(xp.zeros_like, carry)
-            now = xp.concat([last[1:, ...], cotangent[None, ...]], axis=0)
-            of_all = now, corner, xp.zeros_like(self.x)
-            (_, _, gradient), _ = adapter.scan(self._pull_back, of_all, kept, reverse=True)
-            return gradient
+            start = xp.concat([last[1:, ...], cotangent[None, ...]], axis=0), corner
+            entries = self._evaluated(self._shares, kept)
+            _, matched = adapter.scan(self._pull_back, start, entries, reverse=True)
+            return self._as_matrix(matched)
 
         return carry[1][-1, ...], pullback
 
-    @property
-    def _costs(self) -> tuple[int, int]:
-        """The costs of an insertion and of a deletion."""
-        return (2, 0) if self.x.shape[0] >= self.y.shape[0] else (0, 2)
-
-    def _edits(self, carry: tuple[Array, Array], step: "Step") -> tuple[Array, Array, Array]:
-        """Return three arrays of costs: after a match, after an insertion and after a deletion.
-
-        The arrays have no entries for the edges of the table.
-        """
-        (corner, last), (insertion, deletion) = carry, self._costs
-        inserted, deleted = last[1:, ...], last[:-1, ...]
-        if insertion:
-            inserted = inserted + insertion
-        else:
-            deleted = deleted + deletion
-        return corner + self.price(step.matched(self.x), step.window), inserted, deleted
+    def _with_costs(self, left: Array, above: Array) -> tuple[Array, Array]:
+        """Return the costs after an insertion and after a deletion."""
+        if self.x.shape[0] >= self.y.shape[0]:
+            return left + 2, above
+        return left, above + 2
 
     def _advance(self, carry: Any, entry: Any) -> Any:
-        xp, step, last = self.adapter.xp, Step.of(entry), carry[1]
-        matched, inserted, deleted = self._edits(carry, step)
-        parts = [xp.minimum(matched, xp.minimum(inserted, deleted))]
-        if not step.shrinks:
-            parts.insert(0, last[:1, ...] + self._costs[0])
-        if step.grows:
-            parts.append(last[-1:, ...] + self._costs[1])
-        corner = last[int(step.shrinks) : last.shape[0] - (not step.grows), ...]
-        return (corner, xp.concat(parts, axis=0)), None if self.slope is None else (carry, entry)
+        """Fill an anti-diagonal. Also return the arguments of `_shares`.
 
-    def _pull_back(self, carry: Any, kept: tuple[Any, Any]) -> Any:
-        xp, (now, of_corner, gradient), step = self.adapter.xp, carry, Step.of(kept[1])
-        shrinks, grows, edge = step.shrinks, step.grows, xp.zeros_like(now[:1, ...])
-        matched, inserted, deleted = self._edits(kept[0], step)
-        own = now[int(not shrinks) : now.shape[0] - grows, ...]
-        of_match = own * _share(xp, matched, xp.minimum(inserted, deleted))
-        of_insertion = (own - of_match) * _share(xp, inserted, deleted)
-        of_last = xp.concat([edge, of_insertion], axis=0)  # the costs at the edges are constant
-        of_last = of_last + xp.concat([own - of_match - of_insertion, edge], axis=0)
-        of_last = of_last + xp.concat([*[edge] * shrinks, of_corner, *[edge] * (not grows)], axis=0)
-        moved = of_match * self.slope(step.matched(self.x), step.window)  # type: ignore[misc]
-        return (of_last, of_match, gradient + step.scattered(xp, moved, self.x)), None
+        `entry` is a `Step`, or the spikes of `y` that a step matches with all spikes of `x`.
+        """
+        xp, (corner, last) = self.adapter.xp, carry
+        step = entry if isinstance(entry, Step) else Step((self.x, entry))
+        matched, (in_row, in_column) = corner + step.of(self.price), self._with_costs(last, last)
+        lowest = xp.minimum(matched, xp.minimum(in_row[1:, ...], in_column[:-1, ...]))
+        edges = [in_row[:1, ...]] * (not step.shrinks), [in_column[-1:, ...]] * step.grows
+        corner = last[int(step.shrinks) : last.shape[0] - (not step.grows), ...]
+        carry = corner, self._joined([*edges[0], lowest, *edges[1]])
+        edits = matched, last[1:, ...], last[:-1, ...]
+        return carry, entry._replace(values=edits) if isinstance(entry, Step) else edits
+
+    def _pull_back(self, carry: Any, entry: Any) -> Any:
+        """Return the gradients for `last` and `corner`, and the gradient for the prices.
+
+        `entry` is a `Step`, or the arguments of `_shares`. The costs at the edges of the table are
+        constant, so their gradient is dropped.
+        """
+        step = entry if isinstance(entry, Step) else Step(entry)
+        own, of_corner = (x[int(not step.shrinks) : x.shape[0] - step.grows, ...] for x in carry)
+        matched, inserted, deleted = self.adapter.unstack(own * step.of(self._shares), 0)
+        if self.adapter.on_host:  # a view would keep the other two arrays in memory
+            matched = self.adapter.xp.asarray(matched, copy=True)
+        of_last = [deleted[:1, ...], inserted[:-1, ...] + deleted[1:, ...] + of_corner]
+        return (self._joined([*of_last, inserted[-1:, ...]]), matched), matched
+
+    def _evaluated(self, function: Callable[..., Array], steps: Any) -> Any:
+        """Return the steps with the values of a function instead of its arguments.
+
+        On a GPU, an operation on the whole table is about as fast as an operation on an
+        anti-diagonal. The function is therefore evaluated once for all steps, unless the loops are
+        compiled. Large anti-diagonals on a CPU are not evaluated here, because one of them fits in
+        the cache, and all of them do not.
+        """
+        large = self.x.shape[0] * self.x.shape[1] > _tuning.EDITS_AT_ONCE
+        if self.adapter.compiles_loops or (self.adapter.on_host and large):
+            return steps
+        values = function(*map(self._joined, zip(*(step.values for step in steps), strict=True)))
+        evaluated, stop = [], 0
+        for step in steps:
+            start, stop = stop, stop + step.values[0].shape[0]
+            evaluated.append(step._replace(values=values[..., start:stop, :]))
+        return evaluated
+
+    def _joined(self, parts: Sequence[Array]) -> Array:
+        return self.adapter.xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+
+    def _shares(self, matched: Array, left: Array, above: Array) -> Array:
+        """Return the shares of the gradient for a match, an insertion and a deletion, stacked.
+
+        The arguments are the cost after a match, and the costs before the other edits.
+        """
+        xp, (inserted, deleted) = self.adapter.xp, self._with_costs(left, above)
+        match = _share(xp, matched, xp.minimum(inserted, deleted))
+        rest = 1 - match
+        insertion = rest * _share(xp, inserted, deleted)
+        return xp.stack([match, insertion, rest - insertion], axis=0)
+
+    def _as_matrix(self, matched: Any) -> Array:
+        """Return values for the matches of all steps as a matrix of all pairs of spikes."""
+        adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
+        rows, columns = adapter.arange(n * n + n, self.x), adapter.arange(m * n, self.x)
+        place = xp.reshape(rows[:: n + 1, None] + columns[None, ::n], (-1,))  # (i + j) * n + i
+        if adapter.compiles_loops:
+            matched = xp.reshape(matched, (-1, matched.shape[2]))
+        else:  # there are no entries outside the table
+            matched, place = self._joined(matched), xp.argsort(xp.argsort(place))
+        return xp.reshape(xp.take(matched, place, axis=0), (n, m, matched.shape[1]))
 
     def _start_and_steps(self) -> tuple[tuple[Array, Array], Any]:
         """Return the initial `corner` and `last`, and all steps.
@@ -189,14 +234,15 @@ class EditTable(NamedTuple):
         """
         adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
         corner = xp.zeros_like(xp.broadcast_arrays(self.x[:1, ...], self.y[:1, ...])[0])
-        last = xp.concat([corner + cost for cost in self._costs], axis=0)
+        last = self._joined(self._with_costs(corner, corner))
         y = xp.flip(self.y, axis=0)
         if not adapter.compiles_loops:
-            bounds = ((d, max(1, d - m), min(n, d - 1)) for d in range(2, n + m + 1))
-            return (corner, last), [
-                Step(y[m - d + low : m - d + high + 1, ...], low - 1, d <= n, d > m)
-                for d, low, high in bounds
-            ]
+            steps = []
+            for d in range(2, n + m + 1):
+                low, high = max(0, d - m - 1), min(n, d - 1)
+                pairs = self.x[low:high, ...], y[m + 1 - d + low : m + 1 - d + high, ...]
+                steps.append(Step(pairs, d <= n, d > m))
+            return (corner, last), steps
         never, no_spike = [corner + math.inf] * (n - 1), [xp.zeros_like(y[:1, ...])] * (n - 1)
         y, steps = xp.concat([*no_spike, y, *no_spike], axis=0), n + m - 1
         spike = xp.flip(adapter.arange(steps, y))[:, None] + adapter.arange(n, y)[None, :]
@@ -207,37 +253,23 @@ class EditTable(NamedTuple):
 class Step(NamedTuple):
     """A step from one anti-diagonal of an `EditTable` to the next anti-diagonal.
 
-    A step says which spikes are matched, and how the length of the anti-diagonal changes.
-
     Attributes
     ----------
-    window : array
-        The spikes of `y`.
-    first : int
-        The index of the first matched spike of `x`.
+    values : array or tuple of array
+        The prices of the matches, or the shares of the gradient. Before they are evaluated, the
+        arguments of the function that returns them.
     grows, shrinks : bool
         Whether the next anti-diagonal gains an entry at its end, and whether it loses one at its
         beginning.
     """
 
-    window: Array
-    first: int = 0
+    values: Any
     grows: bool = False
     shrinks: bool = False
 
-    @classmethod
-    def of(cls, entry: Any) -> "Step":
-        """Return `entry` if it is a step. Otherwise, return a step with the window `entry`."""
-        return entry if isinstance(entry, cls) else cls(entry)
-
-    def matched(self, x: Array) -> Array:
-        """Return the spikes of `x` that the step matches."""
-        return x[self.first : self.first + self.window.shape[0], ...]
-
-    def scattered(self, xp: Any, values: Array, like: Array) -> Array:
-        """Return an array like `like`, with `values` for the matched spikes and 0 elsewhere."""
-        rest, stop = xp.zeros_like(like), self.first + self.window.shape[0]
-        return xp.concat([rest[: self.first, ...], values, rest[stop:, ...]], axis=0)
+    def of(self, function: Callable[..., Array]) -> Array:
+        """Return the values of a function, which may have been evaluated before."""
+        return function(*self.values) if isinstance(self.values, tuple) else self.values
 
 
 def _share(xp: Any, cost: Array, other: Array) -> Array:

@@ -218,5 +218,5 @@ def _edit_costs(
     excess, entries = [], columns.shape[2] * rows.shape[0]
     for chunk in slices(rows.shape[1], _tuning.EDITS_CHUNK // entries):
         shorter, longer = sorted((rows[:, chunk, :], columns), key=lambda x: x.shape[0])
-        excess.append(EditTable(adapter, shorter, longer, price).cheapest()[0])
+        excess.append(EditTable(adapter, shorter, longer, price).cheapest())
     return xp.concat(excess, axis=0) + added

@@ -222,19 +222,18 @@ class VictorPurpura(PairedLoss):
         surplus = sorted_x.number - sorted_y.number
         far = UNMATCHED / cost
         times_x, times_y, added = pad_unmatched(adapter, sorted_x, sorted_y, surplus, far)
-        columns = xp.matrix_transpose(times_x), xp.matrix_transpose(times_y)
-        table = EditTable(
-            adapter,
-            *columns,
-            price=lambda a, b: absolute_difference(adapter, a, b) * cost,
-            slope=lambda a, b: adapter.sign(a - b) * cost,
-        )
-        excess, to_columns = table.cheapest()
+        rows, columns = xp.matrix_transpose(times_x), xp.matrix_transpose(times_y)
+
+        def price(a: Array, b: Array) -> Array:
+            return absolute_difference(adapter, a, b) * cost
+
+        excess, to_prices = EditTable(adapter, rows, columns, price).cheapest_and_pullback()
 
         def pullback(cotangent: Array) -> Array:
-            moved = xp.matrix_transpose(to_columns(cotangent))
-            place = xp.argsort(xp.argsort(xp.where(xp.isfinite(x), x, math.inf), axis=-1), axis=-1)
+            slope = adapter.sign(rows[:, None, :] - columns[None, :, :])
+            moved = xp.matrix_transpose(xp.sum(to_prices(cotangent * cost) * slope, axis=1))
+            place = xp.argsort(xp.argsort(replace_padding(adapter, x, math.inf), axis=-1), axis=-1)
             at = place[..., None] == adapter.arange(x.shape[1], x)[None, None, :]
-            return xp.sum(xp.where(at, moved[:, None, :], 0.0), axis=-1)
+            return xp.sum(xp.where(at, moved[:, None, :], adapter.operand(x, 0.0)), axis=-1)
 
         return excess + added, pullback

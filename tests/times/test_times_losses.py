@@ -99,6 +99,15 @@ def test_equal_times_share_an_edit_but_are_moved_in_order(backend):
         np.testing.assert_allclose(gradient, [[expected]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_edits_evaluated_in_each_step_equal_those_evaluated_at_once(monkeypatch, swapped):
+    arrays = example("victor")[:: -1 if swapped else 1]
+    expected = sx.value_and_grad(VICTOR)(*arrays)
+    monkeypatch.setattr(_tuning, "EDITS_AT_ONCE", 0)
+    for got, at_once in zip(sx.value_and_grad(VICTOR)(*arrays), expected, strict=True):
+        np.testing.assert_array_equal(got, at_once)
+
+
 def test_equal_first_spikes_share_the_gradient():
     times = np.asarray([[[3.0, 3.0, 5.0], [3.0, 4.0, 3.0]], [[7.0, 9.0, 9.0], [8.0, 8.0, 8.0]]])
     loss = sx.times.SpikeLatency(true_time=1.0, silent_time=20.0, reduction="sum", num_classes=1)

@@ -4,13 +4,12 @@ The numbers come from the last measurement, in tests/data/training.json. The tex
 written by hand.
 """
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import runs
-from runs import pages
+from runs import Records, pages
 
 RECORD, PAGE = "training", pages.DOCS / "which-loss-trains.md"
 RATES = (0.001, 0.005, 0.02)
@@ -27,22 +26,10 @@ NAMES = {  # the names in the tables of the losses in the record
 
 def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
-<<<<<<< HEAD
-    found = {(one["network"], one["loss"], one["rate"]): one for one in record["trainings"]}
-    networks = list(dict.fromkeys(network for network, loss, _ in found if loss in NAMES))
-
-    def array(key: str) -> np.ndarray:  # [loss, network, rate, seed]
-        return np.asarray(
-            [[[found[x, loss, rate][key] for rate in RATES] for x in networks] for loss in NAMES]
-        )
-
-    accuracy, spikes, silent = (array(key) for key in ("accuracy", "spikes", "silent"))
-=======
     reported = [one for one in record["trainings"] if one["loss"] in NAMES]
     networks = list(dict.fromkeys(one["network"] for one in reported))
     usual = [one for one in record["trainings"] if one["network"] in networks]
     accuracy, spikes = (array(reported, x) for x in ("accuracy", "spikes"))
->>>>>>> pages2
     in_percent = (100 * accuracy).mean(axis=-1)  # [loss, network, rate]
     shown = [loss for loss in NAMES if loss != "SpikeMax"]
     header = ("network", *(NAMES[loss] for loss in shown))
@@ -51,20 +38,33 @@ def text(page: str, record: dict[str, Any]) -> str:
         for i, rate in enumerate(RATES)
         if rate != 0.001  # where the losses differ least
     }
-<<<<<<< HEAD
-    tables["## All settings"] = [*overview(100 * accuracy), of_outputs(spikes, 100 * silent)]
-    usual = dict.fromkeys(x[:2] for x in found if x[0] in networks and x[1] not in NAMES)
-=======
     tables["## All settings"] = [overview(100 * accuracy, spikes)]
->>>>>>> pages2
     frameworks = [
-        (x[0], f"`{x[1]}`", *(f"{100 * np.mean(found[*x, y]['accuracy']):.0f}" for y in RATES))
-        for x in usual
+        (network, f"`{loss}`", *(f"{100 * np.mean(x):.0f}" for x in of_rates))
+        for (network, loss), of_rates in by_setting(usual, "accuracy").items()
+        if loss not in NAMES
     ]
     header = ("network", "loss", *map(str, RATES))
     tables["### Losses of the frameworks"] = [pages.table(header, frameworks)]
-    measured = f"{record['epochs']} epochs, {record['seeds']} seeds"
-    return runs.with_versions(pages.with_tables(page, tables), measured, record)
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    measured = f"{record['epochs']} epochs, {record['seeds']} seeds; {versions}"
+    figures = {r"(?<=^Measured with: ).*(?=\.$)": measured}
+    return pages.with_figures(pages.with_tables(page, tables), figures)
+
+
+def by_setting(trainings: Records, key: str) -> dict[tuple[str, str], list[list[float]]]:
+    """Return a number of each training by network and loss, as lists ``[rate][seed]``."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for one in trainings:
+        found.setdefault((one["network"], one["loss"]), []).append(one[key])
+    return found
+
+
+def array(trainings: Records, key: str) -> np.ndarray:
+    """Return a number of each training in the tables, ``[loss, network, rate, seed]``."""
+    found = by_setting(trainings, key)
+    networks = dict.fromkeys(network for network, _ in found)
+    return np.asarray([[found[network, loss] for network in networks] for loss in NAMES])
 
 
 def rows(names: Iterable[str], numbers: np.ndarray, digits: int = 0) -> list[tuple[str, ...]]:
@@ -90,4 +90,4 @@ def overview(accuracy: np.ndarray, spikes: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    runs.write_page(sys.modules[__name__])
+    runs.write_page(PAGE, text, RECORD)

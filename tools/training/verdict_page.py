@@ -6,13 +6,7 @@ tests/data/verdict.json. The text of the page is written by hand.
 
 import itertools
 import statistics
-<<<<<<< HEAD
-import sys
-from collections import Counter
-from collections.abc import Callable
-=======
 from collections.abc import Iterable
->>>>>>> pages2
 from typing import Any
 
 import runs
@@ -29,14 +23,9 @@ SETS = {
 }
 GROUPS = ("fails", "between", "learns")
 # The columns of the tables of ways to train a network: the name in the record, and on the page.
-<<<<<<< HEAD
-WAYS = {"as drawn": "as drawn", "wide": "default weights", "recipe": "old recipe", "3 %": "scaled"}
-NOT_REPEATED = {"recipe", "fluctuations"}  # an earlier version of advice.py measured these ways
-=======
 IN_FRAMEWORKS = ("digits, dense", "spike times, dense")  # networks in at least three frameworks
 REPAIRS = {"wide": "default weights", "3 %": "scaled"}
 NOT_REPEATED = {"fluctuations"}  # an earlier version of advice.py measured this way
->>>>>>> pages2
 VARIANTS = {
     "3 %": "none",
     "2 %": "a learning rate of 2 %",
@@ -56,8 +45,10 @@ def text(page: str, record: dict[str, Any]) -> str:
         "### Networks that learn": [of_learning(record)],
         "### Variants": [varied(record)],
     }
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
-    return runs.with_versions(pages.with_tables(page, tables), f"seeds {seeds}", record)
+    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"seeds {seeds}; {versions}"}
+    return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
 def percent(number: float, of: int) -> str:
@@ -133,4 +124,4 @@ def varied(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    runs.write_page(sys.modules[__name__])
+    runs.write_page(PAGE, text, RECORD)
