@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils.module_tracker import ModuleTracker
 
+from spikeloss_xp.diagnosis._layers import named_leaves
+
 
 class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
@@ -34,7 +36,10 @@ class Recording:
     def hidden(self) -> dict[str, Tensor]:
         """The spikes of the hidden layers: all spikes except those of the output."""
         spikes, called, output = self.spikes, [*self._outputs], self._spiking()[-1]
-        if not any(map(weights_of, called[called.index(output) + 1 :])):
+        later = called[called.index(output) + 1 :]
+        # A module that contains the output and returns counts has no readout after the output.
+        around = [x for x in later if type(x) not in self._others and output in x.modules()]
+        if not any(weights_of(x) for x in later if x not in around):
             del spikes[self._names[output]]
         return spikes
 
@@ -55,16 +60,14 @@ class Recording:
             return
         outputs, kind = self._outputs.setdefault(module, []), type(module)
         output = first_output(output)
+        if kind.__module__.startswith("torch.") or not _are_counts(output):
+            self._others.add(kind)
         if self._chosen is not None:
             outputs += [output] if module in self._chosen else []
-        elif (
-            kind.__module__.startswith("torch.") or kind in self._others or not _are_counts(output)
-        ):
-            self._others.add(kind)
-        else:
+        elif kind not in self._others:
             outputs.append(output)
             is_known = kind in self._firing or not output.isfinite().any()
-            if not is_known and _fires(module, (*args, *kwargs.values())):
+            if not is_known and _fires(module, [args, kwargs]):
                 self._firing.add(kind)
 
     def _spiking(self) -> list[Module]:
@@ -189,14 +192,14 @@ def first_output(output: Any) -> Any:
     return output
 
 
-def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
+def _fires(module: Module, inputs: list[Any]) -> bool:
     """Return whether any input or weight of a module holds numbers other than counts.
 
     A recurrent module may contain all weights and receive spikes, so the weights are checked too.
     If all inputs are 0, the weights are not checked, because any module with weights may return
     zeros.
     """
-    given = [x for x in inputs if isinstance(x, Tensor)]
+    given = [x for _, x in named_leaves(inputs, "") if isinstance(x, Tensor)]
     if not all(map(_are_counts, given)):
         return True
     return any(x.any() for x in given) and not all(map(_are_counts, module.parameters()))
@@ -224,10 +227,10 @@ def weights_of(module: Module) -> dict[str, Tensor]:
 def _is_weight(name: str, x: Tensor) -> bool:
     """Return whether a parameter is a weight, which its name or its shape shows.
 
-    Thresholds and time constants with three or more axes, such as ``(neurons, 1, 1)``, have only
-    one axis that is longer than 1. PyTorch's parametrizations use names such as ``original0``.
+    Thresholds and time constants may have shapes such as ``(neurons, 1, 1)`` and ``(1, neurons)``,
+    to broadcast. PyTorch's parametrizations use names such as ``original0``.
     """
     if x.ndim < 2 or "bias" in name:
         return name == "weight"
     named = "weight" in name or "original" in name
-    return named or x.ndim == 2 or sum(n > 1 for n in x.shape) > 1
+    return named or sum(n > 1 for n in x.shape) > 1 or (x.ndim == 2 and len(x) > 1)

@@ -11,7 +11,11 @@ from torch.nn import Module
 
 from spikeloss_xp import _checks
 from spikeloss_xp.diagnosis import scale_to_rate
-from spikeloss_xp.torch.recording import first_output, hooked, record, weights_of
+from spikeloss_xp.torch.recording import record, weights_of
+from spikeloss_xp.torch.weights import weights_of_layers
+
+# Recurrent weights are multiplied by this factor before a layer is scaled.
+RECURRENT = 0.3
 
 
 def scale_network(
@@ -75,11 +79,11 @@ def scale_network(
     """
 
     def scale(factors: list[float]) -> None:
-        for (weights, biases), factor in zip(layers.values(), factors, strict=True):
-            for x in biases:
+        for found, factor in zip(layers.values(), factors, strict=True):
+            for x in found.all:
+                x.copy_(factor * (RECURRENT if x in found.recurrent else 1) * initial[x])
+            for x in found.biases:
                 x.zero_()
-            for x in weights:
-                x.copy_(factor * initial[x])
         torch.clear_autocast_cache()  # the cache holds converted copies of the previous weights
 
     def run(factors: list[float]) -> dict[str, Tensor]:
@@ -89,7 +93,9 @@ def scale_network(
         return seen.spikes
 
     with _restored(network) as initial:
-        layers = _layers_of(network, forward, modules)
+        layers = weights_of_layers(network, forward, modules)
+        outside = {x for found in layers.values() for x in found.all | found.biases} - {*initial}
+        initial.update({x: x.clone() for x in outside})
         factors = scale_to_rate(run, len(layers), rate, **options)
     with torch.no_grad():
         scale(factors)
@@ -109,59 +115,9 @@ def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
             yield initial
         finally:
             for x, value in initial.items():
-                x.copy_(value)
+                if not torch.equal(x, value):  # an expanded parameter cannot be written to
+                    x.copy_(value)
             torch.clear_autocast_cache()
-
-
-def _layers_of(
-    network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
-) -> dict[Module, tuple[list[Tensor], list[Tensor]]]:
-    """Return the trainable weights and biases of each spiking module that has such weights."""
-    inputs: dict[Module, list[Any]] = {}
-    outputs: dict[Module, list[Any]] = {}
-
-    def see(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        inputs.setdefault(module, []).append(getattr(given, "grad_fn", None))
-        outputs.setdefault(module, []).append(getattr(first_output(output), "grad_fn", None))
-
-    # The cache may hold converted weights without gradients.
-    torch.clear_autocast_cache()
-    with torch.enable_grad(), record(network, modules) as seen, hooked(network, see):
-        forward()
-    spiking = [network.get_submodule(name) for name in seen.spikes]
-    ends: dict[Any, Module] = {}
-    layers: dict[Module, tuple[list[Tensor], list[Tensor]]] = {}
-    for module, nodes in outputs.items():
-        if module in spiking or any(x.requires_grad for x in weights_of(module).values()):
-            ends |= dict.fromkeys(nodes, module)
-    ends.pop(None, None)  # modules that ran without gradients have no node
-    for module in spiking:
-        parts = [x for x in _nearest(inputs[module], ends) if x not in spiking]
-        parts += module.modules()
-        weights = [x for part in parts for x in weights_of(part).values() if x.requires_grad]
-        biases = [part._parameters.get("bias") for part in parts]
-        if weights:
-            layers[module] = weights, [x for x in biases if x is not None and x.requires_grad]
-    everything = [x for weights, _ in layers.values() for x in weights]
-    if not everything:
-        raise ValueError("no trainable weights were found: forward must not disable gradients")
-    if len({*everything}) < len(everything):
-        raise ValueError("several layers share a weight, which can only have one factor")
-    return layers
-
-
-def _nearest(nodes: list[Any], ends: dict[Any, Module]) -> set[Module]:
-    """Follow an autograd graph backwards from `nodes`, and return the first modules on each path.
-
-    `ends` maps each node at which a path ends to the module of that node.
-    """
-    todo, seen = [*nodes], {None}
-    while todo:
-        if (node := todo.pop()) not in seen:
-            seen.add(node)
-            todo += [] if node in ends else [each for each, _ in node.next_functions]
-    return {ends[node] for node in seen & ends.keys()}
 
 
 # Learning rates -------------------------------------------------------------------------------

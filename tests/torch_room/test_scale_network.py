@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from _support.networks import (
     BATCH,
@@ -16,6 +17,7 @@ from _support.networks import (
     Loop,
     Neurons,
     has_hooks,
+    heaviside,
     module_of,
     network_of,
     recorded,
@@ -85,21 +87,64 @@ def with_a_frozen_layer():
     return network
 
 
-class Partly(nn.Sequential):
-    """A network whose first layer and readout run without gradients."""
+def with_weights_of_its_own():
+    """Return a network that holds its weights itself, with a leak and thresholds beside them."""
 
-    def forward(self, x):
-        for i, module in enumerate(self):
-            with torch.set_grad_enabled(0 < i < len(self) - 1):
-                x = module(x)
-        return x
+    def forward(self, inputs):
+        spikes, membrane, found = torch.zeros(BATCH, 25), torch.zeros(BATCH, 25), []
+        for x in self.encode(inputs[..., None] * self.gain).flatten(2):
+            current = torch.einsum("bi,io->bo", x, self.kernels[0]) + self.bias_b
+            membrane = self.leak * membrane + current + spikes @ (self.again * self.mask)
+            spikes = self.fire(membrane - self.threshold)
+            membrane = membrane - spikes.detach()
+            found.append(spikes)
+        current = nn.functional.linear(torch.stack(found).transpose(0, 1), *self.kernels[1:])
+        return self.output(current.transpose(0, 1))
+
+    return module_of(
+        forward,
+        kernels=nn.ParameterList([torch.randn(40, 25), torch.randn(3, 25), torch.ones(3)]),
+        gain=nn.Parameter(torch.rand(1, 2)),
+        again=nn.Parameter(torch.randn(25, 25)),
+        mask=nn.Buffer(1 - torch.eye(25)),
+        bias_b=nn.Parameter(torch.ones(25)),
+        leak=nn.Parameter(torch.full((1, 25), 0.9)),
+        threshold=nn.Parameter(torch.full((1, 25), 0.5)),
+        encode=Neurons(),
+        fire=module_of(lambda self, x: heaviside(x)),
+        output=leaky(1, 3),
+    )
 
 
-def with_layers_without_gradients():
-    return Partly(*network_of(20, 30, 25, 3, gain=8.0), nn.Linear(3, 2))
+def with_blocks():
+    """Return blocks that hold their weight themselves, and neurons that take their state first."""
+
+    class Fire(nn.Module):
+        def forward(self, state):
+            membrane, current = state["membrane"], state["current"]
+            spikes = heaviside(0.9 * membrane + current - 1)
+            return spikes, (0.9 * membrane + current - spikes).detach()
+
+    def forward(self, inputs):
+        membrane, found = torch.zeros(BATCH, len(self.weight)), []
+        for x in inputs:
+            current = self.drop(nn.functional.rms_norm(x @ self.weight.T, (len(self.weight),)))
+            spikes, membrane = self.fire({"membrane": membrane, "current": current * self.norm})
+            found.append(spikes)
+        return torch.stack(found)
+
+    def block(i, o):
+        norm, weight = torch.full((o,), 0.2), torch.randn(o, i)
+        parts = {"weight": nn.Parameter(weight), "norm": nn.Parameter(norm)}
+        return module_of(forward, **parts, drop=nn.Dropout(0.0), fire=Fire())
+
+    return sequence(block(20, 30), block(30, 3))
 
 
 THREE = {"0": "1", "2": "3", "4": "5"}
+OWN = {"gain": "encode", "kernels.0": "fire", "bias_b": "fire", "again": "fire"}
+OWN |= {"kernels.1": "output", "kernels.2": "output"}
+ZERO, RECURRENT = ("bias", "bias_b", "kernels.2"), ("again", "recurrent")
 
 
 @pytest.mark.parametrize(
@@ -109,11 +154,12 @@ THREE = {"0": "1", "2": "3", "4": "5"}
         (Loop, {"first": "neurons", "again": "neurons", "last": "output"}),
         (with_scales_of_three_axes, {"0": "1", "2": "3"}),
         (with_norms, {"1": "2", "4": "5"}),
-        (recurrent, {"0": "0", "1": "1", "2": "2"}),
+        (recurrent, {f"{i}.{x}": f"{i}" for i in range(3) for x in ("weight", "recurrent", "bias")}),
         (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
-        (with_layers_without_gradients, {"2": "3", "4": "5"}),
+        (with_blocks, {"0.norm": "0.fire", "1.norm": "1.fire"}),
+        (with_weights_of_its_own, OWN),
     ],
 )
 def test_weights_are_scaled_biases_become_0_and_nothing_else_changes(make, layers):
@@ -126,8 +172,9 @@ def test_weights_are_scaled_biases_become_0_and_nothing_else_changes(make, layer
         factors = scale_network(network, lambda: network(INPUTS))
     assert list(factors) == [*dict.fromkeys(layers.values())]
     for name, x in network.state_dict().items():
-        layer = layers.get(name.partition(".")[0]) if name in parameters else None
-        factor = 1 if layer is None else 0 if "bias" in name else factors[layer]
+        layer = layers.get(name, layers.get(name.partition(".")[0])) if name in parameters else None
+        factor = 1 if layer is None else 0 if name.endswith(ZERO) else factors[layer]
+        factor *= 0.3 if set(RECURRENT) & {*name.split(".")} else 1
         assert torch.equal(x, factor * before[name]), name
     assert network.training
     assert {name for name, x in parameters.items() if x.requires_grad} == trainable
@@ -153,6 +200,7 @@ def test_weights_with_weight_norm_are_scaled():
         nn.utils.parametrizations.weight_norm(layer)
     scale_network(network, lambda: network(INPUTS))
     assert_close(rates_of(network).values())
+    assert not any(layer.bias.any() for layer in network[::2])
 
 
 def test_each_layer_is_scaled_to_a_rate_of_its_own():
@@ -203,17 +251,54 @@ def test_network_is_left_as_it_was_after_an_error():
 
     network = network_of(20, 30, 3).insert(3, nn.BatchNorm1d(BATCH))  # its statistics are buffers
     assert_raises(network, "layer 1 does not fire", lambda network: network(0 * INPUTS))
-    assert_raises(network, "no trainable weights", torch.no_grad()(lambda network: network(INPUTS)))
+    assert_raises(network, "1 runs without", torch.no_grad()(lambda network: network(INPUTS)))
     assert_raises(network, "rate must be above 0", rate=0)
     assert_raises(network, None, interrupted)
 
 
 def test_network_without_trainable_weights_raises():
-    assert_raises(network_of(20, 3).requires_grad_(False), "no trainable weights")
+    network = network_of(20, 30).append(nn.Linear(30, 3))
+    network[0].requires_grad_(False)
+    assert_raises(network, "no trainable weights")
     assert_raises(sequence(nn.Linear(20, 3)), "no spiking modules")
+
+
+def test_layer_without_weights_raises():
+    network = network_of(20, 3).insert(0, Neurons())
+    assert_raises(network, r"0 has no weights.* pass the other spiking modules")
+    assert list(scale_network(network, lambda: network(INPUTS), modules=network[2:])) == ["2"]
+
+
+def without_gradients(part, x):
+    with torch.no_grad():
+        return part(x)
+
+
+def checkpointed(part, x):
+    return checkpoint(part, x.clone().requires_grad_(), use_reentrant=True)
+
+
+@pytest.mark.parametrize("call", [without_gradients, checkpointed])
+def test_layer_that_runs_without_gradients_raises(call):
+    parts = {"first": network_of(20, 30, gain=8.0), "last": network_of(30, 3)}
+    network = module_of(lambda self, x: self.last(call(self.first, x)), **parts)
+    assert_raises(network, r"first.1 runs without gradients.* use_reentrant=False")
+    network.last[0].bias.requires_grad_(False)
+    assert_raises(network, r"first.1 runs without gradients")
+    network.first.requires_grad_(False)
+    assert list(scale_network(network, lambda: network(INPUTS))) == ["last.1"]
 
 
 def test_weight_of_two_layers_raises():
     network = network_of(20, 20, 20)
-    network[2] = network[0]
-    assert_raises(network, "several layers share a weight")
+    network[2].weight = network[0].weight
+    assert_raises(network, "1 and 3 share a weight")
+
+
+def test_weight_that_cannot_be_written_to_raises():
+    network = network_of(20, 30, 3)
+    network[2].weight = nn.Parameter(torch.ones(1, 30).expand(3, 30))
+    before = state_of(network)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        scale_network(network, lambda: network(INPUTS))
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
