@@ -27,22 +27,40 @@ OTHERS = ". To leave this layer as it is, pass the other spiking modules as modu
 Ends = Mapping[Any, Module | None]  # the nodes at which a search ends, and their modules
 
 
+NONE: frozenset[Any] = frozenset()
+
+
 class Weights(NamedTuple):
-    """The trainable parameters that determine what a layer of neurons receives.
+    """What the value of a node in the graph is computed from.
 
     Attributes
     ----------
-    all : set of torch.Tensor
-        The parameters that multiply an input of the layer.
-    recurrent : set of torch.Tensor
-        The weights that multiply earlier spikes of the same layer.
-    biases : set of torch.Tensor
-        The parameters that are added to the products.
+    sources : frozenset
+        Parameters, modules at whose output the search ends, and None, which stands for other data.
+    all : frozenset of torch.Tensor
+        The weights, which are the last parameters that multiplied data on each path.
+    recurrent : frozenset of torch.Tensor
+        The weights that multiplied earlier spikes of the same layer.
+    biases : frozenset of torch.Tensor
+        The parameters that were added to products.
+    leaks : frozenset of torch.Tensor
+        The parameters that multiplied their own results, such as the decay of a membrane.
     """
 
-    all: set[Tensor]
-    recurrent: set[Tensor]
-    biases: set[Tensor]
+    sources: frozenset[Any] = NONE
+    all: frozenset[Tensor] = NONE
+    recurrent: frozenset[Tensor] = NONE
+    biases: frozenset[Tensor] = NONE
+    leaks: frozenset[Tensor] = NONE
+
+    @property
+    def has_data(self) -> bool:
+        """Whether any source is not a parameter."""
+        return not all(isinstance(x, Parameter) for x in self.sources)
+
+
+def _united(several: Iterable[Weights]) -> Weights:
+    return Weights(*(NONE.union(*each) for each in zip(Weights(), *several, strict=True)))
 
 
 def weights_of_layers(
@@ -78,12 +96,11 @@ def _nodes(x: Any) -> list[Any]:
 
 def _weights_of(module: Module, inputs: list[Any], outputs: list[Any], ends: Ends) -> Weights:
     """Return the weights before a module and inside it, given the nodes of its calls."""
-    before = _search(module, inputs, ends)
+    before = _search(module, inputs, ends, inside=False)
     starts = [x for node in outputs for x, _ in node.next_functions]
     inside = _search(module, starts, dict.fromkeys(inputs) | ends, inside=True)
-    if not inside.all:  # the parameters inside are those of single neurons
-        return before
-    return Weights(*(a | b for a, b in zip(before, inside, strict=True)))
+    # Without weights, the parameters inside are those of single neurons.
+    return _united([before, inside]) if inside.all else before
 
 
 def _check(
@@ -113,100 +130,76 @@ def _check(
 # The graph ------------------------------------------------------------------------------------
 
 
-def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool = False) -> Weights:
-    """Follow the graph backwards from some nodes, and return the first weights on each path.
-
-    A parameter that multiplies data is a weight, unless the data already depend on the parameter: a
-    leak multiplies its own results. `inside` a module of neurons, only matrices and kernels are
-    weights, because other parameters belong to single neurons. There, a matrix that multiplies its
-    own results is recurrent.
-    """
-    found, sources = Weights(set(), set(), set()), _sources(starts, ends)
-    leaks: set[Tensor] = set()
-    todo, seen = [(node, True) for node in starts], set()
-    while todo:
-        node, is_sum = todo.pop()
-        if (node, is_sum) in seen or node in ends or not _holds_data(sources[node]):
-            continue
-        seen.add((node, is_sum))
-        name, (terms, factors) = node.name(), _operands(node)
-        is_matrix = MATRIX.search(name)
-        data = [x for x in factors if _holds_data(sources[x])]
-        below = {y for x in data for y in sources[x]}
-        parameters = {y for x in factors if x not in data for y in sources[x]}
-        repeats = not below.isdisjoint(parameters)
-        if parameters and (is_matrix if inside else not repeats):
-            found.all.update(parameters)
-            found.recurrent.update(parameters if repeats or module in below else ())
-        else:
-            leaks.update(parameters if repeats else ())
-            todo += [(x, is_sum and not is_matrix and len(data) == 1) for x in data]
-        several = len(terms) - terms.count(None) > 1
-        for i, x in enumerate(terms):
-            if _holds_data(sources[x]):
-                stays = not several or name.startswith(SUMS) or (i == 0 and name.startswith("Sub"))
-                todo.append((x, is_sum and stays))
-            elif is_matrix or (is_sum and name.startswith("Add")):
-                found.biases.update(_leaf(x))
-    return Weights(*(each - leaks for each in found))
-
-
-def _operands(node: Any) -> tuple[list[Any], list[Any]]:
-    """Return the operands of a node that it adds, and those that it multiplies with each other.
-
-    An operand is None if it needs no gradient.
-    """
-    name, operands = node.name(), [x for x, _ in node.next_functions]
-    if "Rnn" in name:
-        is_term = [getattr(getattr(x, "variable", None), "ndim", 2) < 2 for x in operands]
-    elif MATRIX.search(name):
-        place = 0 if re.search("addb?m", name, re.IGNORECASE) else 2  # of the bias
-        is_term = [i == place for i in range(len(operands))]
-    else:
-        is_term = [not name.startswith("Mul")] * len(operands)
-    both = [*zip(operands, is_term, strict=True)]
-    return [x for x, term in both if term], [x for x, term in both if not term]
-
-
-def _sources(starts: list[Any], ends: Ends) -> dict[Any, frozenset[Any]]:
-    """Return what each node on the paths from some nodes is computed from.
-
-    The sources are parameters, modules whose output is at an end of the search, and None, which
-    stands for any other data. None itself has no sources.
-    """
-    found: dict[Any, frozenset[Any]] = {None: frozenset()}
-    todo = [*starts]
+def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> Weights:
+    """Return the weights on all paths that lead back from some nodes to an end of the search."""
+    found, todo = {None: Weights()}, [*starts]
     while todo:
         node = todo.pop()
-        if node in found:
-            continue
-        before = () if node in ends else (x for x, _ in node.next_functions)
-        if missing := [x for x in before if x not in found]:
+        operands = [] if node in ends or node in found else [x for x, _ in node.next_functions]
+        if missing := [x for x in operands if x not in found]:
             todo += [node, *missing]
-        else:
-            found[node] = _sources_of(node, ends, found)
-    return found
+        elif node in ends:
+            found[node] = Weights(frozenset([ends[node]]))
+        elif hasattr(node, "variable"):
+            is_parameter = isinstance(node.variable, Parameter)
+            found[node] = Weights(frozenset([node.variable if is_parameter else None]))
+        elif node not in found:
+            found[node] = _of_node(node, operands, found, module, inside=inside)
+    everything = _united(found[node] for node in starts)
+    return Weights(*(each - everything.leaks for each in everything))
 
 
-def _sources_of(node: Any, ends: Ends, found: dict[Any, frozenset[Any]]) -> frozenset[Any]:
-    """Return the sources of a node, given those of its operands."""
-    if node in ends:
-        return frozenset({ends[node]})
-    if hasattr(node, "variable"):
-        return frozenset({node.variable if isinstance(node.variable, Parameter) else None})
-    operands = [x for x, _ in node.next_functions]
-    sources = frozenset(y for x in operands for y in found[x])
-    _, factors = _operands(node)
-    if MATRIX.search(node.name()):
-        has_data = None in factors or len(operands) == 1
-    elif None in factors and not _holds_data(sources):
-        # A constant, such as a mask of the weights, is at most as large as the parameter.
-        other = node._saved_self if operands[0] is None else node._saved_other
-        sizes = [x.numel() for x in sources if isinstance(x, Parameter)]
-        has_data = other is not None and other.numel() > max(sizes, default=0)
+def _of_node(
+    node: Any, operands: list[Any], found: dict[Any, Weights], module: Module, *, inside: bool
+) -> Weights:
+    """Return the weights of a node, given those of its operands.
+
+    A parameter that multiplies data is a weight, unless the data already depend on the parameter.
+    `inside` a module of neurons, only matrices and kernels are weights, because other parameters
+    belong to single neurons. There, a matrix that multiplies its own results is recurrent.
+    """
+    name = node.name()
+    is_matrix, is_sum = MATRIX.search(name), name.startswith(SUMS)
+    place = 0 if re.search("(?i)addb?m", name) else 2  # of the bias, which is added to the product
+    is_term = [i == place if is_matrix else name[:3] != "Mul" for i in range(len(operands))]
+    terms = [x for x, each in zip(operands, is_term, strict=True) if each]
+    factors = [x for x, each in zip(operands, is_term, strict=True) if not each]
+    data = _united(found[x] for x in factors if found[x].has_data)
+    parameters = _united(found[x] for x in factors if not found[x].has_data).sources
+    sums = _united(found[x] for x in terms)
+    sources = data.sources | parameters | sums.sources
+    if _has_unseen_data(node, factors, parameters):
+        sources |= {None}
+    repeats = parameters & data.sources
+    weights, biases, leaks = data.all | sums.all, NONE, data.leaks | sums.leaks
+    recurrent = data.recurrent | sums.recurrent
+    if Weights(sources).has_data and parameters and (is_matrix if inside else not repeats):
+        weights = parameters | sums.all
+        recurrent = sums.recurrent | (parameters if repeats or module in data.sources else NONE)
     else:
-        has_data = False
-    return sources | {None} if has_data else sources
+        leaks |= repeats
+        biases |= data.biases if None in factors else NONE
+    # A term that is subtracted or that scales the others is no bias, but may be a threshold.
+    if is_sum or terms.count(None) == len(terms) - 1:
+        biases |= sums.biases
+    elif name.startswith("Sub"):
+        biases |= found[terms[0]].biases
+    if Weights(sources).has_data and (is_matrix or name.startswith("Add")):
+        biases |= {x for each in terms if not found[each].has_data for x in _leaf(each)}
+    return Weights(sources, weights, recurrent, biases, leaks)
+
+
+def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor]) -> bool:
+    """Return whether a factor without a gradient holds data.
+
+    A constant that multiplies a parameter, such as a mask, is at most as large as the parameter.
+    """
+    if MATRIX.search(node.name()):
+        return None in factors or len(factors) == 1  # the indices of an embedding are no factor
+    if None not in factors or not parameters:
+        return False
+    constant = node._saved_self if factors[0] is None else node._saved_other
+    return constant is not None and constant.numel() > max(x.numel() for x in parameters)
 
 
 def _leaf(node: Any) -> set[Tensor]:
@@ -214,8 +207,3 @@ def _leaf(node: Any) -> set[Tensor]:
     while node is not None and len(node.next_functions) == 1:
         [(node, _)] = node.next_functions
     return {node.variable} if hasattr(node, "variable") else set()
-
-
-def _holds_data(sources: Iterable[Any]) -> bool:
-    """Return whether any source is not a parameter."""
-    return not all(isinstance(x, Parameter) for x in sources)
