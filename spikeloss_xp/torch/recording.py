@@ -66,7 +66,7 @@ class Recording:
             outputs += [output] if module in self._chosen else []
         elif kind not in self._others:
             outputs.append(output)
-            is_known = kind in self._firing or not output.isfinite().any()
+            is_known = kind in self._firing or not _any_finite([output])
             if not is_known and _fires(module, [args, kwargs]):
                 self._firing.add(kind)
 
@@ -75,7 +75,9 @@ class Recording:
         if self._chosen is not None:
             found = [each for each in self._outputs if each in self._chosen]
         else:
-            kinds = self._firing - self._others
+            # If all weights are NaN, modules that return only NaN may be spiking modules.
+            nan = {type(each) for each, x in self._outputs.items() if x and not _any_finite(x)}
+            kinds = (self._firing or nan) - self._others
             inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
             inside.pop(self._network, None)
             # A spiking module that calls a single module is not a container: it is a neuron, and
@@ -192,15 +194,19 @@ def first_output(output: Any) -> Any:
     return output
 
 
+def _any_finite(outputs: list[Tensor]) -> bool:
+    return any(x.isfinite().any() for x in outputs)
+
+
 def _fires(module: Module, inputs: list[Any]) -> bool:
-    """Return whether any input or weight of a module holds numbers other than counts.
+    """Return whether any input or weight of a module holds numbers other than counts, such as NaN.
 
     A recurrent module may contain all weights and receive spikes, so the weights are checked too.
     If all inputs are 0, the weights are not checked, because any module with weights may return
     zeros.
     """
     given = [x for _, x in named_leaves(inputs, "") if isinstance(x, Tensor)]
-    if not all(map(_are_counts, given)):
+    if not all(_are_counts(x) and x.isfinite().all() for x in given):
         return True
     return any(x.any() for x in given) and not all(map(_are_counts, module.parameters()))
 

@@ -12,9 +12,9 @@ from spikeloss_xp.diagnosis._layers import named_leaves
 from spikeloss_xp.torch.recording import hooked, record
 
 # The nodes of operations that multiply by a matrix, by a kernel, or by the scale of a norm, such as
-# AddmmBackward0 and NativeBatchNormBackward0.
-MATRIX = re.compile("mm|mv|conv|linear|embedding|rnn|(batch|layer|group|rms)norm", re.IGNORECASE)
-SUMS = ("Add", "Stack", "Cat", "CopySlices")
+# AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
+# surrogate gradients, do not end with a digit.
+MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*backward\d")
 WITHOUT_GRADIENTS = (
     "runs without gradients, so its weights cannot be found: forward must not disable gradients, "
     "and a checkpoint needs use_reentrant=False"
@@ -159,9 +159,9 @@ def _of_node(
     belong to single neurons. There, a matrix that multiplies its own results is recurrent.
     """
     name = node.name()
-    is_matrix, is_sum = MATRIX.search(name), name.startswith(SUMS)
+    is_matrix = MATRIX.search(name)
     place = 0 if re.search("(?i)addb?m", name) else 2  # of the bias, which is added to the product
-    is_term = [i == place if is_matrix else name[:3] != "Mul" for i in range(len(operands))]
+    is_term = [i == place if is_matrix else name != "MulBackward0" for i in range(len(operands))]
     terms = [x for x, each in zip(operands, is_term, strict=True) if each]
     factors = [x for x, each in zip(operands, is_term, strict=True) if not each]
     data = _united(found[x] for x in factors if found[x].has_data)
@@ -170,23 +170,18 @@ def _of_node(
     sources = data.sources | parameters | sums.sources
     if _has_unseen_data(node, factors, parameters):
         sources |= {None}
+    has_data = Weights(sources).has_data
     repeats = parameters & data.sources
-    weights, biases, leaks = data.all | sums.all, NONE, data.leaks | sums.leaks
-    recurrent = data.recurrent | sums.recurrent
-    if Weights(sources).has_data and parameters and (is_matrix if inside else not repeats):
-        weights = parameters | sums.all
-        recurrent = sums.recurrent | (parameters if repeats or module in data.sources else NONE)
+    if parameters and has_data and (is_matrix if inside else not repeats):
+        recurrent = parameters if repeats or module in data.sources else NONE
+        product = Weights(all=parameters, recurrent=recurrent)
     else:
-        leaks |= repeats
-        biases |= data.biases if None in factors else NONE
-    # A term that is subtracted or that scales the others is no bias, but may be a threshold.
-    if is_sum or terms.count(None) == len(terms) - 1:
-        biases |= sums.biases
-    elif name.startswith("Sub"):
-        biases |= found[terms[0]].biases
-    if Weights(sources).has_data and (is_matrix or name.startswith("Add")):
+        product = data._replace(leaks=data.leaks | repeats)
+    # What is subtracted may be a threshold, which is no bias, even if it is a sum.
+    biases = found[terms[0]].biases if name == "SubBackward0" else sums.biases
+    if has_data and (is_matrix or name == "AddBackward0"):
         biases |= {x for each in terms if not found[each].has_data for x in _leaf(each)}
-    return Weights(sources, weights, recurrent, biases, leaks)
+    return _united([Weights(sources), product, sums._replace(biases=biases)])
 
 
 def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor]) -> bool:
