@@ -101,6 +101,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     assert severities == sorted(severities, reverse=True)
     notes = {"ambiguous-layout", "absent-class", "labels-too-low", "ties", "mostly-masked"}
     notes |= {"certain-and-wrong", "one-answer", "temperature", "at-chance"}
+    notes |= {"missed-class", "labels-by-step"}
     notes |= {"no-graph", "silent-target", "no-gain"}
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
