@@ -173,26 +173,22 @@ def parameter_groups(
                 continue
             of_bias = next(iter(weights), None) if "bias" in key else None
             weight = key if key in weights else of_bias
-            size = 0.1 if weight is None else _size(weights[weight])
-            if not 0 < size < math.inf:
-                raise ValueError(
-                    f"the root mean square of {weight} in {name or 'the network'} is {size}, which "
-                    "gives no learning rate: initialise it with finite values other than 0"
-                )
+            place = f"{weight or key} in {name or 'the network'}"
+            remedy = "initialise it with finite values other than 0"
+            size = 0.1 if weight is None else _size(weights[weight], place, remedy)
             if momentum is not None:
-                of_weight = x if weight is None else weights[weight]
-                gradient = math.nan if of_weight.grad is None else _size(of_weight.grad)
-                if not 0 < gradient < math.inf:
-                    raise ValueError(
-                        f"the gradient of {weight or key} in {name or 'the network'} has a root "
-                        f"mean square of {gradient}, which gives no learning rate for SGD: call "
-                        "backward on the loss of a batch first"
-                    )
-                size /= gradient
+                gradient = (x if weight is None else weights[weight]).grad
+                remedy = "for SGD, call backward on the loss of a batch first"
+                size /= _size(gradient, f"the gradient of {place}", remedy)
             groups[x] = {"params": [x], "lr": step * size}
     return [*groups.values()]
 
 
-def _size(x: Tensor) -> float:
-    """Return the root mean square of a tensor."""
-    return x.float().square().mean().sqrt().item()
+def _size(x: Tensor | None, name: str, remedy: str) -> float:
+    """Return the root mean square of a tensor, which must be finite and above 0."""
+    size = math.nan if x is None else x.float().square().mean().sqrt().item()
+    if not 0 < size < math.inf:
+        raise ValueError(
+            f"the root mean square of {name} is {size}, which gives no learning rate: {remedy}"
+        )
+    return size

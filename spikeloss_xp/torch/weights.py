@@ -15,15 +15,7 @@ from spikeloss_xp.torch.recording import hooked, record
 # AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
 # surrogate gradients, do not end with a digit.
 MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*backward\d")
-WITHOUT_GRADIENTS = (
-    "runs without gradients, so its weights cannot be found: forward must not disable gradients, "
-    "and a checkpoint needs use_reentrant=False"
-)
-WITHOUT_WEIGHTS = (
-    "has no weights, because no torch.nn.Parameter multiplies its input: check that the input is "
-    "not detached"
-)
-OTHERS = ". To leave this layer as it is, pass the other spiking modules as modules=[...]"
+ADDED = re.compile("(?i)addb?m")  # adds its first operand to a product of the others
 Ends = Mapping[Any, Module | None]  # the nodes at which a search ends, and their modules
 
 
@@ -109,15 +101,21 @@ def _check(
     """Raise an error if a layer has no weights, or the same weight as another layer.
 
     A frozen weight is no part of the graph, so layers of networks with frozen parameters may have
-    no weights, unless a module among the `unseen` ones, which ran without gradients, is trainable.
+    no weights. The exception are `unseen` layers, which ran without gradients, if the modules that
+    did so are trainable.
     """
     may_be_frozen = not all(x.requires_grad for x in network.parameters())
     trainable = any(x.requires_grad for each in unseen for x in each.parameters(recurse=False))
     owners: dict[Tensor, str] = {}
     for module, name in names.items():
         if not layers[module].all and (not may_be_frozen or (trainable and module in unseen)):
-            why = WITHOUT_GRADIENTS if module in unseen else WITHOUT_WEIGHTS
-            raise ValueError(f"{name} {why}{OTHERS}")
+            why = "runs without gradients" if module in unseen else "has no weights"
+            raise ValueError(
+                f"{name} {why}, or its weights cannot be found: forward must not disable gradients "
+                "or detach the input of a layer, a checkpoint needs use_reentrant=False, and a "
+                "weight must be a torch.nn.Parameter. To leave this layer as it is, pass the other "
+                "spiking modules as modules=[...]"
+            )
         for x in layers[module].all:
             if owners.setdefault(x, name) != name:
                 raise ValueError(
@@ -154,16 +152,18 @@ def _of_node(
 ) -> Weights:
     """Return the weights of a node, given those of its operands.
 
-    A parameter that multiplies data is a weight, unless the data already depend on the parameter.
-    `inside` a module of neurons, only matrices and kernels are weights, because other parameters
-    belong to single neurons. There, a matrix that multiplies its own results is recurrent.
+    A matrix or kernel that multiplies data is a weight. So is any other parameter, except `inside`
+    a module of neurons, where such parameters belong to single neurons, and unless the data already
+    depend on the parameter, as with a leak. A weight inside that multiplies its own results is
+    recurrent.
     """
     name = node.name()
-    is_matrix = MATRIX.search(name)
-    place = 0 if re.search("(?i)addb?m", name) else 2  # of the bias, which is added to the product
-    is_term = [i == place if is_matrix else name != "MulBackward0" for i in range(len(operands))]
-    terms = [x for x, each in zip(operands, is_term, strict=True) if each]
-    factors = [x for x, each in zip(operands, is_term, strict=True) if not each]
+    terms, factors, is_matrix = operands, [], MATRIX.search(name)
+    if is_matrix:
+        place = 0 if ADDED.search(name) else len(operands) if "Rnn" in name else 2  # of the bias
+        terms, factors = operands[place : place + 1], operands[:place] + operands[place + 1 :]
+    elif name == "MulBackward0":
+        terms, factors = [], operands
     data = _united(found[x] for x in factors if found[x].has_data)
     parameters = _united(found[x] for x in factors if not found[x].has_data).sources
     sums = _united(found[x] for x in terms)
@@ -172,9 +172,11 @@ def _of_node(
         sources |= {None}
     has_data = Weights(sources).has_data
     repeats = parameters & data.sources
-    if parameters and has_data and (is_matrix if inside else not repeats):
-        recurrent = parameters if repeats or module in data.sources else NONE
-        product = Weights(all=parameters, recurrent=recurrent)
+    if parameters and has_data and (is_matrix or not (inside or repeats)):
+        returns = module in data.sources or (inside and repeats)
+        recurrent = parameters if returns else NONE
+        flat = frozenset(x for x in parameters if "Rnn" in name and x.ndim < 2)
+        product = Weights(NONE, parameters - flat, recurrent - flat, flat)
     else:
         product = data._replace(leaks=data.leaks | repeats)
     # What is subtracted may be a threshold, which is no bias, even if it is a sum.

@@ -141,10 +141,18 @@ def with_blocks():
     return sequence(block(20, 30), block(30, 3))
 
 
+def with_gates():
+    """Return a network in which an LSTM computes the currents of the neurons."""
+    return module_of(
+        lambda self, x: self.neurons(3 * self.gates(x)[0]),
+        gates=nn.LSTM(20, 30),
+        neurons=Neurons(),
+    )
+
+
 THREE = {"0": "1", "2": "3", "4": "5"}
 OWN = {"gain": "encode", "kernels.0": "fire", "bias_b": "fire", "again": "fire"}
 OWN |= {"kernels.1": "output", "kernels.2": "output"}
-ZERO, RECURRENT = ("bias", "bias_b", "kernels.2"), ("again", "recurrent")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,7 @@ ZERO, RECURRENT = ("bias", "bias_b", "kernels.2"), ("again", "recurrent")
         (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
+        (with_gates, {"gates": "neurons"}),
         (with_blocks, {"0.norm": "0.fire", "1.norm": "1.fire"}),
         (with_weights_of_its_own, OWN),
     ],
@@ -173,8 +182,9 @@ def test_weights_are_scaled_biases_become_0_and_nothing_else_changes(make, layer
     assert list(factors) == [*dict.fromkeys(layers.values())]
     for name, x in network.state_dict().items():
         layer = layers.get(name, layers.get(name.partition(".")[0])) if name in parameters else None
-        factor = 1 if layer is None else 0 if name.endswith(ZERO) else factors[layer]
-        factor *= 0.3 if set(RECURRENT) & {*name.split(".")} else 1
+        is_bias, is_recurrent = "bias" in name or name == "kernels.2", "again" in name
+        factor = 1 if layer is None else 0 if is_bias else factors[layer]
+        factor *= 0.3 if is_recurrent or "recurrent" in name else 1
         assert torch.equal(x, factor * before[name]), name
     assert network.training
     assert {name for name, x in parameters.items() if x.requires_grad} == trainable
