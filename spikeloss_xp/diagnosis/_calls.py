@@ -96,9 +96,7 @@ class Function(Call):
     The function may be None. Then nothing is called, and there is no value.
     """
 
-    def __init__(
-        self, function: Any, spikes: Any, target: Any, layouts: dict[str, Layout]
-    ) -> None:
+    def __init__(self, function: Any, spikes: Any, target: Any, layouts: dict[str, Layout]) -> None:
         self.layouts = layouts
         self.labels = len(target) if rank(target) == 1 else 0
         self.arrays = {}

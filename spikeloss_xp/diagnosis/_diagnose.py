@@ -65,8 +65,8 @@ def diagnose(
     where, lengths, weight : array or sequence, optional
         The other arguments of a call to the loss. If a hidden layer has as many steps as `input`,
         the lengths also apply to that layer. A mask also applies to that layer, unless the mask
-        differs between neurons. If `loss` is not a loss of this library, the mask and the lengths apply to
-        `input`, and `weight` is not accepted.
+        differs between neurons. If `loss` is not a loss of this library, the mask and the lengths
+        apply to `input`, and `weight` is not accepted.
 
     Returns
     -------

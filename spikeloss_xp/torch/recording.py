@@ -117,10 +117,10 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     ignored, because they come from checkpoints.
 
     A module is recognised as a spiking module if its first output holds only counts (whole numbers
-    of at least 0), but its inputs or the weights inside it hold other numbers. All modules of the
-    same class are then spiking modules, even if they received only zeros, as in a silent network.
-    PyTorch's own classes, classes with any output other than counts, and containers of spiking
-    modules are left out. Each layer must have its own spiking module.
+    of at least 0), but its inputs or the weights inside it hold other numbers or NaN. All modules
+    of the same class are then spiking modules, even if they received only zeros, as in a silent
+    network. PyTorch's own classes, classes with any output other than counts, and containers of
+    spiking modules are left out. Each layer must have its own spiking module.
 
     Parameters
     ----------
@@ -142,7 +142,8 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
           first axis. The spikes are not detached.
         - ``hidden``: the same dict without the last spiking module, which is the output layer. If a
           module with a ``weight`` is called after the last spiking module, no spiking module is
-          left out, because all of them are hidden layers.
+          left out, because all of them are hidden layers. This does not apply to a module that
+          contains the last spiking module and returns counts.
         - ``gradients``: a dict with the current gradient of each parameter that requires a
           gradient, in the order in which the modules are called. A parameter is left out if the
           parameter has no gradient and its module is not called.

@@ -14,7 +14,10 @@ from spikeloss_xp.diagnosis import scale_to_rate
 from spikeloss_xp.torch.recording import record, weights_of
 from spikeloss_xp.torch.weights import weights_of_layers
 
-# Recurrent weights are multiplied by this factor before a layer is scaled.
+# Recurrent weights are multiplied by this factor before a layer is scaled, because many layers
+# would otherwise hear themselves more than their input. On spoken vowels, on the order and the
+# intervals of bursts, and on accelerometers, more networks learned with a third of the recurrent
+# weights than with all of them. With a tenth, networks could not tell intervals apart.
 RECURRENT = 0.3
 
 
@@ -28,12 +31,17 @@ def scale_network(
 ) -> dict[str, float]:
     """Scale the weights of a network in place, so that its layers fire at a given rate.
 
-    The biases become 0, and the weights of each layer are multiplied by a factor. If the weights
-    are followed by a norm with weights, the weights of the norm are scaled instead. The layers are
-    the spiking modules that `record` finds. The autograd graph of a layer's input shows which
-    weights belong to the layer. Weights inside the spiking module, such as recurrent weights, also
-    belong to the layer. Frozen parameters, buffers (such as running statistics) and the parameters
-    of single neurons (such as time constants) are not changed.
+    The layers are the spiking modules that `record` finds. The weights of a layer are multiplied by
+    a factor, and its biases become 0. Recurrent weights, which multiply earlier spikes of the same
+    layer, are multiplied by 0.3 as well.
+
+    The autograd graph shows which parameters these are, wherever the network holds them. A weight
+    is a parameter that multiplies the input of a layer, on the way from other neurons or from the
+    input of the network. If several parameters do so one after the other, as with a norm after a
+    linear layer, only the last one is scaled. A bias is a parameter that is added to the products.
+    Inside a spiking module, only matrices and kernels are weights. Leaks, thresholds and other
+    parameters of single neurons are not changed, nor are frozen parameters and buffers (such as
+    running statistics).
 
     Parameters
     ----------
@@ -43,24 +51,26 @@ def scale_network(
         Runs the network on one batch, for example ``lambda: network(inputs)``. It must reset the
         states of the neurons first, and must not disable gradients.
     rate : float or sequence of float, optional
-        One rate for all layers, or a sequence with the rate of each layer that has weights, from
-        input to output.
+        One rate for all layers, or a sequence with the rate of each layer whose weights are not
+        frozen, from input to output.
     modules : sequence of torch.nn.Module, optional
-        The spiking modules, as for `record`.
+        The spiking modules, as for `record`. Pass them to leave out other layers, such as neurons
+        that encode the input and have no weights.
     **options
         The arguments ``time_axis``, ``lengths`` and ``progress`` of `spikeloss_xp.scale_to_rate`.
 
     Returns
     -------
     dict of str to float
-        The factor of each layer, keyed by the name of its spiking module. Spiking modules without
-        weights are left out.
+        The factor of each layer, keyed by the name of its spiking module. Layers whose weights are
+        frozen are left out.
 
     Raises
     ------
     ValueError
-        If a layer does not reach its rate (see `spikeloss_xp.scale_to_rate`), if no layer has
-        weights, or if several layers share a weight. The network is then left unchanged.
+        If a layer does not reach its rate (see `spikeloss_xp.scale_to_rate`), has no weights,
+        shares a weight with another layer, or runs without gradients (in ``no_grad`` or in a
+        checkpoint with ``use_reentrant=True``). The network is then left unchanged.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from spikeloss_xp.torch.recording import hooked, record
 # The nodes of operations that multiply by a matrix, by a kernel, or by the scale of a norm, such as
 # AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
 # surrogate gradients, do not end with a digit.
-MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*backward\d")
+MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*d\d")
 ADDED = re.compile("(?i)addb?m")  # adds its first operand to a product of the others
 Ends = Mapping[Any, Module | None]  # the nodes at which a search ends, and their modules
 
@@ -58,7 +58,10 @@ def _united(several: Iterable[Weights]) -> Weights:
 def weights_of_layers(
     network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
 ) -> dict[Module, Weights]:
-    """Return the weights of each spiking module, except for modules whose weights are frozen."""
+    """Return the weights of each spiking module whose weights are not all frozen.
+
+    `forward` runs the network once, and `modules` are the spiking modules, as for `record`.
+    """
     inputs: dict[Module, list[Any]] = {}
     outputs: dict[Module, list[Any]] = {}
     without_graph: set[Module] = set()
@@ -90,7 +93,7 @@ def _weights_of(module: Module, inputs: list[Any], outputs: list[Any], ends: End
     """Return the weights before a module and inside it, given the nodes of its calls."""
     before = _search(module, inputs, ends, inside=False)
     starts = [x for node in outputs for x, _ in node.next_functions]
-    inside = _search(module, starts, dict.fromkeys(inputs) | ends, inside=True)
+    inside = _search(module, starts, {**dict.fromkeys(inputs), **ends}, inside=True)
     # Without weights, the parameters inside are those of single neurons.
     return _united([before, inside]) if inside.all else before
 

@@ -434,15 +434,13 @@ FAULTY["silent-output"].append(case(entropy(), 0 * FRESH, LABEL, where=np.arange
 MINUS_INFINITY = np.where(np.arange(STEPS) < 3, -np.inf, POTENTIALS)
 SOFT = 0.4 * PROBABILITIES + 0.6 * (np.arange(CLASSES) == 1)
 VALID = np.arange(STEPS) < LENGTHS[:, None]
+ALL_VALID = VALID.all(axis=0)[None, None]
 ONLY_VALID = np.where(VALID[:, None], WIDE, np.nan)
 OTHER_FINDING = [  # codes that must not be among the findings
     ("one-class", case(entropy(), FRESH, SOFT)),
     ("missed-class", case(entropy(), np.where(NEURON[:4] == 1, 0, TRAINED), LABEL // 2 * 2)),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID, where=VALID[:, None])),
-    (
-        "not-finite",
-        case(entropy(), FRESH, LABEL, hidden=ONLY_VALID[:, :, None], where=VALID.all(axis=0)[None, None]),
-    ),
+    ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID[:, None], where=ALL_VALID)),
     ("reversed-rates", case(sx.SpikeRate(0.02, 0.5, time_axis=-1), POTENTIALS, LABEL)),
     ("rate-units", case(sx.BernoulliNLL(time_axis=-1), np.exp(LOG_RATES) + 0.1, FRESH)),
     (

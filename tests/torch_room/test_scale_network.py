@@ -129,7 +129,9 @@ def with_blocks():
         membrane, found = torch.zeros(BATCH, len(self.weight)), []
         for x in inputs:
             current = self.drop(nn.functional.rms_norm(x @ self.weight.T, (len(self.weight),)))
-            spikes, membrane = self.fire({"membrane": membrane, "current": current * self.norm})
+            spikes, membrane = self.fire(
+                state={"membrane": membrane, "current": self.norm * current}
+            )
             found.append(spikes)
         return torch.stack(found)
 
@@ -152,6 +154,7 @@ def with_gates():
 
 THREE = {"0": "1", "2": "3", "4": "5"}
 OWN = {"gain": "encode", "kernels.0": "fire", "bias_b": "fire", "again": "fire"}
+INSIDE = {f"{i}.{x}": f"{i}" for i in range(3) for x in ("weight", "recurrent", "bias")}
 OWN |= {"kernels.1": "output", "kernels.2": "output"}
 
 
@@ -162,7 +165,7 @@ OWN |= {"kernels.1": "output", "kernels.2": "output"}
         (Loop, {"first": "neurons", "again": "neurons", "last": "output"}),
         (with_scales_of_three_axes, {"0": "1", "2": "3"}),
         (with_norms, {"1": "2", "4": "5"}),
-        (recurrent, {f"{i}.{x}": f"{i}" for i in range(3) for x in ("weight", "recurrent", "bias")}),
+        (recurrent, INSIDE),
         (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
@@ -234,6 +237,7 @@ def test_network_is_scaled_within_autocast():
     """Autocast keeps copies of weights, which scaling in place does not change."""
     network = network_of(20, 30, 3, gain=0.3)
     with torch.autocast("cpu", torch.bfloat16):
+        rates_of(network)
         scale_network(network, lambda: network(INPUTS))
         assert_close(rates_of(network).values())
         before = network(INPUTS)
