@@ -28,7 +28,8 @@ class Weights(NamedTuple):
     Attributes
     ----------
     sources : frozenset
-        Parameters, modules at whose output the search ends, and None, which stands for other data.
+        Parameters, other tensors, modules at whose output the search ends, and None, which stands
+        for data without a node.
     all : frozenset of torch.Tensor
         The weights, which are the last parameters that multiplied data on each path.
     recurrent : frozenset of torch.Tensor
@@ -103,15 +104,15 @@ def _check(
 ) -> None:
     """Raise an error if a layer has no weights, or the same weight as another layer.
 
-    A frozen weight is no part of the graph, so layers of networks with frozen parameters may have
-    no weights. The exception are `unseen` layers, which ran without gradients, if the modules that
-    did so are trainable.
+    A frozen weight is no part of the graph, so in a network with frozen parameters, layers may have
+    no weights, unless `unseen` modules, which ran without gradients, are trainable.
     """
+    unseen_parameters = [x for each in unseen for x in each.parameters(recurse=False)]
     may_be_frozen = not all(x.requires_grad for x in network.parameters())
-    trainable = any(x.requires_grad for each in unseen for x in each.parameters(recurse=False))
+    may_be_frozen &= not any(x.requires_grad for x in unseen_parameters)
     owners: dict[Tensor, str] = {}
     for module, name in names.items():
-        if not layers[module].all and (not may_be_frozen or (trainable and module in unseen)):
+        if not (layers[module].all or may_be_frozen):
             why = "runs without gradients" if module in unseen else "has no weights"
             raise ValueError(
                 f"{name} {why}, or its weights cannot be found: forward must not disable gradients "
@@ -142,8 +143,7 @@ def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> W
         elif node in ends:
             found[node] = Weights(frozenset([ends[node]]))
         elif hasattr(node, "variable"):
-            is_parameter = isinstance(node.variable, Parameter)
-            found[node] = Weights(frozenset([node.variable if is_parameter else None]))
+            found[node] = Weights(frozenset([node.variable]))
         elif node not in found:
             found[node] = _of_node(node, operands, found, module, inside=inside)
     everything = _united(found[node] for node in starts)

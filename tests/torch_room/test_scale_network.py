@@ -44,12 +44,13 @@ def state_of(network):
 
 
 def leaky(*shape, value=0.8):
-    """Return neurons whose currents are multiplied by a parameter."""
+    """Return neurons that multiply their currents by a parameter, and add another one."""
 
     def forward(self, currents):
-        return Neurons.forward(self, self.scale * currents)
+        return Neurons.forward(self, self.scale * currents + self.shift)
 
-    return module_of(forward, scale=nn.Parameter(torch.full(shape, value)))
+    parts = {"scale": torch.full(shape, value), "shift": torch.full(shape, 0.01)}
+    return module_of(forward, **{name: nn.Parameter(x) for name, x in parts.items()})
 
 
 def with_scales_of_three_axes():
@@ -95,7 +96,8 @@ def with_weights_of_its_own():
         for x in self.encode(inputs[..., None] * self.gain).flatten(2):
             current = torch.einsum("bi,io->bo", x, self.kernels[0]) + self.bias_b
             membrane = self.leak * membrane + current + spikes @ (self.again * self.mask)
-            spikes = self.fire(membrane - self.threshold)
+            threshold = self.threshold + 0.1 * spikes
+            spikes = self.fire(membrane - threshold, 2 * self.slope)
             membrane = membrane - spikes.detach()
             found.append(spikes)
         current = nn.functional.linear(torch.stack(found).transpose(0, 1), *self.kernels[1:])
@@ -111,7 +113,8 @@ def with_weights_of_its_own():
         leak=nn.Parameter(torch.full((1, 25), 0.9)),
         threshold=nn.Parameter(torch.full((1, 25), 0.5)),
         encode=Neurons(),
-        fire=module_of(lambda self, x: heaviside(x)),
+        slope=nn.Parameter(torch.ones(1)),
+        fire=module_of(lambda self, x, slope: heaviside(slope * x)),
         output=leaky(1, 3),
     )
 
@@ -143,13 +146,13 @@ def with_blocks():
     return sequence(block(20, 30), block(30, 3))
 
 
-def with_gates():
-    """Return a network in which an LSTM computes the currents of the neurons."""
-    return module_of(
-        lambda self, x: self.neurons(3 * self.gates(x)[0]),
-        gates=nn.LSTM(20, 30),
-        neurons=Neurons(),
-    )
+def with_gates(kind):
+    """Return a network in which an LSTM or a GRU computes the currents of the neurons."""
+
+    def forward(self, x):
+        return self.neurons(3 * self.gates(x)[0])
+
+    return module_of(forward, gates=kind(20, 30), neurons=Neurons())
 
 
 THREE = {"0": "1", "2": "3", "4": "5"}
@@ -169,7 +172,7 @@ OWN |= {"kernels.1": "output", "kernels.2": "output"}
         (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
-        (with_gates, {"gates": "neurons"}),
+        *((partial(with_gates, kind), {"gates": "neurons"}) for kind in (nn.LSTM, nn.GRU)),
         (with_blocks, {"0.norm": "0.fire", "1.norm": "1.fire"}),
         (with_weights_of_its_own, OWN),
     ],
