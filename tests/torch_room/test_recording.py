@@ -282,7 +282,8 @@ def test_frozen_and_unused_parameters_have_no_gradient():
 
 
 def test_networks_without_spiking_modules_raise():
-    seen, _ = recorded(sequence(nn.Linear(20, 3), nn.ReLU()))
+    same = module_of(lambda self, x: x)
+    seen, _ = recorded(sequence(same, nn.Linear(20, 3), nn.ReLU()))
     with pytest.raises(ValueError, match="no spiking modules were found"):
         _ = seen.hidden
     with record(network_of(20, 3)) as seen:

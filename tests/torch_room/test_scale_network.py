@@ -93,11 +93,12 @@ def with_weights_of_its_own():
 
     def forward(self, inputs):
         spikes, membrane, found = torch.zeros(BATCH, 25), torch.zeros(BATCH, 25), []
-        for x in self.encode(inputs[..., None] * self.gain).flatten(2):
-            current = torch.einsum("bi,io->bo", x, self.kernels[0]) + self.bias_b
+        inputs = inputs[..., None]
+        for x in self.encode(inputs * self.gain + self.other * inputs).flatten(2):
+            current = torch.einsum("bi,io->bo", x, self.kernels[0]) + self.bias_b[None]
             membrane = self.leak * membrane + current + spikes @ (self.again * self.mask)
             threshold = self.threshold + 0.1 * spikes
-            spikes = self.fire(membrane - threshold, 2 * self.slope)
+            spikes = self.fire(membrane - threshold, 2 * self.slope + self.slope)
             membrane = membrane - spikes.detach()
             found.append(spikes)
         current = nn.functional.linear(torch.stack(found).transpose(0, 1), *self.kernels[1:])
@@ -107,6 +108,7 @@ def with_weights_of_its_own():
         forward,
         kernels=nn.ParameterList([torch.randn(40, 25), torch.randn(3, 25), torch.ones(3)]),
         gain=nn.Parameter(torch.rand(1, 2)),
+        other=nn.Parameter(torch.rand(1, 2)),
         again=nn.Parameter(torch.randn(25, 25)),
         mask=nn.Buffer(1 - torch.eye(25)),
         bias_b=nn.Parameter(torch.ones(25)),
@@ -155,8 +157,18 @@ def with_gates(kind):
     return module_of(forward, gates=kind(20, 30), neurons=Neurons())
 
 
+def with_an_embedding():
+    """Return a network of an embedding and a convolution over the neurons."""
+
+    def forward(self, x):
+        return self.output(self.kernel(self.neurons(self.table(x[..., 0].long()))))
+
+    parts = {"table": nn.Embedding(2, 30), "kernel": nn.Conv1d(BATCH, BATCH, 3)}
+    return module_of(forward, **parts, neurons=Neurons(), output=Neurons())
+
+
 THREE = {"0": "1", "2": "3", "4": "5"}
-OWN = {"gain": "encode", "kernels.0": "fire", "bias_b": "fire", "again": "fire"}
+OWN = {"gain": "encode", "other": "encode", "kernels.0": "fire", "bias_b": "fire", "again": "fire"}
 INSIDE = {f"{i}.{x}": f"{i}" for i in range(3) for x in ("weight", "recurrent", "bias")}
 OWN |= {"kernels.1": "output", "kernels.2": "output"}
 
@@ -173,6 +185,7 @@ OWN |= {"kernels.1": "output", "kernels.2": "output"}
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
         *((partial(with_gates, kind), {"gates": "neurons"}) for kind in (nn.LSTM, nn.GRU)),
+        (with_an_embedding, {"table": "neurons", "kernel": "output"}),
         (with_blocks, {"0.norm": "0.fire", "1.norm": "1.fire"}),
         (with_weights_of_its_own, OWN),
     ],
@@ -217,6 +230,17 @@ def test_weights_with_weight_norm_are_scaled():
     scale_network(network, lambda: network(INPUTS))
     assert_close(rates_of(network).values())
     assert not any(layer.bias.any() for layer in network[::2])
+
+
+def test_weights_in_a_list_are_scaled_and_restored():
+    """They are no parameters of the network, which does not know them."""
+    weights, neurons = [nn.Parameter(torch.randn(20, 30))], Neurons()
+    network = module_of(lambda self, x: neurons(x @ weights[0]), neurons=neurons)
+    before = weights[0].detach().clone()
+    assert_raises(network, "does not fire at a rate", rate=1e-9)
+    assert torch.equal(weights[0], before)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert torch.equal(weights[0], factors["neurons"] * before)
 
 
 def test_each_layer_is_scaled_to_a_rate_of_its_own():
@@ -313,7 +337,7 @@ def test_weight_of_two_layers_raises():
 
 
 def test_weight_that_cannot_be_written_to_raises():
-    network = network_of(20, 30, 3)
+    network = network_of(20, 30, 3).append(nn.BatchNorm1d(BATCH))  # its statistics are buffers
     network[2].weight = nn.Parameter(torch.ones(1, 30).expand(3, 30))
     before = state_of(network)
     with pytest.raises(RuntimeError, match="single memory location"):
