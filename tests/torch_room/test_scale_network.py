@@ -88,6 +88,14 @@ def with_a_frozen_layer():
     return network
 
 
+class PiecewiseLinear(torch.autograd.Function):
+    """A surrogate gradient whose name is like that of a matrix product."""
+
+    @staticmethod
+    def forward(ctx, x, slope):
+        return (x > 0).float()
+
+
 def with_weights_of_its_own():
     """Return a network that holds its weights itself, with a leak and thresholds beside them."""
 
@@ -98,7 +106,7 @@ def with_weights_of_its_own():
             current = torch.einsum("bi,io->bo", x, self.kernels[0]) + self.bias_b[None]
             membrane = self.leak * membrane + current + spikes @ (self.again * self.mask)
             threshold = self.threshold + 0.1 * spikes
-            spikes = self.fire(membrane - threshold, 2 * self.slope + self.slope)
+            spikes = self.fire(membrane - threshold, 2 * self.width + self.width)
             membrane = membrane - spikes.detach()
             found.append(spikes)
         current = nn.functional.linear(torch.stack(found).transpose(0, 1), *self.kernels[1:])
@@ -115,8 +123,11 @@ def with_weights_of_its_own():
         leak=nn.Parameter(torch.full((1, 25), 0.9)),
         threshold=nn.Parameter(torch.full((1, 25), 0.5)),
         encode=Neurons(),
-        slope=nn.Parameter(torch.ones(1)),
-        fire=module_of(lambda self, x, slope: heaviside(slope * x)),
+        width=nn.Parameter(torch.ones(1)),
+        fire=module_of(
+            lambda self, x, width: PiecewiseLinear.apply(width * x, self.slope),
+            slope=nn.Parameter(torch.ones(1)),
+        ),
         output=leaky(1, 3),
     )
 
@@ -157,6 +168,23 @@ def with_gates(kind):
     return module_of(forward, gates=kind(20, 30), neurons=Neurons())
 
 
+def with_a_cell():
+    """Return a network whose neurons hold their weights, and take their last spikes."""
+
+    def step(self, x, spikes):
+        return heaviside(x @ self.weight + spikes @ self.recurrent - 1)
+
+    def forward(self, inputs):
+        found = [torch.zeros(BATCH, 30)]
+        for x in inputs:
+            found.append(self.cell(x, found[-1]))
+        return torch.stack(found[1:])
+
+    sizes = {"weight": (20, 30), "recurrent": (30, 30)}
+    parts = {name: nn.Parameter(torch.randn(size)) for name, size in sizes.items()}
+    return module_of(forward, cell=module_of(step, **parts))
+
+
 def with_an_embedding():
     """Return a network of an embedding and a convolution over the neurons."""
 
@@ -186,6 +214,7 @@ OWN |= {"kernels.1": "output", "kernels.2": "output"}
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
         *((partial(with_gates, kind), {"gates": "neurons"}) for kind in (nn.LSTM, nn.GRU)),
         (with_an_embedding, {"table": "neurons", "kernel": "output"}),
+        (with_a_cell, {"cell": "cell"}),
         (with_blocks, {"0.norm": "0.fire", "1.norm": "1.fire"}),
         (with_weights_of_its_own, OWN),
     ],
