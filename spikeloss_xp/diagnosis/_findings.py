@@ -317,6 +317,6 @@ def _of_missed_classes(batch: "Batch") -> Observations:
     silent = ~batch.fires.any(axis=0)
     for missed, seen in ((silent, "never fires"), (answers == 0, "is never predicted")):
         found = np.flatnonzero(missed & (labels > 0))
-        if found.size and batch.fires.any():
+        if found.size:
             yield "missed-class", f"class {', '.join(map(str, found))} {seen}"
             return

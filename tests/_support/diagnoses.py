@@ -421,6 +421,7 @@ NO_FINDING += [
     case(entropy(), FRESH.sum(axis=-1, keepdims=True) + 1, LABEL),
     case(entropy(), TRAINED[np.where(LABEL == 1, 2, np.arange(BATCH))][:15], LABEL[:15]),
     case(None, FRESH_FIRST, LABEL, time_axis=0),
+    case(None, FRESH_FIRST[:, :STEPS], LABEL[:STEPS], time_axis=1),
     case(None, FRESH_FIRST[:, :1], LABEL[:STEPS], time_axis=0),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
 ]
@@ -439,6 +440,8 @@ ONLY_VALID = np.where(VALID[:, None], WIDE, np.nan)
 OTHER_FINDING = [  # codes that must not be among the findings
     ("one-class", case(entropy(), FRESH, SOFT)),
     ("missed-class", case(entropy(), np.where(NEURON[:4] == 1, 0, TRAINED), LABEL // 2 * 2)),
+    ("missed-class", FAULTY["ties"][0]),
+    ("missed-class", FAULTY["one-answer"][0]),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID, where=VALID[:, None])),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID[:, None], where=ALL_VALID)),
     ("reversed-rates", case(sx.SpikeRate(0.02, 0.5, time_axis=-1), POTENTIALS, LABEL)),

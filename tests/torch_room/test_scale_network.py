@@ -125,7 +125,7 @@ def with_weights_of_its_own():
         encode=Neurons(),
         width=nn.Parameter(torch.ones(1)),
         fire=module_of(
-            lambda self, x, width: PiecewiseLinear.apply(width * x, self.slope),
+            lambda self, x, width: 1 * PiecewiseLinear.apply(width * x, self.slope),
             slope=nn.Parameter(torch.ones(1)),
         ),
         output=leaky(1, 3),
