@@ -623,6 +623,12 @@ TIME_FIRST = np.moveaxis(FRESH, -1, 0)
         (("mean", FRESH, LABEL), {"time_axis": -1}, TypeError, "another function of the input and"),
         ((None, FRESH), {}, TypeError, "time_axis must be given"),
         ((None, FRESH), {"time_axis": 0, "weight": [1, 1]}, TypeError, "weight"),
+        (
+            (None, FRESH),
+            {"time_axis": 0, "where": np.ones((1, 1, 1, 1), bool), "hidden": FRESH},
+            ValueError,
+            "where must hold bools of shape",
+        ),
         ((None, FRESH), {"time_axis": 3}, ValueError, "time_axis=3 is not an axis of output"),
         ((None, np.ones(5)), {"time_axis": 0}, ValueError, r"must have a batch .* shape \(5,\)"),
         (BATCH, {"time_axis": 1}, ValueError, r"time_axis must be that of the loss \(-1\); got 1"),

@@ -298,6 +298,8 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, gradients=gradients(None, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, None, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(0.0, 1e-3, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=[np.zeros((7, 1)), np.full((7, 5, 3), 1e-3)]),
+        case(entropy(), FRESH, LABEL, gradients=[np.zeros((7, 5, 3)), np.full((7, 1), 1e-3)]),
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, 0.0, 0.0)),
     ],
     "vanishing-gradient": [
@@ -440,10 +442,11 @@ ONLY_VALID = np.where(VALID[:, None], WIDE, np.nan)
 OTHER_FINDING = [  # codes that must not be among the findings
     ("one-class", case(entropy(), FRESH, SOFT)),
     ("missed-class", case(entropy(), np.where(NEURON[:4] == 1, 0, TRAINED), LABEL // 2 * 2)),
-    ("missed-class", FAULTY["ties"][0]),
+    ("missed-class", case(entropy(), np.where(LABEL[:, None, None] < 3, REPEATED, EXACT), LABEL)),
     ("missed-class", FAULTY["one-answer"][0]),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID, where=VALID[:, None])),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID[:, None], where=ALL_VALID)),
+    ("not-finite", case(entropy(), FRESH, LABEL, hidden=WIDE, where=LENGTHS[:, None, None] > 12)),
     ("reversed-rates", case(sx.SpikeRate(0.02, 0.5, time_axis=-1), POTENTIALS, LABEL)),
     ("rate-units", case(sx.BernoulliNLL(time_axis=-1), np.exp(LOG_RATES) + 0.1, FRESH)),
     (
