@@ -94,6 +94,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     assert severities == sorted(severities, reverse=True)
     notes = {"ambiguous-layout", "absent-class", "labels-too-low", "ties", "mostly-masked"}
     notes |= {"certain-and-wrong", "one-answer", "temperature", "at-chance"}
+    notes |= {"missed-class", "labels-by-step"}
     notes |= {"no-graph", "silent-target", "no-gain"}
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
@@ -616,6 +617,12 @@ TIME_FIRST = np.moveaxis(FRESH, -1, 0)
         (("mean", FRESH, LABEL), {"time_axis": -1}, TypeError, "another function of the input and"),
         ((None, FRESH), {}, TypeError, "time_axis must be given"),
         ((None, FRESH), {"time_axis": 0, "weight": [1, 1]}, TypeError, "weight"),
+        (
+            (None, FRESH),
+            {"time_axis": 0, "where": np.ones((1, 1, 1, 1), bool), "hidden": FRESH},
+            ValueError,
+            "where must hold bools of shape",
+        ),
         ((None, FRESH), {"time_axis": 3}, ValueError, "time_axis=3 is not an axis of output"),
         ((None, np.ones(5)), {"time_axis": 0}, ValueError, r"must have a batch .* shape \(5,\)"),
         (BATCH, {"time_axis": 1}, ValueError, r"time_axis must be that of the loss \(-1\); got 1"),

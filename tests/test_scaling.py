@@ -180,7 +180,7 @@ def test_rate_that_stays_below_the_goal_raises():
 
 
 def test_factor_that_is_not_applied_raises():
-    assert "run does not apply the factor" in message_of(one_layer(lambda factor: 0.02))
+    assert "the factor has no effect" in message_of(one_layer(lambda factor: 0.02))
 
 
 def test_factors_far_from_1_are_found():

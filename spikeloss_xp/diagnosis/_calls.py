@@ -8,7 +8,8 @@ batch, and the findings.
 import math
 from typing import Any
 
-from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values
+from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, rank
+from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _layers, _losses
 from spikeloss_xp.diagnosis._report import Observations
@@ -95,8 +96,9 @@ class Function(Call):
     The function may be None. Then nothing is called, and there is no value.
     """
 
-    def __init__(self, function: Any, spikes: Any, target: Any, shapes: dict[str, str]) -> None:
-        self.shapes = shapes
+    def __init__(self, function: Any, spikes: Any, target: Any, layouts: dict[str, Layout]) -> None:
+        self.layouts = layouts
+        self.labels = len(target) if rank(target) == 1 else 0
         self.arrays = {}
         if function is None:
             return
@@ -133,6 +135,14 @@ class Function(Call):
 
     def numbers(self) -> dict[str, Any]:
         """Return the value of the loss, if there is one, and the axes of each output."""
-        if self.value is None:
-            return self.shapes
-        return {"loss": self.value, **self.shapes}
+        value = {} if self.value is None else {"loss": self.value}
+        named = self.layouts.items()
+        return value | {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in named}
+
+    def findings(self) -> Observations:
+        """Yield the findings of the call, and one if there is a label for each step."""
+        yield from super().findings()
+        for name, x in self.layouts.items():
+            if self.labels == x.steps and 1 < x.batch != x.steps:
+                read = f"{x.batch} samples of {x.steps} steps"
+                yield "labels-by-step", f"{name} is read as {read}, but there are {x.steps} labels"

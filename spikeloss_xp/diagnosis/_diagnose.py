@@ -64,9 +64,9 @@ def diagnose(
         in PyTorch.
     where, lengths, weight : array or sequence, optional
         The other arguments of a call to the loss. If a hidden layer has as many steps as `input`,
-        the lengths also apply to that layer. A mask also applies to that layer, unless the mask has
-        a neuron axis. If `loss` is not a loss of this library, the mask and the lengths apply to
-        `input`, and `weight` is not accepted.
+        the lengths also apply to that layer. A mask also applies to that layer, unless the mask
+        differs between neurons. If `loss` is not a loss of this library, the mask and the lengths
+        apply to `input`, and `weight` is not accepted.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def diagnose(
     observed: list[Observation] = []
     call: Any = None
     if not isinstance(loss, losses.Loss):
-        call = Function(loss, input, target, _as_read(inputs, axis))
+        layouts = {name: Layout.of(_arrays.shape_of(x), axis, name) for name, x in inputs.items()}
+        call = Function(loss, input, target, layouts)
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
         seen = "the output is detached, so the loss has no gradient with respect to the weights"
         observed.append(("no-graph", seen))
@@ -175,13 +176,6 @@ def _named_inputs(loss: Any, input: Any) -> dict[str, Any]:
     return found
 
 
-def _as_read(outputs: dict[str, Any], time_axis: int) -> dict[str, str]:
-    """Return the axes and the shape of each output as text, keyed by the name to print."""
-    shapes = {name: _arrays.shape_of(x) for name, x in outputs.items()}
-    layouts = {name: Layout.of(shape, time_axis, name) for name, shape in shapes.items()}
-    return {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in layouts.items()}
-
-
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     """Return an argument of the loss unchanged if it is large or on the host, else a NumPy array.
 
@@ -221,14 +215,24 @@ def _pending_layers(
     refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
     output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
     masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
-    # A mask of neurons fits only the output, and the loss may have refused any of the masks.
     shared: dict[str, Any] = {}
-    if not (refused or penalty):
-        shared = {name: host_values(x, name) for name, x in masks.items() if _arrays.rank(x) < 3}
+    if not (refused or output is None):  # the loss may have refused any of the masks
+        kept = {name: _without_neurons(x, output, name) for name, x in masks.items()}
+        shared = {name: x for name, x in kept.items() if x is not None}
     found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
     if isinstance(call, Call) and not refused:
         found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
     return found
+
+
+def _without_neurons(mask: Any, output: Layout, name: str) -> Any:
+    """Return a mask or lengths without the neurons, or None if the mask differs between neurons."""
+    mask = host_values(mask, name)
+    if mask.ndim < 3:
+        return mask
+    if mask.ndim != len(output.shape) or any(mask.shape[axis] > 1 for axis in output.space_axes()):
+        return None
+    return np.broadcast_to(np.squeeze(mask, output.space_axes()), output.with_time(output.batch))
 
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:

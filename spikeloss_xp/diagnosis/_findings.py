@@ -275,12 +275,15 @@ def _of_labels(batch: "Batch") -> Observations:
         yield "silent-labels", f"the labelled class is silent in {silent:.0%} of the samples"
     if not batch.multi_hot:
         yield from _of_absent_classes(batch, int(labelled.sum()))
+        yield from _of_missed_classes(batch)
 
 
 def _of_absent_classes(batch: "Batch", number: int) -> Observations:
     """Yield a finding if no sample has the label of some class. There are `number` labels."""
     occurs = batch.hot.any(axis=0)
     classes = len(occurs)
+    if batch.labels.indices is None:
+        occurs = _with_shares(batch, occurs)
     absent = np.flatnonzero(~occurs)
     absent = absent[absent != batch.loss.ignore_index]
     if not absent.size:
@@ -293,3 +296,27 @@ def _of_absent_classes(batch: "Batch", number: int) -> Observations:
         yield "labels-too-low", seen
     elif number >= 4 * classes:
         yield "absent-class", f"no sample has label {absent.tolist()}"
+
+
+def _with_shares(batch: "Batch", occurs: Any) -> Any:
+    """Return which classes have a share in the labels, unless the labels of all samples are equal.
+
+    If all labels are equal, return `occurs`, which is True for the class with the largest share.
+    """
+    q = read_values(batch.adapter, batch.labels.numbers, "target")
+    q = np.moveaxis(q, (batch.layout.batch_axis, batch.layout.class_axis), (0, 1))
+    q = q.reshape(*q.shape[:2], -1)[batch.hot.any(axis=1)]
+    return occurs if np.ptp(q, axis=0).max() == 0 else (q > 0).any(axis=(0, 2))
+
+
+def _of_missed_classes(batch: "Batch") -> Observations:
+    """Yield a finding if a class with labels never fires or is never predicted."""
+    answers, labels = batch.confusion.sum(axis=0), batch.confusion.sum(axis=1)
+    if labels.sum() < 4 * len(labels) or batch.ties >= SOME or _is_one_answer(answers):
+        return
+    silent = ~batch.fires.any(axis=0)
+    for missed, seen in ((silent, "never fires"), (answers == 0, "is never predicted")):
+        found = np.flatnonzero(missed & (labels > 0))
+        if found.size:
+            yield "missed-class", f"class {', '.join(map(str, found))} {seen}"
+            return

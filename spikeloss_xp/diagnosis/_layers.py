@@ -218,7 +218,8 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     # as unused rows of an embedding.
     share = xp.mean(xp.astype(x != 0, x.dtype))
     arrays = {"scale": scale, "mean": xp.mean(x * x), "share": share}
-    is_weight = x.ndim > 1
+    # A threshold of shape (neurons, 1, 1) has three axes, so that it broadcasts.
+    is_weight = x.ndim == 2 or sum(n > 1 for n in x.shape) > 1
 
     def finish(scale: Any, mean: Any, share: Any) -> Gradient:
         rms = float(scale) * math.sqrt(mean / share) if share else 0.0

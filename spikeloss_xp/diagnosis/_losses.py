@@ -162,7 +162,9 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 
 @findings.register
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
-    if np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate)):
+    """Yield a finding if the rates are reversed. The means of potentials may be any numbers."""
+    reversed_rates = np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate))
+    if reversed_rates and batch.output.holds_spikes:
         yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
 
 
@@ -185,10 +187,12 @@ def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
     lowest, highest = float(found["lowest"]), float(found["highest"])
     mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
     recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
+    # Logits may all be above 0, but if none is above 1, they are probably probabilities.
+    limit = 1 if isinstance(loss, losses.BernoulliNLL) else math.inf
     silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
     if number and (rate <= number / 30 or rate >= 30 * number):  # NaN is another finding
         yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
-    elif loss.log_rates and lowest >= 0 < highest and 0 < mean < 0.5:
+    elif loss.log_rates and lowest >= 0 < highest <= limit and 0 < mean < 0.5:
         seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
         yield "rate-units", seen
     elif number and found["gain"] <= 0:

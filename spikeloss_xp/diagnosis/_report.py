@@ -80,7 +80,7 @@ class Gradient(NamedTuple):
         the value. The value is NaN or infinite if an entry is NaN or infinite, and None if the
         parameter has no gradient.
     is_weight : bool
-        Whether the gradient has at least two axes or is None.
+        Whether the gradient is None, has two axes, or has several axes that are longer than 1.
     """
 
     name: str

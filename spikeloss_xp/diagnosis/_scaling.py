@@ -80,6 +80,9 @@ def scale_to_rate(
     skip connections. If several factors give the same rate, any of them may be returned. If the
     rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
+    In a recurrent layer, let `run` multiply the weights of the layer's own spikes by 0.3 times the
+    factor. Otherwise, many layers hear themselves more than their input.
+
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
     earlier layer. After all layers have been scaled, the first layer whose rate is no longer
     accepted is scaled again. This is repeated until all rates are accepted. If 14 calls for a layer
@@ -186,7 +189,8 @@ def _failure(name: str, goal: float, seen: list[tuple[float, float]]) -> str:
         f"The rates were {listed}. The usual reasons are that nothing reaches the layer (all rates "
         "are 0), that a bias makes it fire alone (all rates are too high: set biases to 0), that "
         "there are too few steps (the rate jumps past the goal: one spike in 20 steps is a rate of "
-        "0.05), or that run does not apply the factor"
+        "0.05), or that the factor has no effect (all rates are the same: run does not apply the "
+        "factor, or a norm or a parametrization undoes it)"
     )
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils.module_tracker import ModuleTracker
 
+from spikeloss_xp.diagnosis._layers import named_leaves
+
 
 class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
@@ -34,7 +36,10 @@ class Recording:
     def hidden(self) -> dict[str, Tensor]:
         """The spikes of the hidden layers: all spikes except those of the output."""
         spikes, called, output = self.spikes, [*self._outputs], self._spiking()[-1]
-        if not any(map(weights_of, called[called.index(output) + 1 :])):
+        later = called[called.index(output) + 1 :]
+        # A module that contains the output and returns counts has no readout after the output.
+        around = [x for x in later if type(x) not in self._others and output in x.modules()]
+        if not any(weights_of(x) for x in later if x not in around):
             del spikes[self._names[output]]
         return spikes
 
@@ -55,16 +60,14 @@ class Recording:
             return
         outputs, kind = self._outputs.setdefault(module, []), type(module)
         output = first_output(output)
+        if kind.__module__.startswith("torch.") or not _are_counts(output):
+            self._others.add(kind)
         if self._chosen is not None:
             outputs += [output] if module in self._chosen else []
-        elif (
-            kind.__module__.startswith("torch.") or kind in self._others or not _are_counts(output)
-        ):
-            self._others.add(kind)
-        else:
+        elif kind not in self._others:
             outputs.append(output)
-            is_known = kind in self._firing or not output.isfinite().any()
-            if not is_known and _fires(module, (*args, *kwargs.values())):
+            is_known = kind in self._firing or not _any_finite([output])
+            if not is_known and _fires(module, [args, kwargs]):
                 self._firing.add(kind)
 
     def _spiking(self) -> list[Module]:
@@ -72,7 +75,9 @@ class Recording:
         if self._chosen is not None:
             found = [each for each in self._outputs if each in self._chosen]
         else:
-            kinds = self._firing - self._others
+            # If all weights are NaN, modules that return only NaN may be spiking modules.
+            nan = {type(each) for each, x in self._outputs.items() if x and not _any_finite(x)}
+            kinds = (self._firing or nan) - self._others
             inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
             inside.pop(self._network, None)
             # A spiking module that calls a single module is not a container: it is a neuron, and
@@ -112,10 +117,10 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     ignored, because they come from checkpoints.
 
     A module is recognised as a spiking module if its first output holds only counts (whole numbers
-    of at least 0), but its inputs or the weights inside it hold other numbers. All modules of the
-    same class are then spiking modules, even if they received only zeros, as in a silent network.
-    PyTorch's own classes, classes with any output other than counts, and containers of spiking
-    modules are left out. Each layer must have its own spiking module.
+    of at least 0), but its inputs or the weights inside it hold other numbers or NaN. All modules
+    of the same class are then spiking modules, even if they received only zeros, as in a silent
+    network. PyTorch's own classes, classes with any output other than counts, and containers of
+    spiking modules are left out. Each layer must have its own spiking module.
 
     Parameters
     ----------
@@ -137,7 +142,8 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
           first axis. The spikes are not detached.
         - ``hidden``: the same dict without the last spiking module, which is the output layer. If a
           module with a ``weight`` is called after the last spiking module, no spiking module is
-          left out, because all of them are hidden layers.
+          left out, because all of them are hidden layers. This does not apply to a module that
+          contains the last spiking module and returns counts.
         - ``gradients``: a dict with the current gradient of each parameter that requires a
           gradient, in the order in which the modules are called. A parameter is left out if the
           parameter has no gradient and its module is not called.
@@ -189,15 +195,19 @@ def first_output(output: Any) -> Any:
     return output
 
 
-def _fires(module: Module, inputs: tuple[Any, ...]) -> bool:
-    """Return whether any input or weight of a module holds numbers other than counts.
+def _any_finite(outputs: list[Tensor]) -> bool:
+    return any(x.isfinite().any() for x in outputs)
+
+
+def _fires(module: Module, inputs: list[Any]) -> bool:
+    """Return whether any input or weight of a module holds numbers other than counts, such as NaN.
 
     A recurrent module may contain all weights and receive spikes, so the weights are checked too.
     If all inputs are 0, the weights are not checked, because any module with weights may return
     zeros.
     """
-    given = [x for x in inputs if isinstance(x, Tensor)]
-    if not all(map(_are_counts, given)):
+    given = [x for _, x in named_leaves(inputs, "") if isinstance(x, Tensor)]
+    if not all(_are_counts(x) and x.isfinite().all() for x in given):
         return True
     return any(x.any() for x in given) and not all(map(_are_counts, module.parameters()))
 
@@ -224,10 +234,10 @@ def weights_of(module: Module) -> dict[str, Tensor]:
 def _is_weight(name: str, x: Tensor) -> bool:
     """Return whether a parameter is a weight, which its name or its shape shows.
 
-    Thresholds and time constants with three or more axes, such as ``(neurons, 1, 1)``, have only
-    one axis that is longer than 1. PyTorch's parametrizations use names such as ``original0``.
+    Thresholds and time constants may have shapes such as ``(neurons, 1, 1)`` and ``(1, neurons)``,
+    to broadcast. PyTorch's parametrizations use names such as ``original0``.
     """
     if x.ndim < 2 or "bias" in name:
         return name == "weight"
     named = "weight" in name or "original" in name
-    return named or x.ndim == 2 or sum(n > 1 for n in x.shape) > 1
+    return named or sum(n > 1 for n in x.shape) > 1 or (x.ndim == 2 and len(x) > 1)

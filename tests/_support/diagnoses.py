@@ -199,7 +199,7 @@ FAULTY = {
         case(sx.PoissonNLL(time_axis=-1), 20 * np.exp(LOG_RATES), COUNTS),
         case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS),
         case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS, where=~MISSING),
-        case(sx.BernoulliNLL(time_axis=-1), np.exp(LOG_RATES), FRESH),
+        case(sx.BernoulliNLL(time_axis=-1), np.minimum(np.exp(LOG_RATES), 1), FRESH),
         case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES - 5, FRESH),
     ],
     "no-gain": [
@@ -261,6 +261,8 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, gradients=gradients(None, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, None, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(0.0, 1e-3, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=[np.zeros((7, 1)), np.full((7, 5, 3), 1e-3)]),
+        case(entropy(), FRESH, LABEL, gradients=[np.zeros((7, 5, 3)), np.full((7, 1), 1e-3)]),
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, 0.0, 0.0)),
     ],
     "vanishing-gradient": [
@@ -291,6 +293,14 @@ FAULTY = {
         case(
             sx.SpikeMax(time_axis=-1), np.where(np.arange(4)[:, None] == 1, 1, FRESH)[:8], LABEL[:8]
         ),
+    ],
+    "missed-class": [
+        case(entropy(), np.where(NEURON[:4] == 1, 0, TRAINED), LABEL),
+        case(entropy(), TRAINED[np.where(LABEL == 1, 2, np.arange(BATCH))], LABEL),
+    ],
+    "labels-by-step": [
+        case(None, FRESH_FIRST, LABEL, time_axis=1),
+        case(None, [FRESH_FIRST, FRESH_FIRST], LABEL.tolist(), time_axis=1),
     ],
     "silent-labels": [
         case(entropy(temperature=3), EXACT, (LABEL + 1) % 4),
@@ -371,6 +381,10 @@ NO_FINDING = [
     case(times.CrossEntropy(temperature=1e-3, silent_time=0.02), FIRST * 1e-3, LABEL),
     case(times.CrossEntropy(temperature=1.0, silent_time=20.0), FIRST, LABEL),
     case(entropy(), FRESH.sum(axis=-1, keepdims=True) + 1, LABEL),
+    case(entropy(), TRAINED[np.where(LABEL == 1, 2, np.arange(BATCH))][:15], LABEL[:15]),
+    case(None, FRESH_FIRST, LABEL, time_axis=0),
+    case(None, FRESH_FIRST[:, :STEPS], LABEL[:STEPS], time_axis=1),
+    case(None, FRESH_FIRST[:, :1], LABEL[:STEPS], time_axis=0),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
 ]
 FAULTY["stuck-hidden"].append(
@@ -381,7 +395,24 @@ FAULTY["not-finite"].append(case(sx.PoissonNLL(time_axis=-1), NOT_FINITE, COUNTS
 FAULTY["silent-output"].append(case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10))
 
 MINUS_INFINITY = np.where(np.arange(STEPS) < 3, -np.inf, POTENTIALS)
+SOFT = 0.4 * PROBABILITIES + 0.6 * (np.arange(CLASSES) == 1)
+VALID = np.arange(STEPS) < LENGTHS[:, None]
+ALL_VALID = VALID.all(axis=0)[None, None]
+ONLY_VALID = np.where(VALID[:, None], WIDE, np.nan)
 OTHER_FINDING = [  # codes that must not be among the findings
+    ("one-class", case(entropy(), FRESH, SOFT)),
+    ("missed-class", case(entropy(), np.where(NEURON[:4] == 1, 0, TRAINED), LABEL // 2 * 2)),
+    ("missed-class", case(entropy(), np.where(LABEL[:, None, None] < 3, REPEATED, EXACT), LABEL)),
+    ("missed-class", FAULTY["one-answer"][0]),
+    ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID, where=VALID[:, None])),
+    ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID[:, None], where=ALL_VALID)),
+    ("not-finite", case(entropy(), FRESH, LABEL, hidden=WIDE, where=LENGTHS[:, None, None] > 12)),
+    ("reversed-rates", case(sx.SpikeRate(0.02, 0.5, time_axis=-1), POTENTIALS, LABEL)),
+    ("rate-units", case(sx.BernoulliNLL(time_axis=-1), np.exp(LOG_RATES) + 0.1, FRESH)),
+    (
+        "vanishing-gradient",
+        case(entropy(), FRESH, LABEL, gradients=[np.full((7, 1, 1), 1e-9), np.full((7, 5), 1e-3)]),
+    ),
     ("inverted-mask", case(entropy(), 0 * FRESH, LABEL, where=np.arange(20) >= 10)),
     ("not-spikes", case(entropy(), POTENTIALS[..., :1], LABEL)),
     ("certain-and-wrong", case(entropy(rates=(0.5, 0.02)), 0 * FRESH, LABEL)),

@@ -83,12 +83,14 @@ class Recurrent(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.randn(neurons, inputs))
         self.recurrent = torch.nn.Parameter(torch.randn(neurons, neurons))
+        self.leak, self.bias = map(torch.nn.Parameter, torch.tensor([0.5, 0.1]))
 
     def forward(self, x):
-        found = [torch.zeros(BATCH, len(self.weight))]
+        found, membrane = [torch.zeros(BATCH, len(self.weight))], 0.0
         for step in x:
-            current = step @ self.weight.T + found[-1] @ self.recurrent.T
-            found.append(heaviside(current - 1))
+            membrane = self.leak * membrane + step @ self.weight.T + self.bias
+            membrane = membrane + found[-1] @ self.recurrent.T - found[-1]
+            found.append(heaviside(membrane - 1))
         return torch.stack(found[1:])
 
 

@@ -286,7 +286,7 @@ def test_no_spike_gives_nan_and_an_impossible_null_model_an_infinite_gain(backen
 
 
 def test_findings_fit_the_link_and_ignore_nan():
-    report = sx.diagnose(LOGITS, np.exp(LOG_RATES), SPIKES)
+    report = sx.diagnose(LOGITS, np.minimum(np.exp(LOG_RATES), 1), SPIKES)
     assert "every value of the input is at least 0" in str(report)
     report = sx.diagnose(sx.CrossEntropy(time_axis=1), MISSING, [0, 1, 2, 3, 0, 1])
     assert "temperature" not in [finding.code for finding in report.findings]

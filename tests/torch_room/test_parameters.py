@@ -37,13 +37,14 @@ def full(shape, value):
 def test_other_parameters_have_a_tenth_of_the_step_as_their_learning_rate():
     """Weights of one input have two axes, one of length 1, and biases may have two axes too.
 
-    The scales have three axes, to broadcast, but they are no weights.
+    The scales and thresholds have several axes, to broadcast, but they are no weights.
     """
     network = module_of(
         None,
         bias=full((3,), 0.0),
         decay=full((), 0.9),
         scale=full((1, 1, 30), 0.8),
+        threshold=full((1, 30), 1.0),
         matrix=full((3, 3), 2.0),
         kernel=full((1, 4, 2), 2.0),
         slopes=nn.ParameterDict({"a": torch.zeros(())}),
@@ -51,7 +52,7 @@ def test_other_parameters_have_a_tenth_of_the_step_as_their_learning_rate():
         leaky=module_of(None, decay=full((30,), 0.0)),
     )
     nn.utils.parametrize.register_parametrization(network.leaky, "decay", nn.Sigmoid())
-    others = ("decay", "scale", "slopes.a", "leaky.parametrizations.decay.original")
+    others = ("decay", "scale", "threshold", "slopes.a", "leaky.parametrizations.decay.original")
     expected = {
         **dict.fromkeys(others, 0.003),
         **dict.fromkeys(("bias", "matrix", "kernel", "of_one_input.first"), 0.06),

@@ -169,6 +169,9 @@ def test_network_itself_is_not_one_of_its_layers():
     seen, output = recorded(module_of(lambda self, x: self.neurons(x @ self.weight), **parts))
     assert list(seen.spikes) == ["neurons"]
     assert torch.equal(seen.spikes["neurons"], output)
+    assert seen.hidden == {}
+    seen, _ = recorded(module_of(lambda self, x: self.neurons(0.7 * x) @ self.weight, **parts))
+    assert list(seen.hidden) == ["neurons"]
 
 
 def test_counts_above_1_and_bools_are_spikes():
@@ -189,6 +192,36 @@ def test_spikes_that_are_not_finite_are_recorded(neuron):
     assert list(seen.hidden) == ["1", "3"]
     assert not torch.isfinite(output).any()
     report = sx.diagnose(LOSS, output, LABEL, hidden=seen.hidden)
+    assert report.findings[0].code == "not-finite"
+
+
+class Fire(torch.autograd.Function):
+    """A threshold that NaN never crosses, with a surrogate gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x > 1).float()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient / (1 + ctx.saved_tensors[0].abs())
+
+
+class Silenced(nn.Module):
+    def forward(self, x):
+        return Fire.apply(x)
+
+
+@pytest.mark.parametrize("neurons", [Neurons, Silenced])
+def test_network_whose_weights_are_all_nan_is_recorded(neurons):
+    network = sequence(layers(20, 30, 25, 3, neurons=neurons))
+    for x in network.parameters():
+        x.data.fill_(float("nan"))
+    seen, output = recorded(network)
+    assert list(seen.hidden) == ["1", "3"]
+    LOSS(output, LABEL).backward()
+    report = sx.diagnose(LOSS, output, LABEL, hidden=seen.hidden, gradients=seen.gradients)
     assert report.findings[0].code == "not-finite"
 
 
@@ -249,7 +282,8 @@ def test_frozen_and_unused_parameters_have_no_gradient():
 
 
 def test_networks_without_spiking_modules_raise():
-    seen, _ = recorded(sequence(nn.Linear(20, 3), nn.ReLU()))
+    same = module_of(lambda self, x: x)
+    seen, _ = recorded(sequence(same, nn.Linear(20, 3), nn.ReLU()))
     with pytest.raises(ValueError, match="no spiking modules were found"):
         _ = seen.hidden
     with record(network_of(20, 3)) as seen:

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from _support.networks import (
     BATCH,
@@ -16,6 +17,7 @@ from _support.networks import (
     Loop,
     Neurons,
     has_hooks,
+    heaviside,
     module_of,
     network_of,
     recorded,
@@ -42,12 +44,13 @@ def state_of(network):
 
 
 def leaky(*shape, value=0.8):
-    """Return neurons whose currents are multiplied by a parameter."""
+    """Return neurons that multiply their currents by a parameter, and add another one."""
 
     def forward(self, currents):
-        return Neurons.forward(self, self.scale * currents)
+        return Neurons.forward(self, self.scale * currents + self.shift)
 
-    return module_of(forward, scale=nn.Parameter(torch.full(shape, value)))
+    parts = {"scale": torch.full(shape, value), "shift": torch.full(shape, 0.01)}
+    return module_of(forward, **{name: nn.Parameter(x) for name, x in parts.items()})
 
 
 def with_scales_of_three_axes():
@@ -85,21 +88,117 @@ def with_a_frozen_layer():
     return network
 
 
-class Partly(nn.Sequential):
-    """A network whose first layer and readout run without gradients."""
+class PiecewiseLinear(torch.autograd.Function):
+    """A surrogate gradient whose name is like that of a matrix product."""
+
+    @staticmethod
+    def forward(ctx, x, slope):
+        return (x > 0).float()
+
+
+def with_weights_of_its_own():
+    """Return a network that holds its weights itself, with a leak and thresholds beside them."""
+
+    def forward(self, inputs):
+        spikes, membrane, found = torch.zeros(BATCH, 25), torch.zeros(BATCH, 25), []
+        inputs = inputs[..., None]
+        for x in self.encode(inputs * self.gain + self.other * inputs).flatten(2):
+            current = torch.einsum("bi,io->bo", x, self.kernels[0]) + self.bias_b[None]
+            membrane = self.leak * membrane + current + spikes @ (self.again * self.mask)
+            threshold = self.threshold + 0.1 * spikes
+            spikes = self.fire(membrane - threshold, 2 * self.width + self.width)
+            membrane = membrane - spikes.detach()
+            found.append(spikes)
+        current = nn.functional.linear(torch.stack(found).transpose(0, 1), *self.kernels[1:])
+        return self.output(current.transpose(0, 1))
+
+    return module_of(
+        forward,
+        kernels=nn.ParameterList([torch.randn(40, 25), torch.randn(3, 25), torch.ones(3)]),
+        gain=nn.Parameter(torch.rand(1, 2)),
+        other=nn.Parameter(torch.rand(1, 2)),
+        again=nn.Parameter(torch.randn(25, 25)),
+        mask=nn.Buffer(1 - torch.eye(25)),
+        bias_b=nn.Parameter(torch.ones(25)),
+        leak=nn.Parameter(torch.full((1, 25), 0.9)),
+        threshold=nn.Parameter(torch.full((1, 25), 0.5)),
+        encode=Neurons(),
+        width=nn.Parameter(torch.ones(1)),
+        fire=module_of(
+            lambda self, x, width: 1 * PiecewiseLinear.apply(width * x, self.slope),
+            slope=nn.Parameter(torch.ones(1)),
+        ),
+        output=leaky(1, 3),
+    )
+
+
+def with_blocks():
+    """Return blocks that hold their weight themselves, and neurons that take their state first."""
+
+    class Fire(nn.Module):
+        def forward(self, state):
+            membrane, current = state["membrane"], state["current"]
+            spikes = heaviside(0.9 * membrane + current - 1)
+            return spikes, (0.9 * membrane + current - spikes).detach()
+
+    def forward(self, inputs):
+        membrane, found = torch.zeros(BATCH, len(self.weight)), []
+        for x in inputs:
+            current = self.drop(nn.functional.rms_norm(x @ self.weight.T, (len(self.weight),)))
+            spikes, membrane = self.fire(
+                state={"membrane": membrane, "current": self.norm * current}
+            )
+            found.append(spikes)
+        return torch.stack(found)
+
+    def block(i, o):
+        norm, weight = torch.full((o,), 0.2), torch.randn(o, i)
+        parts = {"weight": nn.Parameter(weight), "norm": nn.Parameter(norm)}
+        return module_of(forward, **parts, drop=nn.Dropout(0.0), fire=Fire())
+
+    return sequence(block(20, 30), block(30, 3))
+
+
+def with_gates(kind):
+    """Return a network in which an LSTM or a GRU computes the currents of the neurons."""
 
     def forward(self, x):
-        for i, module in enumerate(self):
-            with torch.set_grad_enabled(0 < i < len(self) - 1):
-                x = module(x)
-        return x
+        return self.neurons(3 * self.gates(x)[0])
+
+    return module_of(forward, gates=kind(20, 30), neurons=Neurons())
 
 
-def with_layers_without_gradients():
-    return Partly(*network_of(20, 30, 25, 3, gain=8.0), nn.Linear(3, 2))
+def with_a_cell():
+    """Return a network whose neurons hold their weights, and take their last spikes."""
+
+    def step(self, x, spikes):
+        return heaviside(x @ self.weight + spikes @ self.recurrent - 1)
+
+    def forward(self, inputs):
+        found = [torch.zeros(BATCH, 30)]
+        for x in inputs:
+            found.append(self.cell(x, found[-1]))
+        return torch.stack(found[1:])
+
+    sizes = {"weight": (20, 30), "recurrent": (30, 30)}
+    parts = {name: nn.Parameter(torch.randn(size)) for name, size in sizes.items()}
+    return module_of(forward, cell=module_of(step, **parts))
+
+
+def with_an_embedding():
+    """Return a network of an embedding and a convolution over the neurons."""
+
+    def forward(self, x):
+        return self.output(self.kernel(self.neurons(self.table(x[..., 0].long()))))
+
+    parts = {"table": nn.Embedding(2, 30), "kernel": nn.Conv1d(BATCH, BATCH, 3)}
+    return module_of(forward, **parts, neurons=Neurons(), output=Neurons())
 
 
 THREE = {"0": "1", "2": "3", "4": "5"}
+OWN = {"gain": "encode", "other": "encode", "kernels.0": "fire", "bias_b": "fire", "again": "fire"}
+INSIDE = {f"{i}.{x}": f"{i}" for i in range(3) for x in ("weight", "recurrent", "bias")}
+OWN |= {"kernels.1": "output", "kernels.2": "output"}
 
 
 @pytest.mark.parametrize(
@@ -109,11 +208,15 @@ THREE = {"0": "1", "2": "3", "4": "5"}
         (Loop, {"first": "neurons", "again": "neurons", "last": "output"}),
         (with_scales_of_three_axes, {"0": "1", "2": "3"}),
         (with_norms, {"1": "2", "4": "5"}),
-        (recurrent, {"0": "0", "1": "1", "2": "2"}),
+        (recurrent, INSIDE),
         (with_a_named_argument, {"linear": "neurons"}),
         (with_branches, {"a": "of_a", "c": "of_a", "b": "of_b", "d": "of_d", "e": "of_d"}),
         (with_a_frozen_layer, {"0": "1", "4": "5"}),
-        (with_layers_without_gradients, {"2": "3", "4": "5"}),
+        *((partial(with_gates, kind), {"gates": "neurons"}) for kind in (nn.LSTM, nn.GRU)),
+        (with_an_embedding, {"table": "neurons", "kernel": "output"}),
+        (with_a_cell, {"cell": "cell"}),
+        (with_blocks, {"0.norm": "0.fire", "1.norm": "1.fire"}),
+        (with_weights_of_its_own, OWN),
     ],
 )
 def test_weights_are_scaled_biases_become_0_and_nothing_else_changes(make, layers):
@@ -126,8 +229,10 @@ def test_weights_are_scaled_biases_become_0_and_nothing_else_changes(make, layer
         factors = scale_network(network, lambda: network(INPUTS))
     assert list(factors) == [*dict.fromkeys(layers.values())]
     for name, x in network.state_dict().items():
-        layer = layers.get(name.partition(".")[0]) if name in parameters else None
-        factor = 1 if layer is None else 0 if "bias" in name else factors[layer]
+        layer = layers.get(name, layers.get(name.partition(".")[0])) if name in parameters else None
+        is_bias, is_recurrent = "bias" in name or name == "kernels.2", "again" in name
+        factor = 1 if layer is None else 0 if is_bias else factors[layer]
+        factor *= 0.3 if is_recurrent or "recurrent" in name else 1
         assert torch.equal(x, factor * before[name]), name
     assert network.training
     assert {name for name, x in parameters.items() if x.requires_grad} == trainable
@@ -153,6 +258,18 @@ def test_weights_with_weight_norm_are_scaled():
         nn.utils.parametrizations.weight_norm(layer)
     scale_network(network, lambda: network(INPUTS))
     assert_close(rates_of(network).values())
+    assert not any(layer.bias.any() for layer in network[::2])
+
+
+def test_weights_in_a_list_are_scaled_and_restored():
+    """They are no parameters of the network, which does not know them."""
+    weights, neurons = [nn.Parameter(torch.randn(20, 30))], Neurons()
+    network = module_of(lambda self, x: neurons(x @ weights[0]), neurons=neurons)
+    before = weights[0].detach().clone()
+    assert_raises(network, "does not fire at a rate", rate=1e-9)
+    assert torch.equal(weights[0], before)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert torch.equal(weights[0], factors["neurons"] * before)
 
 
 def test_each_layer_is_scaled_to_a_rate_of_its_own():
@@ -176,6 +293,7 @@ def test_network_is_scaled_within_autocast():
     """Autocast keeps copies of weights, which scaling in place does not change."""
     network = network_of(20, 30, 3, gain=0.3)
     with torch.autocast("cpu", torch.bfloat16):
+        rates_of(network)
         scale_network(network, lambda: network(INPUTS))
         assert_close(rates_of(network).values())
         before = network(INPUTS)
@@ -203,17 +321,54 @@ def test_network_is_left_as_it_was_after_an_error():
 
     network = network_of(20, 30, 3).insert(3, nn.BatchNorm1d(BATCH))  # its statistics are buffers
     assert_raises(network, "layer 1 does not fire", lambda network: network(0 * INPUTS))
-    assert_raises(network, "no trainable weights", torch.no_grad()(lambda network: network(INPUTS)))
+    assert_raises(network, "1 runs without", torch.no_grad()(lambda network: network(INPUTS)))
     assert_raises(network, "rate must be above 0", rate=0)
     assert_raises(network, None, interrupted)
 
 
 def test_network_without_trainable_weights_raises():
-    assert_raises(network_of(20, 3).requires_grad_(False), "no trainable weights")
+    network = network_of(20, 30).append(nn.Linear(30, 3))
+    network[0].requires_grad_(False)
+    assert_raises(network, "no trainable weights")
     assert_raises(sequence(nn.Linear(20, 3)), "no spiking modules")
+
+
+def test_layer_without_weights_raises():
+    network = network_of(20, 3).insert(0, Neurons())
+    assert_raises(network, r"0 has no weights.* pass the other spiking modules")
+    assert list(scale_network(network, lambda: network(INPUTS), modules=network[2:])) == ["2"]
+
+
+def without_gradients(part, x):
+    with torch.no_grad():
+        return part(x)
+
+
+def checkpointed(part, x):
+    return checkpoint(part, x.clone().requires_grad_(), use_reentrant=True)
+
+
+@pytest.mark.parametrize("call", [without_gradients, checkpointed])
+def test_layer_that_runs_without_gradients_raises(call):
+    parts = {"first": network_of(20, 30, gain=8.0), "last": network_of(30, 3)}
+    network = module_of(lambda self, x: self.last(call(self.first, x)), **parts)
+    assert_raises(network, r"first.1 runs without gradients.* use_reentrant=False")
+    network.last[0].bias.requires_grad_(False)
+    assert_raises(network, r"first.1 runs without gradients")
+    network.first.requires_grad_(False)
+    assert list(scale_network(network, lambda: network(INPUTS))) == ["last.1"]
 
 
 def test_weight_of_two_layers_raises():
     network = network_of(20, 20, 20)
-    network[2] = network[0]
-    assert_raises(network, "several layers share a weight")
+    network[2].weight = network[0].weight
+    assert_raises(network, "1 and 3 share a weight")
+
+
+def test_weight_that_cannot_be_written_to_raises():
+    network = network_of(20, 30, 3).append(nn.BatchNorm1d(BATCH))  # its statistics are buffers
+    network[2].weight = nn.Parameter(torch.ones(1, 30).expand(3, 30))
+    before = state_of(network)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        scale_network(network, lambda: network(INPUTS))
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())

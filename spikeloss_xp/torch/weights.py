@@ -1,0 +1,209 @@
+"""Find the weights and biases of spiking modules in the autograd graph of one run."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+from spikeloss_xp.diagnosis._layers import named_leaves
+from spikeloss_xp.torch.recording import hooked, record
+
+# The nodes of operations that multiply by a matrix, by a kernel, or by the scale of a norm, such as
+# AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
+# surrogate gradients, do not end with a digit.
+MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*d\d")
+ADDED = re.compile("(?i)addb?m")  # adds its first operand to a product of the others
+Ends = Mapping[Any, Module | None]  # the nodes at which a search ends, and their modules
+
+
+NONE: frozenset[Any] = frozenset()
+
+
+class Weights(NamedTuple):
+    """What the value of a node in the graph is computed from.
+
+    Attributes
+    ----------
+    sources : frozenset
+        Parameters, other tensors, modules at whose output the search ends, and None, which stands
+        for data without a node.
+    all : frozenset of torch.Tensor
+        The weights, which are the last parameters that multiplied data on each path.
+    recurrent : frozenset of torch.Tensor
+        The weights that multiplied earlier spikes of the same layer.
+    biases : frozenset of torch.Tensor
+        The parameters that were added to products.
+    leaks : frozenset of torch.Tensor
+        The parameters that multiplied their own results, such as the decay of a membrane.
+    """
+
+    sources: frozenset[Any] = NONE
+    all: frozenset[Tensor] = NONE
+    recurrent: frozenset[Tensor] = NONE
+    biases: frozenset[Tensor] = NONE
+    leaks: frozenset[Tensor] = NONE
+
+    @property
+    def has_data(self) -> bool:
+        """Whether any source is not a parameter."""
+        return not all(isinstance(x, Parameter) for x in self.sources)
+
+
+def _united(several: Iterable[Weights]) -> Weights:
+    return Weights(*(NONE.union(*each) for each in zip(Weights(), *several, strict=True)))
+
+
+def weights_of_layers(
+    network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
+) -> dict[Module, Weights]:
+    """Return the weights of each spiking module whose weights are not all frozen.
+
+    `forward` runs the network once, and `modules` are the spiking modules, as for `record`.
+    """
+    inputs: dict[Module, list[Any]] = {}
+    outputs: dict[Module, list[Any]] = {}
+    without_graph: set[Module] = set()
+
+    def see(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        inputs.setdefault(module, []).extend(_nodes([args, kwargs]))
+        outputs.setdefault(module, []).extend(_nodes(output))
+        if not torch.is_grad_enabled():
+            without_graph.add(module)
+
+    # The cache may hold converted weights without gradients.
+    torch.clear_autocast_cache()
+    with torch.enable_grad(), record(network, modules) as seen, hooked(network, see):
+        forward()
+    names = {network.get_submodule(name): name for name in seen.spikes}
+    ends = {node: module for module in names for node in outputs[module]}
+    layers = {x: _weights_of(x, inputs[x], outputs[x], ends) for x in names}
+    _check(network, names, layers, without_graph)
+    return {module: each for module, each in layers.items() if each.all}
+
+
+def _nodes(x: Any) -> list[Any]:
+    """Return the nodes of the tensors in nested sequences and mappings, without leaves."""
+    nodes = [getattr(each, "grad_fn", None) for _, each in named_leaves(x, "")]
+    return [each for each in nodes if each is not None]
+
+
+def _weights_of(module: Module, inputs: list[Any], outputs: list[Any], ends: Ends) -> Weights:
+    """Return the weights before a module and inside it, given the nodes of its calls."""
+    before = _search(module, inputs, ends, inside=False)
+    starts = [x for node in outputs for x, _ in node.next_functions]
+    inside = _search(module, starts, {**dict.fromkeys(inputs), **ends}, inside=True)
+    # Without weights, the parameters inside are those of single neurons.
+    return _united([before, inside]) if inside.all else before
+
+
+def _check(
+    network: Module, names: dict[Module, str], layers: dict[Module, Weights], unseen: set[Module]
+) -> None:
+    """Raise an error if a layer has no weights, or the same weight as another layer.
+
+    A frozen weight is no part of the graph, so in a network with frozen parameters, layers may have
+    no weights, unless `unseen` modules, which ran without gradients, are trainable.
+    """
+    unseen_parameters = [x for each in unseen for x in each.parameters(recurse=False)]
+    may_be_frozen = not all(x.requires_grad for x in network.parameters())
+    may_be_frozen &= not any(x.requires_grad for x in unseen_parameters)
+    owners: dict[Tensor, str] = {}
+    for module, name in names.items():
+        if not (layers[module].all or may_be_frozen):
+            why = "runs without gradients" if module in unseen else "has no weights"
+            raise ValueError(
+                f"{name} {why}, or its weights cannot be found: forward must not disable gradients "
+                "or detach the input of a layer, a checkpoint needs use_reentrant=False, and a "
+                "weight must be a torch.nn.Parameter. To leave this layer as it is, pass the other "
+                "spiking modules as modules=[...]"
+            )
+        for x in layers[module].all:
+            if owners.setdefault(x, name) != name:
+                raise ValueError(
+                    f"{owners[x]} and {name} share a weight, which can only have one factor"
+                )
+    if not owners:
+        raise ValueError("no trainable weights were found: the weights of all layers are frozen")
+
+
+# The graph ------------------------------------------------------------------------------------
+
+
+def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> Weights:
+    """Return the weights on all paths that lead back from some nodes to an end of the search."""
+    found, todo = {None: Weights()}, [*starts]
+    while todo:
+        node = todo.pop()
+        operands = [] if node in ends or node in found else [x for x, _ in node.next_functions]
+        if missing := [x for x in operands if x not in found]:
+            todo += [node, *missing]
+        elif node in ends:
+            found[node] = Weights(frozenset([ends[node]]))
+        elif hasattr(node, "variable"):
+            found[node] = Weights(frozenset([node.variable]))
+        elif node not in found:
+            found[node] = _of_node(node, operands, found, module, inside=inside)
+    everything = _united(found[node] for node in starts)
+    return Weights(*(each - everything.leaks for each in everything))
+
+
+def _of_node(
+    node: Any, operands: list[Any], found: dict[Any, Weights], module: Module, *, inside: bool
+) -> Weights:
+    """Return the weights of a node, given those of its operands.
+
+    A matrix or kernel that multiplies data is a weight. So is any other parameter, except `inside`
+    a module of neurons, where such parameters belong to single neurons, and unless the data already
+    depend on the parameter, as with a leak. A weight inside that multiplies its own results is
+    recurrent.
+    """
+    name = node.name()
+    terms, factors, is_matrix = operands, [], MATRIX.search(name)
+    if is_matrix:
+        place = 0 if ADDED.search(name) else len(operands) if "Rnn" in name else 2  # of the bias
+        terms, factors = operands[place : place + 1], operands[:place] + operands[place + 1 :]
+    elif name == "MulBackward0":
+        terms, factors = [], operands
+    data = _united(found[x] for x in factors if found[x].has_data)
+    parameters = _united(found[x] for x in factors if not found[x].has_data).sources
+    sums = _united(found[x] for x in terms)
+    sources = data.sources | parameters | sums.sources
+    if _has_unseen_data(node, factors, parameters):
+        sources |= {None}
+    has_data = Weights(sources).has_data
+    repeats = parameters & data.sources
+    if parameters and has_data and (is_matrix or not (inside or repeats)):
+        returns = module in data.sources or (inside and repeats)
+        recurrent = parameters if returns else NONE
+        flat = frozenset(x for x in parameters if "Rnn" in name and x.ndim < 2)
+        product = Weights(NONE, parameters - flat, recurrent - flat, flat)
+    else:
+        product = data._replace(leaks=data.leaks | repeats)
+    # What is subtracted may be a threshold, which is no bias, even if it is a sum.
+    biases = found[terms[0]].biases if name == "SubBackward0" else sums.biases
+    if has_data and (is_matrix or name == "AddBackward0"):
+        biases |= {x for each in terms if not found[each].has_data for x in _leaf(each)}
+    return _united([Weights(sources), product, sums._replace(biases=biases)])
+
+
+def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor]) -> bool:
+    """Return whether a factor without a gradient holds data.
+
+    A constant that multiplies a parameter, such as a mask, is at most as large as the parameter.
+    """
+    if MATRIX.search(node.name()):
+        return None in factors or len(factors) == 1  # the indices of an embedding are no factor
+    if None not in factors or not parameters:
+        return False
+    constant = node._saved_self if factors[0] is None else node._saved_other
+    return constant is not None and constant.numel() > max(x.numel() for x in parameters)
+
+
+def _leaf(node: Any) -> set[Tensor]:
+    """Return the parameter that a node reshapes or converts, or nothing if it computes more."""
+    while node is not None and len(node.next_functions) == 1:
+        [(node, _)] = node.next_functions
+    return {node.variable} if hasattr(node, "variable") else set()
