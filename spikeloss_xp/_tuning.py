@@ -22,7 +22,7 @@ COMPILED_CHUNK, COMPILED_LARGE = 1 << 19, 3 << 20
 PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # used for the anti-diagonals of the table of edit costs
 # On a CPU, the prices of all matches are computed together if an anti-diagonal has at most
-# EDITS_AT_ONCE entries. VictorPurpura then took 0.6 to 0.8 times as long.
+# EDITS_AT_ONCE entries. VictorPurpura then took 0.7 to 0.8 times as long.
 EDITS_AT_ONCE = 1 << 11
 
 # The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per

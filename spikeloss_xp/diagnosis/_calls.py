@@ -8,7 +8,7 @@ batch, and the findings.
 import math
 from typing import Any
 
-from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, rank
+from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, shape_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _layers, _losses
@@ -98,7 +98,8 @@ class Function(Call):
 
     def __init__(self, function: Any, spikes: Any, target: Any, layouts: dict[str, Layout]) -> None:
         self.layouts = layouts
-        self.labels = len(target) if rank(target) == 1 else 0
+        shape = shape_of(target)
+        self.labels = shape[0] if len(shape) == 1 else 0
         self.arrays = {}
         if function is None:
             return
