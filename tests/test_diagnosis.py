@@ -743,6 +743,12 @@ def test_numbers_are_those_by_hand():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("classes", "shown"), [(100, True), (101, False)])
+def test_confusion_matrix_is_left_out_for_many_classes(classes, shown):
+    report = sx.diagnose(LOSS, np.eye(classes)[..., None], np.arange(classes))
+    assert ("confusion, labels by predictions" in report.numbers) == shown
+
+
 IN_PAIRS = sx.CrossEntropy(time_axis=-1, num_classes=2, readout="latency", temperature=2)
 
 

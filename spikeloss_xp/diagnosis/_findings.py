@@ -15,6 +15,7 @@ from spikeloss_xp.diagnosis._report import Observations
 if TYPE_CHECKING:
     from spikeloss_xp.diagnosis._batch import Batch
 
+MOST_CLASSES = 100  # of a confusion matrix in a report
 SOME = 0.5
 MOST = 0.9
 UNIT = 300  # if two times differ by a larger factor, one of them may have another unit
@@ -89,11 +90,11 @@ def _numbers_of_classes(batch: "Batch") -> dict[str, Any]:
 def _numbers_of_labels(batch: "Batch") -> dict[str, Any]:
     """Return the numbers about the labels and the predictions."""
     samples = batch.hot.sum(axis=0)
-    return {
-        "samples of each class": samples.tolist(),
-        "confusion, labels by predictions": batch.confusion.tolist(),
-        "fraction of labels without a gradient": share(batch.size == 0, batch.hot),
-    }
+    numbers: dict[str, Any] = {"samples of each class": samples.tolist()}
+    if samples.size <= MOST_CLASSES:  # otherwise, converting the matrix takes longer than the loss
+        numbers["confusion, labels by predictions"] = batch.confusion.tolist()
+    numbers["fraction of labels without a gradient"] = share(batch.size == 0, batch.hot)
+    return numbers
 
 
 # Findings -----------------------------------------------------------------------------------------

@@ -129,7 +129,8 @@ class Report:
     Attributes
     ----------
     numbers : dict
-        The numbers about the batch, keyed by descriptive names.
+        The numbers about the batch, keyed by descriptive names. The confusion matrix is left out if
+        there are more than 100 classes.
     layers : tuple
         How often the neurons of each layer fire, from the first hidden layer to the output. A
         layer has the attributes `name`, `rate`, `silent`, `always_on`, `silent_samples`,
