@@ -73,8 +73,4 @@ class TrainLoss(ReadsTrains):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        trains = Trains.of(prepared, values, mask)
-        # If the readings are the values, `_compare` replaces masked readings on other devices.
-        if prepared.adapter.on_host or type(self).read is not TrainLoss.read:
-            trains = trains.filled()
-        return own_reading(self, trains)
+        return own_reading(self, Trains.of(prepared, values, mask).filled())
