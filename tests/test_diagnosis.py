@@ -426,6 +426,18 @@ def test_recurrent_weights_do_not_make_a_network_deeper():
     assert "vanishing-gradient" not in codes(sx.diagnose(*BATCH, gradients=recurrent))
 
 
+def test_large_gradient_of_a_readout_is_no_finding():
+    """No surrogate gradient lies between a readout and the loss."""
+    gradients, rng = diagnoses.gradients(1e-3, 1e-3, 0.3), np.random.default_rng(0)
+    potentials, target = rng.normal(size=(24, 4, 20)), np.zeros((24, 4))
+    loss = sx.SquaredError(time_axis=-1, readout="max")
+    assert "vanishing-gradient" not in codes(
+        sx.diagnose(loss, potentials, target, gradients=gradients)
+    )
+    spikes = (potentials > 1).astype(float)
+    assert "vanishing-gradient" in codes(sx.diagnose(loss, spikes, target, gradients=gradients))
+
+
 def test_gradient_at_a_threshold_is_no_finding():
     healthy = [(1e-3 / 29, 1e-3), (1e-3 / 35, 3e-4, 1e-3), (1e-3 / 200, 1e-4, 3e-4, 1e-3)]
     healthy += [(1e-5, 1.1e-5), (1.0, 1e-3)]

@@ -229,13 +229,19 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
 
 
 def findings_of_gradients(
-    gradients: tuple[Gradient, ...], of_output: float | None, depth: int, *, learned: bool
+    gradients: tuple[Gradient, ...],
+    of_output: float | None,
+    depth: int,
+    *,
+    learned: bool,
+    has_readout: bool,
 ) -> Observations:
     """Yield the findings about the gradients of the weights, from input to output.
 
     `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
     unknown. `depth` is the number of hidden layers, or 0 if it is unknown. If the network has
-    `learned` the batch, small and large gradients are no problem.
+    `learned` the batch, small and large gradients are no problem. If it has a readout, the output
+    holds no spikes, and the last weight follows the last surrogate gradient.
     """
     bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
     if bad:
@@ -257,29 +263,35 @@ def findings_of_gradients(
         seen = _without_gradient(weights, zero)
         yield "no-gradient", seen, *_names(zero)
     elif not bad and not learned:
-        yield from _of_sizes(weights, of_output, depth)
+        yield from _of_sizes(weights, of_output, depth, has_readout)
 
 
-def _of_sizes(weights: list[Gradient], of_output: float | None, depth: int) -> Observations:
+def _of_sizes(
+    weights: list[Gradient], of_output: float | None, depth: int, has_readout: bool
+) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
     sizes = [each.rms or 0.0 for each in weights]
+    if of_output and max(sizes) > EXPLODING * of_output:
+        place = sizes.index(max(sizes))
+        seen = f"the gradient of {weights[place].name} is {sizes[place]:.1e}"
+        yield "exploding-gradient", seen, weights[place].name
+    if of_output and max(sizes) < SWALLOWED * of_output:
+        seen = f"no gradient is larger than {max(sizes):.1e}"
+        yield "vanishing-gradient", seen, *_names(weights)
+        return
+    # No surrogate gradient lies between a readout and the loss, so its gradient may be much larger.
+    sizes = sizes[: len(sizes) - has_readout] or sizes
     largest = max(sizes)
     place = sizes.index(largest)
     first_name = weights[0].name
-    largest_name = weights[place].name
-    of_largest = f"the gradient of {largest_name} is {largest:.1e}"
+    of_largest = f"the gradient of {weights[place].name} is {largest:.1e}"
     layers_between = place
     if depth and len(weights) <= 2 * (depth + 1):  # recurrent weights make no network deeper
         layers_between = min(place, depth)
     smallest_ratio = min(VANISHING, FACTOR**layers_between)
-    if of_output and largest < SWALLOWED * of_output:
-        seen = f"no gradient is larger than {largest:.1e}"
-        yield "vanishing-gradient", seen, *_names(weights)
-    elif sizes[0] < largest * smallest_ratio:
+    if sizes[0] < largest * smallest_ratio:
         seen = f"the gradient of {first_name} is {sizes[0]:.1e}, and {of_largest}"
         yield "vanishing-gradient", seen, first_name
-    if of_output and largest > EXPLODING * of_output:
-        yield "exploding-gradient", of_largest, largest_name
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
