@@ -103,15 +103,14 @@ def cross_entropy_of_rates(
         of_label = classes.sum(xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = or_one(adapter, of_label)
     short = classes.any(one_hot & short)
-    missing = xp.where(short, half_spike - own, zero)
+    # If the rate of the label is infinite, the odds are 0 and would hide the infinite rate. In this
+    # case, ``own - own`` is NaN. It has no derivative, because those of both operands would not
+    # cancel exactly.
+    missing = xp.where(short, half_spike - own, adapter.stop_gradient(own - own))
     own = own + missing
     others = others + (number - 1) * missing
-    # If the rate of the label is infinite, the odds are 0 and would hide the infinite rate. Adding
-    # `own - own` to the terms makes them NaN in this case, and has no effect otherwise. If
-    # `own - own` were added to `missing`, the derivatives of the two operands would not cancel
-    # exactly.
     odds = others / own
-    terms = xp.log1p(odds) + missing / half_spike + (own - own)
+    terms = xp.log1p(odds) + missing / half_spike
 
     def pullback(cotangent: Array) -> Array:
         of_another = cotangent / (own + others)
@@ -303,21 +302,23 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     is finite.
     """
     xp, own = adapter.xp, spike != 0
-    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 2.0, 7.0))
+    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, -0.1, -2.0, 7.0))
     # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
+    minus_r = -r
     # The selection between the two logarithms switches at a rate of 1, where ``u`` is 0. The limit
-    # `high` is above 1 and the limit `low` is below 1, because the derivative of a minimum or
-    # maximum is halved if its two arguments are equal.
-    small = xp.minimum(r, high)
-    of_small = -u - xp.log(-xp.expm1(-small) / small)
-    of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))
-    terms = xp.where(own, xp.where(u < 0, of_small, of_large), rate)
+    # `high` is for rates above 1 and the limit `low` for rates below 1, because the derivative of a
+    # minimum or maximum is halved if its two arguments are equal.
+    small = xp.maximum(minus_r, high)
+    of_small = u + xp.log(xp.expm1(small) / small)
+    of_large = xp.log1p(-xp.exp(xp.minimum(minus_r, low)))
+    terms = xp.where(own, -xp.where(u < 0, of_small, of_large), rate)
 
     def pullback(cotangent: Array) -> Array:
-        return cotangent * xp.where(own, r * xp.exp(-r) / xp.expm1(-r), rate)
+        of_spike = r * xp.exp(minus_r) / xp.expm1(minus_r)
+        return cotangent * xp.where(own, of_spike, rate)
 
     return terms, pullback
 
