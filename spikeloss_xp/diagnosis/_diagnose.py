@@ -112,11 +112,8 @@ def diagnose(
         observed += call.findings()
     sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
     observed += [each for _, findings in of_layers for each in findings]
-    depth = sum(each.name.startswith("hidden") for each in pending)
     everything = [x for x in (*(layer for layer, _ in of_layers), call.output) if x is not None]
-    has_readout = not everything[-1].holds_spikes if everything else False
-    options = {"learned": call.learned, "has_readout": has_readout}
-    observed += _layers.findings_of_gradients(sizes, call.of_output, depth, **options)
+    observed += _layers.findings_of_gradients(sizes, everything, call.of_output, call.learned)
     numbers, layers = call.numbers(), [_layers.shown(x) for x in everything]
     codes = {each.code if isinstance(each, Finding) else each[0] for each in observed}
     if not any(texts().get(code, {}).get("severity") == "problem" for code in codes):

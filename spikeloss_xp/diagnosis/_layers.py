@@ -229,19 +229,12 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
 
 
 def findings_of_gradients(
-    gradients: tuple[Gradient, ...],
-    of_output: float | None,
-    depth: int,
-    *,
-    learned: bool,
-    has_readout: bool,
+    gradients: tuple[Gradient, ...], layers: list[Layer], of_output: float | None, learned: bool
 ) -> Observations:
     """Yield the findings about the gradients of the weights, from input to output.
 
     `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
-    unknown. `depth` is the number of hidden layers, or 0 if it is unknown. If the network has
-    `learned` the batch, small and large gradients are no problem. If it has a readout, the output
-    holds no spikes, and the last weight follows the last surrogate gradient.
+    unknown. If the network has `learned` the batch, small and large gradients are no problem.
     """
     bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
     if bad:
@@ -263,14 +256,15 @@ def findings_of_gradients(
         seen = _without_gradient(weights, zero)
         yield "no-gradient", seen, *_names(zero)
     elif not bad and not learned:
-        yield from _of_sizes(weights, of_output, depth, has_readout)
+        yield from _of_sizes(weights, layers, of_output)
 
 
 def _of_sizes(
-    weights: list[Gradient], of_output: float | None, depth: int, has_readout: bool
+    weights: list[Gradient], layers: list[Layer], of_output: float | None
 ) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
     sizes = [each.rms or 0.0 for each in weights]
+    depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if it is unknown
     if of_output and max(sizes) > EXPLODING * of_output:
         place = sizes.index(max(sizes))
         seen = f"the gradient of {weights[place].name} is {sizes[place]:.1e}"
@@ -279,8 +273,9 @@ def _of_sizes(
         seen = f"no gradient is larger than {max(sizes):.1e}"
         yield "vanishing-gradient", seen, *_names(weights)
         return
-    # No surrogate gradient lies between a readout and the loss, so its gradient may be much larger.
-    sizes = sizes[: len(sizes) - has_readout] or sizes
+    if layers and not layers[-1].holds_spikes:
+        # No surrogate gradient lies between a readout and the loss, so its gradient may be large.
+        sizes = sizes[:-1] or sizes
     largest = max(sizes)
     place = sizes.index(largest)
     first_name = weights[0].name
