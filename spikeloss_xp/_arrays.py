@@ -252,8 +252,8 @@ def divisor_of(adapter: Adapter, weight: Array | int, *, counts: bool = False) -
     the sum may be above 0 although the weight is 0. If `counts` is True, the weight is the number
     of terms. The sum of no terms is 0, so the divisor may be any number.
     """
-    if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
-        return weight
+    if isinstance(weight, int) or not hasattr(weight, "dtype"):
+        return weight  # an int or, while PyTorch exports a function, a symbolic size
     if counts:
         return at_least_one(adapter, weight)
     return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

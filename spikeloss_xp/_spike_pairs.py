@@ -177,7 +177,7 @@ class EditTable(NamedTuple):
         """
         step = entry if isinstance(entry, Step) else Step(entry)
         own, of_corner = (x[int(not step.shrinks) : x.shape[0] - step.grows, ...] for x in carry)
-        matched, inserted, deleted = self.adapter.unstack(own * step.of(self._shares), 0)
+        matched, inserted, deleted = self.adapter.unstack(own[None, ...] * step.of(self._shares), 0)
         if self.adapter.on_host:  # a view would keep the other two arrays in memory
             matched = self.adapter.xp.asarray(matched, copy=True)
         of_last = [deleted[:1, ...], inserted[:-1, ...] + deleted[1:, ...] + of_corner]

@@ -14,7 +14,17 @@ import spikeloss_xp as sx
 from _support import diagnoses
 from _support.calls import not_jax
 from _support.cases import raises
-from _support.diagnoses import EXACT, FIRST, FRESH, LABEL, LENGTHS, POTENTIALS, STEPS, WIDE
+from _support.diagnoses import (
+    EXACT,
+    FIRST,
+    FRESH,
+    LABEL,
+    LENGTHS,
+    POTENTIALS,
+    QUIET,
+    STEPS,
+    WIDE,
+)
 from _support.programs import run_python
 from _support.root import STAND_INS
 from spikeloss_xp.diagnosis import Finding, findings
@@ -107,7 +117,8 @@ def test_findings_are_those_of_numpy_on_each_library(backend):
         loss, *arguments = case.arguments
         arguments = [on(backend, x) for x in arguments]
         options = {
-            name: x if name == "time_axis" else on(backend, x) for name, x in case.options.items()
+            name: x if name in ("time_axis", "earlier") else on(backend, x)
+            for name, x in case.options.items()
         }
         report = sx.diagnose(loss, *arguments, **options)
         # The tensors in this test belong to no graph.
@@ -424,6 +435,34 @@ def test_recurrent_weights_do_not_make_a_network_deeper():
         report = sx.diagnose(*BATCH, hidden=hidden, gradients=gradients)
         assert "vanishing-gradient" in codes(report)
     assert "vanishing-gradient" not in codes(sx.diagnose(*BATCH, gradients=recurrent))
+
+
+@pytest.mark.parametrize("loss", [LOSS, lambda x, y: sx.CrossEntropy(time_axis=-1)(x, y)])
+def test_quiet_output_and_unchanged_loss_are_problems_after_some_training(loss):
+    options = {} if loss is LOSS else {"time_axis": -1}
+    label = diagnoses.HALF
+    first = sx.diagnose(loss, QUIET, label, **options)
+    assert not {"quiet-output", "not-moved"} & set(codes(first))
+    value = first.numbers["loss"]
+    for earlier, found in (
+        (first, {"quiet-output", "not-moved"}),
+        (1.0029 * value, {"quiet-output", "not-moved"}),
+        (1.0032 * value, {"quiet-output"}),
+    ):
+        report = sx.diagnose(loss, QUIET, label, earlier=earlier, **options)
+        assert {"quiet-output", "not-moved"} & problems(report) == found
+    busy = np.tile(QUIET, (1, 1, 3))
+    busy[:, :, :6] = 1  # 1 % of the steps
+    assert "quiet-output" not in codes(sx.diagnose(loss, busy, label, earlier=9.0, **options))
+    with pytest.raises(TypeError, match="earlier"):
+        sx.diagnose(loss, QUIET, label, earlier="loss", **options)
+
+
+def test_quiet_trains_are_no_problem_without_classes_or_after_learning():
+    loss, rare = sx.SpikeTime(5.0, time_axis=-1), np.eye(200)[None, :24]
+    assert "quiet-output" not in codes(sx.diagnose(loss, rare, 0 * rare, earlier=1.0))
+    learned = sx.diagnose(LOSS, QUIET, np.arange(24) // 6, earlier=0.0)
+    assert not {"quiet-output", "not-moved"} & set(codes(learned))
 
 
 def test_large_gradient_of_a_readout_is_no_finding():

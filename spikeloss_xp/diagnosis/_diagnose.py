@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import _arrays, losses
+from spikeloss_xp import _arrays, _checks, losses
 from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
@@ -14,18 +14,27 @@ from spikeloss_xp.diagnosis._batch import Batch
 from spikeloss_xp.diagnosis._calls import Call, Function, Penalty, Refusal
 from spikeloss_xp.diagnosis._report import (
     Finding,
+    Layer,
     Observation,
+    Observations,
     Report,
     finding_of,
     sort_key,
     texts,
 )
+from spikeloss_xp.diagnosis._spikes import is_output
+
+# With `earlier`, a report names an output that fires in a smaller share of the steps than QUIET,
+# and a loss that has fallen by a smaller share than MOVED.
+QUIET, MOVED = 0.01, 0.003
+DETACHED = "the output is detached, so the loss has no gradient with respect to the weights"
 
 
 def diagnose(
     loss: Any, input: Any, target: ArrayLike | None = None, *, time_axis: int | None = None,
     hidden: Any = None, gradients: Any = None, where: ArrayLike | None = None,
     lengths: ArrayLike | None = None, weight: ArrayLike | None = None,
+    earlier: Report | float | None = None,
 ) -> Report:  # fmt: skip
     """Inspect one batch and report what keeps a network from learning.
 
@@ -67,6 +76,11 @@ def diagnose(
         the lengths also apply to that layer. A mask also applies to that layer, unless the mask
         differs between neurons. If `loss` is not a loss of this library, the mask and the lengths
         apply to `input`, and `weight` is not accepted.
+    earlier : diagnosis.Report or float, optional
+        The report on the same batch before some training, such as 30 updates, or the loss of the
+        batch at that time. The report then also says if the loss has hardly changed, or if the
+        output of a classifier fires in fewer than 1 % of the steps. Before training, neither means
+        that the network will not learn.
 
     Returns
     -------
@@ -101,8 +115,7 @@ def diagnose(
         layouts = {name: Layout.of(_arrays.shape_of(x), axis, name) for name, x in inputs.items()}
         call = Function(loss, input, target, layouts)
     if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
-        seen = "the output is detached, so the loss has no gradient with respect to the weights"
-        observed.append(("no-graph", seen))
+        observed.append(("no-graph", DETACHED))
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
         arguments = {name: _argument(adapter, x, name) for name, x in given.items()}
@@ -115,6 +128,7 @@ def diagnose(
     everything = [x for x in (*(layer for layer, _ in of_layers), call.output) if x is not None]
     observed += _layers.findings_of_gradients(sizes, everything, call.of_output, call.learned)
     numbers, layers = call.numbers(), [_layers.shown(x) for x in everything]
+    observed += _since(earlier, call, numbers, everything)
     codes = {each.code if isinstance(each, Finding) else each[0] for each in observed}
     if not any(texts().get(code, {}).get("severity") == "problem" for code in codes):
         observed += _layers.at_chance(numbers, layers, sizes)
@@ -123,6 +137,24 @@ def diagnose(
     names = [*(each.name for each in pending), "output"]
     found.sort(key=lambda each: sort_key(each, names))
     return Report(numbers, tuple(layers), sizes, tuple(found))
+
+
+def _since(
+    earlier: Report | float | None, call: Any, numbers: dict[str, Any], layers: list[Layer]
+) -> Observations:
+    """Yield findings about a classifier or a loss that some training should have changed."""
+    if earlier is None or call.learned:
+        return
+    value = numbers.get("loss")
+    has_labels = call.labels > 0 if isinstance(call, Function) else "accuracy" in numbers
+    before = earlier.numbers.get("loss") if isinstance(earlier, Report) else earlier
+    if value is not None and before is not None:
+        before = _checks.number(before, "earlier")
+        if before - value < MOVED * abs(before):
+            yield "not-moved", f"the loss is {value:.4g}, and was {before:.4g}"
+    for layer in layers if has_labels else ():
+        if is_output(layer.name) and layer.holds_spikes and layer.rate < QUIET:
+            yield "quiet-output", f"{layer.name} fires in {layer.rate:.2%} of the steps", layer.name
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:

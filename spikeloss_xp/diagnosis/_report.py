@@ -26,7 +26,8 @@ HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
 # Findings with these codes are about layers. They are sorted by layer, from input to output, and
 # not by code. Among the other findings, they are placed as if they all had the first code in this
 # tuple.
-OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
+OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output",
+             "quiet-output")  # fmt: skip
 Row = tuple[str, ...]  # a mark, and a cell for each column
 
 

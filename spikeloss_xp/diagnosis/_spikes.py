@@ -187,7 +187,7 @@ def _too_active(layer: Layer) -> tuple[str, str] | None:
     name, silent, always_on = layer.name, layer.silent, layer.always_on
     if always_on > ALWAYS_ON:
         return "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step"
-    if _is_output(name):
+    if is_output(name):
         return None
     if always_on >= STUCK_ON and silent + always_on >= STUCK:
         seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
@@ -199,10 +199,10 @@ def _too_active(layer: Layer) -> tuple[str, str] | None:
 
 def silent_layer(name: str, samples: int) -> tuple[str, ...]:
     """Return the observation that a layer is silent in every sample."""
-    code = "silent-output" if _is_output(name) else "silent-hidden"
+    code = "silent-output" if is_output(name) else "silent-hidden"
     return code, f"{name} is silent in all {samples} samples", name
 
 
-def _is_output(name: str) -> bool:
+def is_output(name: str) -> bool:
     """Return whether a layer is an output. There may be several, such as ``"output.boxes"``."""
     return name.partition(".")[0] == "output"

@@ -387,6 +387,12 @@ NO_FINDING = [
     case(None, FRESH_FIRST[:, :1], LABEL[:STEPS], time_axis=0),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
 ]
+# One spike in 800 steps, so that half of the labels HALF are predicted.
+QUIET = np.zeros((BATCH, CLASSES, 10 * STEPS))
+QUIET[:, :, 0] = np.eye(CLASSES)[np.arange(BATCH) // 6]
+HALF = (np.arange(BATCH) // 6 + np.arange(BATCH) % 2) % CLASSES
+FAULTY["quiet-output"] = [case(entropy(), QUIET, HALF, earlier=9.0)]
+FAULTY["not-moved"] = [case(entropy(), FRESH, LABEL, earlier=0.0)]
 FAULTY["stuck-hidden"].append(
     case(entropy(), FRESH, LABEL, hidden=np.where(NEURON < 25, 1.0, 0 * WIDE))
 )

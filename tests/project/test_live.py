@@ -144,14 +144,3 @@ def test_page_and_its_code_equal_numpy(states):
         assert f"# {state['shown']}\n" in state["code"]
         found = names["gradient"][names["spikes"] == 1]
         np.testing.assert_allclose(found, gradient[spikes == 1], rtol=1e-9)
-
-
-@pytest.mark.slow
-def test_values_in_the_text_are_those_of_the_page_at_the_start(states):
-    printed = re.findall(r"^\d+\.\d+$", (DOCS / "live.md").read_text(encoding="utf-8"), re.M)
-    starts = [
-        state["shown"]
-        for state in states
-        if state["action"] == "start again" or (state["action"] == "switch on" and state["bounded"])
-    ]
-    assert starts == printed

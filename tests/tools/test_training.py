@@ -62,3 +62,13 @@ def test_record_counts_networks_and_findings(monkeypatch):
     found = verdict.of_sets([verdict.measured(("plain", i)) for i in range(2)])["plain"]
     assert sum(group["networks"] for group in found.values()) == 2
     assert len(found["fails"]["flagged"]) == 2  # before training and after the epoch
+
+
+def test_record_counts_what_the_report_finds_after_training(monkeypatch):
+    monkeypatch.setattr(verdict, "DIGITS", verdict.DIGITS._replace(epochs=1))
+    (one,) = [verdict.ended(("plain", 1))]
+    assert one["set"] == "plain"
+    codes = [["quiet-output"], ["not-moved", "busy-hidden"], []]
+    ended = [{"set": "plain", "group": "fails", "codes": x} for x in codes]
+    counts = {"networks": 3, "reported": 2, "without earlier": 1}
+    assert verdict.of_ended(ended) == {"digits": {"fails": counts}}

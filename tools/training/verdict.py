@@ -1,11 +1,13 @@
 """Measure what `diagnose` finds in networks that learn and in networks that do not.
 
-``python tools/training/verdict.py`` takes about half an hour on two free cores. It writes the
+``python tools/training/verdict.py`` takes about half an hour on two free cores, and with ``ended``
+five minutes, for what the report says after training if it gets the `earlier` loss. It writes the
 results to tests/data/verdict.json and to the tables in docs/diagnosis-measured.md. The required
 packages are those of measure.py.
 """
 
 import itertools
+import sys
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -44,6 +46,7 @@ class Task(NamedTuple):
 DIGITS = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7)
 TIMING = Task("randman 40", 640, 12, 64, fails=0.35, learns=0.6)
 NUMBERS = {"plain": 200, "snnTorch": 120, "SpikingJelly": 120, "timing": 160}
+ENDED = {"plain": 45, "SpikingJelly": 45, "timing": 45}
 
 
 def measured(key: tuple[str, int]) -> Record:
@@ -54,9 +57,23 @@ def measured(key: tuple[str, int]) -> Record:
     return {"set": name, "group": task.group(accuracy), "looks": looks}
 
 
+def ended(key: tuple[str, int]) -> Record:
+    """Train the network with this set and index, and return its group and its last problems."""
+    name, index = key
+    task = TIMING if name == "timing" else DIGITS
+    settings = networks.draw(name, "reported", index)
+    accuracy, looks = trained(settings, task, every_epoch=True, earlier=True)
+    return {"set": name, "group": task.group(accuracy), "codes": looks[-1]["problems"]}
+
+
 def trained(
-    settings: Settings, task: Task, way: Any = None, *, every_epoch: bool = False
-) -> tuple[float, list[dict[str, list[str]]]]:
+    settings: Settings,
+    task: Task,
+    way: Any = None,
+    *,
+    every_epoch: bool = False,
+    earlier: bool = False,
+) -> tuple[float, list[dict[str, Any]]]:
     """Return the test accuracy, and the problems of a batch before training and after each epoch.
 
     The weights are first scaled on that batch, if the `way` of advice.py says so.
@@ -69,19 +86,23 @@ def trained(
     if way and way.step:
         network.scale(loss, *first, way.step, way.warm_up)
     looks = [problems(network, loss, *first)]
+    before = looks[0]["loss"] if earlier else None
     for _ in networks.train(network, loss, x, label, task.epochs, task.batch):
         if every_epoch:
-            looks.append(problems(network, loss, *first))
+            looks.append(problems(network, loss, *first, before))
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
     return round(accuracy, 4), looks
 
 
-def problems(network: Any, loss: sx.CrossEntropy, x: Any, label: Any) -> dict[str, list[str]]:
-    """Return the codes of the problems that the report on a batch names."""
+def problems(
+    network: Any, loss: sx.CrossEntropy, x: Any, label: Any, earlier: float | None = None
+) -> dict[str, Any]:
+    """Return the codes of the problems that the report on a batch names, and its loss."""
     *hidden, output = network.layers(x)
-    gradients, found = network.gradients(loss(output, label)), {}
+    value = loss(output, label)
+    gradients, found = network.gradients(value), {"loss": value.item()}
     for name, options in (("problems", {"gradients": gradients}), ("without gradients", {})):
-        report = sx.diagnose(loss, output, label, hidden=hidden, **options)
+        report = sx.diagnose(loss, output, label, hidden=hidden, earlier=earlier, **options)
         found[name] = [each.code for each in report.findings if each.severity == "problem"]
     return found
 
@@ -106,10 +127,27 @@ def of_sets(records: Records) -> Record:
     return found
 
 
+def of_ended(records: Records) -> Record:
+    """Return the numbers of networks with a problem after training, by data and group."""
+    found: Record = {}
+    for one in records:
+        data = "spike times" if one["set"] == "timing" else "digits"
+        numbers = found.setdefault(data, {}).setdefault(one["group"], Counter())
+        new = set(one["codes"]) & {"quiet-output", "not-moved"}
+        numbers.update({"networks": 1, "reported": bool(one["codes"])})
+        numbers["without earlier"] += bool({*one["codes"]} - new)
+    return found
+
+
 def main() -> None:
-    keys = [(name, index) for name, size in NUMBERS.items() for index in range(size)]
+    only_ended = sys.argv[1:] == ["ended"]
+    sizes = ENDED if only_ended else NUMBERS
+    keys = [(name, index) for name, size in sizes.items() for index in range(size)]
     record = runs.read("verdict")
-    record["verdict"] |= of_sets(runs.run(measured, keys))
+    if only_ended:
+        record["ended"] = of_ended(runs.run(ended, keys))
+    else:
+        record["verdict"] |= of_sets(runs.run(measured, keys))
     runs.write(verdict_page, record)
 
 

@@ -41,6 +41,7 @@ def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
     tables = {
         "## What the report finds": [found_by_set(record)],
+        "### After training": [found_after(record)],
         "## The repair": [repaired(record)],
         "### Networks that learn": [of_learning(record)],
         "### Variants": [varied(record)],
@@ -70,6 +71,21 @@ def found_by_set(record: dict[str, Any]) -> str:
     header = ("", "fail", "reported", "learn", "reported", "in the worst epoch")
     blind = ("fail, without gradients", "learn, without gradients")
     return pages.table((*header, *blind), rows)
+
+
+def found_after(record: dict[str, Any]) -> str:
+    """Return the table with the share of networks for which a problem is reported at the end."""
+    rows = []
+    for data, groups in record["ended"].items():
+        fail, learn = groups["fails"], groups["learns"]
+        shares = [
+            percent(of[key], of["networks"])
+            for of in (fail, learn)
+            for key in ("without earlier", "reported")
+        ]
+        rows.append((data, str(fail["networks"]), *shares[:2], str(learn["networks"]), *shares[2:]))
+    header = ("", "fail", "reported", "with `earlier`", "learn", "reported", "with `earlier`")
+    return pages.table(header, rows)
 
 
 def outcome(networks: Records, tasks: dict[str, Any], way: str) -> tuple[str, str]:
