@@ -3,8 +3,7 @@
 import itertools
 from typing import Any
 
-import torch
-
+from _support.side_by_side import torch  # skips the tests without PyTorch
 from spikeloss_xp.torch import record
 
 STEPS, BATCH = 12, 8
