@@ -51,7 +51,7 @@ LINES = {
     '`CrossEntropy`, `"sqrt_count"`': "F.cross_entropy((x.sum(-1) + 0.375).sqrt(), y)",
     '`CrossEntropy`, `"max"`': "F.cross_entropy(x.amax(-1), y)",
     '`CrossEntropy`, `"softmax_sum"`': "F.cross_entropy(x.softmax(1).sum(-1), y)",
-    "`SpikeRate`": "F.mse_loss(x.mean(-1), torch.where(hot, 0.1, 0.01))",
+    "`SpikeRate`": "F.mse_loss(x.mean(-1), rates)",
     "`SpikeMoid`": "F.binary_cross_entropy_with_logits(x.mean(-1) - 0.1, y * 1.0)",
     "`SquaredError`": "F.mse_loss(x.mean(-1), y)",
     "`PoissonNLL`": "F.poisson_nll_loss(x, y)",
@@ -135,7 +135,7 @@ def plain_line(text: str, call: Call, place: Callable[[np.ndarray], Any]) -> Cal
     import torch
 
     names = {name: place(x) for name, x in call.options.items()}
-    names |= {"F": torch.nn.functional, "torch": torch, "hot": place(LABELLED)}
+    names |= {"F": torch.nn.functional, "rates": place(np.where(LABELLED, 0.1, 0.01))}
     names |= {"x": place(call.spikes).requires_grad_(), "y": place(call.target)}
     if call.lengths is not None:  # loops over batches make this mask once
         names["early"] = place(np.arange(STEPS) < call.lengths[:, None, None])
