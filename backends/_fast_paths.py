@@ -211,15 +211,6 @@ class FastPaths:
         """
         return default(classes, logit, index, q)  # type: ignore[no-any-return]
 
-    def cross_entropy_in_place(
-        self, default: Callable[..., Any], classes: "Axis", logit: Array, label: Any
-    ) -> ValueAndPullback:
-        """Return the same as `cross_entropy` for class indices, where no graph sees the arrays.
-
-        `label` holds the entries of the labels, as `entries_at` returns them.
-        """
-        return default(classes, logit, label)  # type: ignore[no-any-return]
-
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array
     ) -> ValueAndPullback:

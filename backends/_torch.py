@@ -123,7 +123,7 @@ class TorchAdapter(TorchFilters):
     def lacks_graph(self, x: Array) -> bool:
         return torch.is_grad_enabled() and not x.requires_grad
 
-    # These two functions spend less time in Python than those of the array API.
+    # These two methods have less overhead than the functions of the array API.
     def sum(self, axis: int, x: Array) -> Array:
         return torch.sum(x, axis, keepdim=True)
 
@@ -303,15 +303,20 @@ class PlainTorchAdapter(TorchAdapter):
     def exp_of_difference(self, x: Array, y: Array) -> Array:
         return (x - y).exp_()
 
-    def cross_entropy_in_place(
-        self, default: Callable[..., Any], classes: Axis, logit: Array, label: Any
+    def cross_entropy(
+        self,
+        default: Callable[..., Any],
+        classes: Axis,
+        logit: Array,
+        index: Array,
+        q: Array | None,
     ) -> ValueAndPullback:
         # `softmax` and `log_softmax` are single kernels. If the label has a high probability p,
         # log(p) is computed from the sum of the other probabilities, which is more precise.
         axis = classes.index
         if logit.shape[axis] == 1:  # the other classes, of which there are none, cannot be NaN
-            found: ValueAndPullback = default(classes, logit, label)
-            return found
+            return super().cross_entropy(default, classes, logit, index, q)
+        label = self.entries_at(axis, logit, index)
         own = torch.gather(torch.log_softmax(logit, axis), axis, label)
         each = torch.softmax(logit, axis).scatter_(axis, label, 0.0)
         minus_others = -each.sum(axis, keepdim=True)

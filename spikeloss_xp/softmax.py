@@ -33,14 +33,14 @@ def cross_entropy_of_logits(
         logit = _without_masked(adapter, logit, class_mask)
     if not adapter.in_place(logit):
         return adapter.cross_entropy(_by_selection, classes, logit, index, None)
-    label = classes.entries_at(logit, index)
     if not adapter.on_host:  # checking whether the odds overflow would be costly
-        return adapter.cross_entropy_in_place(_of_highest, classes, logit, label)
+        return adapter.cross_entropy(_of_highest, classes, logit, index, None)
+    label = classes.entries_at(logit, index)
     each = adapter.exp_of_difference(logit, classes.gather(logit, label))
     classes.scatter(each, label, 0.0)
     odds = classes.sum(each)
     if not adapter.are_within(odds, *ODDS):  # odds of 0 may result from an infinite logit
-        return _of_highest(classes, logit, label)
+        return _of_highest(classes, logit, index)
 
     def pullback(cotangent: Array) -> Array:
         nonlocal each
@@ -51,9 +51,9 @@ def cross_entropy_of_logits(
     return adapter.xp.log1p(odds), single_use(pullback)
 
 
-def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
+def _of_highest(classes: Axis, logit: Array, index: Array, q: None = None) -> ValueAndPullback:
     """Return the terms of `cross_entropy_of_logits`, from ``u - max(u)`` to avoid overflow."""
-    xp = classes.adapter.xp
+    xp, label = classes.adapter.xp, classes.entries_at(logit, index)
     each = logit - classes.max(logit)
     own = classes.gather(each, label)
     xp.exp(each, out=each)

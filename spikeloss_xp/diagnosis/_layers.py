@@ -263,30 +263,31 @@ def _of_sizes(
     weights: list[Gradient], layers: list[Layer], of_output: float | None
 ) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
-    sizes = [each.rms or 0.0 for each in weights]
-    depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if it is unknown
-    if of_output and max(sizes) > EXPLODING * of_output:
-        place = sizes.index(max(sizes))
-        seen = f"the gradient of {weights[place].name} is {sizes[place]:.1e}"
-        yield "exploding-gradient", seen, weights[place].name
-    if of_output and max(sizes) < SWALLOWED * of_output:
-        seen = f"no gradient is larger than {max(sizes):.1e}"
+    place, largest, of_largest = _largest(weights)
+    if of_output and largest > EXPLODING * of_output:
+        yield "exploding-gradient", of_largest, weights[place].name
+    if of_output and largest < SWALLOWED * of_output:
+        seen = f"no gradient is larger than {largest:.1e}"
         yield "vanishing-gradient", seen, *_names(weights)
         return
-    if layers and not layers[-1].holds_spikes:
+    if layers and not layers[-1].holds_spikes and len(weights) > 1:
         # No surrogate gradient lies between a readout and the loss, so its gradient may be large.
-        sizes = sizes[:-1] or sizes
-    largest = max(sizes)
-    place = sizes.index(largest)
-    first_name = weights[0].name
-    of_largest = f"the gradient of {weights[place].name} is {largest:.1e}"
+        place, largest, of_largest = _largest(weights[:-1])
+    depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if it is unknown
     layers_between = place
     if depth and len(weights) <= 2 * (depth + 1):  # recurrent weights make no network deeper
         layers_between = min(place, depth)
     smallest_ratio = min(VANISHING, FACTOR**layers_between)
-    if sizes[0] < largest * smallest_ratio:
-        seen = f"the gradient of {first_name} is {sizes[0]:.1e}, and {of_largest}"
-        yield "vanishing-gradient", seen, first_name
+    _, first, of_first = _largest(weights[:1])
+    if first < largest * smallest_ratio:
+        yield "vanishing-gradient", f"{of_first}, and {of_largest}", weights[0].name
+
+
+def _largest(weights: list[Gradient]) -> tuple[int, float, str]:
+    """Return the place and the size of the largest gradient, and both in words."""
+    sizes = [each.rms or 0.0 for each in weights]
+    place = sizes.index(max(sizes))
+    return place, sizes[place], f"the gradient of {weights[place].name} is {sizes[place]:.1e}"
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:

@@ -81,7 +81,7 @@ def scale_to_rate(
     rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
     In a recurrent layer, let `run` multiply the weights of the layer's own spikes by 0.3 times the
-    factor. Otherwise, many layers hear themselves more than their input.
+    factor. Otherwise, the recurrent current of many layers is larger than their input current.
 
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
     earlier layer. After all layers have been scaled, the first layer whose rate is no longer

@@ -48,11 +48,11 @@ def survival_sum_by_doubling(
 ) -> SurvivalSum:
     """Return the results of `survival_sum`, computed with fewer but longer array operations.
 
-    The pullback changes arrays in place. Let ``V[t]`` be the sum of the cumulative products of the
-    factors after step t, where the weight of step t has the product 1, limited to `d` steps, and
-    let ``P[t]`` be the product of the `d` factors after step t. Then ``V[t] + P[t] V[t + d]`` is
-    the sum over ``2 d`` steps. The derivative with respect to a factor is the product of the
-    earlier factors times ``V[t]``, without a limit.
+    The pullback changes arrays in place. The derivative of the sum with respect to the factor at
+    step t is the product of the factors before t, times the sum ``V[t] = w[t] + f[t + 1] w[t + 1] +
+    f[t + 1] f[t + 2] w[t + 2] + ...`` over all steps from t on. Let V hold this sum over only the
+    first `d` steps, and let ``P[t]`` be the product of the `d` factors after step t. Then
+    ``V[t] + P[t] V[t + d]`` is the sum over the first ``2 d`` steps.
     """
     xp, steps = adapter.xp, factors.shape[axis]
     survival = xp.cumulative_prod(factors, axis=axis)

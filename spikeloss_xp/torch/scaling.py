@@ -14,8 +14,8 @@ from spikeloss_xp.diagnosis import scale_to_rate
 from spikeloss_xp.torch.recording import record, weights_of
 from spikeloss_xp.torch.weights import weights_of_layers
 
-# Recurrent weights are multiplied by this factor before a layer is scaled, because many layers
-# would otherwise hear themselves more than their input. On spoken vowels, on the order and the
+# Recurrent weights are multiplied by this factor before a layer is scaled. Otherwise, the recurrent
+# current of many layers is larger than their input current. On spoken vowels, on the order and the
 # intervals of bursts, and on accelerometers, more networks learned with a third of the recurrent
 # weights than with all of them. With a tenth, networks could not tell intervals apart.
 RECURRENT = 0.3
