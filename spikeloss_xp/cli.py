@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import __version__, losses
-from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, reference, select_devices
 
 DESCRIPTION = """Evaluate the losses and their gradients with every array library on this machine,
