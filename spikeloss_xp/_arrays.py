@@ -102,6 +102,13 @@ def remedy(x: Any) -> str:
     return ""
 
 
+def first_array(values: Any, argument: str) -> Array:
+    """Return the first array in a sequence, or the first entry as a NumPy array if none is one."""
+    arrays = (each for each in values if find_adapter(each) is not None)
+    found = next(arrays, None)
+    return host(values[0], f"{argument}[0]") if found is None else found
+
+
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """Convert `x` to the floating-point dtype used for computation.
 

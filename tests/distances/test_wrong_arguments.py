@@ -29,7 +29,8 @@ factor = partial(coincidence_factor, precision=1, duration=1)
     [
         (lambda t, x: victor_purpura([t], cost=1e-9), ValueError, "cost.*1e-06"),
         (lambda t, x: purpura([]), ValueError, "input has no trains.*list"),
-        (lambda t, x: purpura(t), ValueError, "input must be a sequence.*(3,)"),
+        (lambda t, x: purpura(t), ValueError, "input must be a sequence.*(3,): pass.*[input]"),
+        (lambda t, x: purpura([1.0, 2.0], [t]), ValueError, "input[0] must.*(): pass.*[input]"),
         (lambda t, x: purpura([t[None, :]]), ValueError, "input[0] must.*(1, 3)"),
         (lambda t, x: purpura([[t, t[:1]], [t]]), ValueError, "input[0] holds several.*trials[0]"),
         (lambda t, x: rossum([t, [[1.0], [2.0, 3.0]]], times=True), ValueError, "input[1] holds"),

@@ -83,6 +83,7 @@ def documented_numpy() -> None:
     assert_type(sx.moving_average(spikes, 2), Floats)
     times: Doubles = np.asarray([0.5, 1.5], dtype=np.float64)
     assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), Doubles)
+    assert_type(sx.bin_spikes([[0.5], []], neurons=2, steps=3), Any)
     sx.bin_spikes([times, times], neurons=2, steps=3, time_step=1.0, start=0.0, binary=True)
 
     trains: Pairs = np.eye(3)
