@@ -30,7 +30,7 @@ LOSSES: dict[str, tuple[Any, str]] = {  # each loss, and its kind of target
     "PoissonNLL": (losses.PoissonNLL(time_axis=-1), "counts"),
     "SpikeRate": (losses.SpikeRate(0.2, 0.03, moving_window=WINDOW), "classes"),
     "SpikeMax": (losses.SpikeMax(), "classes of spikes"),
-    "SpikeMoid": (losses.SpikeMoid(theta=0), "multi-hot"),
+    "SpikeMoid": (losses.SpikeMoid(alpha=1, theta=0), "multi-hot"),
     "CrossEntropy": (losses.CrossEntropy(time_axis=-1), "classes"),
     "SparsityEnforcer": (losses.SparsityEnforcer(), "none"),
 }

@@ -272,7 +272,7 @@ class SpikeMoid(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        loss = _room(numerics).SpikeMoid(moving_window, reduction, alpha, theta)
+        loss = _room(numerics).SpikeMoid(moving_window, reduction, alpha=alpha, theta=theta)
         super().__init__(loss)
         self.alpha = alpha
         self.theta = theta

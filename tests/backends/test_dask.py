@@ -92,7 +92,7 @@ def test_value_and_gradient_equal_numpy(
 def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
     rate, window = sx.classifiers.Rate(time_axis=-1), sx.classifiers.MovingWindow(2, time_axis=-1)
     confident = rate, window, sx.classifiers.Rate(mode="softmax", time_axis=-1)
-    first = sx.value_and_grad(sx.times.CrossEntropy(silent_time=9.0))
+    first = sx.value_and_grad(sx.times.CrossEntropy(temperature=1.0, silent_time=9.0))
     paired = [sx.times.SpikeTime(time_constant=3.0), sx.times.VictorPurpura(cost=0.35)]
 
     def outputs(spikes):

@@ -109,7 +109,8 @@ def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
     spikes = SPIKES.copy()
     spikes[1, 2, 3] = spike
     target = np.full((3, 4), label)
-    value, gradient = run(backend, sx.value_and_grad(sx.SpikeMoid(theta=0)), spikes, target)
+    evaluate = sx.value_and_grad(sx.SpikeMoid(alpha=1, theta=0))
+    value, gradient = run(backend, evaluate, spikes, target)
     assert not np.isfinite(value)
     # With a soft label the value is infinite, and the gradient that of any large reading.
     assert np.isnan(gradient[1, 2]).all() == (label != 0.5)

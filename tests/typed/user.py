@@ -32,7 +32,7 @@ LOSSES = (
     sx.CrossEntropy(readout="softmax_sum", reduction="none", time_axis=0),
     published.SpikeMax(),
     sx.SpikeLatency(0, false_time=4, tolerance=0.5, time_axis=-1, reduction="sum"),
-    sx.SpikeMoid(2, "sum", 0.25, 0.5, readout="rate", pos_weight=[1, 2]),
+    sx.SpikeMoid(2, "sum", alpha=0.25, theta=0.5, readout="rate", pos_weight=[1, 2]),
     sx.SpikeTime(5, 100, 2, "mean"),
     sx.SpikeTime(kernel=np.asarray([1.0, 0.5])),
     sx.SpikeTime(length=3, kernel=lambda lag: math.exp(-lag / 2)),
@@ -55,7 +55,7 @@ def documented_numpy() -> None:
     assert_type(value, Floats)
     assert_type(gradient.round(3), Floats)
     assert_type(sx.SpikeTime(5)(spikes, spikes), Floats)
-    assert_type(sx.SpikeMoid(theta=0)(spikes, [[True, False]]), Floats)
+    assert_type(sx.SpikeMoid(alpha=1, theta=0)(spikes, [[True, False]]), Floats)
 
     entropy = sx.CrossEntropy(time_axis=-1, moving_window=2)
     assert_type(entropy(spikes, [[0.5, 0.5]]), Floats)
