@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from spikeloss_xp import __version__, losses
+from spikeloss_xp import __version__, losses, testing
 from spikeloss_xp._arrays import host
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, reference, select_devices
@@ -37,9 +37,8 @@ LOSSES: dict[str, tuple[Any, str]] = {  # each loss, and its kind of target
 # The number of axes of a target that has a label for each step.
 AXES_WITH_TIME = {"classes": 2, "classes of spikes": 2, "multi-hot": 3}
 WHY_LEFT_OUT = "the file has no target for this loss, or negative numbers, which the loss rejects"
-HEADER = "loss              library  device      value  value err  grad err  verdict"
-ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
-ROW += "{gradient_difference:8.1e}  {verdict}"
+HEADER = f"{'loss':16}  {testing.HEADER}  verdict"
+ROW = "{loss:16}  " + testing.ROW + "  {verdict}"
 
 Target = tuple[np.ndarray, ...]  # one array, or an empty tuple for losses that have no target
 
@@ -169,8 +168,7 @@ def _rows(
             verdict = "DISAGREES" if found.problem else "agrees"
         except Exception as error:  # the other libraries are still compared
             found, verdict = Comparison(problem=f"{type(error).__name__}: {error}"), "FAILED"
-        place = {"backend": device.library, "version": device.version, "device": device.name}
-        yield {"loss": name, **place, **vars(found), "verdict": verdict}
+        yield {"loss": name, **device.row(), **vars(found), "verdict": verdict}
 
 
 def _text(report: dict[str, Any]) -> str:

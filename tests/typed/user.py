@@ -95,7 +95,8 @@ def documented_numpy() -> None:
     assert_type(evaluate(trains, time_constant=10, cotangent=trains), tuple[Pairs, Pairs])
     assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Any)
     assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Doubles)
-    sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    rows = sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    assert_type(rows[0], dict[str, Any])
     assert_type(sx.scale_to_rate(lambda factors: [0.05 * factors[0]], layers=1), list[float])
     sx.scale_to_rate(lambda factors: {"a": spikes > 0.5}, 1, (0.5,), time_axis=2, lengths=[4])
 
