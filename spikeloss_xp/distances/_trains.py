@@ -6,6 +6,8 @@ The metrics take one or two sets of trains. A single set is compared with itself
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, first_array, floating
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
@@ -83,6 +85,8 @@ def _binned(
             f"time_axis; got shape {shape}{one}"
         )
     layout = Layout.of(shape, time_axis, name)
+    if where is None and lengths is None:
+        _check_finite(adapter, x, name)
 
     spikes = layout.collapsed(adapter, x)
     first = floating(adapter, spikes[:1, :1, :1], name)
@@ -92,6 +96,16 @@ def _binned(
         mask = layout.collapsed(adapter, mask)
     prepared = Prepared(adapter, spikes, mask, layout, x.dtype, invalid)
     return BinnedTrains(prepared, first.dtype)
+
+
+def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
+    """Raise an error if the bins can be read cheaply and hold infinity, like padded spike times."""
+    known = adapter.concrete_or_none(x)
+    if known is not None and np.isinf(known).any():
+        raise ValueError(
+            f"{argument} must hold binned trains, but holds infinity: if it holds spike times with "
+            "padding, pass times=True"
+        )
 
 
 def padded_sets(input: Any, other: Any) -> list[Array]:
