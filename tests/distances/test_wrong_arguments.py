@@ -49,7 +49,11 @@ factor = partial(coincidence_factor, precision=1, duration=1)
         (lambda t, x: rossum(x, time_constant=0), ValueError, "time_constant.*0"),
         (lambda t, x: similarity(x, time_constant=1, cosine=1.5), ValueError, "cosine.*1.5"),
         (lambda t, x: rossum(x * inf), ValueError, "input.*infinity.*pass times=True"),
-        (lambda t, x: similarity(x, x * inf, time_constant=1), ValueError, "other must hold binned"),
+        (
+            lambda t, x: similarity(x, x * inf, time_constant=1),
+            ValueError,
+            "other must hold binned",
+        ),
         (lambda t, x: rossum(x, squared=1), TypeError, "squared.*1"),
         (lambda t, x: rossum(x[0, :]), ValueError, "input must.*(5,).*input[None]"),
         (lambda t, x: rossum(x[:, :4], x), ValueError, "other must.*(3, 5).*(3, 4)"),

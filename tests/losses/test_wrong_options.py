@@ -127,12 +127,25 @@ def test_array_as_an_option_raises():
         entropy(temperature=Learned(2.0))
     with raises(TypeError, "temperature must be a number; got array([1., 1.])$"):
         entropy(temperature=np.ones(2))
+    for option, wrong in (("temperature", TypeError), ("rates", ValueError)):
+        with raises(wrong, f"{option} must be.*got an array of shape (50,)$"):
+            entropy(**{option: np.ones(50)})
     with raises(TypeError, "true_rate[0] must be a number.*the gradient"):
         sx.SpikeRate([Learned(2.0), 0.5], 0)
     losses = sx.SpikeTime, sx.SpikeMax, published.SpikeMoid, sx.SparsityEnforcer, sx.SpikeRate
     for loss, shape in itertools.product(losses, [(2, 3), (2, 3, 5)]):
-        with raises(TypeError, f"got an array of shape {shape}: create"):
+        call = "(...)(input)" if loss is sx.SparsityEnforcer else "(...)(input, target)"
+        with raises(TypeError, f"at most one axis; got shape {shape}: .*{loss.__name__}{call}"):
             loss(np.zeros(shape), *[0] * (loss is sx.SpikeRate))
+
+
+def test_option_without_its_name_raises_with_the_names():
+    for loss, given, names in (
+        (sx.times.SpikeLatency, (1.0, 3.0), "true_time, .*, silent_time"),
+        (sx.SpikeMoid, (5, "sum", 0.1, 0.2), "alpha, theta, readout, .*, time_axis"),
+    ):
+        with raises(TypeError, f"pass {names} of {loss.__name__} by name; got {len(given)} pos"):
+            loss(*given)
 
 
 def test_options_that_do_not_fit_together_raise():
@@ -155,8 +168,9 @@ def test_options_that_do_not_fit_together_raise():
         sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5)
     for limits in ((0.25, (0.125, 0.5)), ((0.5, 0.25), 0.375), ((0.5, 0.25), (0.25, 0.5))):
         max_rate, min_rate = limits
-        with raises(ValueError, f"min_rate must be at most max_rate, {max_rate}; got {min_rate}"):
+        with raises(ValueError, "min_rate must be at most max_rate, 0.25 for neuron 1; got 0."):
             sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron")
+    sx.SparsityEnforcer(max_rate=0.1, min_rate=np.float32(0.1))  # above 0.1 only by rounding
     for per in ("array", "sample"):
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
             sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per)
