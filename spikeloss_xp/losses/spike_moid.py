@@ -89,7 +89,6 @@ class SpikeMoid(ReadsClasses):
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     time_axis: int = _checks.option(-1, _checks.integer)
 
-    ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
     _shields_masked: ClassVar[bool] = False
 

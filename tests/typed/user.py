@@ -79,7 +79,7 @@ def documented_numpy() -> None:
 
     taps = sx.exponential_kernel(5, 10)
     assert_type(sx.causal_filter(spikes, taps), Floats)
-    assert_type(sx.causal_filter(spikes, [1.0, 0.5], axis=1), Floats)
+    assert_type(sx.causal_filter(spikes, [1.0, 0.5], time_axis=1), Floats)
     assert_type(sx.moving_average(spikes, 2), Floats)
     times: Doubles = np.asarray([0.5, 1.5], dtype=np.float64)
     assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), Doubles)
