@@ -96,10 +96,17 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray"):  # for tables, and for sparse arrays
+    for method in ("to_numpy", "toarray", "todense"):  # for tables, and for sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
+
+
+def first_array(values: Any, argument: str) -> Array:
+    """Return the first array in a sequence, or the first entry as a NumPy array if none is one."""
+    arrays = (each for each in values if find_adapter(each) is not None)
+    found = next(arrays, None)
+    return host(values[0], f"{argument}[0]") if found is None else found
 
 
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
@@ -184,7 +191,8 @@ def host(values: Any, argument: str) -> np.ndarray:
                 "into one array. If you passed a list of numbers to a compiled function, pass an "
                 "array instead, because such a function splits a list into its entries"
             )
-    if isinstance(values, np.ma.MaskedArray | np.matrix) or has_unit(values):
+    special = isinstance(values, np.ma.MaskedArray | np.matrix) or hasattr(values, "todense")
+    if special or has_unit(values):
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")
     try:
         array = np.asarray(values)

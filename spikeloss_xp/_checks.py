@@ -38,6 +38,12 @@ def has_unit(x: Any) -> bool:
     return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
 
 
+def _shown(value: Any) -> str:
+    """Return the repr of a value, or the shape of an array with more than ten entries."""
+    shape = tuple(getattr(value, "shape", ()))
+    return f"an array of shape {shape}" if math.prod(shape) > 10 else repr(value)
+
+
 def real(value: Any, argument: str) -> float:
     """Convert a real number to a Python float, or raise an error."""
     if type(value) is float:
@@ -51,7 +57,7 @@ def real(value: Any, argument: str) -> float:
         # A scalar array whose value cannot be read is a traced array.
         learned = learned or getattr(value, "shape", None) == ()
         hint = WITHOUT_UNIT if has_unit(value) else LEARNED if learned else ""
-        raise TypeError(f"{argument} must be a number; got {value!r}{hint}") from None
+        raise TypeError(f"{argument} must be a number; got {_shown(value)}{hint}") from None
     except OverflowError:
         return math.inf
 
@@ -108,10 +114,11 @@ def check_field(instance: Any, argument: str, check: Check) -> None:
     """
     value = getattr(instance, argument)
     if getattr(value, "ndim", 0) > 1:
-        name = type(instance).__name__
+        name, target = type(instance).__name__, ", target" * bool(getattr(instance, "targets", ()))
         raise TypeError(
-            f"{argument} of {name} got an array of shape {tuple(value.shape)}: create {name} "
-            f"first and then call it with the arrays, {name}(...)(input, target)"
+            f"{argument} of {name} must have at most one axis; got shape {tuple(value.shape)}: if "
+            f"these are spikes, create {name} first and then call it with the arrays, "
+            f"{name}(...)(input{target})"
         )
     object.__setattr__(instance, argument, check(value, argument))
 
@@ -138,7 +145,7 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
     if rates is None or not rates[0] > rates[1]:
         raise ValueError(
             f"{argument} must be a pair of rates, with a bound for the labelled class and a "
-            f"smaller bound for the other classes; got {value!r}"
+            f"smaller bound for the other classes; got {_shown(value)}"
         )
     pair: tuple[float, float] = rates
     return pair

@@ -6,7 +6,7 @@ dtype, so a type checker infers that the result has the dtype of the input.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,13 @@ class SupportsArray(Protocol):
 
 
 ArrayT = TypeVar("ArrayT", bound=SupportsArray)
+if TYPE_CHECKING:  # without a default, `Never` would be inferred for lists of numbers
+    import typing_extensions
+
+    TimesT = typing_extensions.TypeVar("TimesT", bound=SupportsArray, default=Any)
+else:
+    TimesT = ArrayT
+Times: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 Events: TypeAlias = ArrayT | Sequence["Events[ArrayT]"] | Mapping[Any, "Events[ArrayT]"]
 ArrayLike = SupportsArray | Sequence[Any]
 OptionalArray = ArrayLike | None

@@ -1,6 +1,5 @@
 """Convert spike times to spike trains, by counting the spikes in each time bin."""
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,12 +9,13 @@ from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
     find_adapter,
+    first_array,
     floating,
     on_device_of,
     read_values,
 )
 from spikeloss_xp._checks import has_unit
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT
+from spikeloss_xp._typing import Array, ArrayLike, Times, TimesT
 
 EPSILON = float(np.finfo(np.float64).eps)
 PADDING = -1  # the neuron index or bin index of an entry that is not a spike
@@ -23,7 +23,7 @@ PADDING = -1  # the neuron index or bin index of an entry that is not a spike
 
 @on_device_of("times")
 def bin_spikes(
-    times: ArrayT | Sequence[ArrayT],
+    times: Times[TimesT],
     neuron: ArrayLike | None = None,
     *,
     neurons: int,
@@ -32,7 +32,7 @@ def bin_spikes(
     start: float = 0.0,
     binary: bool = False,
     outside: Literal["raise", "drop"] = "raise",
-) -> ArrayT:
+) -> TimesT:
     """Return the number of spikes of each neuron in each time bin.
 
     Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
@@ -43,10 +43,10 @@ def bin_spikes(
 
     Parameters
     ----------
-    times : array or sequence of array
+    times : array, or sequence of array or list
         The spike times, in any order and in the unit of `time_step`. Pass the times of all neurons
         as one array ``[spike]``, together with `neuron`. Alternatively, pass a separate train for
-        each neuron, as a list or tuple of arrays or as one array ``[neuron, spike]``. NaN and
+        each neuron, as a sequence of arrays or lists or as one array ``[neuron, spike]``. NaN and
         infinite times are padding. Times that have a unit, such as a neo spike train, are converted
         to the unit of `time_step`, which must then have a unit as well.
     neuron : array or sequence of int, optional
@@ -66,7 +66,8 @@ def bin_spikes(
     Returns
     -------
     array
-        An array ``[neurons, steps]`` from the same library and on the same device as `times`.
+        An array ``[neurons, steps]`` from the same library and on the same device as `times`. If
+        all trains are lists, the result is a NumPy array.
         Counts have the library's default floating-point dtype. If `binary` is True, the dtype is
         bool. There is no gradient with respect to `times`.
 
@@ -100,7 +101,7 @@ def bin_spikes(
     entry = (row * bins.steps + column)[(row != PADDING) & (column != PADDING)]
     # On an array with one axis, `np.add.at` is 20 times faster than on an array with two axes.
     np.add.at(counts.reshape(-1), entry, counts.dtype.type(1))
-    made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
+    made: TimesT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)
 
 
@@ -193,18 +194,22 @@ class Bins(NamedTuple):
         if self.outside == "raise":
             edges = f"at least {self.start:g} and below {end:g}"
             rule = f"{edges} ({self.steps} bins of length {self.time_step:g})"
-            _refuse(outside, times, argument, rule)
+            _refuse(
+                outside, times, argument, rule, ': to leave out such spikes, use outside="drop"'
+            )
         index[outside | padding] = PADDING
         return index.astype(np.int64)
 
 
-def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
+def _refuse(
+    outside: np.ndarray, values: np.ndarray, argument: str, rule: str, remedy: str = ""
+) -> None:
     """Raise an error if `outside` is True for any value. The message names the first of them."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
             f"{argument} must be {rule}; {argument}[{at}] is {values[at]!s} (values outside: "
-            f"{int(outside.sum())} of {outside.size})"
+            f"{int(outside.sum())} of {outside.size}){remedy}"
         )
 
 
@@ -255,9 +260,8 @@ def _of_each_neuron(
         )
     for i, own in enumerate(times):
         _checks.check_train(own, f"times[{i}]")
-    like = next((own for own in times if find_adapter(own) is not None), times[0])
-    adapter = adapter_of(like, "times[0]")
-    columns = []
+    like, columns = first_array(times, "times"), []
+    adapter = adapter_of(like)
     for i, own in enumerate(times):
         host = read_values(adapter, own, f"times[{i}]")
         columns.append(bins.of(host, epsilon_of(own), f"times[{i}]"))

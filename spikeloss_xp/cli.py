@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import __version__, losses
+from spikeloss_xp import __version__, losses, testing
 from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, reference, select_devices
 
 DESCRIPTION = """Evaluate the losses and their gradients with every array library on this machine,
@@ -22,13 +22,12 @@ LOSSES: dict[str, tuple[Any, str | None]] = {  # each loss, and the name of its 
     "PoissonNLL": (losses.PoissonNLL(time_axis=-1), "target"),
     "SpikeRate": (losses.SpikeRate(0.2, 0.03, moving_window=WINDOW), "label"),
     "SpikeMax": (losses.SpikeMax(), "label"),
-    "SpikeMoid": (losses.SpikeMoid(theta=0), "one-hot"),
+    "SpikeMoid": (losses.SpikeMoid(alpha=1, theta=0), "one-hot"),
     "CrossEntropy": (losses.CrossEntropy(time_axis=-1), "label"),
     "SparsityEnforcer": (losses.SparsityEnforcer(), None),
 }
-HEADER = "loss              library  device      value  value err  grad err  verdict"
-ROW = "{loss:16}  {backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  "
-ROW += "{gradient_difference:8.1e}  {verdict}"
+HEADER = f"{'loss':16}  {testing.HEADER}  verdict"
+ROW = "{loss:16}  " + testing.ROW + "  {verdict}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,8 +94,7 @@ def _rows(
             verdict = "DISAGREES" if found.problem else "agrees"
         except Exception as error:  # the other libraries are still compared
             found, verdict = Comparison(problem=f"{type(error).__name__}: {error}"), "FAILED"
-        place = {"backend": device.library, "version": device.version, "device": device.name}
-        yield {"loss": name, **place, **vars(found), "verdict": verdict}
+        yield {"loss": name, **device.row(), **vars(found), "verdict": verdict}
 
 
 def _text(report: dict[str, Any]) -> str:

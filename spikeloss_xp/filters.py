@@ -11,13 +11,13 @@ from spikeloss_xp.primitives.kernels import Exponential
 
 
 def exponential_kernel(
-    time_constant: float, length: int, order: int = 1
+    time_constant: float, length: int, filter_order: int = 1
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the causal exponential kernel of the filter in `SpikeTime`.
 
-    The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``. This is the
-    convolution of `order` identical exponentials, truncated to `length` taps. The kernel is not
-    normalised: ``h[0] = 1``.
+    The kernel is ``h[k] = C(k + n - 1, n - 1) * exp(-k / time_constant)``, where ``n`` is
+    `filter_order`. This is the convolution of ``n`` identical exponentials, truncated to `length`
+    taps. The kernel is not normalised: ``h[0] = 1``.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def exponential_kernel(
         The time constant of the exponential, in time steps; above 0.
     length : int
         The number of taps; at least 1.
-    order : int, default 1
+    filter_order : int, default 1
         The number of exponentials to convolve; at least 1. With order 1, the kernel is the
         exponential itself.
 
@@ -47,9 +47,9 @@ def exponential_kernel(
     """
     time_constant = _checks.positive(time_constant, "time_constant")
     length = _checks.count(length, "length")
-    order = _checks.count(order, "order")
+    filter_order = _checks.count(filter_order, "filter_order")
 
-    kernel = Exponential(time_constant, length, order)
+    kernel = Exponential(time_constant, length, filter_order)
     check_size(kernel)
     return kernel.taps()
 
@@ -59,15 +59,15 @@ def check_size(kernel: Exponential) -> None:
     largest = kernel.largest_tap()
     if largest > _checks.LARGEST:
         raise ValueError(
-            f"order={kernel.order} with time_constant={kernel.time_constant:g} gives a kernel with "
-            f"values of up to {largest:.2g}, whose squares are too large for float32: reduce the "
-            "order or the time constant"
+            f"filter_order={kernel.order} with time_constant={kernel.time_constant:g} gives a "
+            f"kernel with values of up to {largest:.2g}, whose squares are too large for float32: "
+            "reduce the order or the time constant"
         )
 
 
 @on_device_of("input")
-def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
-    """Filter an array causally along one axis.
+def causal_filter(input: ArrayT, kernel: ArrayLike, time_axis: int = -1) -> ArrayT:
+    """Filter an array causally along its time axis.
 
     The result is ``y[t] = sum(kernel[k] * input[t - k] for k in range(len(kernel)))``, where
     `input` is 0 before the first step.
@@ -78,7 +78,7 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
         An array of any shape. The result is an array from the same library, on the same device.
     kernel : array or sequence of float
         The taps, of shape ``[length]``. The first tap belongs to the current step.
-    axis : int, default -1
+    time_axis : int, default -1
         The axis to filter along.
 
     Returns
@@ -91,8 +91,8 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     Raises
     ------
     ValueError, TypeError
-        If `kernel` is not one-dimensional or is empty, if `axis` is not an axis of `input`, or
-        if `input` is not a real array.
+        If `kernel` is not one-dimensional or is empty, if `time_axis` is not an axis of `input`,
+        or if `input` is not a real array.
 
     Notes
     -----
@@ -107,7 +107,7 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
     """
-    adapter, x = _checked(input, axis)
+    adapter, x = _checked(input, time_axis)
     taps = floating(adapter, asarray_like(adapter, x, kernel, "kernel"), "kernel")
     if taps.ndim != 1 or taps.shape[0] == 0:
         raise ValueError(
@@ -115,12 +115,12 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
         )
 
     taps = adapter.xp.astype(taps, x.dtype, copy=False)
-    filtered: ArrayT = adapter.causal_filter(x, taps, axis)
+    filtered: ArrayT = adapter.causal_filter(x, taps, time_axis)
     return filtered
 
 
 @on_device_of("input")
-def moving_average(input: ArrayT, window: int, axis: int = -1) -> ArrayT:
+def moving_average(input: ArrayT, window: int, time_axis: int = -1) -> ArrayT:
     """Return, at each step, the average over the last `window` steps.
 
     The result is ``y[t] = sum(input[t - k] for k in range(window)) / window``, where `input` is 0
@@ -132,7 +132,7 @@ def moving_average(input: ArrayT, window: int, axis: int = -1) -> ArrayT:
         An array of any shape. The result is an array from the same library, on the same device.
     window : int
         The number of steps to average over; at least 1.
-    axis : int, default -1
+    time_axis : int, default -1
         The axis to average along.
 
     Returns
@@ -144,8 +144,8 @@ def moving_average(input: ArrayT, window: int, axis: int = -1) -> ArrayT:
     Raises
     ------
     ValueError, TypeError
-        If `window` is not a positive integer, if `axis` is not an axis of `input`, or if `input`
-        is not a real array.
+        If `window` is not a positive integer, if `time_axis` is not an axis of `input`, or if
+        `input` is not a real array.
 
     Notes
     -----
@@ -159,23 +159,23 @@ def moving_average(input: ArrayT, window: int, axis: int = -1) -> ArrayT:
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])
     """
-    adapter, x = _checked(input, axis)
+    adapter, x = _checked(input, time_axis)
     window = _checks.count(window, "window")
 
-    average: ArrayT = adapter.moving_sum(x, window, axis) / window
+    average: ArrayT = adapter.moving_sum(x, window, time_axis) / window
     return average
 
 
-def _checked(input: Array, axis: int) -> tuple[Adapter, Array]:
+def _checked(input: Array, time_axis: int) -> tuple[Adapter, Array]:
     """Return the adapter for `input`, and `input` converted to the dtype used for computation.
 
-    Raise an error if `axis` is not an axis of `input`, or if `input` has no steps along the axis.
+    Raise an error if `time_axis` is not an axis of `input`, or if `input` has no steps.
     """
     adapter = adapter_of(input)
-    x, axis = floating(adapter, input), _checks.integer(axis, "axis")
-    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+    x, time_axis = floating(adapter, input), _checks.integer(time_axis, "time_axis")
+    if not -x.ndim <= time_axis < x.ndim or x.shape[time_axis] == 0:
         raise ValueError(
-            f"axis must be an axis of input with at least one step; axis={axis} has no steps in "
-            f"input of shape {tuple(x.shape)}"
+            "time_axis must be an axis of input with at least one step; "
+            f"time_axis={time_axis} has no steps in input of shape {tuple(x.shape)}"
         )
     return adapter, x

@@ -26,6 +26,15 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
 # The tolerance, in rounding errors of the dtype. For the reference cases of the published losses, a
 # tolerance of 15 rounding errors would be enough.
 ROUNDINGS = 100
+HEADER = "library  device      value  value err  grad err"
+ROW = "{backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  {gradient_difference:8.1e}"
+
+
+class Rows(list[dict[str, Any]]):
+    """The results of each device, as dictionaries that are printed as a table."""
+
+    def __repr__(self) -> str:
+        return "\n".join([HEADER, *(ROW.format(**row) for row in self)])
 
 
 def assert_consistent(
@@ -39,7 +48,7 @@ def assert_consistent(
     backends: Sequence[str] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
-) -> None:
+) -> Rows:
     """Check that a loss has the same value and gradient with every array library.
 
     Each library evaluates the loss and its gradient in the dtype of `input`, on its first device
@@ -66,6 +75,13 @@ def assert_consistent(
         An additional allowed difference. The default is the smallest positive number of
         the dtype.
 
+    Returns
+    -------
+    list of dict
+        For each device, its `backend`, `version` and `device`, the `value`, and two differences
+        from the reference, relative to its largest entry: `value_difference` and
+        `gradient_difference`. The list is printed as a table.
+
     Raises
     ------
     AssertionError
@@ -81,8 +97,10 @@ def assert_consistent(
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float64)
     >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    library  device      value  value err  grad err
+    numpy    cpu       0.28768    0.0e+00   0.0e+00
     """
     adapter_of(input)  # raises unless `input` is an array
     if backends is not None and (isinstance(backends, str) or not backends):
@@ -97,9 +115,11 @@ def assert_consistent(
         options["cotangent"] = np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
     expected = reference(loss, host_input, *targets, **options)
     options |= {"expected": expected, "rtol": rtol, "atol": atol}
+    rows = Rows()
     complaints: list[str] = []
     for device in devices:
         result = compare(loss, device, host_input, dtype, *targets, **options)
+        rows.append({**device.row(), **vars(result)})
         if result.problem is not None:
             complaints.append(f"{device}: {result.problem}")
     if complaints:
@@ -107,6 +127,7 @@ def assert_consistent(
             f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from NumPy in float64"
             "\n  " + "\n  ".join(complaints)
         )
+    return rows
 
 
 def _dtype_name(x: Any) -> str:
@@ -124,6 +145,10 @@ class Device:
 
     def __str__(self) -> str:
         return f"{self.library} {self.version} on {self.name}"
+
+    def row(self) -> dict[str, str]:
+        """Return the names under which a row of results gives the device."""
+        return {"backend": self.library, "version": self.version, "device": self.name}
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
         """Copy a NumPy array to this device and convert the copy to `dtype`.

@@ -812,7 +812,7 @@ def test_largest_gradient_of_a_class_is_that_of_any_of_its_neurons():
     assert all(report.numbers["largest gradient of each class"])
 
 
-FIRST_TIMES = sx.times.CrossEntropy(silent_time=20.0, num_classes=2)
+FIRST_TIMES = sx.times.CrossEntropy(temperature=1.0, silent_time=20.0, num_classes=2)
 ONE_CLASS = np.where(np.arange(4) == 1, 1.0, np.nan) + 0 * FIRST
 AT_STEP = np.where(HALF, diagnoses.HOT, np.roll(diagnoses.HOT, 1, axis=1)).astype("float32")
 NEVER, SAMPLES, READ = "classes that never fire", "samples of each class", "input, as it is read"
@@ -1024,7 +1024,7 @@ def test_time_axis_may_repeat_that_of_the_loss():
 def test_layers_of_spike_times_have_a_row():
     times = np.where(np.arange(6) < 3, np.inf, 4.0 + np.arange(8)[:, None]) + np.zeros((8, 6))
     output = np.full((8, 3), 15.0) + np.arange(3)
-    loss = sx.times.CrossEntropy(silent_time=17.0)
+    loss = sx.times.CrossEntropy(temperature=1.0, silent_time=17.0)
     report = sx.diagnose(loss, output, np.arange(8) % 3, hidden={"first": times})
     first, last = report.layers
     assert (first.name, first.silent, first.first_spike) == ("hidden.first", 0.5, 7.5)

@@ -34,7 +34,7 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
     for counts in got:
         assert np.trace(counts) == right
         assert counts.sum() == 5
-    moid = sx.SpikeMoid(theta=0.4)
+    moid = sx.SpikeMoid(alpha=1, theta=0.4)
     counts = run(backend, moid.confusion, spikes[:2], np.eye(3, dtype=bool)[LABEL[:2]])
     assert counts.sum() == 6
     assert (counts[0, 1, 0], counts[2, 1, 0]) == (1, 1)  # where the label is 1, it predicts 0
@@ -60,7 +60,7 @@ def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
 def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
     label, late = backend.asarray(LABEL + 1), backend.asarray(np.asarray([5, 6, 5, 5, 5, 5]))
     half = backend.asarray(np.full((6, 3), 0.5))
-    calls = [(sx.SpikeMoid(theta=0).confusion, half, {}, "must be 0 or 1")]
+    calls = [(sx.SpikeMoid(alpha=1, theta=0).confusion, half, {}, "must be 0 or 1")]
     for one in (ENTROPY(), ENTROPY(readout="latency"), RATE):
         calls.append((one.confusion, label, {}, "target must be between 0 and 2"))
         calls.append((one.accuracy, LABEL, {"lengths": late}, "lengths must be between 0 and 5"))
@@ -79,7 +79,8 @@ ROWS = [[0.2, 0.7, 0.1], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.5]]
 
 
 @pytest.mark.parametrize(
-    "loss", [ENTROPY(), ENTROPY(moving_window=2), sx.times.CrossEntropy(silent_time=2.0)]
+    "loss",
+    [ENTROPY(), ENTROPY(moving_window=2), sx.times.CrossEntropy(temperature=1.0, silent_time=2.0)],
 )
 def test_probabilities_count_as_their_most_probable_class(backend, loss):
     """Of several the first; a row of zeros does not count, nor one whose class is masked."""

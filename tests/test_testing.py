@@ -46,7 +46,10 @@ def test_first_device_of_each_kind_is_compared(wanted, chosen):
 
 def test_arrays_of_any_library_are_accepted(backend):
     spikes = backend.asarray(SPIKES, "float32")
-    assert_consistent(sx.SpikeTime(), spikes, spikes, backends=["numpy", backend.library])
+    rows = assert_consistent(sx.SpikeTime(), spikes, spikes, backends=["numpy", backend.library])
+    assert {row["backend"] for row in rows} == {"numpy", backend.library}
+    assert all(row["gradient_difference"] < backend.rtol for row in rows)
+    assert repr(rows).splitlines()[1].split()[:2] == ["numpy", "cpu"]
     label = backend.asarray(LABEL)
     assert_consistent(sx.SpikeMax(), spikes, label, backends=[backend.library])
 

@@ -23,7 +23,7 @@ def test_rate_equal_to_theta_is_not_above_it(window, dtype):
         for number in range(1, group * steps + 1):
             spikes = (np.arange(group * steps) < number).astype(dtype).reshape(1, group, steps)
             theta = number / (group * (window or steps))
-            loss = sx.SpikeMoid(window, theta=theta, num_classes=1)
+            loss = sx.SpikeMoid(window, alpha=1, theta=theta, num_classes=1)
             assert not loss.predict(spikes, per_step=bool(window)).any(), (theta, group, steps)
 
 

@@ -264,7 +264,7 @@ for delay in range(0, 9, 2):
 
 def filtered(spikes):
     """Return filtered input spikes and a 1, ``[time, sample, neuron + 1]``."""
-    traces = sx.causal_filter(spikes.numpy(), 0.8 ** np.arange(50), axis=0)
+    traces = sx.causal_filter(spikes.numpy(), 0.8 ** np.arange(50), time_axis=0)
     return np.concatenate([traces, np.ones_like(traces[..., :1])], axis=-1)[20:]
 
 

@@ -8,8 +8,7 @@ along its anti-diagonals, because the entries of an anti-diagonal do not depend 
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of
@@ -22,22 +21,14 @@ from spikeloss_xp._spike_pairs import (
     pad_unmatched,
     symmetric,
 )
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
+from spikeloss_xp._typing import Array, ArrayLike, Times, TimesT
 from spikeloss_xp.binning import epsilon_of
 from spikeloss_xp.distances._trains import padded_sets
 from spikeloss_xp.primitives import slices
 
-if TYPE_CHECKING:  # without a default, `Never` would be inferred for lists of numbers
-    from typing_extensions import TypeVar
-
-    TimesT = TypeVar("TimesT", bound=SupportsArray, default=Any)
-else:
-    TimesT = ArrayT
-Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
-
 
 @on_device_of("input")
-def victor_purpura(input: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
+def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
     The distance is the lowest total cost of edits that change one train into the other. Deleting or
@@ -107,7 +98,7 @@ def victor_purpura(input: Lists[TimesT], other: ArrayLike | None = None, *, cost
 
 @on_device_of("input")
 def coincidence_factor(
-    input: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
+    input: Times[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
 ) -> TimesT:
     r"""Return the coincidence factor for all pairs of lists of spike times.
 

@@ -168,7 +168,7 @@ def van_rossum(
         The time axis of `input` and `other`.
     times : bool, default False
         Whether `input` and `other` contain spike times, in the formats that `victor_purpura`
-        accepts.
+        accepts, instead of bins. A bin that is NaN makes all results of its train NaN.
     where, lengths, other_where, other_lengths : array or sequence, optional
         The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
         treated as silent. Masks are not supported for spike times.
@@ -264,7 +264,7 @@ def similarity(
         The time axis of `input` and `other`.
     times : bool, default False
         Whether `input` and `other` contain spike times, in the formats that `victor_purpura`
-        accepts.
+        accepts, instead of bins. A bin that is NaN makes all results of its train NaN.
     where, lengths, other_where, other_lengths : array or sequence, optional
         The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
         treated as silent. Masks are not supported for spike times.

@@ -6,7 +6,9 @@ The metrics take one or two sets of trains. A single set is compared with itself
 import math
 from typing import Any, NamedTuple
 
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
+import numpy as np
+
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, first_array, floating
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import Prepared, mask_of
@@ -83,6 +85,8 @@ def _binned(
             f"time_axis; got shape {shape}{one}"
         )
     layout = Layout.of(shape, time_axis, name)
+    if where is None and lengths is None:
+        _check_finite(adapter, x, name)
 
     spikes = layout.collapsed(adapter, x)
     first = floating(adapter, spikes[:1, :1, :1], name)
@@ -92,6 +96,16 @@ def _binned(
         mask = layout.collapsed(adapter, mask)
     prepared = Prepared(adapter, spikes, mask, layout, x.dtype, invalid)
     return BinnedTrains(prepared, first.dtype)
+
+
+def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
+    """Raise an error if the bins can be read cheaply and hold infinity, like padded spike times."""
+    known = adapter.concrete_or_none(x)
+    if known is not None and np.isinf(known).any():
+        raise ValueError(
+            f"{argument} must hold binned trains, but holds infinity: if it holds spike times with "
+            "padding, pass times=True"
+        )
 
 
 def padded_sets(input: Any, other: Any) -> list[Array]:
@@ -114,10 +128,15 @@ def _padded(times: Any, argument: str, like: Array | None) -> Array:
     if array.ndim != 2 or array.shape[0] == 0:
         raise ValueError(
             f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
-            f"got shape {tuple(array.shape)}"
+            f"got shape {tuple(array.shape)}{_as_list(argument, array.ndim == 1)}"
         )
     check_not_trains(adapter, array[None, ...], argument, "use van_rossum with times=False")
     return array if like is None else adapter.xp.astype(array, like.dtype, copy=False)
+
+
+def _as_list(argument: str, single: bool) -> str:
+    """Return a hint on how to pass a single train if `single` is True, else ""."""
+    return f": pass a single train in a list, [{argument}]" if single else ""
 
 
 def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
@@ -126,14 +145,15 @@ def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | N
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
     for i, train in enumerate(trains):
         check_train(train, f"{argument}[{i}]")
-    if like is None:
-        arrays = [train for train in trains if find_adapter(train) is not None]
-        like = arrays[0] if arrays else host(trains[0], f"{argument}[0]")
+    like = first_array(trains, argument) if like is None else like
     adapter, given = adapter_of(like, argument), []
     for i, train in enumerate(trains):
         array = asarray_like(adapter, like, train, f"{argument}[{i}]")
         if array.ndim != 1:
-            raise ValueError(f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}")
+            hint = _as_list(argument, array.ndim == 0)
+            raise ValueError(
+                f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}{hint}"
+            )
         given.append(floating(adapter, array, f"{argument}[{i}]"))
 
     xp = adapter.xp

@@ -17,6 +17,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
@@ -92,6 +93,13 @@ class Loss(_checks.Checked, ABC):
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
+        accepted = vars(cls).get("__match_args__", args)  # a dataclass lists them there
+        if len(args) > len(accepted):
+            others = ", ".join(each.name for each in fields(cls) if each.kw_only)  # type: ignore[arg-type]
+            raise TypeError(
+                f"pass {others} of {cls.__name__} by name; got {len(args)} positional arguments, "
+                f"of which {len(accepted)} are accepted"
+            )
         return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -41,7 +41,6 @@ class ReadsClasses(TargetLoss, Predictor):
     readout: str
     moving_window: int | None
     num_classes: int | None
-    ignore_index: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed over the neurons of a class instead of averaged."""

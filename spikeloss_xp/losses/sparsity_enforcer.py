@@ -134,10 +134,10 @@ class SparsityEnforcer(Loss):
             )
         number = max(len(lowest), len(highest))
         pairs = zip(itertools.cycle(lowest), itertools.cycle(highest), range(number))
-        if any(low > high for low, high, _ in pairs):
-            raise ValueError(
-                f"min_rate must be at most max_rate, {self.max_rate}; got {self.min_rate}"
-            )
+        for low, high, neuron in pairs:
+            if low > high * (1 + 2**-23):  # one of them may have been rounded to float32
+                of = f" for neuron {neuron}" if number > 1 else ""
+                raise ValueError(f"min_rate must be at most max_rate, {high:g}{of}; got {low:g}")
         if max(highest) > 1:
             self._warn_of_unit(max(highest))
 

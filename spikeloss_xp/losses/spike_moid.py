@@ -1,7 +1,6 @@
 """SpikeMoid: binary cross-entropy for independent classes (multi-label classification)."""
 
-import warnings
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
@@ -10,7 +9,7 @@ from spikeloss_xp._input.prepared import Prepared, check_number
 from spikeloss_xp._input.targets import MULTI_HOT, Target
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses, check_readout
-from spikeloss_xp.readouts import READOUTS, Reading
+from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,13 @@ class SpikeMoid(ReadsClasses):
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
-    alpha : float, default 1
+    alpha : float
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.
-    theta : float, default 0
+    theta : float
         The reading :math:`\theta` at which the probability of a class is 1/2, in the unit of the
-        reading. If `theta` is omitted and the readout is a rate or a count, the constructor warns:
-        rates and counts are never negative, so no class could have a probability below 1/2.
+        reading. For rates, choose a number between the rates of silent and active neurons, such as
+        ``theta=0.2`` with ``alpha=0.1``.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
         value of its membrane potential.
@@ -82,31 +81,16 @@ class SpikeMoid(ReadsClasses):
 
     moving_window: int | None = _checks.option(None, _checks.optional_count)
     reduction: Reduction = _checks.option("sum", _checks.reduction)
-    alpha: float = _checks.option(1, _checks.scale)
-    theta: float | None = _checks.option(None, _checks.optional(_checks.number))
     _: KW_ONLY
+    alpha: float = field(metadata=_checks.checked_by(_checks.scale))
+    theta: float = field(metadata=_checks.checked_by(_checks.number))
     readout: Readout = _checks.option("rate", check_readout)
     pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     time_axis: int = _checks.option(-1, _checks.integer)
 
-    ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
     _shields_masked: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.theta is None:
-            if READOUTS[self.readout].windowed:
-                warnings.warn(
-                    "SpikeMoid was created without theta, which is 0 by default. Rates are never "
-                    "below 0, so even silent classes have a probability of 1/2, and networks "
-                    "hardly learn. Pass a theta between the rates of silent and active neurons, "
-                    "such as theta=0.2 with alpha=0.1. An explicit theta=0 does not warn.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            object.__setattr__(self, "theta", 0.0)
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         prepared = super()._prepare_input(input, where, lengths, context)
@@ -115,7 +99,7 @@ class SpikeMoid(ReadsClasses):
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. A class is predicted if its logit is above 0."""
-        return (reading.u - (self.theta or 0.0)) / self.alpha
+        return (reading.u - self.theta) / self.alpha
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the binary cross-entropies."""

@@ -2,8 +2,9 @@
 
 import sys
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Never, cast
 
 import numpy as np
 import torch
@@ -73,14 +74,24 @@ class SpikeTime(torch.nn.Module):
         self.filter = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
         self.reduction: Reduction = reduction
 
-    def forward(self, input: torch.Tensor, desired: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, desired: torch.Tensor, **unknown: Never) -> torch.Tensor:
         """Return the loss for spikes and desired spikes, both ``[batch, *space, time]``."""
+        _check_none("SpikeTime", unknown)
         taps = self.filter.filter
         return _SpikeTimeWithTaps(kernel=taps, reduction=self.reduction)(input, desired)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters to show in the module's repr."""
         return f"reduction={self.reduction!r}"
+
+
+def _check_none(name: str, unknown: Collection[str]) -> None:
+    """Raise an error if the call to a published loss has further arguments."""
+    if unknown:
+        raise TypeError(
+            f"a call to slayer.loss.{name} takes only spikes and their target, as in lava-dl; got "
+            f"{', '.join(unknown)}: spikeloss_xp.{name} takes where, lengths and weight"
+        )
 
 
 def _room(numerics: Numerics) -> Any:
@@ -114,8 +125,9 @@ class _RateLoss(torch.nn.Module):
         given, kind = vars(self), getattr(losses, self._name)
         return {name: given[name] for name in kind.__dataclass_fields__ if name in given}
 
-    def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, label: torch.Tensor, **unknown: Never) -> torch.Tensor:
         """Return the loss for spikes ``[batch, *space, time]`` and their labels."""
+        _check_none(self._name, unknown)
         return self.loss()(input, label)
 
     def extra_repr(self) -> str:
@@ -214,9 +226,9 @@ class SpikeMax(_RateLoss):
         self.mode: MaxMode = mode
         self.numerics: Numerics = numerics
 
-    def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, label: torch.Tensor, **unknown: Never) -> torch.Tensor:
         """Return the loss for spikes ``[batch, *space, time]`` and their labels."""
-        value = super().forward(input, label)
+        value = super().forward(input, label, **unknown)
         # `known` is None if the value is traced, or if reading it would wait for a device.
         known = concrete_or_none(value) if self.numerics == "lava" else None
         if known is not None and not np.isfinite(known).all():
@@ -272,7 +284,7 @@ class SpikeMoid(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        loss = _room(numerics).SpikeMoid(moving_window, reduction, alpha, theta)
+        loss = _room(numerics).SpikeMoid(moving_window, reduction, alpha=alpha, theta=theta)
         super().__init__(loss)
         self.alpha = alpha
         self.theta = theta

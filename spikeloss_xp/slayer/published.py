@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 
 from spikeloss_xp import losses
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._checks import option
+from spikeloss_xp._checks import number, option, scale
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
@@ -72,7 +72,8 @@ class SpikeMax(Published, losses.SpikeMax):
 class SpikeMoid(Published, losses.SpikeMoid):
     """The published `spikeloss_xp.SpikeMoid`, whose logarithms are at least -100.
 
-    The options are the same, except that `pos_weight` must be 1.
+    The options are the same, except that `alpha` is 1 and `theta` is 0 by default, as in lava-dl,
+    and that `pos_weight` must be 1.
 
     Examples
     --------
@@ -84,6 +85,8 @@ class SpikeMoid(Published, losses.SpikeMoid):
     0.627
     """
 
+    alpha: float = option(1, scale)
+    theta: float = option(0, number)
     _: KW_ONLY
     pos_weight: PerClass = option(1.0, only_one)
 

@@ -113,7 +113,7 @@ class CrossEntropy(FirstSpike):
 
     Parameters
     ----------
-    temperature : float, default 1
+    temperature : float
         The divisor :math:`\rho` of the times, in the unit of the times; from 1e-6 to 1e18. Training
         delays the spikes of the other classes until they come several temperatures after the spike
         of the labelled class, so 1/20 of the range of the times is a good initial value.
@@ -170,7 +170,7 @@ class CrossEntropy(FirstSpike):
     """
 
     _: KW_ONLY
-    temperature: float = _checks.option(1.0, _checks.scale)
+    temperature: float = field(metadata=_checks.checked_by(_checks.scale))
     label_smoothing: float = _checks.option(0.0, _checks.fraction)
     reduction: Reduction = _checks.option("mean", _checks.reduction)
     num_classes: int | None = _checks.option(None, _checks.optional_count)

@@ -92,6 +92,7 @@ def case(*arguments: Any, **options: Any) -> Case:
 
 
 entropy = functools.partial(sx.CrossEntropy, time_axis=-1)
+FIRST_TIMES = times.CrossEntropy(temperature=1.0, silent_time=20.0)
 
 
 def in_hertz(**rates: float) -> sx.SparsityEnforcer:
@@ -121,13 +122,13 @@ HEALTHY = [  # beside those that `random_healthy` draws
     case(entropy(), TRAINED > 0, LABEL, hidden=WIDE > 0),
     case(sx.SpikeRate((0.5, 0.4, 0.5, 0.6), 0.05, 5, time_axis=0), TRAINED_FIRST, LABEL),
     case(sx.SpikeMax(mode="softmax", time_axis=-1), TRAINED, LABEL),
-    case(sx.SpikeMoid(5, theta=0.2, time_axis=1), FRESH_BETWEEN, MULTI_HOT),
+    case(sx.SpikeMoid(5, alpha=1, theta=0.2, time_axis=1), FRESH_BETWEEN, MULTI_HOT),
     case(sx.SpikeTime(5, time_axis=-1), FRESH[:, 0], TRAINED[:, 0]),
     case(sx.SquaredError(time_axis=-1, moving_window=1), POTENTIALS, 2 * POTENTIALS),
     case(sx.AbsoluteError(time_axis=-1), TRAINED, EXACT.mean(axis=-1)),
     case(sx.HuberError(time_axis=-1), FRESH, TRAINED.mean(axis=-1)),
     case(sx.SparsityEnforcer(), [WIDE, TRAINED]),
-    case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
+    case(FIRST_TIMES, np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
     case(times.VictorPurpura(cost=0.1), SEVERAL, SEVERAL[::-1]),
     case(sx.PoissonNLL(time_axis=-1), LOG_RATES, COUNTS, where=~MISSING),
     case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES), COUNTS),
@@ -143,9 +144,11 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, lengths=LENGTHS + 20, hidden=WIDE),
         case(sx.SparsityEnforcer(0.05), [WIDE, FRESH], lengths=LENGTHS + 20),
         case(entropy(), FRESH, -PROBABILITIES),
-        case(times.CrossEntropy(silent_time=20.0), TRAINED, LABEL),
+        case(FIRST_TIMES, TRAINED, LABEL),
         case(times.SpikeTime(time_constant=5.0), TRAINED, SEVERAL),
-        case(times.CrossEntropy(silent_time=20.0, num_classes=2), FIRST, LABEL // 2 + 1),
+        case(
+            times.CrossEntropy(temperature=1, silent_time=20, num_classes=2), FIRST, LABEL // 2 + 1
+        ),
     ],
     "not-finite": [
         case(entropy(), WITH_NAN, LABEL),
@@ -163,13 +166,13 @@ FAULTY = {
     ],
     "times-out-of-range": [
         case(times.SpikeLatency(silent_time=20.0), np.where(np.isnan(SEVERAL), -1, SEVERAL), LABEL),
-        case(times.CrossEntropy(silent_time=20.0), np.nan_to_num(SEVERAL), LABEL),
-        case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) < 2, 0, SEVERAL), LABEL),
+        case(FIRST_TIMES, np.nan_to_num(SEVERAL), LABEL),
+        case(FIRST_TIMES, np.where(np.arange(5) < 2, 0, SEVERAL), LABEL),
         case(times.SpikeLatency(silent_time=20.0), np.where(np.arange(4) < 3, 0, FIRST), LABEL),
-        case(times.CrossEntropy(silent_time=20.0), 1000 * FIRST + 20, LABEL),
-        case(times.CrossEntropy(silent_time=0.5), LATE, LABEL),
-        case(times.CrossEntropy(silent_time=20.0), np.full_like(FIRST, 20), LABEL),
-        case(times.CrossEntropy(silent_time=20.0), FIRST / 1000, LABEL),  # seconds, milliseconds
+        case(FIRST_TIMES, 1000 * FIRST + 20, LABEL),
+        case(times.CrossEntropy(temperature=1.0, silent_time=0.5), LATE, LABEL),
+        case(FIRST_TIMES, np.full_like(FIRST, 20), LABEL),
+        case(FIRST_TIMES, FIRST / 1000, LABEL),  # seconds, milliseconds
         case(times.SpikeLatency(true_time=0.005, silent_time=30.0), FIRST + 5, LABEL),
         case(times.SpikeLatency(false_time=9e3, silent_time=1e4), FIRST, LABEL),
     ],
@@ -213,7 +216,7 @@ FAULTY = {
         case(entropy(temperature=1000), TRAINED, LABEL),
         case(entropy(readout="rate"), TRAINED, LABEL),
         case(entropy(readout="rate", temperature=20), TRAINED, LABEL),
-        case(times.CrossEntropy(silent_time=0.02), FIRST / 1000, LABEL),
+        case(times.CrossEntropy(temperature=1.0, silent_time=0.02), FIRST / 1000, LABEL),
     ],
     "inverted-mask": [
         case(entropy(), PADDED > 0, LABEL, where=np.arange(20) >= 10),
@@ -235,15 +238,15 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, hidden={"first": WIDE, "next": 0 * WIDE}),
         case(entropy(), 0 * FRESH, LABEL, hidden=[WIDE, 0 * WIDE]),
         case(sx.SparsityEnforcer(0.1), [WIDE, 0 * WIDE]),
-        case(times.CrossEntropy(silent_time=20.0), np.nan * FIRST, LABEL, hidden=[np.nan * FIRST]),
+        case(FIRST_TIMES, np.nan * FIRST, LABEL, hidden=[np.nan * FIRST]),
     ],
     "silent-output": [
         case(entropy(), 0 * FRESH, LABEL),
-        case(times.CrossEntropy(silent_time=20.0), np.full_like(FIRST, np.nan), LABEL),
+        case(FIRST_TIMES, np.full_like(FIRST, np.nan), LABEL),
         case(entropy(), 0 * FRESH, LABEL, lengths=LENGTHS),
         case(sx.SpikeMax(time_axis=-1), 0 * FRESH, LABEL),
         case(sx.SpikeTime(5, time_axis=-1), 0 * FRESH, TRAINED),
-        case(sx.SpikeMoid(theta=0.2, time_axis=-1), 0 * FRESH, MULTI_HOT),
+        case(sx.SpikeMoid(alpha=1, theta=0.2, time_axis=-1), 0 * FRESH, MULTI_HOT),
     ],
     "saturated": [
         case(entropy(), np.ones_like(FRESH), LABEL),
@@ -355,20 +358,20 @@ NO_FINDING = [
     case(published.SparsityEnforcer(2.0), [4 * WIDE, WIDE]),
     case(published.SparsityEnforcer(2.0), 2 * WIDE),
     case(sx.SparsityEnforcer(1.0, min_rate=1.0), WIDE),
-    case(times.CrossEntropy(silent_time=20.0), np.where(np.isnan(FIRST), 1e9, FIRST), LABEL),
+    case(FIRST_TIMES, np.where(np.isnan(FIRST), 1e9, FIRST), LABEL),
     case(times.SpikeLatency(true_time=1.0, silent_time=1e3), 60 * FIRST, LABEL),
     case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
     case(times.SpikeTime(time_constant=5.0), np.where(np.arange(4) < 2, 0, FIRST), SEVERAL),
     case(times.SpikeLatency(silent_time=20.0), HALF_MASKED, LABEL, where=np.arange(24) >= 12),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
-    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
+    case(sx.SpikeMoid(alpha=1, theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
     case(entropy(), EXACT[:, :1], 0 * LABEL),
     case(entropy(), FRESH, LABEL, hidden=WIDE, gradients=gradients(1e-3, 1e-3)),
     case(entropy(), FRESH[:7], 0 * LABEL[:7] + 2),
     case(entropy(), FRESH[:15], LABEL[:15] % 2 * 3),
     case(entropy(), FRESH[:7], LABEL[:7] % 2),
-    case(sx.SpikeMoid(theta=0.2, time_axis=-1), REPEATED, MULTI_HOT),
-    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, MULTI_HOT * (np.arange(4) < 3)),
+    case(sx.SpikeMoid(alpha=1, theta=0.2, time_axis=-1), REPEATED, MULTI_HOT),
+    case(sx.SpikeMoid(alpha=1, theta=0.2, time_axis=-1), TRAINED, MULTI_HOT * (np.arange(4) < 3)),
     case(entropy(), EXACT * (np.arange(20) < 2), LABEL),  # the logits differ by 1
     case(entropy(), 100 * EXACT, LABEL),  # they differ by 1000
     case(sx.SpikeLatency(tolerance=20.0, time_axis=-1), EXACT[:20, :, :19], NINE_OF_TEN_RIGHT),
@@ -379,13 +382,13 @@ NO_FINDING = [
     case(entropy(readout="rate"), 3 * POTENTIALS, LABEL),
     case(entropy(readout="rate", temperature=20), 60 * POTENTIALS, LABEL),
     case(times.CrossEntropy(temperature=1e-3, silent_time=0.02), FIRST * 1e-3, LABEL),
-    case(times.CrossEntropy(temperature=1.0, silent_time=20.0), FIRST, LABEL),
+    case(FIRST_TIMES, FIRST, LABEL),
     case(entropy(), FRESH.sum(axis=-1, keepdims=True) + 1, LABEL),
     case(entropy(), TRAINED[np.where(LABEL == 1, 2, np.arange(BATCH))][:15], LABEL[:15]),
     case(None, FRESH_FIRST, LABEL, time_axis=0),
     case(None, FRESH_FIRST[:, :STEPS], LABEL[:STEPS], time_axis=1),
     case(None, FRESH_FIRST[:, :1], LABEL[:STEPS], time_axis=0),
-    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
+    case(sx.SpikeMoid(alpha=1, theta=0.2, time_axis=-1), TRAINED, np.where(MULTI_HOT, 0.5, 0.0)),
 ]
 # One spike in 800 steps, so that half of the labels HALF are predicted.
 QUIET = np.zeros((BATCH, CLASSES, 10 * STEPS))
@@ -464,14 +467,14 @@ def random_healthy(seed: int) -> Case:
         (entropy(), x, (q / q.sum(axis=1, keepdims=True)).astype("float32")),
         (sx.SpikeRate(0.5, 0.05, time_axis=time_axis), x, label),
         (sx.SpikeMax(time_axis=time_axis), x, label),
-        (sx.SpikeMoid(theta=0.2, time_axis=time_axis), x, hot),
+        (sx.SpikeMoid(alpha=1, theta=0.2, time_axis=time_axis), x, hot),
         (sx.SpikeLatency(time_axis=time_axis), x, label),
         (sx.SpikeTime(5, time_axis=time_axis), x, spikes(0.2)),
         (sx.SquaredError(time_axis=time_axis), x, r.random(hot.shape)),
         (sx.SparsityEnforcer(0.1, min_rate=0.01, time_axis=time_axis), [x, *hidden]),
     ]
     of_times = [
-        (times.CrossEntropy(silent_time=20.0), first, label),
+        (FIRST_TIMES, first, label),
         (times.SpikeLatency(silent_time=20.0), first, label),
         (times.SpikeTime(time_constant=5.0), *trains),
         (

@@ -74,7 +74,7 @@ def rows() -> Iterator[tuple[str, Call]]:
         loss = sx.CrossEntropy(readout=readout, **time)
         yield f'`CrossEntropy`, `"{readout}"`', Call(loss, SPIKES, LABEL)
     yield '`CrossEntropy`, `"latency"`, all three', Call(loss, SPIKES, LABEL, **ALL)
-    for loss in (sx.SpikeRate(0.1, 0.01), sx.SpikeMax(), sx.SpikeMoid(theta=0.1), LATENCY):
+    for loss in (sx.SpikeRate(0.1, 0.01), sx.SpikeMax(), sx.SpikeMoid(alpha=1, theta=0.1), LATENCY):
         target = LABELLED if isinstance(loss, sx.SpikeMoid) else LABEL
         for name, given in options.items():
             yield f"`{type(loss).__name__}`{name}", Call(loss, SPIKES, target, **given)

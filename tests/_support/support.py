@@ -47,7 +47,9 @@ LIBRARIES = (
         ("backends/test_onnx.py::test_value_gradient_and_prediction_of_any_batch_equal_numpy",),
     ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
-    Library("others that implement the array API standard", STRICT, "yes, with array-api-strict"),
+    Library(
+        "others with array API standard 2024.12 or later", STRICT, "yes, with array-api-strict"
+    ),
 )
 
 # Of each framework, transforms of losses, and the tests of each.

@@ -47,7 +47,7 @@ LOSSES = {  # every filter, readout and criterion
     "CrossEntropy, latency": (_entropy(readout="latency", temperature=3), LABELS),
     "SquaredError, each step": (_squared, DESIRED),
     "SpikeLatency": (_latency(true_time=2, tolerance=0.75), LABELS),
-    "SpikeMoid, window": (sx.SpikeMoid(7, pos_weight=(0.5, 2.0, 8.0), theta=0), MULTI_HOT),
+    "SpikeMoid, window": (sx.SpikeMoid(7, pos_weight=(0.5, 2.0, 8.0), alpha=1, theta=0), MULTI_HOT),
     "PoissonNLL": (sx.PoissonNLL(time_axis=-1, constant=True), DESIRED),
     "BernoulliNLL": (sx.BernoulliNLL(time_axis=-1), DESIRED),
     "BernoulliNLL, hazard": (sx.BernoulliNLL(time_axis=-1, link="hazard"), DESIRED),

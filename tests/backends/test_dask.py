@@ -91,7 +91,7 @@ def test_value_and_gradient_equal_numpy(
 
 def test_layers_times_masks_of_steps_and_predictions_equal_numpy(no_compute):
     predicting = sx.SpikeMax(), sx.SpikeMax(2), LATENCY
-    first = sx.value_and_grad(sx.times.CrossEntropy(silent_time=9.0))
+    first = sx.value_and_grad(sx.times.CrossEntropy(temperature=1.0, silent_time=9.0))
     paired = [sx.times.SpikeTime(time_constant=3.0), sx.times.VictorPurpura(cost=0.35)]
 
     def outputs(spikes):

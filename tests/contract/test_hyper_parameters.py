@@ -20,7 +20,7 @@ def test_any_sequence_gives_a_number_for_each_class(make):
     """A list of Hydra or OmegaConf is a sequence too, and no list."""
     numbers = make(2)
     assert sx.SpikeRate(numbers, 0.0).true_rate == (0.0, 1.0)
-    assert sx.SpikeMoid(theta=0, pos_weight=numbers).pos_weight == (0.0, 1.0)
+    assert sx.SpikeMoid(alpha=1, theta=0, pos_weight=numbers).pos_weight == (0.0, 1.0)
     assert sx.SpikeTime(kernel=numbers).kernel == (0.0, 1.0)
 
 

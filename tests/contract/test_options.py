@@ -5,7 +5,6 @@ import re
 from typing import Any, get_args
 
 import numpy as np
-import pytest
 from test_differential import QUICK
 
 import spikeloss_xp as sx
@@ -56,7 +55,6 @@ def differ(call: Call, other: Any) -> bool:
     return not np.allclose(changed, value, rtol=1e-9, atol=0, equal_nan=True)
 
 
-@pytest.mark.filterwarnings("ignore:SpikeMoid was created without theta")
 def test_every_option_is_drawn_and_known_to_the_reference():
     kinds = ("small", "times")
     seeds = [(seed, kind) for kind in kinds for seed in range(max(QUICK[kind].values()))]

@@ -59,8 +59,8 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         for loss, bad in (
             (entropy(), -0.25),
             (entropy(label_smoothing=0.25), -0.25),
-            (sx.SpikeMoid(theta=0), 1.5),
-            (sx.SpikeMoid(3, theta=0), np.nan),
+            (sx.SpikeMoid(alpha=1, theta=0), 1.5),
+            (sx.SpikeMoid(3, alpha=1, theta=0), np.nan),
             (latency(), -1.0),
         )
     ),
@@ -89,7 +89,7 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
             (sx.SpikeTime(), SPIKES[::-1]),
             (sx.SpikeMax(), LABEL),
             (sx.SpikeRate(0.5, 0.125, 3), LABEL),
-            (sx.SpikeMoid(readout="count", theta=0), NUMBERS),
+            (sx.SpikeMoid(readout="count", alpha=1, theta=0), NUMBERS),
             (entropy(readout="last"), LABEL),
         )
     ),

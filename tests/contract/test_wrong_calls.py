@@ -8,7 +8,7 @@ from numpy import inf, nan
 import spikeloss_xp as sx
 from _support.cases import LABEL, MULTI_HOT, SPIKES, raises
 
-rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, theta=0)
+rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, alpha=1, theta=0)
 entropy, LOSS = partial(sx.CrossEntropy, time_axis=-1), sx.SpikeMax()
 
 

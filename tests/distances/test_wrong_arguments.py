@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from numpy import inf
 
 from _support.cases import raises
 from spikeloss_xp.distances import coincidence_factor, similarity, van_rossum, victor_purpura
@@ -29,7 +30,8 @@ factor = partial(coincidence_factor, precision=1, duration=1)
     [
         (lambda t, x: victor_purpura([t], cost=1e-9), ValueError, "cost.*1e-06"),
         (lambda t, x: purpura([]), ValueError, "input has no trains.*list"),
-        (lambda t, x: purpura(t), ValueError, "input must be a sequence.*(3,)"),
+        (lambda t, x: purpura(t), ValueError, "input must be a sequence.*(3,): pass.*[input]"),
+        (lambda t, x: purpura([1.0, 2.0], [t]), ValueError, "input[0] must.*(): pass.*[input]"),
         (lambda t, x: purpura([t[None, :]]), ValueError, "input[0] must.*(1, 3)"),
         (lambda t, x: purpura([[t, t[:1]], [t]]), ValueError, "input[0] holds several.*trials[0]"),
         (lambda t, x: rossum([t, [[1.0], [2.0, 3.0]]], times=True), ValueError, "input[1] holds"),
@@ -46,6 +48,12 @@ factor = partial(coincidence_factor, precision=1, duration=1)
         (lambda t, x: rossum([t], times=1), TypeError, "times must be True or"),
         (lambda t, x: rossum(x, time_constant=0), ValueError, "time_constant.*0"),
         (lambda t, x: similarity(x, time_constant=1, cosine=1.5), ValueError, "cosine.*1.5"),
+        (lambda t, x: rossum(x * inf), ValueError, "input.*infinity.*pass times=True"),
+        (
+            lambda t, x: similarity(x, x * inf, time_constant=1),
+            ValueError,
+            "other must hold binned",
+        ),
         (lambda t, x: rossum(x, squared=1), TypeError, "squared.*1"),
         (lambda t, x: rossum(x[0, :]), ValueError, "input must.*(5,).*input[None]"),
         (lambda t, x: rossum(x[:, :4], x), ValueError, "other must.*(3, 5).*(3, 4)"),

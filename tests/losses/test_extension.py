@@ -14,6 +14,7 @@ from _support.processes import recipes
 from _support.split import SquaredCount
 from spikeloss_xp.backends.base import captured_arrays
 from spikeloss_xp.losses import ClassLoss, Loss, TrainLoss
+from spikeloss_xp.slayer import published
 
 BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2
 LABEL, IGNORING = np.asarray([0, 2, 1, 2]), np.asarray([0, 2, -100, 2])
@@ -69,19 +70,19 @@ def test_options_are_inherited_and_the_time_axis_is_required():
 
 
 @pytest.mark.parametrize(
-    ("loss", "published"),
+    ("loss", "signature"),
     [
         (sx.SpikeTime, "time_constant length filter_order reduction"),
         (sx.SpikeRate, "true_rate false_rate moving_window reduction"),
         (sx.SpikeMax, "moving_window mode reduction"),
-        (sx.SpikeMoid, "moving_window reduction alpha theta"),
+        (published.SpikeMoid, "moving_window reduction alpha theta"),
         (sx.SparsityEnforcer, "max_rate lam"),
     ],
 )
-def test_published_losses_keep_their_positional_signature(loss, published):
+def test_published_losses_keep_their_positional_signature(loss, signature):
     parameters = inspect.signature(loss).parameters.values()
     positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
-    assert positional == published.split()
+    assert positional == signature.split()
     assert loss.__dataclass_fields__["time_axis"].default == -1
 
 

@@ -36,11 +36,14 @@ def test_complex_or_list_input_raises(backend, form):
 
 OBJECTS = (
     *(FORMS[form].loss() for form in ONE_OF_EACH),
-    *(sx.times.CrossEntropy(silent_time=12.0), sx.times.SpikeLatency(silent_time=12.0)),
+    *(
+        sx.times.CrossEntropy(temperature=1.0, silent_time=12.0),
+        sx.times.SpikeLatency(silent_time=12.0),
+    ),
     *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
     # Hyper-parameters at their bounds, and potentials in a window of one step.
     *(sx.SpikeTime(1e-3, 1, 1), sx.SpikeRate(0, 1), sx.SpikeRate(1.5, -2, 1)),
-    *(sx.SpikeMoid(theta=-2), sx.SparsityEnforcer(0, 0)),
+    *(sx.SpikeMoid(alpha=1, theta=-2), sx.SparsityEnforcer(0, 0)),
     # Numbers and strings of NumPy become those of Python.
     sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
     sx.SpikeMax(mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3)),

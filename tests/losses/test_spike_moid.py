@@ -1,6 +1,5 @@
-"""SpikeMoid at saturation, and the warning about a threshold of 0."""
+"""SpikeMoid at saturation, and its required options."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -56,14 +55,11 @@ def test_published_loss_clamps_the_logarithm_at_saturation(backend, logit, terms
     np.testing.assert_allclose(slope, gradient, rtol=backend.rtol, atol=1e-14)
 
 
-def test_theta_left_out_warns_where_rates_are_read():
-    for options in ({}, {"readout": "count"}, {"moving_window": 5, "alpha": 0.1}):
-        with pytest.warns(UserWarning, match=r"theta=0.2 with alpha=0.1") as record:
-            loss = sx.SpikeMoid(**options)
-        assert record[0].filename == __file__
-        assert loss == sx.SpikeMoid(theta=0, **options)  # which does not warn
-        assert dataclasses.replace(loss, reduction="mean").theta == 0
-    assert sx.SpikeMoid(readout="max").theta == 0
+def test_only_the_published_loss_has_a_default_alpha_and_theta():
+    assert published.SpikeMoid() == published.SpikeMoid(alpha=1, theta=0)
+    for options, missing in ({"theta": 0.2}, "alpha"), ({"alpha": 0.1}, "theta"):
+        with pytest.raises(TypeError, match=f"missing 1 required .*'{missing}'"):
+            sx.SpikeMoid(**options)
 
 
 @pytest.mark.parametrize("pos_weight", [1.0, 3.0])

@@ -18,13 +18,13 @@ class Learned(float):
     requires_grad, dtype = True, float
 
 
-rate = partial(sx.SpikeRate, 1, 0)
+rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, alpha=1, theta=0)
 entropy = partial(sx.CrossEntropy, time_axis=-1)
 latency = partial(sx.SpikeLatency, time_axis=-1)
 squared, huber = (partial(loss, time_axis=-1) for loss in (sx.SquaredError, sx.HuberError))
 poisson, bernoulli = (partial(loss, time_axis=-1) for loss in (sx.PoissonNLL, sx.BernoulliNLL))
-FEW = (sx.SpikeMax, sx.SpikeTime, rate, sx.SpikeMoid, squared, latency)
-READ_CLASSES = (sx.SpikeMax, rate, sx.SpikeMoid)
+FEW = (sx.SpikeMax, sx.SpikeTime, rate, moid, squared, latency)
+READ_CLASSES = (sx.SpikeMax, rate, moid)
 ENTROPY_READOUTS = ["softmax_sum", "latency", "sqrt_count"]
 TOO_LARGE, IN_32_BITS = [2**31, 2**63, 2**70], "must be at most 2147483647"
 NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.5, 0.2}, False]
@@ -49,9 +49,9 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         # Numbers
         ("time_constant", [0, -1, nan, inf], "must be", [sx.SpikeTime]),
         ("pseudo_count", [0, -1], "must be above 0", [sx.SpikeMax]),
-        ("alpha", [0, -1], "must be above 0", [sx.SpikeMoid]),
-        ("theta", [nan], "must be finite", [sx.SpikeMoid]),
-        ("pos_weight", [-0.5, inf, nan], "must be", [sx.SpikeMoid]),
+        ("alpha", [0, -1], "must be above 0", [moid]),
+        ("theta", [nan], "must be finite", [moid]),
+        ("pos_weight", [-0.5, inf, nan], "must be", [moid]),
         *(
             (option, [-1, -0.5], "must be at least 0", [latency])
             for option in ("true_time", "false_time", "tolerance")
@@ -111,7 +111,7 @@ def test_target_rate_outside_of_0_and_1_raises(readout, value):
 def test_wrong_number_of_several_raises():
     for value in (-0.5, inf, nan):
         with raises(ValueError, f"pos_weight[1] must be.*got {value}"):
-            sx.SpikeMoid(pos_weight=[1, value])
+            moid(pos_weight=[1, value])
     for value in (-0.1, nan):
         with raises(ValueError, f"rates[1] must be.*got {value}"):
             entropy(rates=(0.5, value))
@@ -124,17 +124,30 @@ def test_array_as_an_option_raises():
         entropy(temperature=Learned(2.0))
     with raises(TypeError, "temperature must be a number; got array([1., 1.])$"):
         entropy(temperature=np.ones(2))
+    for option, wrong in (("temperature", TypeError), ("rates", ValueError)):
+        with raises(wrong, f"{option} must be.*got an array of shape (50,)$"):
+            entropy(**{option: np.ones(50)})
     with raises(TypeError, "true_rate[0] must be a number.*the gradient"):
         sx.SpikeRate([Learned(2.0), 0.5], 0)
-    losses = sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, sx.SpikeRate
+    losses = sx.SpikeTime, sx.SpikeMax, published.SpikeMoid, sx.SparsityEnforcer, sx.SpikeRate
     for loss, shape in itertools.product(losses, [(2, 3), (2, 3, 5)]):
-        with raises(TypeError, f"got an array of shape {shape}: create"):
+        call = "(...)(input)" if loss is sx.SparsityEnforcer else "(...)(input, target)"
+        with raises(TypeError, f"at most one axis; got shape {shape}: .*{loss.__name__}{call}"):
             loss(np.zeros(shape), *[0] * (loss is sx.SpikeRate))
+
+
+def test_option_without_its_name_raises_with_the_names():
+    for loss, given, names in (
+        (sx.times.SpikeLatency, (1.0, 3.0), "true_time, .*, silent_time"),
+        (sx.SpikeMoid, (5, "sum", 0.1, 0.2), "alpha, theta, readout, .*, time_axis"),
+    ):
+        with raises(TypeError, f"pass {names} of {loss.__name__} by name; got {len(given)} pos"):
+            loss(*given)
 
 
 def test_options_that_do_not_fit_together_raise():
     for readout in ENTROPY_READOUTS:
-        for loss in (rate, sx.SpikeMoid):
+        for loss in (rate, moid):
             with raises(ValueError, f"readout must be.*got {readout!r}: use CrossEntropy, which"):
                 loss(readout=readout)
     for readout in ("max", "last", "latency", "softmax_sum"):
@@ -145,15 +158,16 @@ def test_options_that_do_not_fit_together_raise():
             entropy(moving_window=3, readout=readout)
     with raises(ValueError, "pos_weight must be 1.*use spikeloss_xp.SpikeMoid; got 2"):
         published.SpikeMoid(theta=0, pos_weight=2)
-    for loss in (sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer):
+    for loss in (sx.SpikeMax, moid, sx.SparsityEnforcer):
         with raises(TypeError, "has no option numerics.*spikeloss_xp.slayer.published"):
             loss(numerics="lava")
     with raises(ValueError, "min_rate must be at most max_rate, 0.25; got 0.5"):
         sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5)
     for limits in ((0.25, (0.125, 0.5)), ((0.5, 0.25), 0.375), ((0.5, 0.25), (0.25, 0.5))):
         max_rate, min_rate = limits
-        with raises(ValueError, f"min_rate must be at most max_rate, {max_rate}; got {min_rate}"):
+        with raises(ValueError, "min_rate must be at most max_rate, 0.25 for neuron 1; got 0."):
             sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron")
+    sx.SparsityEnforcer(max_rate=0.1, min_rate=np.float32(0.1))  # above 0.1 only by rounding
     for per in ("array", "sample"):
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
             sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per)

@@ -21,7 +21,8 @@ import numpy as np
 import spikeloss_xp as sx
 train = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype="float32")
 losses = [(sx.SpikeTime(), train), (sx.SpikeRate(0.5, 0.0, moving_window=2), [0])]
-losses += [(sx.SpikeMax(), [0]), (sx.SpikeMoid(theta=0), [[True, False]]), (sx.SparsityEnforcer(),)]
+losses += [(sx.SpikeMoid(alpha=0.1, theta=0.2), [[True, False]])]
+losses += [(sx.SpikeMax(), [0]), (sx.SparsityEnforcer(),)]
 def evaluate(spikes):
     for loss, *target in losses:
         loss(spikes, *target)

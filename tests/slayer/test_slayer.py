@@ -165,6 +165,13 @@ def test_compiled_and_batched_values_are_not_read(transform):
         assert transform(slayer.loss.SpikeMax())(SILENT, torch.tensor([0])).isinf().all()
 
 
+@pytest.mark.parametrize(("module", "target"), MODULES)
+def test_call_with_a_weight_raises_with_the_loss_that_takes_it(module, target):
+    name = type(module).__name__
+    with pytest.raises(TypeError, match=f"slayer.loss.{name} .*got weight: spikeloss_xp.{name} "):
+        module(torch.zeros(target.shape), target, weight=torch.ones(3))
+
+
 def test_missing_attribute_raises_with_what_to_write():
     with pytest.raises(AttributeError, match=r"'block'.*classifier and published.*lava\.lib\.dl"):
         slayer.block  # noqa: B018

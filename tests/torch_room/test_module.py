@@ -18,7 +18,7 @@ LOSSES = (
     (sx.SpikeTime(), (SPIKES.roll(1, -1),), None),
     (sx.SpikeRate(0.5, 0.0, reduction="mean"), (LABEL,), WEIGHT),
     (sx.SpikeLatency(tolerance=0.5, time_axis=-1), (LABEL,), WEIGHT),
-    (sx.SpikeMoid(reduction="batchmean", theta=0), (torch.eye(2),), WEIGHT),
+    (sx.SpikeMoid(reduction="batchmean", alpha=1, theta=0), (torch.eye(2),), WEIGHT),
     (sx.SparsityEnforcer(), (), None),
 )
 LENGTHS = {"lengths": [4, 2]}

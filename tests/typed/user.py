@@ -32,7 +32,7 @@ LOSSES = (
     sx.CrossEntropy(readout="softmax_sum", reduction="none", time_axis=0),
     published.SpikeMax(),
     sx.SpikeLatency(0, false_time=4, tolerance=0.5, time_axis=-1, reduction="sum"),
-    sx.SpikeMoid(2, "sum", 0.25, 0.5, readout="rate", pos_weight=[1, 2]),
+    sx.SpikeMoid(2, "sum", alpha=0.25, theta=0.5, readout="rate", pos_weight=[1, 2]),
     sx.SpikeTime(5, 100, 2, "mean"),
     sx.SpikeTime(kernel=np.asarray([1.0, 0.5])),
     sx.SpikeTime(length=3, kernel=lambda lag: math.exp(-lag / 2)),
@@ -55,7 +55,7 @@ def documented_numpy() -> None:
     assert_type(value, Floats)
     assert_type(gradient.round(3), Floats)
     assert_type(sx.SpikeTime(5)(spikes, spikes), Floats)
-    assert_type(sx.SpikeMoid(theta=0)(spikes, [[True, False]]), Floats)
+    assert_type(sx.SpikeMoid(alpha=1, theta=0)(spikes, [[True, False]]), Floats)
 
     entropy = sx.CrossEntropy(time_axis=-1, moving_window=2)
     assert_type(entropy(spikes, [[0.5, 0.5]]), Floats)
@@ -73,10 +73,11 @@ def documented_numpy() -> None:
 
     taps = sx.exponential_kernel(5, 10)
     assert_type(sx.causal_filter(spikes, taps), Floats)
-    assert_type(sx.causal_filter(spikes, [1.0, 0.5], axis=1), Floats)
+    assert_type(sx.causal_filter(spikes, [1.0, 0.5], time_axis=1), Floats)
     assert_type(sx.moving_average(spikes, 2), Floats)
     times: Doubles = np.asarray([0.5, 1.5], dtype=np.float64)
     assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), Doubles)
+    assert_type(sx.bin_spikes([[0.5], []], neurons=2, steps=3), Any)
     sx.bin_spikes([times, times], neurons=2, steps=3, time_step=1.0, start=0.0, binary=True)
 
     trains: Pairs = np.eye(3)
@@ -88,7 +89,8 @@ def documented_numpy() -> None:
     assert_type(evaluate(trains, time_constant=10, cotangent=trains), tuple[Pairs, Pairs])
     assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Any)
     assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Doubles)
-    sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    rows = sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    assert_type(rows[0], dict[str, Any])
     assert_type(sx.scale_to_rate(lambda factors: [0.05 * factors[0]], layers=1), list[float])
     sx.scale_to_rate(lambda factors: {"a": spikes > 0.5}, 1, (0.5,), time_axis=2, lengths=[4])
 
