@@ -1,4 +1,4 @@
-"""Print the errors of segments: see docs/contributing/segments-proof.md."""
+"""Print the errors of segments: see docs/segments.md."""
 
 import numpy as np
 import torch

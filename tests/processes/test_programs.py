@@ -12,7 +12,7 @@ from _support.root import ROOT
 
 TORCHRUN = "-m torch.distributed.run --standalone --no-python --nproc-per-node"
 DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
-PROOF = (ROOT / "docs" / "contributing" / "segments-proof.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "segments.md").read_text(encoding="utf-8")
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("truncated_jax", "segment_errors")]
 SEGMENTS = ["truncated_torch", "segment_identities", "online", "one_step_jax", *SLOW]
 
@@ -45,4 +45,4 @@ def test_segments_equal_the_whole_train(name, capsys):
     for library in re.findall(r"^import (\w+)", (RECIPES / f"{name}.py").read_text(), flags=re.M):
         pytest.importorskip(library)
     recipes(name).main()
-    assert capsys.readouterr().out in PROOF
+    assert capsys.readouterr().out in PAGE
