@@ -44,22 +44,19 @@ GROUP = 2
 LAYOUTS = {
     "snnTorch": "[time, batch, class]",
     "SpikingJelly": "[time, batch, class]",
-    "Norse": "[time, batch, class]",
-    "Sinabs": "[batch, time, class]",
-    "Rockpool": "[batch, time, class]",
-    "slax": "[time, batch, class]",
-    "Spyx": "[batch, time, class]",
     "lava-dl": "[batch, class, time]",
     "Errors of numbers": "[time, batch, class]",
 }
 LABEL = labels(CLASSES, (BATCH,))
 
 
-def rows_of_the_readme():
-    """Return the layout and both lines of the README, of known modules."""
-    rows = []
+def rows_with_layouts():
+    """Return the layout and both lines of the README and of small libraries, of known modules."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    for there, here in re.findall(r"^\| [\w, -]+ \| `(.*)` \| `(.*)` \|$", readme, re.M):
+    section = (DOCS / "migrating.md").read_text(encoding="utf-8").split("\n## Norse, ")[1]
+    text = readme + section.partition("\n## ")[0]
+    rows = []
+    for there, here in re.findall(r"^\| [^|]+ \| `(.*)` \| `(.*)` \|$", text, re.M):
         order = {"0": "time, batch, class", "1": "batch, time, class"}
         axis = re.search(r"time_axis=(\d)", here)
         rows.append((f"[{order[axis[1]] if axis else 'batch, class, time'}]", there, here))
@@ -106,8 +103,8 @@ def check(layout, there, here, **known):
     assert_match(theirs, ours, names["x"])
 
 
-@pytest.mark.parametrize(("layout", "there", "here"), rows_of_the_readme())
-def test_lines_of_the_readme_match(layout, there, here):
+@pytest.mark.parametrize(("layout", "there", "here"), rows_with_layouts())
+def test_lines_with_a_layout_match(layout, there, here):
     check(layout, there, here)
 
 
