@@ -69,16 +69,6 @@ def triplet(responses, anchor, positive, negative, margin=1.0, time_constant=10)
     return F.relu(distance[row, positive] - distance[row, negative] + margin).mean()
 
 
-integral = sx.CrossEntropy(time_axis=0, readout="count")
-
-
-def weighted(potentials):
-    """Return potentials [time, batch, class] with weights that decay over time."""
-    steps = potentials.shape[0]
-    decay = torch.exp(-torch.arange(steps, dtype=potentials.dtype) / steps)
-    return potentials * decay[:, None, None]
-
-
 by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
