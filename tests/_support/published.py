@@ -29,21 +29,6 @@ def mix_loss(criterion):
     return loss
 
 
-def bound(side, power):
-    """Return a regulariser class of stork: an upper (1) or lower (-1) bound on spike counts."""
-
-    def regulariser(strength, threshold, dims=-1):
-        def loss(group):
-            counts = group.get_out_sequence().sum(1)  # [batch, neuron]
-            if dims is not False:
-                counts = counts.mean(dims)
-            return strength * ((side * (counts - threshold)).relu() ** power).mean()
-
-        return loss
-
-    return regulariser
-
-
 def alpha_kernel(time_constant):
     """Return the taps of slayerPytorch's kernel, which ends where it falls below 0.01."""
     lags = torch.arange(1000, dtype=torch.float64)
@@ -94,8 +79,6 @@ def filtered(x):
 NAMES = {
     "TET_loss": tet_loss,
     "MixLoss": mix_loss,
-    "UpperBoundL2": bound(1, 2),
-    "LowerBoundL1": bound(-1, 1),
     "error": SimpleNamespace(spikeTime=spike_time),
     "k": ALPHA_KERNEL,
     "h": SYNAPSE,

@@ -7,7 +7,6 @@ folder have more of these losses, and networks of some of the frameworks.
 import ast
 import importlib
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,14 +206,13 @@ def inputs_of(line):
     known = {name: potentials(shape, torch.float64) for name, shape in shapes.items()}
     for seed, (name, shape, rate) in enumerate(
         [
-            ("s", (BATCH, STEPS, 7), 0.1),
             ("z", (BATCH, STEPS, 6), 0.02),
             ("a", (BATCH, 3, STEPS), 0.2),
             ("b", (BATCH, 3, STEPS), 0.2),
         ]
     ):
         known[name] = (torch.rand(shape, generator=generator(seed + 10)) < rate).double()
-    known["s"][:2] = known["z"][:, :, 3] = 0  # two silent samples and a silent neuron
+    known["z"][:2] = known["z"][:, :, 3] = 0  # two silent samples and a silent neuron
     return {name: value for name, value in known.items() if name in found}
 
 
@@ -235,8 +233,6 @@ def test_published_training_code_matches(source, there, here):
     def evaluate(line, numbers):
         parts = zip(inputs.items(), numbers.split(sizes), strict=True)
         scope = names | {name: part.reshape(old.shape) for (name, old), part in parts}
-        if "group" in line:
-            scope["group"] = SimpleNamespace(get_out_sequence=lambda: scope["s"])
         return eval(line, scope)
 
     theirs, ours = (lambda numbers, line=line: evaluate(line, numbers) for line in (there, here))
