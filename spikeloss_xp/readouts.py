@@ -462,6 +462,12 @@ class Readout(NamedTuple):
     convert: Any = None
 
 
+# To add a readout, write a function like `highest`. Masked spikes are 0, which may be more than an
+# unmasked potential, and padding must have no effect. `trains.mask` may be None, and its class axis
+# may have length 1. Add the name here, to `EntropyReadout`, to the docstring of `CrossEntropy`, to
+# docs/losses.md and to `ENTROPY_READOUTS` in tests/_support/contract.py, and the formula to
+# reference.py beside it. If the readout has a kink, add it to `_spikes` and `_is_smooth` in
+# random_calls.py. The tests in tests/contract say what is missing.
 READOUTS = {
     each.name: each
     for each in (

@@ -1,4 +1,4 @@
-"""Evaluate a large recording in batches, as shown in docs/large-recordings.md.
+"""Evaluate a large recording in batches, as shown in docs/dask.md.
 
 The argument of the program is a folder with spikes [sample, class, time] and labels
 [sample]. They are stored as input.npy and label.npy, or as Zarr arrays with the

@@ -13,15 +13,6 @@ F = torch.nn.functional
 
 loss = sx.CrossEntropy(time_axis=0)
 
-each_step = sx.CrossEntropy(time_axis=0, moving_window=1)
-squared_error = sx.SquaredError(time_axis=0, moving_window=1)
-
-
-def temporal_efficient(output, labels, weight=0.05):
-    """Return the loss of temporal efficient training, with its regulariser."""
-    distance = squared_error(output, torch.ones_like(output))
-    return (1 - weight) * each_step(output, labels) + weight * distance
-
 
 def fractions(like, alpha):
     """Draw a mixing fraction for each sample."""
@@ -78,16 +69,6 @@ def triplet(responses, anchor, positive, negative, margin=1.0, time_constant=10)
     return F.relu(distance[row, positive] - distance[row, negative] + margin).mean()
 
 
-integral = sx.CrossEntropy(time_axis=0, readout="count")
-
-
-def weighted(potentials):
-    """Return potentials [time, batch, class] with weights that decay over time."""
-    steps = potentials.shape[0]
-    decay = torch.exp(-torch.arange(steps, dtype=potentials.dtype) / steps)
-    return potentials * decay[:, None, None]
-
-
 by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
@@ -101,13 +82,3 @@ def intersection_over_union(output, label):
     confusion = by_pixel.confusion(*as_samples(output, label))
     both = confusion.diagonal()
     return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()
-
-
-activity = sx.SparsityEnforcer(
-    0.1, lam=10.0, min_rate=0.01, per="neuron", time_axis=0
-)
-
-
-def with_activity(output, hidden, labels):
-    """Return the loss plus a penalty on `hidden`, the spikes of each layer."""
-    return loss(output, labels) + activity(hidden)

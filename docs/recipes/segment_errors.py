@@ -1,4 +1,4 @@
-"""Print the errors of segments: see docs/contributing/segments-proof.md."""
+"""Print the errors of segments: see docs/segments.md."""
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def in_segments(loss, target, length, memory):
     return value, detached, reaching
 
 
-def row(loss, target, length):
+def row(loss, target, length=50):
     """Return errors in percent without context, and of the detached gradient."""
     whole, expected = sx.value_and_grad(loss)(spikes, target)
     exact, detached, reaching = in_segments(loss, target, length, loss.memory)
@@ -60,12 +60,7 @@ def main():
     """Print the table."""
     print(f"{'segments of 50 steps':28}{'value':>8}{'gradient':>10}{'detached':>10}")
     for name, (loss, target) in LOSSES.items():
-        print(f"{name:28}{row(loss, target, 50)}")
-    for length in (20, 40, 80, 160, 320):
-        print(
-            f"{f'SpikeMax, {length} steps':28}"
-            f"{row(*LOSSES['SpikeMax, window 20'], length)}"
-        )
+        print(f"{name:28}{row(loss, target)}")
 
 
 if __name__ == "__main__":

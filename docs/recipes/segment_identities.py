@@ -1,4 +1,4 @@
-"""Check the identities in docs/contributing/segments-proof.md."""
+"""Check the identities in docs/segments.md."""
 
 import numpy as np
 import torch

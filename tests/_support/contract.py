@@ -54,7 +54,7 @@ READOUTS = ("rate", "count", "max", "last")
 ENTROPY_READOUTS = (*READOUTS, "sqrt_count", "latency", "softmax_sum")
 WINDOWED = ("rate", "count", "sqrt_count")
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
-SHARED = ("reduction", "num_classes", "ignore_index", "time_axis")  # the options on the page
+SHARED = ("reduction", "num_classes", "ignore_index", "time_axis")  # options of several losses
 
 
 @dataclass(frozen=True)

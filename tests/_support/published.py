@@ -29,26 +29,6 @@ def mix_loss(criterion):
     return loss
 
 
-def soft_target_cross_entropy():
-    """Return the loss of timm for class probabilities."""
-    return lambda x, target: -(target * x.log_softmax(-1)).sum(-1).mean()
-
-
-def bound(side, power):
-    """Return a regulariser class of stork: an upper (1) or lower (-1) bound on spike counts."""
-
-    def regulariser(strength, threshold, dims=-1):
-        def loss(group):
-            counts = group.get_out_sequence().sum(1)  # [batch, neuron]
-            if dims is not False:
-                counts = counts.mean(dims)
-            return strength * ((side * (counts - threshold)).relu() ** power).mean()
-
-        return loss
-
-    return regulariser
-
-
 def alpha_kernel(time_constant):
     """Return the taps of slayerPytorch's kernel, which ends where it falls below 0.01."""
     lags = torch.arange(1000, dtype=torch.float64)
@@ -90,22 +70,6 @@ def spike_kernel_of_zhu(x, desired):
     return 0.5 * (causal_filter(error.movedim(0, -1), SYNAPSE) ** 2).sum()
 
 
-def van_rossum_loss(tau, dt, window_size):
-    """Return the loss of connectome-snns in the first window of a train."""
-    taps = torch.exp(-dt * torch.arange(window_size, dtype=torch.float64) / tau)
-    return lambda x, desired: (causal_filter((x - desired).mT, taps) ** 2).mean()
-
-
-def firing_rate_loss(target_rate, dt):
-    """Return the loss of connectome-snns for the rates of a whole batch, in Hz."""
-
-    def loss(x):
-        rates = 1000 / dt * x.mean((0, 1))
-        return ((rates - target_rate) ** 2 / (target_rate + 1)).mean()
-
-    return loss
-
-
 def filtered(x):
     """Filter trains with an exponential that decays in the steps after them, and flatten them."""
     taps = torch.exp(-torch.arange(200, dtype=torch.float64) / 5)
@@ -115,9 +79,6 @@ def filtered(x):
 NAMES = {
     "TET_loss": tet_loss,
     "MixLoss": mix_loss,
-    "SoftTargetCrossEntropy": soft_target_cross_entropy,
-    "UpperBoundL2": bound(1, 2),
-    "LowerBoundL1": bound(-1, 1),
     "error": SimpleNamespace(spikeTime=spike_time),
     "k": ALPHA_KERNEL,
     "h": SYNAPSE,
@@ -127,7 +88,5 @@ NAMES = {
     ),
     "SpikeLoss": lambda: SimpleNamespace(spike_kernel=spike_kernel_of_zhu),
     "grad_sign": SimpleNamespace(apply=reverse_gradient),
-    "VanRossumLoss": van_rossum_loss,
-    "FiringRateLoss": firing_rate_loss,
     "f": filtered,
 }

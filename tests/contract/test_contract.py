@@ -16,9 +16,9 @@ def test_page_matches_the_record():
     assert text == contract.page(), "run: python tools/write_pages.py"
 
 
-def test_shared_options_and_call_arguments_are_on_the_page():
+def test_call_arguments_are_on_the_page():
     text = contract.PAGE.read_text(encoding="utf-8")
-    for name in {*contract.SHARED, *(name for c in CONTRACTS for name in c.call)}:
+    for name in {name for c in CONTRACTS for name in c.call}:
         assert f"\n| `{name}` | " in text
 
 

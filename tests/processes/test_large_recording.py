@@ -1,18 +1,15 @@
-"""The program of docs/large-recordings.md, on every library."""
+"""The program of docs/dask.md, on every library."""
 
 import dataclasses
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from _support.backends import STAND_INS
 from _support.processes import recipes
-from _support.root import ROOT
 
 dask = pytest.importorskip("dask")
-PAGE = (ROOT / "docs" / "large-recordings.md").read_text(encoding="utf-8")
 NUMBERS = r"mean loss (\d+\.\d+)\naccuracy  (\d+\.\d+)\n"
 RNG = np.random.default_rng(3)
 SPIKES = (RNG.random((11, 3, 40)) < 0.2).astype("uint8")
@@ -45,12 +42,3 @@ def test_batches_equal_the_whole_recording(backend, tmp_path, monkeypatch, capsy
     each = dataclasses.replace(program.loss, reduction="none")(SPIKES, LABELS)
     found = np.load(f"{folder}.losses.npy")
     np.testing.assert_allclose(found, each, rtol=backend.rtol)
-
-
-def test_page_shows_what_the_program_prints(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"^```py\n(.*?)^```$", PAGE, flags=re.M | re.S)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "docs/large-recordings.md", "exec"), {})
-    recipes("large_recording").main(Path("recording"))
-    (shown,) = re.findall(r"^```text\n(.*?)^```$", PAGE, flags=re.M | re.S)
-    assert capsys.readouterr().out.endswith(shown)

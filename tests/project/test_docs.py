@@ -122,12 +122,9 @@ def table_members(text: str) -> set[str]:
 
 
 def test_adapter_members_are_documented():
-    """What a library must answer is in the first table, and what makes it faster in the second."""
     page = ROOT / "docs" / "contributing" / "adding-a-backend.md"
-    required, faster = re.split("only makes a library faster", page.read_text(encoding="utf-8"))
-    adapter, fast_paths, _ = sx.backends.ArrayAPIAdapter.__mro__
-    assert table_members(required) == members(adapter)
-    assert table_members(faster) == members(fast_paths)
+    adapter, *_ = sx.backends.ArrayAPIAdapter.__mro__
+    assert table_members(page.read_text(encoding="utf-8")) == members(adapter)
 
 
 def test_members_of_a_loss_are_documented():
