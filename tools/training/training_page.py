@@ -35,10 +35,8 @@ def text(page: str, record: dict[str, Any]) -> str:
     shown = [loss for loss in NAMES if loss != "SpikeMax"]
     header = ("network", *(NAMES[loss] for loss in shown))
     tables: dict[str, Iterable[str]] = {
-        f"### Learning rate {rate}": [pages.table(header, rows(networks, in_percent[:-1, :, i].T))]
-        for i, rate in enumerate(RATES)
-        if rate != 0.001  # where the losses differ least
-    }
+        "## Each network": [pages.table(header, rows(networks, in_percent[:-1, :, -1].T))]
+    }  # at the highest learning rate, where the losses differ most
     tables["## All settings"] = [overview(100 * accuracy, spikes)]
     frameworks = [
         (network, f"`{loss}`", *(f"{100 * np.mean(x):.0f}" for x in of_rates))
