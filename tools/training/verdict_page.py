@@ -45,7 +45,12 @@ def text(page: str, record: dict[str, Any]) -> str:
         "### Networks that learn": [of_learning(record)],
     }
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
-    return runs.with_versions(pages.with_tables(page, tables), f"seeds {seeds}", record)
+    blind = (
+        r"(?<=^- \*\*Without gradients\*\*, it names a problem for ).*(?= of those that learn\.$)"
+    )
+    figures = {blind: found_without_gradients(record)}
+    page = pages.with_figures(pages.with_tables(page, tables), figures)
+    return runs.with_versions(page, f"seeds {seeds}", record)
 
 
 def percent(number: float, of: int) -> str:
@@ -61,12 +66,20 @@ def found_by_set(record: dict[str, Any]) -> str:
         shares = [
             percent(x, of["networks"]) for x, of in zip(numbers, (fail, learn, learn), strict=True)
         ]
-        blind = [percent(x["without gradients"], x["networks"]) for x in (fail, learn)]
         sizes = [str(x["networks"]) for x in (fail, learn)]
-        rows.append((SETS[name], sizes[0], shares[0], sizes[1], *shares[1:], *blind))
+        rows.append((SETS[name], sizes[0], shares[0], sizes[1], *shares[1:]))
     header = ("", "fail", "reported", "learn", "reported", "in the worst epoch")
-    blind = ("fail, without gradients", "learn, without gradients")
-    return pages.table((*header, *blind), rows)
+    return pages.table(header, rows)
+
+
+def found_without_gradients(record: dict[str, Any]) -> str:
+    """Return the shares of failing and of learning networks with a problem, in words."""
+    ranges = []
+    for group in ("fails", "learns"):
+        of_sets = [groups[group] for groups in record["verdict"].values()]
+        shares = [100 * of["without gradients"] / of["networks"] for of in of_sets]
+        ranges.append(f"{min(shares):.0f} to {max(shares):.0f} %")
+    return f"{ranges[0]} of those that fail, and for {ranges[1]}"
 
 
 def found_after(record: dict[str, Any]) -> str:
