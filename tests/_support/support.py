@@ -179,9 +179,10 @@ def _with_code(text: str) -> str:
 
 
 ON_THE_PAGE = {  # what the page says instead of words in a report
+    "Use a wide surrogate, such as a fast sigmoid with slope 1 (or 5 in recurrent networks), and "
     "scale the layers, from first to last, to a firing rate of about 5 % with scale_network or "
-    "scale_to_rate: see the guide Initialisation": (
-        "[scale the layers](#scale-the-layers) to a firing rate of about 5 %"
+    "scale_to_rate: see the guide Initialisation.": (
+        "[Use a wide surrogate, and scale the layers](not-learning.md#start-from-here)."
     ),
     "see the guide Initialisation": "see [Initialisation](initialisation.md)",
     "the layout above": "the layout in the report",
@@ -198,24 +199,29 @@ def _in_lines(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
+def _sometimes_notes() -> Iterable[str]:
+    """Yield sentences about the problems that are only notes in some cases."""
+    for key, condition in UNLESS.items():
+        *first, last = (f"`{code}`" for code, text in texts().items() if key in text)
+        yield f"{', '.join(first)} and {last} are only notes if {condition}."
+
+
 def findings() -> str:
     """Return the sections about the findings of `diagnose`, each with its remedy in full."""
-    sections = {"problem": ["## Problems"], "note": ["## Notes"]}
+    sections = {
+        "problem": ["## Problems", _in_lines(" ".join(_sometimes_notes()))],
+        "note": ["## Notes"],
+    }
     for code, text in texts().items():
-        sometimes = ("gradients_decide", "unless_learned")
-        (note, *_) = (*(UNLESS[key] for key in sometimes if key in text), "")
         remedies = " ".join((text["remedy"], *text.get("options", {}).values()))
-        paragraphs = (f"{text['why']} {note}".strip(), f"**What to do:** {_of_page(remedies)}")
-        sections[text["severity"]] += [
-            f"### `{code}`",
-            *(_in_lines(_with_code(each)) for each in paragraphs),
-        ]
+        paragraphs = (_in_lines(_with_code(each)) for each in (text["why"], _of_page(remedies)))
+        sections[text["severity"]] += [f"### `{code}`", *paragraphs]
     return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
 UNLESS = {  # when a problem is only a note
-    "gradients_decide": "This is only a note if all weights have gradients.",
-    "unless_learned": "This is only a note if the network has learned the batch.",
+    "unless_learned": "the network has learned the batch",
+    "gradients_decide": "all weights have gradients",
 }
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section

@@ -1,9 +1,7 @@
-"""Numbers in the README, "Can I trust it?" and "Initialisation" are those of the records."""
+"""Numbers in the README and "Can I trust it?" are those of the records."""
 
 import json
 import statistics
-
-import pytest
 
 from _support.pages import DOCS, ROOT
 
@@ -53,38 +51,3 @@ def test_share_of_diagnosed_networks_is_the_record():
     failed = sum(each["fails"]["networks"] for each in sets)
     share = f"{100 * flagged / failed:.0f} %"
     assert f"reported a problem for {share} of the networks that failed on digits" in README
-
-
-REPAIRED = {  # of each row of the guide, the data and the kinds of networks, and the two ways
-    "digits, dense, five frameworks": ("digits", {"dense"}, "wide", "3 %"),
-    "digits, narrow, wide, deep, convolutional": (
-        "digits",
-        {"width 50", "width 400", "deep", "convolution", "batch norm"},
-        *("wide", "3 %"),
-    ),
-    "digits, dense, SGD": ("digits", {"SGD"}, "wide", "3 %"),
-    "spike times, dense": ("timing", {"dense"}, "wide", "3 %"),
-    "spike times, recurrent, slope 5 / threshold": (
-        *("timing", {"recurrent"}),
-        *("narrower, default weights", "narrower"),
-    ),
-    "mnist1d, dense": ("mnist1d", {"dense"}, "wide", "3 %"),
-}
-
-
-@pytest.mark.parametrize("row", REPAIRED)
-def test_repaired_networks_are_the_record(row):
-    task, kinds, *ways = REPAIRED[row]
-    found = record("verdict")
-    networks = [
-        each["accuracy"]
-        for each in found["advice"]
-        if each["group"] == "fails" and each["task"] == task and each["kind"] in kinds
-    ]
-    cells = [row, str(len(networks))]
-    for way in ways:
-        reached = [accuracy[way] for accuracy in networks]
-        learn = sum(x > found["tasks"][task]["learns"] for x in reached)
-        cells += [f"{100 * statistics.fmean(reached):.0f} %", str(learn)]
-    page = (DOCS / "guides" / "initialisation.md").read_text(encoding="utf-8")
-    assert f"| {' | '.join(cells)} |" in page

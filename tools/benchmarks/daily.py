@@ -6,9 +6,9 @@ several processes. There are also rows for options, penalties, likelihoods, `dia
 of a training step. The rows have names such as ``JAX: counts: [20, 100, 10] first``; only rows
 whose names contain every PATTERN are measured.
 
-With ``--write``, the program also writes tests/data/daily.json, docs/benchmarks.md with its picture
-and the run times on other pages. With ``--quick``, it measures each row only once, which shows that
-all rows run. It requires optax.
+With ``--write``, the program also writes tests/data/daily.json, and docs/benchmarks.md with its
+picture. With ``--quick``, it measures each row only once, which shows that all rows run. It
+requires optax.
 
 ``python tools/benchmarks/daily.py PATTERN --tune NAME VALUE [VALUE ...]`` prints the run time of
 each row with other values of a number in `spikeloss_xp/_tuning.py`, relative to its present value.

@@ -1,8 +1,7 @@
-"""Write the tables, numbers and plots of the benchmark page, and the run times on other pages.
+"""Write the tables, numbers and plots of the benchmark page: ``python tools/benchmarks/page.py``.
 
-``python tools/benchmarks/page.py`` writes them from the records of the last measurement, which are
-benchmarks.json, daily.json and scaling.json in tests/data. The text of the pages is written by
-hand.
+They come from the records of the last measurement, which are benchmarks.json, daily.json and
+scaling.json in tests/data. The text of the page is written by hand.
 """
 
 import itertools
@@ -21,7 +20,6 @@ from _support import pages
 DATA, PAGE = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md"
 RECORD, SCALING, DAILY = (DATA / f"{name}.json" for name in ("benchmarks", "scaling", "daily"))
 PICTURES = pages.DOCS / "images"
-WATCH = pages.DOCS / "guides" / "watch-a-training.md"
 
 LARGE = "[32, 256, 1000]"
 HIGHLIGHTS = {  # (row, contender): the description on the page
@@ -215,21 +213,14 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def written() -> dict[Path, str]:
-    """Return each page with run times, with the numbers from the records."""
-    daily = read(DAILY)
-    found = {PAGE: text(PAGE.read_text(encoding="utf-8"), read(RECORD), daily)}
-    outputs = {size: f"`{size}`" for size in (SMALL, LARGE_BATCH)}
-    columns = {library: f"diagnose: {library}: {{}}" for library in ("NumPy", "PyTorch")}
-    table = with_times("output", daily["rows"], outputs, columns)
-    found[WATCH] = pages.with_tables(WATCH.read_text(encoding="utf-8"), {"## Cost": [table]})
-    return found
+def written() -> str:
+    """Return the page with the numbers from the records."""
+    return text(PAGE.read_text(encoding="utf-8"), read(RECORD), read(DAILY))
 
 
 def write() -> None:
-    """Write the pages and the plots from the records."""
-    for path, words in written().items():
-        path.write_text(words, encoding="utf-8")
+    """Write the page and the plots from the records."""
+    PAGE.write_text(written(), encoding="utf-8")
     found = read(DAILY)["rows"]
     draw_ratios(found, PICTURES / "benchmarks.png", (1, 2), (9.4, 5.2))
     draw_ratios(found, PICTURES / "benchmarks-narrow.png", (2, 1), (5, 9.4))

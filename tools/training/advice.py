@@ -1,7 +1,7 @@
 """Measure how many networks learn after their layers are scaled to a firing rate.
 
-``python tools/training/advice.py [PATTERN]`` trains random networks on the tasks whose rows in
-docs/diagnosis-measured.md contain the pattern, such as "digits, dense". The first networks that
+``python tools/training/advice.py [PATTERN]`` trains random networks on the tasks whose names
+contain the pattern, such as "digits, dense". The first networks that
 fail, and the first that learn, are trained again in several ways, with the same seed. The results
 are written to tests/data/verdict.json and to the page. The required packages are those of
 measure.py.

@@ -6,7 +6,7 @@ tests/data/verdict.json. The text of the page is written by hand.
 
 import itertools
 import statistics
-from collections.abc import Iterable
+import sys
 from typing import Any
 
 import runs
@@ -18,22 +18,21 @@ SETS = {
     "snnTorch": "snnTorch",
     "SpikingJelly": "SpikingJelly",
     "JAX": "JAX and Spyx",
-    "Norse": "Norse",
     "timing": "spike times",
 }
 GROUPS = ("fails", "between", "learns")
-# The columns of the tables of ways to train a network: the name in the record, and on the page.
-IN_FRAMEWORKS = ("digits, dense", "spike times, dense")  # networks in at least three frameworks
-REPAIRS = {"wide": "default weights", "3 %": "scaled"}
-NOT_REPEATED = {"fluctuations"}  # an earlier version of advice.py measured this way
-VARIANTS = {
-    "3 %": "none",
-    "2 %": "a learning rate of 2 %",
-    "4 %": "a learning rate of 4 %",
-    "no warm-up": "no warm-up",
-    "fluctuations": "fluctuation-driven weights",
-    "narrower": "slope 5 / threshold",
-    "narrower, default weights": "slope 5 / threshold, default weights",
+REPAIRS = ("wide", "3 %")  # with default weights and with scaled weights, as the record names them
+REPAIRED = {  # of each row: the data, the kinds of networks, and both ways to train them
+    "digits, dense, five frameworks": ("digits", {"dense"}, REPAIRS),
+    "digits, narrow, wide, deep, convolutional": (
+        *("digits", {"width 50", "width 400", "deep", "convolution", "batch norm"}, REPAIRS),
+    ),
+    "digits, dense, SGD": ("digits", {"SGD"}, REPAIRS),
+    "spike times, dense": ("timing", {"dense"}, REPAIRS),
+    "spike times, recurrent, slope 5 / threshold": (
+        *("timing", {"recurrent"}, ("narrower, default weights", "narrower")),
+    ),
+    "mnist1d, dense": ("mnist1d", {"dense"}, REPAIRS),
 }
 
 
@@ -44,12 +43,14 @@ def text(page: str, record: dict[str, Any]) -> str:
         "### After training": [found_after(record)],
         "## The repair": [repaired(record)],
         "### Networks that learn": [of_learning(record)],
-        "### Variants": [varied(record)],
     }
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
-    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"seeds {seeds}; {versions}"}
-    return pages.with_figures(pages.with_tables(page, tables), figures)
+    blind = (
+        r"(?<=^- \*\*Without gradients\*\*, it names a problem for ).*(?= of those that learn\.$)"
+    )
+    figures = {blind: found_without_gradients(record)}
+    page = pages.with_figures(pages.with_tables(page, tables), figures)
+    return runs.with_versions(page, f"seeds {seeds}", record)
 
 
 def percent(number: float, of: int) -> str:
@@ -65,12 +66,20 @@ def found_by_set(record: dict[str, Any]) -> str:
         shares = [
             percent(x, of["networks"]) for x, of in zip(numbers, (fail, learn, learn), strict=True)
         ]
-        blind = [percent(x["without gradients"], x["networks"]) for x in (fail, learn)]
         sizes = [str(x["networks"]) for x in (fail, learn)]
-        rows.append((SETS[name], sizes[0], shares[0], sizes[1], *shares[1:], *blind))
+        rows.append((SETS[name], sizes[0], shares[0], sizes[1], *shares[1:]))
     header = ("", "fail", "reported", "learn", "reported", "in the worst epoch")
-    blind = ("fail, without gradients", "learn, without gradients")
-    return pages.table((*header, *blind), rows)
+    return pages.table(header, rows)
+
+
+def found_without_gradients(record: dict[str, Any]) -> str:
+    """Return the shares of failing and of learning networks with a problem, in words."""
+    ranges = []
+    for group in ("fails", "learns"):
+        of_sets = [groups[group] for groups in record["verdict"].values()]
+        shares = [100 * of["without gradients"] / of["networks"] for of in of_sets]
+        ranges.append(f"{min(shares):.0f} to {max(shares):.0f} %")
+    return f"{ranges[0]} of those that fail, and for {ranges[1]}"
 
 
 def found_after(record: dict[str, Any]) -> str:
@@ -90,40 +99,35 @@ def found_after(record: dict[str, Any]) -> str:
 
 def outcome(networks: Records, tasks: dict[str, Any], way: str) -> tuple[str, str]:
     """Return the mean accuracy of networks trained in a way, and the number that learn."""
-    if not all(way in one["accuracy"] for one in networks):
-        return "", ""
     accuracies = [one["accuracy"][way] for one in networks]
     learn = sum(one["accuracy"][way] > tasks[one["task"]]["learns"] for one in networks)
     return f"{100 * statistics.fmean(accuracies):.0f} %", str(learn)
 
 
-def by_kind(record: dict[str, Any], of: str, ways: Iterable[str]) -> dict[str, Records]:
-    """Return the networks of a group that were trained in these ways, by data and kind."""
-    found: dict[str, Records] = {}
-    for one in record["advice"]:
-        if one["group"] == of and {*ways} - NOT_REPEATED <= one["accuracy"].keys():
-            data = "spike times" if one["task"] == "timing" else one["task"]
-            found.setdefault(f"{data}, {one['kind']}", []).append(one)
-    return found
-
-
 def repaired(record: dict[str, Any]) -> str:
-    """Return the table with the outcome for networks that failed, by framework."""
+    """Return the table with the outcome for networks that failed, by data and kind."""
     rows = []
-    for kind, networks in by_kind(record, "fails", REPAIRS).items():
-        of_sets = {name: [x for x in networks if x["set"] == name] for name in SETS}
-        for name, own in of_sets.items() if kind in IN_FRAMEWORKS else ():
-            if own:
-                outcomes = (outcome(own, record["tasks"], way) for way in REPAIRS)
-                rows.append((kind, SETS[name], str(len(own)), *itertools.chain(*outcomes)))
-    columns = itertools.chain(*((words, "learn") for words in REPAIRS.values()))
-    return pages.table(("networks that failed", "framework", "number", *columns), rows)
+    for words, (task, kinds, ways) in REPAIRED.items():
+        networks = [
+            one
+            for one in record["advice"]
+            if (one["group"], one["task"]) == ("fails", task) and one["kind"] in kinds
+        ]
+        outcomes = (outcome(networks, record["tasks"], way) for way in ways)
+        rows.append((words, str(len(networks)), *itertools.chain(*outcomes)))
+    columns = ("default weights", "learn", "scaled", "learn")
+    return pages.table(("networks that failed", "number", *columns), rows)
 
 
 def of_learning(record: dict[str, Any]) -> str:
     """Return the table with the outcome for kinds of which at least four networks learned."""
+    found: dict[str, Records] = {}
+    for one in record["advice"]:
+        if one["group"] == "learns":
+            data = "spike times" if one["task"] == "timing" else one["task"]
+            found.setdefault(f"{data}, {one['kind']}", []).append(one)
     rows = []
-    for kind, networks in by_kind(record, "learns", REPAIRS).items():
+    for kind, networks in found.items():
         if len(networks) < 4:
             continue
         before, _ = outcome(networks, record["tasks"], "as drawn")
@@ -132,12 +136,5 @@ def of_learning(record: dict[str, Any]) -> str:
     return pages.table(header, rows)
 
 
-def varied(record: dict[str, Any]) -> str:
-    """Return the table with the outcome of each variant for recurrent networks."""
-    networks = by_kind(record, "fails", VARIANTS)["spike times, recurrent"]
-    rows = [(words, *outcome(networks, record["tasks"], way)) for way, words in VARIANTS.items()]
-    return pages.table(("variant", "accuracy", "learn"), rows)
-
-
 if __name__ == "__main__":
-    runs.write_page(PAGE, text, RECORD)
+    runs.write_page(sys.modules[__name__])
