@@ -46,8 +46,17 @@ LIBRARIES = (
         "ndonnx, for ONNX files",
         ("backends/test_onnx.py::test_value_gradient_and_prediction_of_any_batch_equal_numpy",),
     ),
+    Library(
+        "cubed",
+        ("backends/test_cubed.py::test_losses_of_whole_trains_equal_numpy",),
+        "yes, [with an adapter for filters](dask.md#cubed)",
+    ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
-    Library("others that implement the array API standard", STRICT, "yes, with array-api-strict"),
+    Library(
+        "others that implement the array API standard, version 2024.12 or newer",
+        STRICT,
+        "yes, with array-api-strict",
+    ),
 )
 
 # Of each framework, transforms of losses, and the tests of each.
