@@ -509,7 +509,7 @@ class LinkPublicNames(SphinxPostTransform):
         addnodes.pending_xref,
         addnodes.desc_signature,
     )
-    NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*\))?", re.DOTALL)
+    NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*)?", re.DOTALL)
     BARE_MEMBERS = (
         "sum_and_weight",
         "sum_weight_and_pullback",
