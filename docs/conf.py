@@ -562,10 +562,10 @@ class LinkPublicNames(SphinxPostTransform):
             for k in range(len(parts) - member):
                 found.setdefault(".".join(parts[k:]), (full, target))
             owner = parts[-2] if member else None
-            if owner in ("Loss", "Parts", "Predictor"):
+            if owner in ("Loss", "ClassLoss"):
                 found.setdefault(f"loss.{parts[-1]}", (full, target))
             if parts[-1] in self.BARE_MEMBERS and owner in (
-                "Loss",
+                "ClassLoss",
                 "SparsityEnforcer",
             ):
                 found[parts[-1]] = full, target
