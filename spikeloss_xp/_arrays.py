@@ -96,7 +96,7 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray", "todense"):  # for tables, and for sparse arrays
+    for method in ("to_numpy", "toarray"):  # for tables, and for sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""

@@ -51,6 +51,11 @@ LIBRARIES = (
         ("backends/test_cubed.py::test_losses_of_whole_trains_equal_numpy",),
         "yes, [with an adapter for filters](dask.md#cubed)",
     ),
+    Library(
+        "sparse arrays",
+        ("contract/test_strange_arrays.py::test_input_that_is_no_plain_array_raises_with_a_remedy",),
+        "no: the error names the method that converts them",
+    ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
     Library(
         "others that implement the array API standard, version 2024.12 or newer",
