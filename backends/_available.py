@@ -87,6 +87,13 @@ class BackendInfo:
         library cannot be used.
     problem : str or None
         The library's own error message if the library cannot be used, otherwise None.
+
+    Examples
+    --------
+    >>> import spikeloss_xp as sx
+    >>> info = sx.backends.available()["numpy"]
+    >>> info.library, info.usable, info.problem
+    ('numpy', True, None)
     """
 
     library: str

@@ -96,7 +96,7 @@ def _has_full_products(kind: str) -> bool:
     return library.matmul.fp32_precision in ("ieee", "none")
 
 
-def _guarded(number: float) -> float | tuple[int, int]:
+def _guarded(number: int | float) -> float | tuple[int, int]:
     """Convert a number to constants. If the number is symbolic, the compiler guards its value."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()

@@ -50,6 +50,14 @@ class ArrayAPIAdapter(FastPaths):
         Whether the library creates arrays on a current device. If so, each call first makes the
         device of its input the current device. For this purpose, the object that `device` returns
         must be a context manager.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> adapter = sx.backends.ArrayAPIAdapter(np)
+    >>> adapter.to_host(adapter.xp.arange(3)).tolist()
+    [0, 1, 2]
     """
 
     differentiates: ClassVar[bool] = False

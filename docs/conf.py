@@ -156,7 +156,8 @@ html_theme_options = {
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "show_nav_level": 0,  # folds the groups of names in the sidebar of the reference
-    "footer_start": [],
+    "search_as_you_type": True,
+    "footer_start": ["about"],
     "footer_end": [],
     "show_prev_next": True,
     "pygments_light_style": "a11y-high-contrast-light",
@@ -494,19 +495,21 @@ def number_citations(app, doctree):
 class LinkPublicNames(SphinxPostTransform):
     """Link inline code to the reference if it is a public name or a call of one.
 
-    The first mention in each section is linked: `SpikeMax`, `sx.SpikeMax` or `sx.SpikeMax(20)`, a
-    member as `SpikeMax.memory`, one of any loss as `loss.memory`, and those of `BARE_MEMBERS`.
+    The first mention in each section, and in each cell of a table, is linked: `SpikeMax`,
+    `sx.SpikeMax` or `sx.SpikeMax(20)`, a member as `SpikeMax.memory`, one of any loss as
+    `loss.memory`, and those of `BARE_MEMBERS`.
     """
 
     default_priority = 5  # before references are resolved
     INLINE = (nodes.literal, nodes.title_reference)  # the second in docstrings
+    ONCE_IN = (nodes.section, nodes.entry)
     NOT_IN = (
         nodes.title,
         nodes.reference,
         addnodes.pending_xref,
         addnodes.desc_signature,
     )
-    NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*\))?", re.DOTALL)
+    NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*)?", re.DOTALL)
     BARE_MEMBERS = (
         "sum_and_weight",
         "sum_weight_and_pullback",
@@ -529,7 +532,7 @@ class LinkPublicNames(SphinxPostTransform):
             if full is None or target.docname == self.env.docname:
                 continue
             section = next(
-                (node for node in parents if isinstance(node, nodes.section)), None
+                (node for node in parents if isinstance(node, self.ONCE_IN)), None
             )
             within = any(isinstance(parent, self.NOT_IN) for parent in parents)
             if not within and (section, full) not in linked:
@@ -559,10 +562,10 @@ class LinkPublicNames(SphinxPostTransform):
             for k in range(len(parts) - member):
                 found.setdefault(".".join(parts[k:]), (full, target))
             owner = parts[-2] if member else None
-            if owner in ("Loss", "Parts", "Predictor"):
+            if owner in ("Loss", "ClassLoss"):
                 found.setdefault(f"loss.{parts[-1]}", (full, target))
             if parts[-1] in self.BARE_MEMBERS and owner in (
-                "Loss",
+                "ClassLoss",
                 "SparsityEnforcer",
             ):
                 found[parts[-1]] = full, target

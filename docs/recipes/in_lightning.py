@@ -3,16 +3,27 @@
 import lightning
 import torch
 
-from spikeloss_xp.torch import LossModule
+from spikeloss_xp.torch import LossModule, parameter_groups
+
+
+def with_warm_up(network):
+    """Return Adam with the learning rates and the warm-up of "Initialisation"."""
+    optimizer = torch.optim.Adam(parameter_groups(network))
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 20, total_iters=20)
+    return [optimizer], [{"scheduler": warm_up, "interval": "step"}]
 
 
 class Classifier(lightning.LightningModule):
-    """A classifier whose loss is correct for any number of processes."""
+    """A classifier whose loss is correct for any number of processes.
 
-    def __init__(self, network, loss, class_weights=None, learning_rate=1e-3):
+    `optimizer` is called with the network. It returns an optimizer, or whatever
+    else `configure_optimizers` may return.
+    """
+
+    def __init__(self, network, loss, class_weights=None, optimizer=with_warm_up):
         super().__init__()
-        self.save_hyperparameters("loss", "learning_rate")
-        self.network = network
+        self.save_hyperparameters("loss")
+        self.network, self.optimizer = network, optimizer
         self.loss = LossModule(loss, weight=class_weights)
 
     def training_step(self, batch, batch_idx):
@@ -53,6 +64,4 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self):
         """Return the optimizer."""
-        return torch.optim.Adam(
-            self.network.parameters(), self.hparams.learning_rate
-        )
+        return self.optimizer(self.network)

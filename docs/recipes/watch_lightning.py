@@ -11,17 +11,22 @@ from spikeloss_xp.torch import record
 class Watch(lightning.Callback):
     """Log the scalars of every hundredth step of a `Classifier`.
 
+    With ``every=1, unit="epoch"``, log those of the last step of each epoch.
     With several processes, the loss and the rates describe only the samples of
     the first process.
     """
 
-    def __init__(self, every=100):
-        self.every = every
+    def __init__(self, every=100, unit="step"):
+        self.every, self.unit = every, unit
         self.recording = contextlib.ExitStack()
 
     def is_due(self, trainer):
         """Return whether this process logs the scalars of this step."""
-        return trainer.is_global_zero and trainer.global_step % self.every == 0
+        if self.unit == "epoch":
+            due = trainer.is_last_batch and trainer.current_epoch % self.every == 0
+        else:
+            due = trainer.global_step % self.every == 0
+        return trainer.is_global_zero and due
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         """Begin to record the spikes, and keep the batch."""

@@ -103,6 +103,16 @@ class Finding:
         What was seen, why it matters, and what to do.
     names : tuple of str
         The names of the layers and parameters to which the finding applies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> loss, output = sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3))
+    >>> report = sx.diagnose(loss, output, [0, 1, 2, 0])
+    >>> (finding,) = report.findings
+    >>> finding.code, finding.severity, finding.names
+    ('silent-output', 'problem', ('output',))
     """
 
     code: str
@@ -141,6 +151,16 @@ class Report:
         and `is_weight`.
     findings : tuple of Finding
         The findings, with problems before notes and causes before their consequences.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> loss, output = sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3))
+    >>> report = sx.diagnose(loss, output, [0, 1, 2, 0])
+    >>> (layer,) = report.layers
+    >>> layer.rate, [finding.code for finding in report.findings]
+    (0.0, ['silent-output'])
     """
 
     numbers: Mapping[str, Any]

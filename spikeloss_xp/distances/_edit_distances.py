@@ -57,6 +57,10 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
     ValueError, TypeError
         If an argument has the wrong shape or dtype, comes from another library, or is out of range.
 
+    See Also
+    --------
+    spikeloss_xp.times.VictorPurpura : A loss that compares each train with its own target.
+
     Notes
     -----
     Libraries with automatic differentiation can differentiate the distance with respect to the

@@ -185,6 +185,10 @@ def van_rossum(
     ValueError, TypeError
         If an argument has the wrong shape or dtype, comes from another library, or is out of range.
 
+    See Also
+    --------
+    spikeloss_xp.SpikeTime : A loss that compares each train with its own target.
+
     Notes
     -----
     The distance includes the tail of the filtered trains after the last step. A distance that is

@@ -72,6 +72,13 @@ class Loss(_checks.Checked, ABC):
 
     Pass hyper-parameters to the constructor, and arrays to the call. Losses are immutable, hashable
     and comparable. To write your own loss, derive from `ClassLoss` or `TrainLoss`.
+
+    Examples
+    --------
+    >>> import spikeloss_xp as sx
+    >>> loss = sx.SpikeMax(20, time_axis=0)
+    >>> isinstance(loss, sx.losses.Loss), loss == sx.SpikeMax(20, time_axis=0)
+    (True, True)
     """
 
     time_axis: int

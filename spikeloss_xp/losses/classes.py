@@ -163,6 +163,21 @@ class ClassLoss(ReadsClasses):
     targets : tuple of Target
         A class attribute that lists the kinds of targets that the loss accepts, such as
         ``losses.targets.PROBABILITIES``. By default, only class indices are accepted.
+
+    Examples
+    --------
+    The mean rate of all neurons except the labelled one:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> @dataclass(frozen=True)
+    ... class OtherRates(sx.losses.ClassLoss):
+    ...     def criterion(self, reading, labels):
+    ...         other = reading.xp.astype(~labels.one_hot(reading), reading.u.dtype)
+    ...         return reading.u * other, lambda gradient: gradient * other
+    >>> float(OtherRates(time_axis=0)(np.ones((20, 4, 10)), [0, 1, 2, 3]))
+    0.9
     """
 
     _: KW_ONLY

@@ -44,6 +44,10 @@ class PoissonNLL(Likelihood):
     ValueError, TypeError
         If a hyper-parameter is out of range or has the wrong type.
 
+    See Also
+    --------
+    BernoulliNLL : The likelihood of trains with at most one spike in a time step.
+
     Notes
     -----
     `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
@@ -53,6 +57,14 @@ class PoissonNLL(Likelihood):
     If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
     the loss is infinite. An infinite rate makes the loss NaN or, with ``log_rates=True`` and a
     count of 0, infinite.
+
+    This is the likelihood of a point process in bins of one time step [1]_.
+
+    References
+    ----------
+    .. [1] W. Truccolo, U. T. Eden, M. R. Fellows, J. P. Donoghue and E. N. Brown, "A point process
+       framework for relating neural spiking activity to spiking history, neural ensemble, and
+       extrinsic covariate effects", Journal of Neurophysiology 93(2), 2005.
 
     Examples
     --------
@@ -127,6 +139,10 @@ class BernoulliNLL(Likelihood):
     ------
     ValueError, TypeError
         If a hyper-parameter is out of range or has the wrong type.
+
+    See Also
+    --------
+    PoissonNLL : The likelihood of counts, which may be above 1.
 
     Notes
     -----

@@ -48,6 +48,10 @@ class SquaredError(ClassLoss):
     ValueError, TypeError
         If a hyper-parameter is out of range or has the wrong type.
 
+    See Also
+    --------
+    AbsoluteError, HuberError : Errors that outliers affect less.
+
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one axis.

@@ -23,7 +23,8 @@ class SpikeLatency(ClassLoss):
 
     The latency :math:`T_1` of a binary train is the index of its first spike, or the number of
     steps if the train is silent. The latency is linear in each individual spike, so its derivative
-    is exactly the effect of adding or removing that spike.
+    is exactly the effect of adding or removing that spike. Without `tolerance`, this is
+    the error of SpikeProp [1]_.
 
     Parameters
     ----------
@@ -52,6 +53,10 @@ class SpikeLatency(ClassLoss):
     ValueError, TypeError
         If a hyper-parameter is out of range or has the wrong type.
 
+    See Also
+    --------
+    spikeloss_xp.times.SpikeLatency : The same for spike times that are already known.
+
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
@@ -71,6 +76,11 @@ class SpikeLatency(ClassLoss):
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
     its sample. If the number of unmasked steps differs between neurons, the largest number is used
     for all neurons.
+
+    References
+    ----------
+    .. [1] S. M. Bohte, J. N. Kok and H. La Poutré, "Error-backpropagation in temporally encoded
+       networks of spiking neurons", Neurocomputing 48, 2002.
 
     Examples
     --------

@@ -55,6 +55,10 @@ class SpikeMax(ReadsClasses):
     ValueError, TypeError
         If a hyper-parameter is out of range or has the wrong type.
 
+    See Also
+    --------
+    CrossEntropy : The default classification loss, with more readouts and options.
+
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.

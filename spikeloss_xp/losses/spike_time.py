@@ -59,6 +59,11 @@ class SpikeTime(ReadsTrains):
     ValueError, TypeError
         If a hyper-parameter is out of range or has the wrong type.
 
+    See Also
+    --------
+    spikeloss_xp.times.SpikeTime : The same distance between lists of spike times.
+    spikeloss_xp.distances.van_rossum : The distances between all pairs of trains.
+
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. `target` holds the target trains or the signal, and

@@ -48,6 +48,21 @@ class TrainLoss(ReadsTrains):
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
+
+    Examples
+    --------
+    A product that is large where input and target fire together:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> @dataclass(frozen=True)
+    ... class Overlap(sx.losses.TrainLoss):
+    ...     def criterion(self, reading, labels):
+    ...         n = labels.numbers
+    ...         return -reading.u * n, lambda gradient: -gradient * n
+    >>> float(Overlap(time_axis=0)(np.ones((20, 4, 10)), np.ones((20, 4, 10))))
+    -1.0
     """
 
     _: KW_ONLY

@@ -46,7 +46,7 @@ class LossModule(torch.nn.Module):
 
     def __init__(self, loss: Callable[..., Any], *, weight: ArrayLike | None = None) -> None:
         super().__init__()
-        if not callable(loss) or isinstance(loss, type):
+        if isinstance(loss, type) or not callable(loss):
             raise TypeError(f"loss must be a loss object, such as SpikeMax(); got {loss!r}")
         if weight is not None and not isinstance(weight, torch.Tensor):
             weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())

@@ -171,6 +171,16 @@ def parameter_groups(
     ValueError
         If all values of a weight are 0, or if any value is NaN or infinite. The same holds for
         gradients if a `momentum` is passed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp.torch import parameter_groups
+    >>> network = torch.nn.Linear(10, 10)
+    >>> _ = torch.nn.init.constant_(network.weight, 0.2)
+    >>> [round(group["lr"], 4) for group in parameter_groups(network)]
+    [0.006, 0.006]
+    >>> optimizer = torch.optim.Adam(parameter_groups(network))
     """
     step = _checks.positive(relative_step, "relative_step")
     if momentum is not None:

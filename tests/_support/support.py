@@ -46,6 +46,18 @@ LIBRARIES = (
         "ndonnx, for ONNX files",
         ("backends/test_onnx.py::test_value_gradient_and_prediction_of_any_batch_equal_numpy",),
     ),
+    Library(
+        "cubed",
+        ("backends/test_cubed.py::test_losses_of_whole_trains_equal_numpy",),
+        "yes, [with an adapter for filters](dask.md#cubed)",
+    ),
+    Library(
+        "sparse arrays",
+        (
+            "contract/test_strange_arrays.py::test_input_that_is_no_plain_array_raises_with_a_remedy",
+        ),
+        "no: the error names the method that converts them",
+    ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
     Library(
         "others with array API standard 2024.12 or later", STRICT, "yes, with array-api-strict"

@@ -132,6 +132,8 @@ def test_checkpoint_restores_loss_and_class_weights(tmp_path):
     batch = torch.ones(2, 3, 5), torch.tensor([0, 2]), {"lengths": torch.tensor([5, 3])}
     trained = module(torch.nn.Linear(5, 5), loss, class_weights=[1.0, 2.0, 3.0])
     trainer.fit(trained, torch.utils.data.DataLoader([batch], batch_size=None))
+    warm_up = trained.optimizers().param_groups[0]
+    assert warm_up["lr"] == pytest.approx((1 + 19 / 20) / 20 * warm_up["initial_lr"])
     trainer.save_checkpoint(tmp_path / "checkpoint")
     new = {"network": torch.nn.Linear(5, 5), "class_weights": torch.zeros(3)}
     loaded = module.load_from_checkpoint(tmp_path / "checkpoint", **new, weights_only=False)

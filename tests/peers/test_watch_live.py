@@ -130,36 +130,41 @@ def test_logged_scalars_are_read_back(read, tmp_path, monkeypatch):
 
 # Lightning calls functions that newer versions of PyTorch deprecate.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_lightning_callback_logs_every_other_step(tmp_path):
+@pytest.mark.parametrize(
+    ("every", "unit", "steps"), [(2, "step", ["0", "2", "4"]), (2, "epoch", ["2"])]
+)
+def test_lightning_callback_logs_every_other(every, unit, steps, tmp_path):
     lightning, loggers = import_peer("lightning"), import_peer("lightning.pytorch.loggers")
     logger = loggers.CSVLogger(tmp_path)
     trainer = lightning.Trainer(
         accelerator="cpu",
-        callbacks=[recipes("watch_lightning").Watch(every=2)],
+        callbacks=[recipes("watch_lightning").Watch(every, unit)],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
         gradient_clip_val=1e-9,  # later than the callback
         logger=logger,
-        max_epochs=1,
+        max_epochs=2,
     )
     network = own_network()
     batch = INPUTS, LABEL, {"lengths": torch.arange(5, 13)}
     weights = torch.arange(1.0, 11.0)
-    module = recipes("in_lightning").Classifier(network, LOSS, class_weights=weights)
+    module = recipes("in_lightning").Classifier(
+        network, LOSS, weights, optimizer=lambda network: torch.optim.SGD(network.parameters(), 0.0)
+    )
     trainer.fit(module, torch.utils.data.DataLoader([batch] * 3, batch_size=None))
     assert not network[1]._forward_hooks
     with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv", encoding="utf-8") as file:
-        first, last = csv.DictReader(file)
-    assert [first.pop("step"), last.pop("step")] == ["0", "2"]
-    before = own_network()
-    hidden, output = before[:2](INPUTS), before(INPUTS)
+        first, *others = csv.DictReader(file)
+    assert [row["step"] for row in (first, *others)] == steps
+    hidden, output = network[:2](INPUTS), network(INPUTS)
     value = LOSS(output, LABEL, weight=weights, **batch[2])
+    network.zero_grad()
     value.backward()
     unmasked = torch.arange(len(INPUTS))[:, None] < batch[2]["lengths"]  # [time, sample]
     expected = {"loss": value.item(), "hidden.1/rate": hidden[unmasked].mean().item()}
-    expected |= gradient_sizes(before)
-    assert len(first) == 12
+    expected |= gradient_sizes(network)
+    assert len(first) == 13
     assert {name: float(first[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
 
 

@@ -20,6 +20,12 @@ import spikeloss_xp as sx
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
+NOT_IN_SDIST = (".git", "docs/images/", "tests/data/lava_dl.npz")
+TESTS_NOT_IN_SDIST = (  # they need these files
+    "tests/test_golden.py",
+    "tests/slayer/test_slayer.py",
+    "tests/project/test_docs.py",
+)
 
 
 class Built(NamedTuple):
@@ -70,14 +76,20 @@ def test_wheel_contains_exactly_the_library(built):
     assert {re.match(r"[\w.-]+", x).group() for x in requirements} == {"array-api-compat", "numpy"}
 
 
-def test_sdist_contains_source_docs_and_tests(built):
+def test_sdist_contains_all_small_files(built):
     with tarfile.open(built.sdist) as sdist:
         names = {m.name.partition("/")[2] for m in sdist.getmembers() if m.isfile()}
-    expected = {name for name in built.tracked if not name.startswith(".git")}
+    left_out = NOT_IN_SDIST + TESTS_NOT_IN_SDIST
+    expected = {name for name in built.tracked if not name.startswith(left_out)}
     generated = {n for n in names if n.startswith("spikeloss_xp.egg-info/")}
     assert names - generated == expected | {"PKG-INFO", "setup.cfg"}
+    assert built.sdist.stat().st_size < 1e6
 
 
-def test_citation_has_the_version():
+def test_citation_has_the_version_and_the_papers_of_docstrings():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {sx.__version__}\n" in citation
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "spikeloss_xp").rglob("*.py"))
+    text = " ".join(" ".join(sources).split())
+    titles = set(re.findall(r'\.\. \[\d\] [^"]*, "([^"]*)"', text))
+    assert titles == set(re.findall(r'    title: "(.*)"', citation))
