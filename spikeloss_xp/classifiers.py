@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._input.prepared import Prepared, prepare_input
@@ -19,7 +19,7 @@ MODES = get_args(ConfidenceMode)
 class Classifier(_checks.Checked, Predictor):
     """Base class for classifiers that predict the class with the highest rate."""
 
-    window: int | None
+    window: int | None = None
     mode: str
     eps: float
     time_axis: int
@@ -136,8 +136,6 @@ class Rate(Classifier):
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     ignore_index: int = _checks.option(-100, _checks.label)
 
-    window = None
-
 
 @dataclass(frozen=True)
 class MovingWindow(Classifier):
@@ -184,4 +182,4 @@ class MovingWindow(Classifier):
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     ignore_index: int = _checks.option(-100, _checks.label)
 
-    per_step = True
+    per_step: ClassVar[bool] = True

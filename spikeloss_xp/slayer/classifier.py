@@ -121,7 +121,7 @@ class MovingWindow(torch.nn.Module):
     ) -> None:
         super().__init__()
         window = _checks.count(time_window, "time_window")
-        self.filter = FIR([1 / window] * window)
+        self.filter: FIR = FIR([1 / window] * window)
         self.mode = cast(ConfidenceMode, _checks.one_of(classifiers.MODES)(mode, "mode"))
         self.eps = eps
 
