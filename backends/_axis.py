@@ -1,12 +1,15 @@
 """Objects that represent axes, so that only the layout needs to know where each axis is."""
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from spikeloss_xp._typing import Array
 
 if TYPE_CHECKING:
     from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+AlongAxis = Callable[..., Array]
 
 
 class Axis:
@@ -25,13 +28,14 @@ class Axis:
     """
 
     def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
-        self.adapter, self.index = adapter, index
-        self.sum = functools.partial(adapter.sum, index)
-        self.spread = functools.partial(adapter.spread, index)
-        self.at = functools.partial(adapter.at, index)
-        self.entries_at = functools.partial(adapter.entries_at, index)
-        self.gather = functools.partial(adapter.gather, index)
-        self.scatter = functools.partial(adapter.scatter, index)
+        self.adapter: ArrayAPIAdapter = adapter
+        self.index: int = index
+        self.sum: AlongAxis = functools.partial(adapter.sum, index)
+        self.spread: AlongAxis = functools.partial(adapter.spread, index)
+        self.at: AlongAxis = functools.partial(adapter.at, index)
+        self.entries_at: AlongAxis = functools.partial(adapter.entries_at, index)
+        self.gather: AlongAxis = functools.partial(adapter.gather, index)
+        self.scatter: AlongAxis = functools.partial(adapter.scatter, index)
 
     def length(self, x: Array) -> int:
         """Return the length of `x` along the axis."""

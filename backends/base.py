@@ -66,7 +66,7 @@ class ArrayAPIAdapter(FastPaths):
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
-        self.axes = tuple(Axis(self, index) for index in range(3))
+        self.axes: tuple[Axis, ...] = tuple(Axis(self, index) for index in range(3))
 
     # Names, devices and contexts ------------------------------------------------------------------
 

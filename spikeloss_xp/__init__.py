@@ -6,7 +6,7 @@ PyTorch, JAX and any other library that conforms to the array API standard.
 
 import importlib
 
-try:  # `backends` is not in this folder: the installation adds it to the package
+try:  # a link to `backends`, or, where git makes no links, the installation adds it to the package
     importlib.import_module("spikeloss_xp.backends")
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(

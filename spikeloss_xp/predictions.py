@@ -157,7 +157,7 @@ class Predictor(ABC):
     ignore_index: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     """The kinds of targets that are accepted."""
-    per_step: bool | None = False
+    per_step: ClassVar[bool | None] = False
     """Whether there may be a prediction and a label at each step."""
 
     @abstractmethod

@@ -282,8 +282,8 @@ def run(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str], wor
     for number in range(workers):
         copy = WORK / f"copy{number}"
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build"))
-        (copy / "spikeloss_xp" / "backends").symlink_to("../backends")  # as if it were installed
+        ignored = shutil.ignore_patterns(".*", "build")
+        shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)  # a link to its own `backends`
         copies.put(copy)
     drawn = sorted(drawn, key=lambda mutant: mutant.file, reverse=True)  # adapters are slow
     for stage in range(3):

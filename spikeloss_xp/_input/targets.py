@@ -98,7 +98,7 @@ def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
 class ClassTarget(Target):
     """A target with an index for each sample, or a number for each class."""
 
-    axes = "[batch, class]"
+    axes: str = "[batch, class]"
 
     def shape(self, prepared: Prepared) -> tuple[int, ...]:
         """Return the shape of a target without a time axis."""
@@ -341,8 +341,10 @@ class AnyTrains(Target):
 class CountTrains(AnyTrains):
     """Target trains that hold spike counts. The counts may be fractions."""
 
-    name, rule, remedy = "spike counts", "finite and at least 0", ""
-    highest = math.inf
+    name = "spike counts"
+    rule: str = "finite and at least 0"
+    remedy: str = ""
+    highest: float = math.inf
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
         """Return a mask that is True for allowed numbers and for infinity."""

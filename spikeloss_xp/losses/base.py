@@ -87,7 +87,7 @@ class Loss(_checks.Checked, ABC):
     """Whether `value_and_pullback` computes the value that a call to the loss returns."""
     classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term."""
-    per_step: bool | None = False
+    per_step: ClassVar[bool | None] = False
     """Whether the terms have a time axis; None if they have the shape of the input."""
     targets: ClassVar[tuple[Target, ...]] = ()
     """The kinds of targets that the loss accepts, or an empty tuple if it takes no target."""

@@ -14,7 +14,7 @@ from spikeloss_xp.readouts import ReadResult, Trains, identity, own_reading
 class ReadsTrains(TargetLoss):
     """Base class for spike-train losses. It declares no option fields."""
 
-    per_step = None
+    per_step: ClassVar[bool | None] = None
     targets: ClassVar[tuple[Target, ...]] = (AnyTrains(),)
     smallest_rank: ClassVar[int] = 2
     """The smallest number of axes that an input may have: 2 if the neuron axis is optional."""

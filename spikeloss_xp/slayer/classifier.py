@@ -131,7 +131,7 @@ class MovingWindow(torch.nn.Module):
     ) -> None:
         super().__init__()
         window = _checks.count(time_window, "time_window")
-        self.filter = FIR([1 / window] * window)
+        self.filter: FIR = FIR([1 / window] * window)
         self.mode = cast(ConfidenceMode, check_mode(mode, "mode"))
         self.eps = eps
 

@@ -71,7 +71,7 @@ class SpikeTime(torch.nn.Module):
     ) -> None:
         super().__init__()
         losses.SpikeTime(time_constant, length, filter_order, reduction)  # checks the arguments
-        self.filter = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
+        self.filter: FIR = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
         self.reduction: Reduction = reduction
 
     def forward(self, input: torch.Tensor, desired: torch.Tensor, **unknown: Never) -> torch.Tensor:

@@ -49,6 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     tracked = {name for name in listed.split("\0") if (ROOT / name).is_file()}
+    tracked -= {"spikeloss_xp/backends"}  # the link, which is a file if git could not create links
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in tracked:
         (source / name).parent.mkdir(parents=True, exist_ok=True)

@@ -206,7 +206,9 @@ def checkout(revision: str) -> Iterator[Path]:
         git("archive", "-o", f"{tree}/tree.tar", revision)
         with tarfile.open(tree / "tree.tar") as archive:
             archive.extractall(tree, filter="data")
-        (tree / "spikeloss_xp" / "backends").symlink_to("../backends")  # as if it were installed
+        link = tree / "spikeloss_xp" / "backends"
+        if not link.exists():  # a revision from before the link was in the repository
+            link.symlink_to("../backends")
         yield tree
 
 

@@ -67,8 +67,7 @@ class Kit:
     def __init__(self, scratch: Path, *, dry_run: bool) -> None:
         self.scratch, self.dry_run = scratch, dry_run
         self.end = time.monotonic() + SECONDS
-        package = self._linked_package()
-        path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
+        path = [ROOT, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
         path[:0] = [STAND_INS] * dry_run  # this folder contains `cupy`
         self._environment = dict(os.environ) | {
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
@@ -82,16 +81,6 @@ class Kit:
             self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
         else:  # compile as for users; otherwise the tests disable most optimizations
             self._environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-
-    def _linked_package(self) -> Path:
-        """Link both folders of the package into one, so that it need not be installed."""
-        package = self.scratch / "package" / "spikeloss_xp"
-        package.mkdir(parents=True)
-        for entry in (ROOT / "spikeloss_xp").iterdir():
-            if entry.name != "__pycache__":
-                (package / entry.name).symlink_to(entry)
-        (package / "backends").symlink_to(ROOT / "backends")
-        return package.parent
 
     @property
     def left(self) -> float:
