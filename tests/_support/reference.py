@@ -422,18 +422,23 @@ def huber(distance: float, o: SimpleNamespace) -> float:
 
 def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> float:
     total = 0.0
-    for rates in event_rates(o, x, where, lengths):
+    for groups in event_rates(o, x, where, lengths):
         brackets = []
-        for m in rates:
-            distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
+        for m, lowest, highest in groups:
+            distance = max(m - highest, lowest - m if lowest else 0, 0)
             brackets.append(distance**o.power)
         divisor = 1 if o.reduction == "sum" else len(brackets) or 1
         total += o.lam * sum(brackets) / divisor
     return total
 
 
-def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[list[float]]:
-    """Return the rates in each layer; with a scale, the scaled events per step in all of them."""
+def event_rates(
+    o: SimpleNamespace, x: Any, where: Any, lengths: Any
+) -> list[list[tuple[float, float, float]]]:
+    """Return the rates in each layer, each with its lowest and highest limit.
+
+    With a scale, they are the scaled events per step in all layers.
+    """
     layers = layers_of(x)
     rates = [mean_magnitudes(o, layer, where, lengths) for layer in layers]
     if o.scale is None:
@@ -441,7 +446,8 @@ def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[li
     neurons = [to_batch_class_time(layer, o.time_axis).shape[1] for layer in layers]
     factors = [scale * number for scale, number in zip(o.scale, neurons, strict=True)]
     groups = zip(*rates, strict=True)  # each is the whole batch, or a sample, in all layers
-    return [[math.fsum(f * m for f, m in zip(factors, group, strict=True)) for group in groups]]
+    totals = [math.fsum(f * m for f, (m, *_) in zip(factors, g, strict=True)) for g in groups]
+    return [[(total, o.min_rate, o.max_rate) for total in totals]]
 
 
 def layers_of(x: Any) -> list[np.ndarray]:
@@ -451,23 +457,30 @@ def layers_of(x: Any) -> list[np.ndarray]:
     return [np.asarray(x, dtype=np.float64)]
 
 
-def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
-    """Return the mean of ``|x|`` over an array, or over each neuron, where any entry counts."""
+def mean_magnitudes(
+    o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any
+) -> list[tuple[float, float, float]]:
+    """Return the mean of ``|x|`` and its limits for each group in which any entry counts."""
     if x.ndim < 2:  # neither batch nor time axis: a single group
-        groups = [x[np.ones(x.shape, bool) if where is None else np.asarray(where)].ravel()]
+        groups = [(0, x[np.ones(x.shape, bool) if where is None else np.asarray(where)].ravel())]
     else:
         mask = full_mask(x.shape, o.time_axis, where, lengths)
         x = to_batch_class_time(x, o.time_axis)
         samples = range(len(x)) if o.per.startswith("sample") else [slice(None)]
         neurons = range(x.shape[1]) if o.per.endswith("neuron") else [slice(None)]
-        groups = [x[b, n][mask[b, n]] for b in samples for n in neurons]
+        groups = [(n, x[b, n][mask[b, n]]) for b in samples for n in neurons]
     means = []
-    for group in filter(len, groups):
+    for n, group in groups:
+        if not len(group):
+            continue
+        lowest, highest = (
+            limit[n] if isinstance(limit, tuple) else limit for limit in (o.min_rate, o.max_rate)
+        )
         # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
         mean = math.fsum(np.where(group > -1 / 16, group, -group)) / len(group)
-        if o.published and o.scale is None and mean > o.max_rate:  # there it is 0
+        if o.published and o.scale is None and mean > highest:  # there it is 0
             mean = math.fsum(np.where(abs(group) < 1 / 16, 0, abs(group))) / len(group)
-        means.append(mean)
+        means.append((mean, lowest, highest))
     return means
 
 
