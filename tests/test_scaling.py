@@ -97,19 +97,6 @@ def test_each_form_of_the_result_gives_the_same_factors(form):
     assert sx.scale_to_rate(Network(FORMS[form]), 3) == sx.scale_to_rate(Network(), 3)
 
 
-def test_tensors_with_a_graph_are_read():
-    torch = pytest.importorskip("torch")
-    network = Network(lambda layers: [torch.tensor(1.0 * x, requires_grad=True) for x in layers])
-    assert sx.scale_to_rate(network, 3) == sx.scale_to_rate(Network(), 3)
-
-
-def test_single_array_is_a_layer():
-    run = one_layer(lambda factor: fire(INPUTS @ (factor * WEIGHTS[0])))
-    [expected] = sx.scale_to_rate(run, 1)
-    assert sx.scale_to_rate(lambda factors: run(factors)[0], 1) == [expected]
-    assert sx.scale_to_rate(lambda factors: run(factors)[0].mean(), 1) == [expected]
-
-
 @pytest.mark.parametrize("time_axis", [0, 1, -1])
 def test_padding_does_not_change_the_factors(backend, time_axis):
     def padded(layers):
@@ -123,33 +110,24 @@ def test_padding_does_not_change_the_factors(backend, time_axis):
         sx.scale_to_rate(Network(padded), 3, time_axis=time_axis)
 
 
-def test_twice_the_rate_is_accepted_if_the_rate_jumps():
+@pytest.mark.parametrize("edge", [3, 4, 6])
+def test_twice_the_rate_is_accepted_if_the_rate_jumps(edge):
+    """The last factors of the bisection are above the edge or below it."""
+
     def jumps(factor):
-        return 2 * (factor > 3)
+        return 2 * (factor > edge)
 
     sentences = []
     [factor] = sx.scale_to_rate(spikes_of(jumps), 1, progress=sentences.append)
     assert jumps(factor) == 2  # a rate of 0 is as close, but means that nothing fires
     assert sentences[0].endswith("(calls for this layer: 14)")
     with pytest.raises(ValueError, match="too few steps"):
-        sx.scale_to_rate(spikes_of(lambda factor: 3 * (factor > 3)), 1)
+        sx.scale_to_rate(spikes_of(lambda factor: 3 * (factor > edge)), 1)
 
 
 def test_twice_the_rate_is_not_accepted_if_the_rate_does_not_jump():
     message_of(one_layer(lambda factor: 0.03 * math.tanh(factor)))
     message_of(one_layer(lambda factor: 0.09))
-
-
-def test_closer_rate_is_preferred_to_twice_the_rate():
-    def slow(factor):
-        return min(0.02 * factor, 1.0) * 20  # 20 steps: one spike is the goal
-
-    neurons = np.linspace(0, 1, 100)
-    fired = np.arange(20)[:, None, None] + neurons
-
-    run = one_layer(lambda factor: fired < slow(factor))
-    [factor] = sx.scale_to_rate(run, 1)
-    assert is_close(run([factor])[0].mean())
 
 
 def message_of(run, layers=1, **options):
@@ -166,39 +144,6 @@ def test_layer_without_input_raises():
     assert "nothing reaches the layer (all rates are 0)" in message
 
 
-def test_bias_that_fires_alone_raises():
-    def run(factors):
-        return [fire(INPUTS @ (factors[0] * WEIGHTS[0]) + 0.3)]
-
-    message = message_of(run)
-    assert "a bias makes it fire alone (all rates are too high: set biases to 0)" in message
-
-
-def test_rate_that_stays_below_the_goal_raises():
-    message = message_of(one_layer(lambda factor: 0.01 * math.tanh(factor)))
-    assert "0.00762 with 1, 0.01 with 8," in message
-
-
-def test_factor_that_is_not_applied_raises():
-    assert "the factor has no effect" in message_of(one_layer(lambda factor: 0.02))
-
-
-def test_factors_far_from_1_are_found():
-    for scale in (1e-6, 1e6):
-        [factor] = sx.scale_to_rate(one_layer(lambda f, by=scale: math.tanh(f * by)), 1)
-        assert factor == pytest.approx(0.05 / scale, rel=0.3)
-
-
-def test_rate_that_falls_again_is_reached_on_the_side_of_the_first_factor():
-    def humped(factor):
-        return factor * math.exp(-factor)
-
-    [factor] = sx.scale_to_rate(one_layer(humped), 1)
-    assert is_close(humped(factor))
-    assert factor < 1
-    message_of(one_layer(lambda factor: humped(100 * factor)))
-
-
 def test_layer_is_scaled_again_if_a_later_layer_feeds_back_into_it():
     sentences = []
 
@@ -211,17 +156,6 @@ def test_layer_is_scaled_again_if_a_later_layer_feeds_back_into_it():
     assert [sentence[:7] for sentence in sentences] == ["layer 0", "layer 1", "layer 0"]
 
 
-def test_layers_that_change_each_other_without_end_raise():
-    calls = []
-
-    def run(factors):
-        calls.append(factors)
-        return [factors[0] * factors[1], factors[1] / factors[0] ** 2]
-
-    message_of(run, 2, rate=(0.05, 0.6))
-    assert len(calls) <= 1 + 2 * 14
-
-
 @pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1])
 def test_rate_that_is_not_a_number_of_spikes_raises(backend, rate):
     with pytest.raises(ValueError, match=f"rate of layer 1 must be finite.*got {rate}"):
@@ -230,15 +164,6 @@ def test_rate_that_is_not_a_number_of_spikes_raises(backend, rate):
         spikes = backend.asarray(np.full((3, 2, 4), rate))
         with pytest.raises(ValueError, match=r"rate of layer a must be finite.*NaN or infinite"):
             sx.scale_to_rate(lambda factors: {"a": spikes}, 1)
-
-
-def test_progress_is_a_sentence_for_each_layer():
-    sentences = []
-    factors = sx.scale_to_rate(Network(), 3, progress=sentences.append)
-    for i, sentence in enumerate(sentences):
-        assert sentence.startswith(f"layer {i} fires at a rate of 0.0")
-        assert f"with a factor of {factors[i]:.3g}" in sentence
-    assert len(sentences) == 3
 
 
 @pytest.mark.parametrize("found", [[], [0.1], [0.1] * 3, {"a": 0.1}, 0.1, ()])
@@ -251,17 +176,6 @@ def test_wrong_number_of_layers_raises(found):
 def test_result_that_is_not_a_number_or_array_raises(found):
     with pytest.raises(TypeError, match="layer 0 must hold numbers"):
         sx.scale_to_rate(lambda factors: [found], 1)
-
-
-def test_traced_spikes_raise():
-    jax = pytest.importorskip("jax")
-
-    @jax.jit
-    def traced(spikes):
-        return sx.scale_to_rate(lambda factors: [spikes], 1)
-
-    with pytest.raises(TypeError, match="layer 0 must be an array whose values can be read"):
-        traced(np.ones((3, 2, 4)))
 
 
 @pytest.mark.parametrize(
@@ -289,8 +203,3 @@ def test_traced_spikes_raise():
 def test_wrong_argument_raises(options, error, match):
     with pytest.raises(error, match=match):
         sx.scale_to_rate(**{"run": Network(), "layers": 3} | options)
-
-
-def test_spikes_without_a_batch_axis_raise_with_a_time_axis():
-    with pytest.raises(ValueError, match="layer 0 must have a batch, a neuron and a time axis"):
-        sx.scale_to_rate(one_layer(lambda factor: np.ones((20, 3))), 1, time_axis=0)

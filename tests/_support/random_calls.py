@@ -285,9 +285,13 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return pick(random, *choices)
 
     if kind is sx.SparsityEnforcer:
-        max_rate, min_rate = one((0.13, 0.0), (0.53, 0.0), (0.53, 0.53), (0.77, 0.53))
-        options = {"min_rate": min_rate, "power": one(1, 2)}
-        options["per"] = one("array", "neuron", "sample", "sample_neuron")
+        limits = [(0.13, 0.0), (0.53, 0.0), (0.53, 0.53), (0.77, 0.53)]
+        max_rate, min_rate = one(*limits)
+        options = {"per": one("array", "neuron", "sample", "sample_neuron"), "power": one(1, 2)}
+        if options["per"].endswith("neuron") and one(True, False):
+            max_rate, min_rate = zip(*(one(*limits) for _ in range(neurons)), strict=True)
+            min_rate = one(min_rate, 0.0)
+        options["min_rate"] = min_rate
         options["reduction"] = one("mean", "sum")
         kind = one(kind, kind, published.SparsityEnforcer)
         return kind(max_rate, one(1.0, 2.5), **options)
@@ -401,10 +405,11 @@ def _is_smooth(call: Call) -> bool:
     """Tell whether the loss is differentiable at all points near the spikes of a call."""
     loss = call.loss
     if isinstance(loss, sx.SparsityEnforcer):
-        kinks = (loss.min_rate, loss.max_rate) if loss.min_rate else (loss.max_rate,)
         o = reference.options(loss)
-        rates = reference.mean_magnitudes(o, call.spikes, call.where, call.lengths)
-        return all(abs(rate - kink) > MARGIN / 5 for rate in rates for kink in kinks)
+        groups = reference.mean_magnitudes(o, call.spikes, call.where, call.lengths)
+        # Without a lowest rate, there is no kink at 0.
+        near = (abs(rate - kink) for rate, *kinks in groups for kink in kinks if kink)
+        return all(distance > MARGIN / 5 for distance in near)
     if isinstance(loss, (sx.SpikeTime, sx.times.SpikeTime, *LIKELIHOODS)):
         return True
     if isinstance(loss, sx.times.VictorPurpura):  # linear, but where the cheapest edits change

@@ -422,30 +422,37 @@ def huber(distance: float, o: SimpleNamespace) -> float:
 
 def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> float:
     brackets = []
-    for m in mean_magnitudes(o, np.asarray(x, dtype=np.float64), where, lengths):
-        distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
+    for m, lowest, highest in mean_magnitudes(o, np.asarray(x, dtype=np.float64), where, lengths):
+        distance = max(m - highest, lowest - m if lowest else 0, 0)
         brackets.append(distance**o.power)
     divisor = 1 if o.reduction == "sum" else len(brackets) or 1
     return o.lam * sum(brackets) / divisor
 
 
-def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
-    """Return the mean of ``|x|`` over an array, or over each neuron, where any entry counts."""
+def mean_magnitudes(
+    o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any
+) -> list[tuple[float, float, float]]:
+    """Return the mean of ``|x|`` and its limits for each group in which any entry counts."""
     if x.ndim < 2:  # neither batch nor time axis: a single group
-        groups = [x[np.ones(x.shape, bool) if where is None else np.asarray(where)].ravel()]
+        groups = [(0, x[np.ones(x.shape, bool) if where is None else np.asarray(where)].ravel())]
     else:
         mask = full_mask(x.shape, o.time_axis, where, lengths)
         x = to_batch_class_time(x, o.time_axis)
         samples = range(len(x)) if o.per.startswith("sample") else [slice(None)]
         neurons = range(x.shape[1]) if o.per.endswith("neuron") else [slice(None)]
-        groups = [x[b, n][mask[b, n]] for b in samples for n in neurons]
+        groups = [(n, x[b, n][mask[b, n]]) for b in samples for n in neurons]
     means = []
-    for group in filter(len, groups):
+    for n, group in groups:
+        if not len(group):
+            continue
+        lowest, highest = (
+            limit[n] if isinstance(limit, tuple) else limit for limit in (o.min_rate, o.max_rate)
+        )
         # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
         mean = math.fsum(np.where(group > -1 / 16, group, -group)) / len(group)
-        if o.published and mean > o.max_rate:  # there it is 0
+        if o.published and mean > highest:  # there it is 0
             mean = math.fsum(np.where(abs(group) < 1 / 16, 0, abs(group))) / len(group)
-        means.append(mean)
+        means.append((mean, lowest, highest))
     return means
 
 

@@ -1,14 +1,37 @@
-"""The record of the losses in contract.py is complete, and the pages agree with it."""
+"""The record of the losses in contract.py is complete, and pages, docstrings and types fit it.
 
+The random calls of the quick run draw every option of every loss, and the reference knows it.
+"""
+
+import ast
+import collections
+import dataclasses
 import inspect
 import re
+from typing import Any, get_args
 
+import numpy as np
 import pytest
+from test_differential import QUICK
 
 import spikeloss_xp as sx
-from _support import contract
+from _support import contract, reference
+from _support.calls import Call, each, run
+from _support.cases import close
 from _support.contract import CONTRACTS, FORMS, ONE_OF_EACH
-from _support.random_calls import ON_TIMES
+from _support.random_calls import ON_TIMES, random_call
+from spikeloss_xp._typing import EntropyReadout
+from spikeloss_xp.primitives import kernels as kernels_module
+from spikeloss_xp.primitives.kernels import Exponential
+from spikeloss_xp.readouts import READOUTS
+
+PUBLIC = {
+    **{name: getattr(sx, name) for name in sx.__all__},
+    **{f"times.{name}": getattr(sx.times, name) for name in sx.times.__all__},
+}
+LOSSES = {
+    name: x for name, x in PUBLIC.items() if isinstance(x, type) and issubclass(x, sx.losses.Loss)
+}
 
 
 def test_page_matches_the_record():
@@ -45,9 +68,7 @@ def test_defaults_of_shared_options_are_those_of_the_page(kind):
 
 def test_every_loss_has_an_entry_in_the_record():
     """From it come the random calls, and with them the tests of values and gradients."""
-    kinds = {kind for name in sx.__all__ if isinstance(kind := getattr(sx, name), type)}
-    assert kinds == {entry.loss for entry in CONTRACTS}
-    assert {getattr(sx.times, name) for name in sx.times.__all__} <= set(ON_TIMES)
+    assert set(LOSSES.values()) == {*(entry.loss for entry in CONTRACTS), *ON_TIMES}
 
 
 def test_one_of_each_covers_every_loss_readout_and_term_shape():
@@ -55,3 +76,115 @@ def test_one_of_each_covers_every_loss_readout_and_term_shape():
     assert {form.contract.name for form in chosen} == {c.name for c in CONTRACTS}
     assert {form.options.get("readout") for form in chosen} >= set(contract.READOUTS)
     assert {form.terms_axes for form in chosen} == {form.terms_axes for form in FORMS.values()}
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def others(call: Call, field: Any, drawn: set[Any]) -> list[Any]:
+    """Return the loss of a call with the default of an option instead of the value drawn for it.
+
+    An option that is required has no default, and gets each of the values `drawn` in other calls.
+    """
+    losses = []
+    for value in drawn if field.default is dataclasses.MISSING else {field.default}:
+        try:
+            losses.append(dataclasses.replace(call.loss, **{field.name: value}))
+        except (TypeError, ValueError):  # not valid with the other options of this loss
+            continue
+    return [loss for loss in losses if loss != call.loss]
+
+
+def differ(call: Call, other: Any) -> bool:
+    """Return whether the reference has another value for another loss on the same arrays.
+
+    The spikes are moved a little, so that another slope changes the value too.
+    """
+    moved = call.spikes + np.random.default_rng(0).normal(scale=1e-3, size=call.spikes.shape)
+    arguments = moved, call.target
+    value = reference.value(call.loss, *arguments, **call.options)
+    try:
+        changed = reference.value(other, *arguments, **call.options)
+    except (AssertionError, IndexError, TypeError, ValueError):
+        return True  # it has read the option, because nothing else was changed
+    if np.shape(changed) != np.shape(value):
+        return True
+    # The published numerics differ from the stable ones by rounding, and that is no other formula.
+    return not np.allclose(changed, value, rtol=1e-9, atol=0, equal_nan=True)
+
+
+def test_every_option_is_drawn_and_known_to_the_reference():
+    kinds = ("small", "times")
+    seeds = [(seed, kind) for kind in kinds for seed in range(max(QUICK[kind].values()))]
+    calls = [random_call(*seed).in_full() for seed in seeds]
+    never_drawn, unknown = [], []
+    for name, loss in LOSSES.items():
+        own = [call for call in calls if type(call.loss) is loss]
+        for field in dataclasses.fields(loss):
+            drawn = {getattr(call.loss, field.name) for call in own}
+            pairs = [(call, other) for call in own for other in others(call, field, drawn)]
+            if not pairs:
+                never_drawn.append(f"{name}.{field.name}")
+            elif not any(differ(*pair) for pair in pairs):
+                unknown.append(f"{name}.{field.name}")
+    assert not never_drawn, "draw other values than the default in random_calls.py"
+    assert not unknown, "reference.py returns the same value with the default"
+
+
+def test_readouts_are_those_of_the_types_and_of_the_docstring():
+    described = sx.CrossEntropy.__doc__.partition("readout : ")[2].partition("moving_window : ")[0]
+    bullets = re.findall(r"- (``.*?``): ", described)
+    assert get_args(EntropyReadout) == tuple(READOUTS)
+    assert sorted(re.findall(r'"(\w+)"', " ".join(bullets))) == sorted(READOUTS)
+    for loss in LOSSES.values():
+        assert set(getattr(loss, "readouts", ())) <= set(READOUTS)
+
+
+@pytest.mark.parametrize("make", [range, np.arange, lambda n: collections.deque(range(n))])
+def test_any_sequence_gives_a_number_for_each_class(make):
+    """A list of Hydra or OmegaConf is a sequence too, and no list."""
+    numbers = make(2)
+    assert sx.SpikeRate(numbers, 0.0).true_rate == (0.0, 1.0)
+    assert sx.SpikeMoid(alpha=1, theta=0, pos_weight=numbers).pos_weight == (0.0, 1.0)
+    assert sx.SpikeTime(kernel=numbers).kernel == (0.0, 1.0)
+
+
+def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
+    lengths = []
+    taps = Exponential.taps
+
+    def counted(self):
+        lengths.append(self.length)
+        return taps(self)
+
+    monkeypatch.setattr(Exponential, "taps", counted)
+    kernels_module.block_matrices.cache_clear()
+    longest, spikes = 2**31 - 1, np.random.default_rng(0).uniform(size=(2, 3, 9))
+    windows = [
+        sx.value_and_grad(sx.CrossEntropy(moving_window=n, reduction="sum", time_axis=-1))
+        for n in (9, longest)
+    ]
+    for expected, got in zip(*run(backend, each(windows), spikes, [0, 2]), strict=True):
+        close(got, expected, backend.rtol)
+    kernels = each([sx.SpikeTime(1e6, n, 2) for n in (9, longest)])
+    np.testing.assert_array_equal(*run(backend, kernels, spikes, 0 * spikes))
+    assert max(lengths, default=0) <= 9
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
+@pytest.mark.parametrize("time_constant", [1e-6, 0.3, 1.0, 7.5, 1e3, 1e12])
+@pytest.mark.parametrize("length", [1, 2, 10, 3000])
+def test_largest_tap_is_the_maximum_of_the_taps(order, time_constant, length):
+    kernel = Exponential(time_constant, length, order)
+    assert kernel.largest_tap() == pytest.approx(kernel.taps().max(), rel=1e-9)
+
+
+@pytest.mark.parametrize("module", [sx, sx.losses, sx.times, sx.distances, sx.testing])
+def test_defaults_are_those_of_the_docstring(module):
+    for thing in filter(callable, map(vars(module).get, module.__all__)):
+        parameters = inspect.signature(thing).parameters
+        documented = re.findall(r"^(\w[\w, ]*) : .*, default (\S+)$", inspect.getdoc(thing), re.M)
+        for names, default in documented:
+            for name in names.split(", "):  # None: the constructor sets the default
+                wanted = (None, ast.literal_eval(default))
+                assert parameters[name].default in wanted, (thing, name)

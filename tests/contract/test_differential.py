@@ -2,7 +2,7 @@
 
 Values and gradients, in every dtype, layout and reduction, with masks, weights and ignored labels.
 A new option of a loss belongs in `_loss` of random_calls.py, and its formula in reference.py:
-test_options.py fails without them.
+test_contract.py fails without them.
 
 Each call is drawn from a seed. The quick run has a few seeds and the slow run more, and two runs
 have the same ones. ``--new-seeds SECONDS`` draws new ones. A failure names its seed, and ``--seed``

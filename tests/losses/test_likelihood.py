@@ -1,4 +1,4 @@
-"""PoissonNLL and BernoulliNLL: values of other libraries, corners, and scores."""
+"""PoissonNLL and BernoulliNLL: corners, and scores, which peers/test_tables.py compares too."""
 
 import contextlib
 import dataclasses
@@ -158,47 +158,6 @@ def test_parameters_of_torch_are_checked():
 # Scores ------------------------------------------------------------------------------------------
 
 
-def nlb_bits_per_spike(rates, spikes):
-    """Compute bits per spike as nlb_tools does, except that rates of 0 are not replaced."""
-
-    def neg_log_likelihood(rates, spikes):
-        keep = ~np.isnan(spikes)
-        factorials = np.vectorize(math.lgamma)(spikes[keep] + 1)
-        return np.sum(rates[keep] - spikes[keep] * np.log(rates[keep]) + factorials)
-
-    null = np.tile(np.nanmean(spikes, axis=(0, 1), keepdims=True), (*spikes.shape[:2], 1))
-    gain = neg_log_likelihood(null, spikes) - neg_log_likelihood(rates, spikes)
-    return gain / np.nansum(spikes) / np.log(2)
-
-
-@pytest.mark.parametrize("loss", [POISSON, RATES, EVERY[2][0]], ids=repr)
-def test_bits_per_spike_equal_nlb_tools_for_missing_counts(loss):
-    x = LOG_RATES if loss.log_rates else np.exp(LOG_RATES)
-    with np.errstate(all="ignore"):
-        firing = nlb_bits_per_spike(np.exp(LOG_RATES[..., :3]), MISSING[..., :3])
-        neurons = [
-            nlb_bits_per_spike(np.exp(LOG_RATES[..., [i]]), MISSING[..., [i]]) for i in (0, 1)
-        ]
-    got = loss.bits_per_spike(x[..., :3], MISSING[..., :3], where=OBSERVED[..., :3])
-    np.testing.assert_allclose(got, firing, rtol=1e-12)
-    each_neuron = loss.bits_per_spike(x, MISSING, where=OBSERVED, per="neuron")
-    np.testing.assert_allclose(each_neuron[:2], neurons, rtol=1e-12)
-    assert np.isnan(each_neuron[3])
-    pooled = loss.bits_per_spike(x, MISSING, where=OBSERVED)  # the rates of the silent neuron cost
-    lost = np.exp(LOG_RATES)[..., 3][OBSERVED[..., 3]].sum() / np.nansum(MISSING) / np.log(2)
-    np.testing.assert_allclose(pooled, firing - lost, rtol=1e-12)
-
-
-def test_deviance_explained_equals_scikit_learn():
-    """For binary spikes. test_tables.py compares the deviance of counts."""
-    metrics = import_peer("sklearn.metrics")
-    y, p = SPIKES[..., :3].ravel(), 1 / (1 + np.exp(-LOG_RATES[..., :3].ravel()))
-    null = np.tile(SPIKES[..., :3].mean(axis=(0, 1)), 120)
-    expected = 1 - metrics.log_loss(y, p) / metrics.log_loss(y, null)
-    got = LOGITS.deviance_explained(LOG_RATES[..., :3], SPIKES[..., :3])
-    np.testing.assert_allclose(got, expected, rtol=1e-12)
-
-
 @pytest.mark.filterwarnings("error")
 @every
 def test_score_of_the_null_model_is_0_and_that_of_the_saturated_model_1(loss, input, target):
@@ -237,7 +196,7 @@ def test_gain_and_spikes_of_parts_add_up_to_bits_per_spike(loss, input, target):
 def test_scores_agree_on_every_backend_and_layout(backend, loss, input, target, axis):
     null, lengths = np.asarray([0.25, 0.5, 0.125, 0.25]), np.asarray([20, 7, 0, 20, 20, 3])
     where = OBSERVED & (np.arange(20) < lengths[:, None])[..., None]
-    expected = scores(loss, null)(input, target, where=where)
+    expected = scores(loss, null)(input, np.where(where, target, np.nan), where=where)
     moved = (np.moveaxis(x, 1, axis) for x in (input, target))
     masks = {"where": np.moveaxis(OBSERVED, 1, axis), "lengths": lengths}
     got = run(backend, scores(dataclasses.replace(loss, time_axis=axis), null), *moved, **masks)
