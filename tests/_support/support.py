@@ -200,8 +200,7 @@ def findings() -> str:
     """Return the sections about the findings of `diagnose`, each with its remedy in full."""
     sections = {"problem": ["## Problems"], "note": ["## Notes"]}
     for code, text in texts().items():
-        sometimes = ("gradients_decide", "unless_learned")
-        (note, *_) = (*(UNLESS[key] for key in sometimes if key in text), "")
+        note = NOTE_IF[text.get("note_if", "")]
         remedies = " ".join((text["remedy"], *text.get("options", {}).values()))
         paragraphs = (f"{text['why']} {note}".strip(), f"**What to do:** {_of_page(remedies)}")
         sections[text["severity"]] += [
@@ -211,9 +210,10 @@ def findings() -> str:
     return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
-UNLESS = {  # when a problem is only a note
-    "gradients_decide": "This is only a note if all weights have gradients.",
-    "unless_learned": "This is only a note if the network has learned the batch.",
+NOTE_IF = {  # when a problem is only a note
+    "": "",
+    "gradients": "This is only a note if all weights have gradients.",
+    "learned": "This is only a note if the network has learned the batch.",
 }
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section
