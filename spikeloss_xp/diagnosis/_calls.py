@@ -8,6 +8,8 @@ batch, and the findings.
 import math
 from typing import Any
 
+import numpy as np
+
 from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, shape_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
@@ -19,19 +21,21 @@ from spikeloss_xp.gradients import value_and_grad
 class Call:
     """The base class of calls that `diagnose` cannot inspect in detail.
 
-    These are calls to a `SparsityEnforcer`, calls with values that the loss does not accept, and
-    calls to functions that are not losses of this library. The object has some of the attributes
-    and methods of `Batch`. If the loss could not be evaluated, `error` contains the reason.
+    The object has some of the attributes and methods of `Batch`. If the loss could not be
+    evaluated, `error` contains the reason.
     """
 
     name = "input"
     output = None
-    error = ""
-    adapter: Adapter
-    arrays: dict[str, Array]
+    has_labels = False
+    value: float | None = None
     of_output: float | None = None
     """The size of the gradient of the loss with respect to the output, or None if it is unknown."""
-    value: float | None = None
+
+    def __init__(self, adapter: Adapter, error: str = "", **arrays: Array) -> None:
+        self.adapter = adapter
+        self.error = error
+        self.arrays = arrays
 
     def finish(self, value: Any = None) -> None:
         """Store the value of the loss, if there is one."""
@@ -55,15 +59,18 @@ class Call:
             yield "not-finite", f"the loss is {self.value}"
 
 
+class Refusal(Call):
+    """A call with values that the loss does not accept. It has no value and no layers."""
+
+
 class Penalty(Call):
     """A call to a `SparsityEnforcer`."""
 
     def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
         self.loss = loss
         self.x = x
-        value = loss(x, **masks)
-        self.adapter, value = _layers.eager(value, "input")
-        self.arrays = {"value": value}
+        adapter, value = _layers.eager(loss(x, **masks), "input")
+        super().__init__(adapter, value=value)
 
     @property
     def largest(self) -> float:
@@ -81,42 +88,33 @@ class Penalty(Call):
         yield from _losses.of_options(self.loss, self)
 
 
-class Refusal(Call):
-    """A call with values that the loss does not accept. It has no value and no layers."""
-
-    def __init__(self, adapter: Adapter, error: ValueError) -> None:
-        self.adapter = adapter
-        self.error = str(error)
-        self.arrays = {}
-
-
 class Function(Call):
     """A call to a function that is not a loss of this library.
 
     The function may be None. Then nothing is called, and there is no value.
     """
 
-    def __init__(self, function: Any, spikes: Any, target: Any, layouts: dict[str, Layout]) -> None:
-        self.layouts = layouts
-        shape = shape_of(target)
-        self.labels = shape[0] if len(shape) == 1 else 0
-        self.arrays = {}
+    def __init__(
+        self, function: Any, spikes: Any, target: Any, inputs: dict[str, Any], time_axis: int
+    ) -> None:
+        super().__init__(adapter_of(np.empty(0)))  # the value is copied to the host
+        shapes = {name: shape_of(x) for name, x in inputs.items()}
+        self.layouts = {name: Layout.of(x, time_axis, name) for name, x in shapes.items()}
+        self.target = shape_of(target)
+        self.has_labels = len(self.target) == 1
         if function is None:
             return
-        given = [spikes]
-        if target is not None:
-            given.append(target)
+        given = [spikes] if target is None else [spikes, target]
         try:
             value = self._evaluate(function, *given)
             value = host_values(value, "loss")
         except Exception as error:  # the report shows the error and continues without the loss
             self.error = f"{type(error).__name__}: {error}"
             return
-        if value.size != 1:
+        if value.size == 1:
+            self.arrays["value"] = value
+        else:
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
-            return
-        self.adapter = adapter_of(value)
-        self.arrays["value"] = value
 
     def _evaluate(self, function: Any, *given: Any) -> Any:
         """Return the value of the function. If the function has a gradient, store its size."""
@@ -136,7 +134,7 @@ class Function(Call):
 
     def numbers(self) -> dict[str, Any]:
         """Return the value of the loss, if there is one, and the axes of each output."""
-        value = {} if self.value is None else {"loss": self.value}
+        value = {} if self.value is None else super().numbers()
         named = self.layouts.items()
         return value | {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in named}
 
@@ -144,6 +142,6 @@ class Function(Call):
         """Yield the findings of the call, and one if there is a label for each step."""
         yield from super().findings()
         for name, x in self.layouts.items():
-            if self.labels == x.steps and 1 < x.batch != x.steps:
-                read = f"{x.batch} samples of {x.steps} steps"
-                yield "labels-by-step", f"{name} is read as {read}, but there are {x.steps} labels"
+            if self.target == (x.steps,) and 1 < x.batch != x.steps:
+                read = f"{name} is read as {x.batch} samples of {x.steps} steps"
+                yield "ambiguous-layout", f"{read}, but there are {x.steps} labels"

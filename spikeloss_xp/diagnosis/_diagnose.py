@@ -9,24 +9,12 @@ from spikeloss_xp import _arrays, _checks, losses
 from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
-from spikeloss_xp.diagnosis import _layers, _losses
+from spikeloss_xp.diagnosis import _layers, _losses, _spikes
 from spikeloss_xp.diagnosis._batch import Batch
-from spikeloss_xp.diagnosis._calls import Call, Function, Penalty, Refusal
-from spikeloss_xp.diagnosis._report import (
-    Finding,
-    Layer,
-    Observation,
-    Observations,
-    Report,
-    finding_of,
-    sort_key,
-    texts,
-)
-from spikeloss_xp.diagnosis._spikes import is_output
+from spikeloss_xp.diagnosis._calls import Function, Penalty, Refusal
+from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations, Report, findings_of
 
-# With `earlier`, a report names an output that fires in a smaller share of the steps than QUIET,
-# and a loss that has fallen by a smaller share than MOVED.
-QUIET, MOVED = 0.01, 0.003
+MOVED = 0.003  # with `earlier`, a report names a loss that has fallen by a smaller share
 DETACHED = "the output is detached, so the loss has no gradient with respect to the weights"
 
 
@@ -109,52 +97,45 @@ def diagnose(
     axis = _checked_time_axis(loss, input, time_axis, given)
     inputs = _named_inputs(loss, input)
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
-    observed: list[Observation] = []
-    call: Any = None
-    if not isinstance(loss, losses.Loss):
-        layouts = {name: Layout.of(_arrays.shape_of(x), axis, name) for name, x in inputs.items()}
-        call = Function(loss, input, target, layouts)
-    if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
-        observed.append(("no-graph", DETACHED))
+    is_own = isinstance(loss, losses.Loss)
+    call = None if is_own else Function(loss, input, target, inputs, axis)  # it may need a graph
     with np.errstate(all="ignore"), adapter.without_graph():
-        weights = [] if gradients is None else _layers.gradients_of(gradients, adapter)
+        weights = _layers.gradients_of(gradients, adapter)
         arguments = {name: _argument(adapter, x, name) for name, x in given.items()}
         call = call or _evaluate(adapter, loss, input, arguments)
         pending = _pending_layers(loss, axis, call, hidden, inputs, arguments)
         results = _layers.finished([*weights, call, *pending])
-        observed += call.findings()
-    sizes, of_layers = tuple(results[: len(weights)]), results[len(weights) + 1 :]
-    observed += [each for _, findings in of_layers for each in findings]
-    everything = [x for x in (*(layer for layer, _ in of_layers), call.output) if x is not None]
-    observed += _layers.findings_of_gradients(sizes, everything, call.of_output, call.learned)
-    numbers, layers = call.numbers(), [_layers.shown(x) for x in everything]
-    observed += _since(earlier, call, numbers, everything)
-    codes = {each.code if isinstance(each, Finding) else each[0] for each in observed}
-    if not any(texts().get(code, {}).get("severity") == "problem" for code in codes):
-        observed += _layers.at_chance(numbers, layers, sizes)
-    all_learn = "no-gradient" not in codes if sizes else None
-    found = [finding_of(x, loss, all_learn=all_learn, learned=call.learned) for x in observed]
-    names = [*(each.name for each in pending), "output"]
-    found.sort(key=lambda each: sort_key(each, names))
-    return Report(numbers, tuple(layers), sizes, tuple(found))
+        sizes, layers = results[: len(weights)], results[len(weights) + 1 :]
+        layers += [] if call.output is None else [call.output]
+        numbers = call.numbers()
+        observed = [*_observed(call, layers, sizes), *_since(earlier, call, layers)]
+    if not weights and any(map(adapter.lacks_graph, inputs.values())):
+        observed.append(("no-graph", DETACHED))
+    found = findings_of(observed, loss, learned=call.learned, decided=bool(weights))
+    return Report(numbers, tuple(map(_layers.shown, layers)), tuple(sizes), found)
 
 
-def _since(
-    earlier: Report | float | None, call: Any, numbers: dict[str, Any], layers: list[Layer]
-) -> Observations:
+def _observed(call: Any, layers: list[Layer], sizes: list[Gradient]) -> Observations:
+    """Yield what was observed in the call, in each layer and in the gradients."""
+    yield from call.findings()
+    for layer in layers:
+        # The loss may ignore NaN, so NaN in its input is reported only if the value is NaN too.
+        if layer.finite or layer is not call.output:
+            yield from _spikes.findings_of(layer)
+    yield from _layers.findings_of_gradients(sizes, layers, call.of_output, call.learned)
+
+
+def _since(earlier: Report | float | None, call: Any, layers: list[Layer]) -> Observations:
     """Yield findings about a classifier or a loss that some training should have changed."""
     if earlier is None or call.learned:
         return
-    value = numbers.get("loss")
-    has_labels = call.labels > 0 if isinstance(call, Function) else "accuracy" in numbers
     before = earlier.numbers.get("loss") if isinstance(earlier, Report) else earlier
-    if value is not None and before is not None:
+    if before is not None and call.value is not None:
         before = _checks.number(before, "earlier")
-        if before - value < MOVED * abs(before):
-            yield "not-moved", f"the loss is {value:.4g}, and was {before:.4g}"
-    for layer in layers if has_labels else ():
-        if is_output(layer.name) and layer.holds_spikes and layer.rate < QUIET:
-            yield "quiet-output", f"{layer.name} fires in {layer.rate:.2%} of the steps", layer.name
+        if before - call.value < MOVED * abs(before):
+            yield "not-moved", f"the loss is {call.value:.4g}, and was {before:.4g}"
+    if call.has_labels:
+        yield from _spikes.quiet_outputs(layers)
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
@@ -172,16 +153,7 @@ def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
 def _checked_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict[str, Any]) -> int:
     """Return the time axis of the layers. Raise an error if an argument does not fit the loss."""
     if isinstance(loss, losses.Loss):
-        axis = getattr(loss, "time_axis", -1)
-        rank = _arrays.rank(next(iter(dict(_layers.named_leaves(input, "input")).values()), None))
-        if time_axis is not None and (time_axis - axis) % max(rank, 1):
-            raise ValueError(f"time_axis must be that of the loss ({axis}); got {time_axis}")
-        needs_target = bool(loss.targets)
-        if needs_target and "target" not in given:
-            raise TypeError(f"target must be given, because {type(loss).__name__} needs a target")
-        if not needs_target and "target" in given:
-            raise TypeError(f"{type(loss).__name__} takes no target, but got one: omit the target")
-        return axis
+        return _own_time_axis(loss, input, time_axis, given)
     if loss is not None and (isinstance(loss, type) or not callable(loss)):
         raise TypeError(
             "loss must be a loss of this library (such as SpikeMax()), another function of the "
@@ -195,6 +167,19 @@ def _checked_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict
     if "weight" in given:
         raise TypeError("weight is accepted only with a loss of this library: omit it")
     return time_axis
+
+
+def _own_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict[str, Any]) -> int:
+    """Return the time axis of a loss of this library, after the same checks."""
+    axis: int = getattr(loss, "time_axis", -1)
+    rank = _arrays.rank(next(iter(dict(_layers.named_leaves(input, "input")).values()), None))
+    if time_axis is not None and (time_axis - axis) % max(rank, 1):
+        raise ValueError(f"time_axis must be that of the loss ({axis}); got {time_axis}")
+    if loss.targets and "target" not in given:
+        raise TypeError(f"target must be given, because {type(loss).__name__} needs a target")
+    if "target" in given and not loss.targets:
+        raise TypeError(f"{type(loss).__name__} takes no target, but got one: omit the target")
+    return axis
 
 
 def _named_inputs(loss: Any, input: Any) -> dict[str, Any]:
@@ -231,39 +216,7 @@ def _evaluate(adapter: Adapter, loss: Any, input: Any, arguments: dict[str, Any]
         return kind(loss, x, **arguments)
     except ValueError as error:
         _check_shapes(loss, x, arguments)
-        return Refusal(adapter, error)
-
-
-def _pending_layers(
-    loss: Any, time_axis: int, call: Any, hidden: Any, inputs: dict[str, Any],
-    arguments: dict[str, Any],
-) -> list[_layers.Pending]:  # fmt: skip
-    """Return the statistics of the hidden layers, and of inputs that are shown as layers."""
-    trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
-    if _losses.reads_times(loss):
-        return [_layers.hidden_times(call.adapter, name, x) for name, x in trains.items()]
-    layer = partial(_layers.layer, time_axis=time_axis)
-    refused, penalty = isinstance(call, Refusal), isinstance(loss, losses.SparsityEnforcer)
-    output = None if penalty else Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
-    masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
-    shared: dict[str, Any] = {}
-    if not (refused or output is None):  # the loss may have refused any of the masks
-        kept = {name: _without_neurons(x, output, name) for name, x in masks.items()}
-        shared = {name: x for name, x in kept.items() if x is not None}
-    found = [layer(name, x, output=output, **shared) for name, x in trains.items()]
-    if isinstance(call, Call) and not refused:
-        found += [layer(name, x, single_step=penalty, **masks) for name, x in inputs.items()]
-    return found
-
-
-def _without_neurons(mask: Any, output: Layout, name: str) -> Any:
-    """Return a mask or lengths without the neurons, or None if the mask differs between neurons."""
-    mask = host_values(mask, name)
-    if mask.ndim < 3:
-        return mask
-    if mask.ndim != len(output.shape) or any(mask.shape[axis] > 1 for axis in output.space_axes()):
-        return None
-    return np.broadcast_to(np.squeeze(mask, output.space_axes()), output.with_time(output.batch))
+        return Refusal(adapter, str(error))
 
 
 def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
@@ -276,3 +229,37 @@ def _check_shapes(loss: Any, x: Any, arguments: dict[str, Any]) -> None:
     if "target" in plain and plain["target"].dtype.kind == "f":
         plain["target"] += silent
     loss(arrays if isinstance(loss, losses.SparsityEnforcer) else arrays[0], **plain)
+
+
+def _pending_layers(
+    loss: Any, time_axis: int, call: Any, hidden: Any, inputs: dict[str, Any],
+    arguments: dict[str, Any],
+) -> list[_layers.Pending]:  # fmt: skip
+    """Return the statistics of the hidden layers, and of inputs that are shown as layers."""
+    trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
+    if _losses.reads_times(loss):
+        return [_layers.hidden_times(call.adapter, name, x) for name, x in trains.items()]
+    masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
+    layer, is_penalty = partial(_layers.layer, time_axis=time_axis), isinstance(call, Penalty)
+    shared: dict[str, Any] = {}
+    if not isinstance(loss, losses.SparsityEnforcer):
+        output = Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
+        # The loss may have refused any of the masks.
+        shared = _for_hidden(output, {} if isinstance(call, Refusal) else masks)
+    found = [layer(name, x, **shared) for name, x in trains.items()]
+    if isinstance(call, Penalty | Function):
+        found += [layer(name, x, single_step=is_penalty, **masks) for name, x in inputs.items()]
+    return found
+
+
+def _for_hidden(output: Layout, masks: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of hidden layers: the output, and masks that are equal for all neurons."""
+    found: dict[str, Any] = {"output": output}
+    for name, x in masks.items():
+        mask = host_values(x, name)
+        if mask.ndim < 3:
+            found[name] = mask
+        elif mask.ndim == len(output.shape) and max(output._replace(shape=mask.shape).space()) < 2:
+            mask = np.squeeze(mask, output.space_axes())
+            found[name] = np.broadcast_to(mask, output.with_time(output.batch))
+    return found

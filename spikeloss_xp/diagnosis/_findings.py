@@ -38,31 +38,39 @@ def numbers_of(batch: "Batch") -> dict[str, Any]:
         numbers["loss of equal scores"] = batch.equal
     if batch.hot is not None:
         numbers["accuracy"] = batch.accuracy
-        numbers["fraction of ties"] = batch.ties
+    of_neurons: dict[str, Any] = {}
     if batch.reads_rates:
-        numbers |= _numbers_of_rates(batch)
+        of_all, of_neurons = _numbers_of_rates(batch)
+        numbers |= of_all
     numbers |= _numbers_of_classes(batch)
     if batch.hot is not None:
         numbers |= _numbers_of_labels(batch)
-    return numbers
+    return numbers | of_neurons
 
 
-def _numbers_of_rates(batch: "Batch") -> dict[str, float]:
-    """Return the numbers that are usually plotted for a likelihood."""
-    gain = float(batch.found["gain"])
-    spikes = float(batch.found["recorded"])
-    predicted = float(batch.found["predicted"])
-    entries = math.prod(batch.layout.shape) * (1 - batch.masked)
-    return {
-        "bits per spike": _ratio(gain, spikes * math.log(2)),
-        "mean rate": _ratio(predicted, entries),
-        "mean count": _ratio(spikes, entries),
+def _numbers_of_rates(batch: "Batch") -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Return what is usually plotted for a likelihood: for all neurons, and for each neuron."""
+    gain, spikes, predicted = (batch.found[key] for key in ("gain", "recorded", "predicted"))
+    shape = batch.layout.batch, batch.layout.neurons, 1
+    entries = np.broadcast_to(batch.entries, shape).sum(axis=(0, 2), dtype=float)
+    of_all = {
+        "bits per spike": _ratio(gain.sum(), spikes.sum() * math.log(2)),
+        "mean rate": _ratio(predicted.sum(), entries.sum()),
+        "mean count": _ratio(spikes.sum(), entries.sum()),
     }
+    of_neurons = {
+        "bits per spike of each neuron": _ratio(gain, spikes * math.log(2)),
+        "mean rate of each neuron": _ratio(predicted, entries),
+    }
+    return (
+        {name: float(x) for name, x in of_all.items()},
+        {name: x.tolist() for name, x in of_neurons.items()},
+    )
 
 
-def _ratio(x: float, y: float) -> float:
-    """Return the ratio of two numbers, or NaN if the second is 0."""
-    return x / y if y else math.nan
+def _ratio(x: Any, y: Any) -> Any:
+    """Return the ratios of two arrays, which are NaN where the second array is 0."""
+    return np.where(y > 0, x / y, math.nan)
 
 
 def _numbers_of_classes(batch: "Batch") -> dict[str, Any]:
@@ -71,19 +79,16 @@ def _numbers_of_classes(batch: "Batch") -> dict[str, Any]:
     classes = batch.prepared.num_classes
     has_classes = batch.names_classes or classes != neurons
     word = "class" if has_classes else "neuron"
-    plural = "classes" if has_classes else "neurons"
-    numbers: dict[str, Any] = {}
-    numbers["input, as it is read"] = _layers.axes(batch.layout, word)
+    numbers: dict[str, Any] = {"input, as it is read": _layers.axes(batch.layout, word)}
     if has_classes:
         numbers["classes, neurons of a class"] = classes, neurons // classes
     else:
         numbers["neurons"] = neurons
     numbers["fraction that is masked"] = batch.masked
     if not batch.reads_rates:
-        never_fire = ~batch.fires.any(axis=0)
-        numbers[f"{plural} that never fire"] = int(never_fire.sum())
-    largest = batch.size.max(axis=0)
-    numbers[f"largest gradient of each {word}"] = largest.tolist()
+        plural = "classes" if has_classes else "neurons"
+        numbers[f"{plural} that never fire"] = int((~batch.fires.any(axis=0)).sum())
+    numbers[f"largest gradient of each {word}"] = batch.size.max(axis=0).tolist()
     return numbers
 
 
@@ -101,76 +106,28 @@ def _numbers_of_labels(batch: "Batch") -> dict[str, Any]:
 
 
 def findings_of(batch: "Batch") -> Observations:
-    """Yield the findings about a batch."""
-    yield from _of_infinity(batch)
-    if batch.reads_times:
-        yield from _of_times(batch)
-    else:
-        yield from _of_values(batch)
+    """Yield the findings about a batch, except for those about its layers."""
+    if not (math.isfinite(batch.value) and np.isfinite(batch.size).all()):
+        odd = batch.output is not None and not batch.output.finite
+        entries = ", and entries of the input are NaN or infinite" if odd else ""
+        yield "not-finite", f"the loss is {batch.value:.3g}{entries}"
+    yield from _of_times(batch) if batch.reads_times else _of_values(batch)
     yield from _of_masks(batch)
-    if batch.hot is not None:
-        yield from _of_labels(batch)
-    yield from _of_certainty(batch)
+    if batch.hot is not None and not batch.multi_hot:
+        yield from _of_absent_classes(batch)
+        yield from _of_missed_classes(batch)
     yield from _of_zero_gradient(batch)
-    yield from _of_predictions(batch)
     yield from _losses.of_options(batch.loss, batch)
-    for finding in batch.about_output:
-        # The loss may ignore NaN, so NaN is reported only if it reaches the loss or its gradient.
-        if finding[0] != "not-finite":
-            yield finding
-
-
-def _of_infinity(batch: "Batch") -> Observations:
-    """Yield a finding if the loss or its gradient is NaN or infinite."""
-    if math.isfinite(batch.value) and np.isfinite(batch.size).all():
-        return
-    seen = f"the loss is {batch.value:.3g}"
-    if batch.output is not None and not batch.output.finite:
-        seen += ", and entries of the input are NaN or infinite"
-    yield "not-finite", seen
-
-
-def _of_certainty(batch: "Batch") -> Observations:
-    """Yield a finding if the loss is much larger than for equal scores."""
-    value, equal = batch.value, batch.equal
-    if equal is None or not batch.accuracy < SOME:  # the accuracy may be NaN
-        return
-    if value > 4 * equal > 0:
-        yield "certain-and-wrong", f"the loss is {value:.3g}, but {equal:.3g} for equal scores"
 
 
 def _of_zero_gradient(batch: "Batch") -> Observations:
     """Yield a finding if the gradient is 0, although the network has not learned."""
     if batch.learned:
         return
-    at_labels = 0.0
-    if batch.hot is not None:
-        at_labels = share(batch.size == 0, batch.hot)
+    at_labels = 0.0 if batch.hot is None else share(batch.size == 0, batch.hot)
     if at_labels >= MOST or not batch.size.any():
         where = "at labels" if at_labels else "everywhere"
         yield "zero-gradient", f"the gradient of the loss is 0 {where}"
-
-
-def _of_predictions(batch: "Batch") -> Observations:
-    """Yield findings if one class is always predicted, or if classes share the best score."""
-    answers = np.sum(batch.confusion, axis=0)
-    if batch.ties < SOME and _is_one_answer(answers):
-        yield "one-answer", f"class {answers.argmax()} is predicted for all samples"
-    if batch.ties >= SOME and batch.fires.any():
-        seen = f"several classes share the best score in {batch.ties:.0%} of the predictions"
-        yield "ties", seen
-
-
-def _is_one_answer(answers: Any) -> bool:
-    """Return whether all of several predictions are the same class.
-
-    `answers` holds the number of predictions of each class. For multi-hot labels it is a matrix,
-    and the result is False.
-    """
-    if answers.ndim > 1 or len(answers) < 2:
-        return False
-    enough = answers.sum() >= _spikes.ENOUGH
-    return bool(enough and np.count_nonzero(answers) == 1)
 
 
 # Findings about spike times -----------------------------------------------------------------------
@@ -179,23 +136,16 @@ def _is_one_answer(answers: Any) -> bool:
 def _of_times(batch: "Batch") -> Observations:
     """Yield the finding about an input that holds spike times."""
     x = np.reshape(batch.x, batch.prepared.values.shape)
-    unmasked = x
-    if batch.prepared.mask is not None:
-        mask = np.broadcast_to(batch.prepared.mask, x.shape)
-        unmasked = x[mask]
-    known = unmasked[np.isfinite(unmasked)]
-    if unmasked.size and not known.size:
-        yield _spikes.silent_layer("output", len(x))
+    mask = batch.prepared.mask
+    known = x[np.isfinite(x) if mask is None else np.isfinite(x) & mask]
+    if not known.size:
         return
     spikes = known[_losses.spike_mask(batch.loss, known)]
-    early = 1.0
-    if known.size:
-        early = len(spikes) / len(known)
-    zeros = (known == 0).sum()
+    early = len(spikes) / len(known)
     if early < 1 - MOST:
         silent = batch.loss.silent_time
         seen = f"{early:.0%} of the times are below silent_time={silent:g}"
-    elif zeros > unmasked.size * SOME or _looks_padded(x):
+    elif (known == 0).sum() > batch.kept * SOME or _looks_padded(x):
         seen = "many times are 0 or -1, which look like padding"
     else:
         seen = _other_unit(batch.loss, spikes)
@@ -228,15 +178,17 @@ def _other_unit(loss: Any, times: Any) -> str:
 
 def _of_values(batch: "Batch") -> Observations:
     """Yield findings if the input holds no spikes, or if its axes may be in another order."""
-    layout = batch.layout
-    if layout.steps > 1 and _losses.expects_spikes(batch.loss):
-        odd = batch.odd_values()
-        if odd:
-            yield "not-spikes", odd
-    samples = layout.shape.count(layout.batch)
-    steps = layout.shape.count(layout.steps)
-    if samples > 1 or steps > 1:
-        yield "ambiguous-layout", f"several axes of {layout.shape} have the same length"
+    layout, output = batch.layout, batch.output
+    odd = output is not None and not output.holds_spikes
+    if layout.steps > 1 and _losses.expects_spikes(batch.loss) and odd:
+        yield "not-spikes", _spikes.odd_values(batch.found["sample"], batch.found.get("kept"))
+    if any(layout.shape.count(length) > 1 for length in (layout.batch, layout.steps)):
+        seen = f"several axes of {layout.shape} have the same length"
+        classes = batch.prepared.num_classes
+        labels = [] if batch.hot is None else np.flatnonzero(batch.hot.any(axis=0)).tolist()
+        if labels and labels[-1] + 1 == layout.steps < classes:
+            seen += f", and the labels are below {layout.steps}, as if the last axis held classes"
+        yield "ambiguous-layout", seen
 
 
 def _of_masks(batch: "Batch") -> Observations:
@@ -267,20 +219,9 @@ def _hides_all_spikes(batch: "Batch") -> bool:
     return bool(read_values(adapter, fired, "input"))
 
 
-def _of_labels(batch: "Batch") -> Observations:
-    """Yield the findings about the labels and about the spikes of the labelled classes."""
-    labelled = batch.hot.any(axis=1)
-    fires = (batch.fires & batch.hot).any(axis=1)
-    silent = share(~fires, labelled)
-    if silent >= MOST and batch.fires.any():
-        yield "silent-labels", f"the labelled class is silent in {silent:.0%} of the samples"
-    if not batch.multi_hot:
-        yield from _of_absent_classes(batch, int(labelled.sum()))
-        yield from _of_missed_classes(batch)
-
-
-def _of_absent_classes(batch: "Batch", number: int) -> Observations:
-    """Yield a finding if no sample has the label of some class. There are `number` labels."""
+def _of_absent_classes(batch: "Batch") -> Observations:
+    """Yield a finding if no sample has the label of some class."""
+    number = int(batch.hot.any(axis=1).sum())  # of labels
     occurs = batch.hot.any(axis=0)
     classes = len(occurs)
     if batch.labels.indices is None:
@@ -294,7 +235,7 @@ def _of_absent_classes(batch: "Batch", number: int) -> Observations:
         yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
     elif occurs[:first].all() and number * len(absent) >= 4 * classes:
         seen = f"the largest label is {first - 1}, but there are {classes} classes"
-        yield "labels-too-low", seen
+        yield "absent-class", seen
     elif number >= 4 * classes:
         yield "absent-class", f"no sample has label {absent.tolist()}"
 
@@ -313,7 +254,7 @@ def _with_shares(batch: "Batch", occurs: Any) -> Any:
 def _of_missed_classes(batch: "Batch") -> Observations:
     """Yield a finding if a class with labels never fires or is never predicted."""
     answers, labels = batch.confusion.sum(axis=0), batch.confusion.sum(axis=1)
-    if labels.sum() < 4 * len(labels) or batch.ties >= SOME or _is_one_answer(answers):
+    if labels.sum() < 4 * len(labels) or not batch.fires.any():
         return
     silent = ~batch.fires.any(axis=0)
     for missed, seen in ((silent, "never fires"), (answers == 0, "is never predicted")):

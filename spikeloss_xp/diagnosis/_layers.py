@@ -136,7 +136,7 @@ def layer(
     name: str, x: Any, time_axis: int, *, output: Layout | None = None, single_step: bool = False,
     where: Any = None, lengths: Any = None,
 ) -> Pending:  # fmt: skip
-    """Return the statistics of the unmasked entries of a layer, and the findings about it.
+    """Return the statistics of the unmasked entries of a layer.
 
     If `single_step` is True, an array with one or two axes is treated as a single time step, and is
     not masked. If the layout of the `output` is given, the layer must have as many samples as the
@@ -188,6 +188,8 @@ def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
 
 def gradients_of(gradients: Any, adapter: Adapter) -> list[Pending]:
     """Return the sizes of the gradients in nested sequences and mappings, in the same order."""
+    if gradients is None:
+        return []
     found = [_gradient(name or "weight", x, adapter) for name, x in named_leaves(gradients, "")]
     if not found:
         raise ValueError("gradients must hold at least one array or None; got none")
@@ -229,7 +231,7 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
 
 
 def findings_of_gradients(
-    gradients: tuple[Gradient, ...], layers: list[Layer], of_output: float | None, learned: bool
+    gradients: list[Gradient], layers: list[Layer], of_output: float | None, learned: bool
 ) -> Observations:
     """Yield the findings about the gradients of the weights, from input to output.
 
@@ -240,66 +242,75 @@ def findings_of_gradients(
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
     weights = [each for each in gradients if each.is_weight]
-    if not weights:
-        return
-    missing = [each for each in weights if each.rms is None]
-    zero = [each for each in weights if not each.rms]
-    at_minimum = learned and not of_output
-    first_is_zero = not weights[0].rms
-    most_are_zero = 2 * len(zero) > len(weights)
-    if len(missing) == len(weights):
-        seen = "all gradients are None: call diagnose after backward() and before zero_grad()"
-        yield "no-gradient", seen, *_names(weights)
-    elif at_minimum and len(zero) == len(weights):
-        return
-    elif missing or first_is_zero or most_are_zero:
-        seen = _without_gradient(weights, zero)
-        yield "no-gradient", seen, *_names(zero)
-    elif not bad and not learned:
+    without = _lacking(weights, at_minimum=learned and not of_output)
+    if without:
+        yield "no-gradient", _without_gradient(weights, without), *_names(without)
+    elif weights and not (bad or learned):
         yield from _of_sizes(weights, layers, of_output)
+
+
+def _lacking(weights: list[Gradient], *, at_minimum: bool) -> list[Gradient]:
+    """Return the weights without a gradient, or nothing if they are a few zeros in later layers.
+
+    At the minimum of the loss, all gradients are 0.
+    """
+    zeros_are_right = at_minimum and not any(each.rms for each in weights)
+    found = [x for x in weights if x.rms is None or (x.rms == 0 and not zeros_are_right)]
+    is_missing = any(each.rms is None for each in found)
+    is_first = found[:1] == weights[:1]
+    return found if is_missing or is_first or 2 * len(found) > len(weights) else []
+
+
+def _without_gradient(weights: list[Gradient], without: list[Gradient]) -> str:
+    """Describe which weights have no gradient, and whether later weights have a gradient."""
+    if all(each.rms is None for each in weights):
+        return "all gradients are None: call diagnose after backward() and before zero_grad()"
+    seen = f"{_named(without)} {'has' if len(without) == 1 else 'have'} no gradient"
+    if without[-1] is weights[-1]:
+        return seen
+    return (
+        f"{seen}, but later weights have one, so something in between is detached, or its "
+        "surrogate gradient is 0 at all potentials"
+    )
 
 
 def _of_sizes(
     weights: list[Gradient], layers: list[Layer], of_output: float | None
 ) -> Observations:
     """Yield the findings about the sizes of the gradients. The first size must not be 0."""
-    place, largest, of_largest = _largest(weights)
-    if of_output and largest > EXPLODING * of_output:
-        yield "exploding-gradient", of_largest, weights[place].name
-    if of_output and largest < SWALLOWED * of_output:
-        seen = f"no gradient is larger than {largest:.1e}"
+    largest = max(weights, key=_size)
+    relative = _size(largest) / of_output if of_output else 1.0
+    if relative > EXPLODING:
+        yield "exploding-gradient", _in_words(largest), largest.name
+    if relative < SWALLOWED:
+        seen = f"no gradient is larger than {_size(largest):.1e}"
         yield "vanishing-gradient", seen, *_names(weights)
         return
     if layers and not layers[-1].holds_spikes and len(weights) > 1:
         # No surrogate gradient lies between a readout and the loss, so its gradient may be large.
-        place, largest, of_largest = _largest(weights[:-1])
+        largest = max(weights[:-1], key=_size)
+    smallest_ratio = min(VANISHING, FACTOR ** _layers_before(largest, weights, layers))
+    if _size(weights[0]) < _size(largest) * smallest_ratio:
+        seen = f"{_in_words(weights[0])}, and {_in_words(largest)}"
+        yield "vanishing-gradient", seen, weights[0].name
+
+
+def _layers_before(weight: Gradient, weights: list[Gradient], layers: list[Layer]) -> int:
+    """Return how many layers lie between the first weight and another one.
+
+    Recurrent weights make no network deeper, so a layer has one or two weights.
+    """
+    place = weights.index(weight)
     depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if it is unknown
-    layers_between = place
-    if depth and len(weights) <= 2 * (depth + 1):  # recurrent weights make no network deeper
-        layers_between = min(place, depth)
-    smallest_ratio = min(VANISHING, FACTOR**layers_between)
-    _, first, of_first = _largest(weights[:1])
-    if first < largest * smallest_ratio:
-        yield "vanishing-gradient", f"{of_first}, and {of_largest}", weights[0].name
+    return min(place, depth) if depth and len(weights) <= 2 * (depth + 1) else place
 
 
-def _largest(weights: list[Gradient]) -> tuple[int, float, str]:
-    """Return the place and the size of the largest gradient, and both in words."""
-    sizes = [each.rms or 0.0 for each in weights]
-    place = sizes.index(max(sizes))
-    return place, sizes[place], f"the gradient of {weights[place].name} is {sizes[place]:.1e}"
+def _size(gradient: Gradient) -> float:
+    return gradient.rms or 0.0
 
 
-def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
-    """Describe which weights have no gradient, and whether later weights have a gradient."""
-    last = max(weights.index(each) for each in zero)
-    seen = f"{_named(zero)} {'has' if len(zero) == 1 else 'have'} no gradient"
-    if last + 1 == len(weights):
-        return seen
-    return (
-        f"{seen}, but later weights have one, so something in between is detached, or its "
-        "surrogate gradient is 0 at all potentials"
-    )
+def _in_words(gradient: Gradient) -> str:
+    return f"the gradient of {gradient.name} is {_size(gradient):.1e}"
 
 
 def _names(gradients: list[Gradient]) -> tuple[str, ...]:
@@ -311,10 +322,3 @@ def _named(gradients: list[Gradient]) -> str:
     names = _names(gradients)
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + others
-
-
-def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
-    """Yield a finding if there is no problem in any layer, but the loss is at chance level."""
-    value, equal = numbers.get("loss"), numbers.get("loss of equal scores")
-    if equal and gradients and len(layers) > 1 and math.isclose(value, equal, rel_tol=0.01):
-        yield "at-chance", f"the loss is {value:.3g}, and equal scores give {equal:.3g}"

@@ -1,8 +1,7 @@
 """What `diagnose` knows about each kind of loss.
 
-The losses do not know about `diagnose`, and somebody else's loss cannot be edited here. Each
-function of this module therefore has a default for any loss, and other functions are registered
-for a class of losses, as in ``@findings.register``.
+The losses do not know about `diagnose`. Somebody else's loss cannot be edited here, so its findings
+are registered, with ``@findings.register``.
 """
 
 import math
@@ -23,42 +22,19 @@ from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.times.first_spike import TimesLoss
 
 
-@singledispatch
 def value_of_equal_scores(loss: Any, classes: int) -> float | None:
     """Return the loss for equal scores of all classes, or None if that loss is unknown."""
-    return None
+    is_entropy = isinstance(loss, losses.CrossEntropy | times.CrossEntropy)
+    return math.log(classes) if is_entropy and getattr(loss, "rates", None) is None else None
 
 
-@value_of_equal_scores.register
-def _without_bounds(loss: losses.CrossEntropy, classes: int) -> float | None:
-    return math.log(classes) if loss.rates is None else None
-
-
-@value_of_equal_scores.register
-def _of_times(loss: times.CrossEntropy, classes: int) -> float:
-    return math.log(classes)
-
-
-@singledispatch
 def expects_spikes(loss: Any) -> bool:
     """Return whether the input should hold spikes. If False, potentials are allowed too."""
-    return False
-
-
-@expects_spikes.register
-def _by_readout(loss: ReadsClasses) -> bool:
+    if not isinstance(loss, ReadsClasses) or isinstance(loss, losses.SquaredError):
+        return False
+    if isinstance(loss, losses.CrossEntropy) and (loss.readout, loss.rates) == ("rate", None):
+        return False  # it reads the mean of potentials
     return READOUTS[loss.readout].of_spikes and loss.moving_window != 1
-
-
-@expects_spikes.register
-def _by_bounds(loss: losses.CrossEntropy) -> bool:
-    mean_of_potentials = loss.readout == "rate" and loss.rates is None
-    return _by_readout(loss) and not mean_of_potentials
-
-
-@expects_spikes.register
-def _never(loss: losses.SquaredError) -> bool:
-    return False
 
 
 def reads_times(loss: Any) -> bool:
@@ -77,19 +53,21 @@ def spike_mask(loss: TimesLoss, times: Array) -> Array:
 
 
 def totals(loss: Any, prepared: Prepared, labels: Labels) -> dict[str, Array]:
-    """Return the sums over the batch from which scores and findings of a likelihood follow."""
+    """Return the sums from which scores and findings of a likelihood follow.
+
+    The gain, the recorded spikes and the predicted spikes are sums for each neuron.
+    """
     adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
     xp, predicted = adapter.xp, loss._mean_for(adapter, values)
     if prepared.mask is not None:
         predicted = adapter.masked(predicted, prepared.mask)
-    gain, spikes, _ = loss._gains(prepared, labels, None, "all")
+    gain, recorded, _ = loss._gains(prepared, labels, None, "neuron")
     return {
         "gain": gain,
-        "recorded": spikes,
-        "predicted": xp.sum(predicted),
+        "recorded": recorded,
+        "predicted": xp.sum(predicted, axis=(layout.batch_axis, layout.time)),
         "lowest": xp.min(values),
         "highest": xp.max(values),
-        "of_neuron": xp.sum(labels.numbers, axis=(layout.batch_axis, layout.time)),
     }
 
 
@@ -162,10 +140,17 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 
 @findings.register
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
-    """Yield a finding if the rates are reversed. The means of potentials may be any numbers."""
-    reversed_rates = np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate))
-    if reversed_rates and batch.output.holds_spikes:
+    """Yield findings if the rates are reversed, or if the input holds counts of several steps.
+
+    The means of potentials may be any numbers.
+    """
+    if not batch.output.holds_spikes:
+        return
+    if np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate)):
         yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
+    highest = batch.found["sample"].max()
+    if batch.layout.steps == 1 and highest > 1:
+        yield "impossible-rate", f"the input has one time step, and entries up to {highest:g}"
 
 
 @findings.register
@@ -182,21 +167,31 @@ def _of_limits(loss: losses.SparsityEnforcer, batch: Any) -> Observations:
 @findings.register
 def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
     """Yield findings about the score, the unit of the rates, and neurons without spikes."""
-    found, layout = batch.found, batch.layout
-    rate, number = float(found["predicted"]), float(found["recorded"])
-    lowest, highest = float(found["lowest"]), float(found["highest"])
-    mean = number / (math.prod(layout.shape) * (1 - batch.masked) or 1)
-    recorded = batch.entries.any(axis=0).ravel()  # neurons that are not masked
-    # Logits may all be above 0, but if none is above 1, they are probably probabilities.
-    limit = 1 if isinstance(loss, losses.BernoulliNLL) else math.inf
-    silent = int((recorded & (found["of_neuron"].ravel() == 0)).sum())
-    if number and (rate <= number / 30 or rate >= 30 * number):  # NaN is another finding
-        yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
-    elif loss.log_rates and lowest >= 0 < highest <= limit and 0 < mean < 0.5:
+    if batch.found["recorded"].any():
+        yield from _of_score(loss, batch)
+    silent = (batch.found["recorded"] == 0) & batch.entries.any(axis=0).ravel()
+    if silent.any():
+        yield "silent-target", f"{silent.sum()} of {silent.size} neurons have no recorded spike"
+
+
+def _of_score(loss: Likelihood, batch: Any) -> Observations:
+    """Yield a finding if the rates have another unit, or if they say nothing about the counts."""
+    found = batch.found
+    gain, spikes, rate = (float(found[key].sum()) for key in ("gain", "recorded", "predicted"))
+    mean = spikes / batch.kept
+    if rate <= spikes / 30 or rate >= 30 * spikes:  # NaN is another finding
+        yield "rate-units", f"the mean rate is {rate / spikes:.3g} times the mean count"
+    elif loss.log_rates and mean < 0.5 and _may_be_rates(loss, found):
         seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
         yield "rate-units", seen
-    elif number and found["gain"] <= 0:
-        bits = float(found["gain"]) / number / math.log(2)
-        yield "no-gain", f"the score is {bits:.2g} bits per spike"
-    if silent:
-        yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
+    elif gain <= 0:
+        yield "no-gain", f"the score is {gain / spikes / math.log(2):.2g} bits per spike"
+
+
+def _may_be_rates(loss: Likelihood, found: Any) -> bool:
+    """Return whether no value is below 0, as if rates were passed instead of their logarithms.
+
+    Logits may all be above 0, but if none is above 1, they are probably probabilities.
+    """
+    limit = 1 if isinstance(loss, losses.BernoulliNLL) else math.inf
+    return bool(found["lowest"] >= 0 < found["highest"] <= limit)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from spikeloss_xp.losses import Loss
 from spikeloss_xp.times.first_spike import TimesLoss
 
-BATCH_NUMBERS = 8  # the number of lines about the batch
+BATCH_NUMBERS = 7  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
+NAMED_BARS = 50  # in a panel of a figure with more bars, the bars have numbers instead of names
 LONG = 20  # for a list with more entries, only the range is shown
 INDENT = "    "
 MORE = 'The guide "What diagnose finds" describes all findings.'
@@ -26,9 +27,11 @@ HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
 # Findings with these codes are about layers. They are sorted by layer, from input to output, and
 # not by code. Among the other findings, they are placed as if they all had the first code in this
 # tuple.
-OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output",
-             "quiet-output")  # fmt: skip
+OF_LAYERS = ("busy-hidden", "silent-hidden", "silent-output", "quiet-output")
+OF_NEURONS = ("bits per spike of each neuron", "mean rate of each neuron")  # keys of `numbers`
+INK, GOOD, BAD = "#222832", "#0c8096", "#c43a80"  # the colours of the documentation
 Row = tuple[str, ...]  # a mark, and a cell for each column
+Panel = tuple[str, dict[str, Any]]  # a title, and the length of each bar
 
 
 class Layer(NamedTuple):
@@ -44,8 +47,6 @@ class Layer(NamedTuple):
         The fraction of neurons that never fire, and the fraction that fire at every step. A neuron
         is not counted as always on if it has fewer than 8 unmasked steps in the batch, or only one
         unmasked step in each sample. Neurons that are masked at all steps are left out.
-    silent_samples : float
-        The fraction of samples in which no neuron fires.
     samples : int
         The number of samples.
     finite : bool
@@ -62,7 +63,6 @@ class Layer(NamedTuple):
     rate: float
     silent: float
     always_on: float
-    silent_samples: float
     samples: int
     finite: bool
     first_spike: float | None = None
@@ -144,8 +144,7 @@ class Report:
         there are more than 100 classes.
     layers : tuple
         How often the neurons of each layer fire, from the first hidden layer to the output. A
-        layer has the attributes `name`, `rate`, `silent`, `always_on`, `silent_samples`,
-        `samples` and `finite`.
+        layer has the attributes `name`, `rate`, `silent`, `always_on`, `samples` and `finite`.
     gradients : tuple
         The size of the gradient of each parameter. A gradient has the attributes `name`, `rms`
         and `is_weight`.
@@ -174,11 +173,9 @@ class Report:
         return "\n".join([*table, self._rest()])
 
     def _repr_html_(self) -> str:
-        rows = self._rows()
-        head = "".join(f"<th>{name}</th>" for name in ("", *self._head()))
-        body = "".join(map(_html_row, rows, self._bars(rows)))
-        table = f'<table style="color:inherit;font-size:inherit"><tr>{head}</tr>{body}</table>'
-        return f"{table}<pre>{html.escape(self._rest())}</pre>"
+        rows = [("", *self._head()), *self._rows()]
+        table = "".join(f"<tr><td>{'<td>'.join(map(html.escape, row))}" for row in rows)
+        return f"<table>{table}</table><pre>{html.escape(self._rest())}</pre>"
 
     def _rest(self) -> str:
         """Return the most important numbers about the batch, and the findings."""
@@ -203,48 +200,50 @@ class Report:
             printed.update(texts)
 
     def plot(self) -> Any:
-        """Plot the rates, the fractions of silent neurons and the gradients with matplotlib.
+        """Draw the report with matplotlib, in a figure that is as wide as the screen of a phone.
 
         Returns
         -------
         Figure
-            A matplotlib figure with one panel for each quantity. Layers and weights with a problem
-            are red.
+            A matplotlib figure with a panel for the rates of the layers, for their fractions of
+            silent neurons, and for the gradients of the weights. For likelihoods, there are panels
+            for the score and for the mean rate of each neuron. Panels without a bar are left out.
+            Layers and weights with a problem are pink.
+
+        Raises
+        ------
+        ValueError
+            If the report has no layers, no weights and no scores.
         """
         # matplotlib is optional and slow to import, and type checkers may not find it.
         plt = importlib.import_module("matplotlib.pyplot")
 
-        weights = [each for each in self.gradients if each.is_weight]
-        # A log scale has no place for 0, NaN and infinity.
-        sizes = [x if x and math.isfinite(x) else math.nan for x in (each.rms for each in weights)]
-        powers = [math.log10(x) for x in sizes if x == x]
+        panels = {title: bars for title, bars in self._panels() if bars}
+        if not panels:
+            raise ValueError("there is nothing to draw: pass hidden or gradients to diagnose")
+        heights = [0.7 + 0.22 * min(len(bars), NAMED_BARS) for bars in panels.values()]
+        figure, axes = plt.subplots(
+            len(panels), figsize=(3.9, sum(heights)), height_ratios=heights,
+            layout="constrained", squeeze=False,
+        )  # fmt: skip
         bad = {name for each in self.findings if each.severity == "problem" for name in each.names}
-        size = 1.5 + 0.3 * max(len(self.layers), len(weights))
-        times = any(layer.first_spike is not None for layer in self.layers)
-        rates = [layer.first_spike if times else layer.rate for layer in self.layers]
-        columns = (
-            ("first spike" if times else "rate", self.layers, rates),
-            ("silent neurons", self.layers, [layer.silent for layer in self.layers]),
-            ("gradient", weights, sizes),
-        )[: 3 if weights else 2]
-        number = len(columns)
-        figure, panels = plt.subplots(1, number, figsize=(3 * number, size), layout="constrained")
-        for panel, (title, rows, lengths) in zip(panels, columns, strict=True):
-            names = [each.name for each in rows]
-            colours = ["tab:red" if name in bad else "tab:blue" for name in names]
-            panel.barh(range(len(rows)), lengths, color=colours)
-            panel.set_yticks(range(len(rows)), names)
-            # Matplotlib would choose wrong limits if there are no rows, or if the first or the last
-            # bar has the length NaN.
-            panel.set_ylim(max(len(rows), 1) - 0.5, -0.5)
-            panel.set_title(title)
-        panels[1].set_xlim(0, 1)
-        if powers:
-            panels[2].set_xscale("log")
-            panels[2].minorticks_off()  # the labels of minor ticks would overlap
-            lowest, highest = math.ceil(min(powers)) - 1, math.floor(max(powers)) + 1
-            panels[2].set_xlim(10.0**lowest, 10.0**highest)
+        for axis, (title, bars) in zip(axes.flat, panels.items(), strict=True):
+            _draw(axis, title, bars, bad)
         return figure
+
+    def _panels(self) -> Iterator[Panel]:
+        """Yield the panels of the figure, which may be empty."""
+        layers = {each.name: each for each in self.layers}
+        column = "first_spike" if self._has_times() else "rate"
+        yield column.replace("_", " "), {name: getattr(x, column) for name, x in layers.items()}
+        yield "silent neurons", {name: x.silent for name, x in layers.items()}
+        for title in OF_NEURONS:
+            yield title, {str(i): x for i, x in enumerate(self.numbers.get(title, ()))}
+        yield "gradient", {each.name: each.rms for each in self.gradients if each.is_weight}
+
+    def _has_times(self) -> bool:
+        """Return whether the layers hold spike times, which have no rate."""
+        return any(layer.first_spike is not None for layer in self.layers)
 
     def scalars(self) -> dict[str, float]:
         """Return the numbers to monitor during training, as a dict for any logger.
@@ -281,9 +280,8 @@ class Report:
         }
 
     def _head(self) -> tuple[str, ...]:
-        """Return the names of the columns. Layers of spike times have no rate."""
-        times = any(layer.first_spike is not None for layer in self.layers)
-        return tuple("first" if times and name == "rate" else name for name in HEAD)
+        """Return the names of the columns."""
+        return tuple("first" if x == "rate" and self._has_times() else x for x in HEAD)
 
     def _rows(self) -> list[Row]:
         """Return the rows of the table.
@@ -311,18 +309,36 @@ class Report:
         severities = [each.severity for each in self.findings if names.intersection(each.names)]
         return MARKS[severities[0]] if severities else "", *cells
 
-    def _bars(self, rows: list[Row]) -> list[tuple[float, float]]:
-        """Return two bar lengths for each row of the table: for the rate and for the gradient.
 
-        The bar for the gradient has a log scale.
-        """
-        rates = {each.name: each.rate for each in self.layers if math.isfinite(each.rate)}
-        sizes = {each.name: each.rms or 0.0 for each in self.gradients}
-        logs = {name: math.log10(x) for name, x in sizes.items() if 0 < x < math.inf}
-        highest = max(logs.values(), default=0.0)
-        lowest = min([highest - 4, *logs.values()])
-        bars = {name: 0.05 + 0.95 * (x - lowest) / (highest - lowest) for name, x in logs.items()}
-        return [(rates.get(row[1], 0.0), bars.get(row[-1], 0.0)) for row in rows]
+def _draw(axes: Any, title: str, bars: dict[str, Any], bad: set[str]) -> None:
+    """Draw a bar for each name, with the first bar at the top. Those with a `bad` name are pink."""
+    places, colours = range(len(bars)), [BAD if name in bad else GOOD for name in bars]
+    lengths = [math.nan if x is None or math.isinf(x) else x for x in bars.values()]
+    axes.barh(places, lengths, color=colours)
+    if len(bars) <= NAMED_BARS:
+        axes.set_yticks(places, map(_shortened, bars))
+    axes.set_ylim(len(bars) - 0.5, -0.5)  # by default, bars of length NaN would be left out
+    axes.set_title(title, loc="left", size="medium", weight="bold", color=INK)
+    axes.tick_params(colors=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title == "silent neurons":
+        axes.set_xlim(0, 1)
+    if title == "gradient":
+        _use_decades(axes, lengths)
+
+
+def _use_decades(axes: Any, lengths: list[float]) -> None:
+    """Show whole decades on a log scale, unless no length is above 0."""
+    powers = [math.log10(x) for x in lengths if x > 0]
+    if powers:
+        axes.set_xscale("log")
+        axes.minorticks_off()  # the labels of minor ticks would overlap
+        axes.set_xlim(10.0 ** (math.ceil(min(powers)) - 1), 10.0 ** (math.floor(max(powers)) + 1))
+
+
+def _shortened(name: str) -> str:
+    """Return the end of a name that is too long for a table or a figure."""
+    return name if len(name) <= NAME else f"...{name[3 - NAME :]}"
 
 
 def _wrapped(text: str) -> str:
@@ -332,18 +348,8 @@ def _wrapped(text: str) -> str:
 def _line(row: Row) -> str:
     """Return a row of the table as a line of at most 80 characters."""
     mark, layer, rate, silent, always_on, gradient, weight = row
-    layer, weight = (x if len(x) <= NAME else f"...{x[3 - NAME :]}" for x in (layer, weight))
     numbers = f"{rate:>7}  {silent:>6}  {always_on:>9}  {gradient:>8}"
-    return f"{mark:1} {layer:{NAME}}  {numbers}  {weight}".rstrip()
-
-
-def _html_row(row: Row, bars: tuple[float, float]) -> str:
-    """Return a row of the table as HTML, with bars below the rate and the gradient."""
-    cells = [html.escape(cell) for cell in row]
-    for place, length in zip((2, 5), bars, strict=True):
-        style = f"height:4px;width:{80 * min(length, 1):.0f}px;background:currentColor;opacity:.5"
-        cells[place] += f'<div style="{style}"></div>' if length else ""
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    return f"{mark:1} {_shortened(layer):{NAME}}  {numbers}  {_shortened(weight)}".rstrip()
 
 
 def _in_words(x: Any) -> str:
@@ -369,15 +375,30 @@ def texts() -> dict[str, Any]:
     return {code: found for code, found in tomllib.loads(text).items() if code != "shared"}
 
 
-def finding_of(
-    observed: Observation, loss: Any, *, all_learn: bool | None, learned: bool
-) -> Finding:
+def findings_of(
+    observed: list[Observation], loss: Any, *, learned: bool, decided: bool
+) -> tuple[Finding, ...]:
+    """Return findings with their texts: problems before notes, and causes before effects.
+
+    Some problems are only notes if the network has `learned` the batch, or if it is `decided` that
+    all weights have gradients.
+    """
+    no_gradient = any(each[0] == "no-gradient" for each in observed if isinstance(each, tuple))
+    facts = {"learned": learned, "gradients": not no_gradient if decided else None}
+    codes = {code: place for place, code in enumerate(texts())}
+    codes |= dict.fromkeys(OF_LAYERS, codes[OF_LAYERS[0]])
+
+    def place(finding: Finding) -> tuple[bool, int]:
+        return finding.severity != "problem", codes.get(finding.code, len(codes))
+
+    return tuple(sorted((_finding_of(each, loss, facts) for each in observed), key=place))
+
+
+def _finding_of(observed: Observation, loss: Any, facts: Mapping[str, bool | None]) -> Finding:
     """Return a finding with its texts. A `Finding` is returned unchanged.
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
-    reads spike times. `all_learn` says whether all weights have gradients, or is None if no
-    gradients were passed. `learned` says whether the network has learned the batch. The severity of
-    some findings depends on `all_learn` or `learned`.
+    reads spike times. A problem is a note if the fact is true on which it depends.
     """
     if isinstance(observed, Finding):
         return observed
@@ -385,23 +406,19 @@ def finding_of(
     if code not in texts():
         raise ValueError(f"a finding with a code of its own, {code!r}, must be a Finding")
     text = texts()[code]
-    own = isinstance(loss, Loss)
     if isinstance(loss, TimesLoss):
         text = text | text.get("times", {})
-    has = fields(loss) if own else ()
-    # An option that is None by default, such as bounds on the rates, may be in use already.
-    options = [x.name for x in has if x.default is not None or getattr(loss, x.name) is None]
-    remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
-    severity = "note" if learned and text.get("unless_learned") else text["severity"]
-    if text.get("gradients_decide"):
-        severity = "note" if all_learn else severity
-        remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")
-    remedy = " ".join(filter(None, remedies))
+    note_if = text.get("note_if", "")
+    severity = "note" if facts.get(note_if) else text["severity"]
+    undecided = [GRADIENTS_DECIDE] * (note_if == "gradients" and facts[note_if] is None)
+    remedies = text.get("options", {})
+    options = [remedies[name] for name in _unused(loss) if name in remedies]
+    remedy = " ".join([*undecided, text["remedy"], *options])
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
 
 
-def sort_key(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
-    """Return a sort key for problems before notes, causes before effects, and layers in order."""
-    of_layer, codes = finding.code in OF_LAYERS, [*texts(), finding.code]
-    rank = codes.index(OF_LAYERS[0] if of_layer else finding.code)
-    return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
+def _unused(loss: Any) -> list[str]:
+    """Return the options of a loss, without those that are None by default and are in use."""
+    own = isinstance(loss, Loss)
+    options = fields(loss) if own else ()
+    return [x.name for x in options if x.default is not None or getattr(loss, x.name) is None]

@@ -220,5 +220,5 @@ def _rate(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | None) -
     axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
     with np.errstate(all="ignore"):
         pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
-        [(layer, _)] = _layers.finished([pending])
+        [layer] = _layers.finished([pending])
     return layer.rate if layer.finite else math.nan

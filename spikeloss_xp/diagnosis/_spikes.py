@@ -19,13 +19,8 @@ from spikeloss_xp.primitives import slices
 CHUNK = 1 << 20  # to limit memory use, about this many entries are reduced at a time
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
 ENOUGH = 8  # a neuron with fewer steps is not reported as firing at every step
+QUIET = 0.01  # an output is quiet if its neurons fire in less than this fraction of the steps
 BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
-ALWAYS_ON = 0.5  # a layer is saturated if more than this fraction of its neurons always fire
-# A layer is stuck if two conditions hold. First, the neurons that fire at every step make up at
-# least the fraction STUCK_ON of the layer. Second, these neurons and the silent neurons together
-# make up at least the fraction STUCK of the layer.
-STUCK = 0.9
-STUCK_ON = 0.1
 
 
 # On the device ------------------------------------------------------------------------------------
@@ -99,60 +94,48 @@ def _are_binary(adapter: Adapter, sample: Array, sums: Array, steps: int) -> boo
 def layer_of(
     name: str, layout: Layout, spikes: Any, total: Any, sample: Any, entries: Any = None,
     kept: Any = None, **_: Any,
-) -> tuple[Layer, list[tuple[str, ...]]]:  # fmt: skip
-    """Return the statistics of a layer, and the findings about it.
+) -> Layer:  # fmt: skip
+    """Return the statistics of a layer.
 
     The functions `activity` and `unmasked` return arrays for a layer. Each argument after `layout`
     is the value of the array with the same name. Arguments with other names are ignored.
     """
-    if entries is None:
-        entries = layout.steps
-    of_train = np.broadcast_to(entries, spikes.shape)
+    of_train = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
-    fired = spikes.sum(axis=axes, dtype=float)
     steps = of_train.sum(axis=axes, dtype=float)
-    is_unmasked = steps > 0
-    fired = fired[is_unmasked]
-    steps = steps[is_unmasked]
+    fired = spikes.sum(axis=axes, dtype=float)[steps > 0]
+    steps = steps[steps > 0]
     neurons = max(len(steps), 1)
-    silent = fired == 0
-    always_on = (fired == steps) & (steps >= ENOUGH)
-    if of_train.max() <= 1:
-        always_on[:] = False
-    by_sample = spikes.sum(axis=(layout.class_axis, layout.time))
-    layer = Layer(
+    always_on = (fired == steps) & (steps >= ENOUGH) & (of_train.max() > 1)
+    return Layer(
         name,
         rate=float(fired.sum()) / max(float(steps.sum()), 1),
-        silent=float(silent.sum() / neurons),
+        silent=float((fired == 0).sum() / neurons),
         always_on=float(always_on.sum() / neurons),
-        silent_samples=float((by_sample == 0).mean()),
         samples=layout.batch,
         finite=bool(np.isfinite(total)),
         holds_spikes=not odd_values(sample, kept),
     )
-    return layer, [*_of_layer(layer)]
 
 
-def of_times(name: str, times: Any, fires: Any) -> tuple[Layer, list[tuple[str, ...]]]:
-    """Return the statistics of a layer of spike times, and the finding that it is silent.
+def of_times(name: str, times: Any, fires: Any) -> Layer:
+    """Return the statistics of a layer of spike times.
 
     The axes of `times` are batch, neuron and, optionally, spike. `fires` is True for times that are
     spikes.
     """
     neurons = (*times.shape[:2], -1)
-    fired = np.any(np.reshape(fires, neurons), axis=-1)
     first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
-    layer = Layer(
+    fired = np.any(np.reshape(fires, neurons), axis=-1)
+    return Layer(
         name,
         rate=math.nan,
         silent=float(np.mean(~fired.any(axis=0))),
         always_on=0.0,
-        silent_samples=float(np.mean(~fired.any(axis=1))),
         samples=len(times),
         finite=True,
         first_spike=float(first[fired].mean()) if fired.any() else math.nan,
     )
-    return layer, [] if fired.any() else [silent_layer(name, layer.samples)]
 
 
 def odd_values(values: Any, kept: Any = None) -> str:
@@ -172,35 +155,23 @@ def odd_values(values: Any, kept: Any = None) -> str:
 # Findings -----------------------------------------------------------------------------------------
 
 
-def _of_layer(layer: Layer) -> Iterator[tuple[str, ...]]:
+def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
     """Yield the finding about a layer. There is at most one finding for each layer."""
+    name, output = layer.name, is_output(layer.name)
     if not layer.finite:
-        yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
+        yield "not-finite", f"entries of {name} are NaN or infinite", name
     elif layer.silent == 1:
-        yield silent_layer(layer.name, layer.samples)
-    elif layer.holds_spikes and (found := _too_active(layer)):
-        yield (*found, layer.name)
+        code = "silent-output" if output else "silent-hidden"
+        yield code, f"{name} is silent in all {layer.samples} samples", name
+    elif layer.holds_spikes and layer.rate > BUSY and not output:
+        yield "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps", name
 
 
-def _too_active(layer: Layer) -> tuple[str, str] | None:
-    """Return the finding about a layer whose neurons fire too often, or None."""
-    name, silent, always_on = layer.name, layer.silent, layer.always_on
-    if always_on > ALWAYS_ON:
-        return "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step"
-    if is_output(name):
-        return None
-    if always_on >= STUCK_ON and silent + always_on >= STUCK:
-        seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
-        return "stuck-hidden", seen
-    if layer.rate > BUSY:
-        return "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps"
-    return None
-
-
-def silent_layer(name: str, samples: int) -> tuple[str, ...]:
-    """Return the observation that a layer is silent in every sample."""
-    code = "silent-output" if is_output(name) else "silent-hidden"
-    return code, f"{name} is silent in all {samples} samples", name
+def quiet_outputs(layers: list[Layer]) -> Iterator[tuple[str, ...]]:
+    """Yield the finding about outputs that hardly fire, which is a problem after some training."""
+    for name, rate in [(each.name, each.rate) for each in layers if each.holds_spikes]:
+        if is_output(name) and rate < QUIET:
+            yield "quiet-output", f"{name} fires in {rate:.2%} of the steps", name
 
 
 def is_output(name: str) -> bool:

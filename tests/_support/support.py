@@ -213,9 +213,13 @@ def _in_lines(text: str) -> str:
 
 def _sometimes_notes() -> Iterable[str]:
     """Yield sentences about the problems that are only notes in some cases."""
-    for key, condition in UNLESS.items():
-        *first, last = (f"`{code}`" for code, text in texts().items() if key in text)
-        yield f"{', '.join(first)} and {last} are only notes if {condition}."
+    for key, condition in NOTE_IF.items():
+        *first, last = (f"`{x}`" for x, text in texts().items() if text.get("note_if") == key)
+        yield (
+            f"{', '.join(first)} and {last} are only notes if {condition}."
+            if first
+            else f"{last} is only a note if {condition}."
+        )
 
 
 def findings() -> str:
@@ -231,9 +235,9 @@ def findings() -> str:
     return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
-UNLESS = {  # when a problem is only a note
-    "unless_learned": "the network has learned the batch",
-    "gradients_decide": "all weights have gradients",
+NOTE_IF = {  # when a problem is only a note
+    "learned": "the network has learned the batch",
+    "gradients": "all weights have gradients",
 }
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section

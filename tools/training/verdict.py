@@ -62,7 +62,7 @@ def ended(key: tuple[str, int]) -> Record:
     name, index = key
     task = TIMING if name == "timing" else DIGITS
     settings = networks.draw(name, "reported", index)
-    accuracy, looks = trained(settings, task, every_epoch=True, earlier=True)
+    accuracy, looks = trained(settings, task, at_end=True)
     return {"set": name, "group": task.group(accuracy), "codes": looks[-1]["problems"]}
 
 
@@ -72,11 +72,12 @@ def trained(
     way: Any = None,
     *,
     every_epoch: bool = False,
-    earlier: bool = False,
+    at_end: bool = False,
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Return the test accuracy, and the problems of a batch before training and after each epoch.
+    """Return the test accuracy, and the problems of a batch before training and at later times.
 
-    The weights are first scaled on that batch, if the `way` of advice.py says so.
+    These are the end of each epoch, or only `at_end`, where the report gets the loss before
+    training. The weights are first scaled on that batch, if the `way` of advice.py says so.
     """
     (x, label), (test, test_label) = data.load(task.data)
     x, label = x[:, : task.samples], label[: task.samples]
@@ -86,10 +87,11 @@ def trained(
     if way and way.step:
         network.scale(loss, *first, way.step, way.warm_up)
     looks = [problems(network, loss, *first)]
-    before = looks[0]["loss"] if earlier else None
     for _ in networks.train(network, loss, x, label, task.epochs, task.batch):
         if every_epoch:
-            looks.append(problems(network, loss, *first, before))
+            looks.append(problems(network, loss, *first))
+    if at_end:
+        looks.append(problems(network, loss, *first, looks[0]["loss"]))
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
     return round(accuracy, 4), looks
 
