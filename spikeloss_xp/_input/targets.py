@@ -155,7 +155,7 @@ class ClassIndices(ClassTarget):
         If there may be ignored or invalid indices, all indices are reduced modulo the number of
         classes. Each index then refers to an existing class, so that every term is finite.
         """
-        prepared, ignore_index = given.prepared, given.ignore_index
+        prepared, ignored = given.prepared, given.ignore_index
         adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
         label = asarray_like(adapter, prepared.values, given.target, "target")
         usual = label.dtype in (xp.int64, xp.int32)
@@ -163,25 +163,20 @@ class ClassIndices(ClassTarget):
             self.check(given, label)
         checked = all_classes = adapter.are_within(label, 0, classes)
         if not checked:
-            known = _values_that_count(given, with_class=False)
-            checked = known is not None and given.all_count()
-            all_classes = check_range(known, classes - 1, "target", ignore_index)
-            if not all_classes:
-                label = _narrowed(prepared, label, given.target)
+            label, checked, all_classes = _compared(given, label)
+        if not usual:  # `ignore_index` may not fit in a narrow dtype
+            label = xp.astype(label, adapter.arange(1, label).dtype)
 
         label = prepared.layout.expanded(adapter, label, with_class=False)
         label = adapter.sharded_like(label, prepared.values)
-        if not usual:  # `ignore_index` may not fit in a narrow dtype
-            label = xp.astype(label, adapter.arange(1, label).dtype)
-        index, mask, invalid = label, None, None
-        if ignore_index is not None and (not all_classes or 0 <= ignore_index < classes):
-            mask = label != ignore_index
-        if not checked or mask is not None:
-            index = label % classes
-        if not checked:
-            invalid = label != index
-            if not adapter.in_place(label):  # a derivative multiplies NaN by the 0 of masked terms
-                invalid = both(invalid, mask)
+        may_be_ignored = ignored is not None and (not all_classes or 0 <= ignored < classes)
+        mask = label != ignored if may_be_ignored else None
+        if checked:
+            return Labels(label if mask is None else label % classes, mask=mask)
+        index = label % classes
+        invalid = label != index
+        if not adapter.in_place(label):  # a derivative multiplies NaN by the 0 of masked terms
+            invalid = both(invalid, mask)
         return Labels(index, mask=mask, invalid=invalid)
 
     def check_dtype(self, given: Given, label: Array) -> None:
@@ -438,6 +433,19 @@ def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
     counted = np.broadcast_to(mask.any(axis=absent, keepdims=True), known.shape)
     chosen: np.ndarray = known[counted]
     return chosen
+
+
+def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
+    """Return class indices, whether they are valid, and whether none of them is ignored.
+
+    If they cannot be read cheaply, they may be invalid and ignored.
+    """
+    known = _values_that_count(given, with_class=False)
+    highest = given.prepared.num_classes - 1
+    all_classes = check_range(known, highest, "target", given.ignore_index)
+    if not all_classes:
+        label = _narrowed(given.prepared, label, given.target)
+    return label, known is not None and given.all_count(), all_classes
 
 
 def _narrowed(prepared: Prepared, label: Array, target: Any) -> Array:

@@ -92,8 +92,7 @@ def diagnose(
     ['silent-output']
     """
     loss, weight = _unwrapped(loss, weight)
-    given = {"where": where, "lengths": lengths, "weight": weight, "target": target}
-    given = {name: x for name, x in given.items() if x is not None}
+    given = _given(where=where, lengths=lengths, weight=weight, target=target)
     axis = _checked_time_axis(loss, input, time_axis, given)
     inputs = _named_inputs(loss, input)
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
@@ -136,6 +135,11 @@ def _since(earlier: Report | float | None, call: Any, layers: list[Layer]) -> Ob
             yield "not-moved", f"the loss is {call.value:.4g}, and was {before:.4g}"
     if call.has_labels:
         yield from _spikes.quiet_outputs(layers)
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Return the arguments that are not None."""
+    return {name: x for name, x in arguments.items() if x is not None}
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
@@ -236,10 +240,10 @@ def _pending_layers(
     arguments: dict[str, Any],
 ) -> list[_layers.Pending]:  # fmt: skip
     """Return the statistics of the hidden layers, and of inputs that are shown as layers."""
-    trains = {name: x for name, x in _layers.named_leaves(hidden, "hidden") if x is not None}
+    trains = _given(**dict(_layers.named_leaves(hidden, "hidden")))
     if _losses.reads_times(loss):
         return [_layers.hidden_times(call.adapter, name, x) for name, x in trains.items()]
-    masks = {name: x for name, x in arguments.items() if name in ("where", "lengths")}
+    masks = _given(where=arguments.get("where"), lengths=arguments.get("lengths"))
     layer, is_penalty = partial(_layers.layer, time_axis=time_axis), isinstance(call, Penalty)
     shared: dict[str, Any] = {}
     if not isinstance(loss, losses.SparsityEnforcer):

@@ -238,27 +238,25 @@ def findings_of_gradients(
     `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
     unknown. If the network has `learned` the batch, small and large gradients are no problem.
     """
-    bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
+    bad = [each for each in gradients if not math.isfinite(_size(each))]
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
     weights = [each for each in gradients if each.is_weight]
-    without = _lacking(weights, at_minimum=learned and not of_output)
-    if without:
+    # At the minimum of the loss, all gradients are 0.
+    at_minimum = learned and not of_output and not any(map(_size, weights))
+    without = [x for x in weights if x.rms is None or (x.rms == 0 and not at_minimum)]
+    if _are_too_many(without, weights):
         yield "no-gradient", _without_gradient(weights, without), *_names(without)
     elif weights and not (bad or learned):
         yield from _of_sizes(weights, layers, of_output)
 
 
-def _lacking(weights: list[Gradient], *, at_minimum: bool) -> list[Gradient]:
-    """Return the weights without a gradient, or nothing if they are a few zeros in later layers.
-
-    At the minimum of the loss, all gradients are 0.
-    """
-    zeros_are_right = at_minimum and not any(each.rms for each in weights)
-    found = [x for x in weights if x.rms is None or (x.rms == 0 and not zeros_are_right)]
-    is_missing = any(each.rms is None for each in found)
-    is_first = found[:1] == weights[:1]
-    return found if is_missing or is_first or 2 * len(found) > len(weights) else []
+def _are_too_many(without: list[Gradient], weights: list[Gradient]) -> bool:
+    """Return whether the weights without a gradient are more than a few zeros in later layers."""
+    if not without:
+        return False
+    is_missing = any(each.rms is None for each in without)
+    return is_missing or without[0] is weights[0] or 2 * len(without) > len(weights)
 
 
 def _without_gradient(weights: list[Gradient], without: list[Gradient]) -> str:

@@ -72,25 +72,26 @@ class Recording:
 
     def _spiking(self) -> list[Module]:
         """Return the spiking modules, without containers, in the order of the first calls."""
-        if self._chosen is not None:
-            found = [each for each in self._outputs if each in self._chosen]
-        else:
-            # If all weights are NaN, modules that return only NaN may be spiking modules.
-            nan = {type(each) for each, x in self._outputs.items() if x and not _any_finite(x)}
-            kinds = (self._firing or nan) - self._others
-            inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
-            inside.pop(self._network, None)
-            # A spiking module that calls a single module is not a container: it is a neuron, and
-            # the inner module computes its surrogate gradient.
-            found = [each for each, x in inside.items() if len(x) < 2 or x.isdisjoint(inside)]
-            parts = set().union(*(inside[each] for each in found))
-            found = [each for each in found if each not in parts]
+        chosen = self._search() if self._chosen is None else self._chosen
+        found = [each for each in self._outputs if each in chosen]
         if not found:
             raise ValueError(
                 "no spiking modules were found: call the network within `with record(network)` or "
                 "in `forward`, and pass modules=[...] if its spikes are not whole numbers"
             )
         return found
+
+    def _search(self) -> set[Module]:
+        """Return the modules that returned spikes, without their containers and their parts."""
+        # If all weights are NaN, modules that return only NaN may be spiking modules.
+        nan = {type(each) for each, x in self._outputs.items() if x and not _any_finite(x)}
+        kinds = (self._firing or nan) - self._others
+        inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
+        inside.pop(self._network, None)
+        # A spiking module that calls a single module is not a container: it is a neuron, and
+        # the inner module computes its surrogate gradient.
+        found = {each for each, x in inside.items() if len(x) < 2 or x.isdisjoint(inside)}
+        return found.difference(*(inside[each] for each in found))
 
     def _inside(self, module: Module) -> set[Module]:
         """Return the called submodules of a module."""

@@ -185,23 +185,28 @@ def parameter_groups(
     step = _checks.positive(relative_step, "relative_step")
     if momentum is not None:
         step *= 1 - _checks.fraction(momentum, "momentum")
-    groups: dict[Tensor, dict[str, Any]] = {}
+    rates: dict[Tensor, float] = {}
     for name, module in network.named_modules():
-        weights = weights_of(module)
         for key, x in module.named_parameters(recurse=False):
-            if not x.requires_grad or x in groups:
-                continue
-            of_bias = next(iter(weights), None) if "bias" in key else None
-            weight = key if key in weights else of_bias
-            place = f"{weight or key} in {name or 'the network'}"
-            remedy = "initialise it with finite values other than 0"
-            size = 0.1 if weight is None else _size(weights[weight], place, remedy)
-            if momentum is not None:
-                gradient = (x if weight is None else weights[weight]).grad
-                remedy = "for SGD, call backward on the loss of a batch first"
-                size /= _size(gradient, f"the gradient of {place}", remedy)
-            groups[x] = {"params": [x], "lr": step * size}
-    return [*groups.values()]
+            if x.requires_grad and x not in rates:
+                size, gradient = _sizes(module, key, name or "the network", momentum is not None)
+                rates[x] = step * size / gradient
+    return [{"params": [x], "lr": rate} for x, rate in rates.items()]
+
+
+def _sizes(module: Module, key: str, name: str, with_gradient: bool) -> tuple[float, float]:
+    """Return the size that a parameter's learning rate is proportional to, and of its gradient."""
+    weights = weights_of(module)
+    of_bias = next(iter(weights), key) if "bias" in key else key
+    weight = key if key in weights else of_bias
+    x, place = module.get_parameter(weight), f"{weight} in {name}"
+    size, gradient = 0.1, 1.0
+    if weight in weights:
+        size = _size(x, place, "initialise it with finite values other than 0")
+    if with_gradient:
+        remedy = "for SGD, call backward on the loss of a batch first"
+        gradient = _size(x.grad, f"the gradient of {place}", remedy)
+    return size, gradient
 
 
 def _size(x: Tensor | None, name: str, remedy: str) -> float:

@@ -1,5 +1,6 @@
 """Find the weights and biases of spiking modules in the autograd graph of one run."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -81,6 +82,7 @@ def weights_of_layers(
     ends = {node: module for module in names for node in outputs[module]}
     layers = {x: _weights_of(x, inputs[x], outputs[x], ends) for x in names}
     _check(network, names, layers, without_graph)
+    _check_owners(names, layers)
     return {module: each for module, each in layers.items() if each.all}
 
 
@@ -102,31 +104,36 @@ def _weights_of(module: Module, inputs: list[Any], outputs: list[Any], ends: End
 def _check(
     network: Module, names: dict[Module, str], layers: dict[Module, Weights], unseen: set[Module]
 ) -> None:
-    """Raise an error if a layer has no weights, or the same weight as another layer.
+    """Raise an error if a layer has no weights.
 
     A frozen weight is no part of the graph, so in a network with frozen parameters, layers may have
     no weights, unless `unseen` modules, which ran without gradients, are trainable.
     """
-    unseen_parameters = [x for each in unseen for x in each.parameters(recurse=False)]
-    may_be_frozen = not all(x.requires_grad for x in network.parameters())
-    may_be_frozen &= not any(x.requires_grad for x in unseen_parameters)
+    trainable = {x for x in network.parameters() if x.requires_grad}
+    may_be_frozen = len(trainable) < len([*network.parameters()])
+    may_be_frozen &= all(trainable.isdisjoint(x.parameters(recurse=False)) for x in unseen)
+    without = [module for module in names if not layers[module].all]
+    if without and not may_be_frozen:
+        why = "runs without gradients" if without[0] in unseen else "has no weights"
+        raise ValueError(
+            f"{names[without[0]]} {why}, or its weights cannot be found: forward must not disable "
+            "gradients or detach the input of a layer, a checkpoint needs use_reentrant=False, and "
+            "a weight must be a torch.nn.Parameter. To leave this layer as it is, pass the other "
+            "spiking modules as modules=[...]"
+        )
+    if len(without) == len(names):
+        raise ValueError("no trainable weights were found: the weights of all layers are frozen")
+
+
+def _check_owners(names: dict[Module, str], layers: dict[Module, Weights]) -> None:
+    """Raise an error if two layers have the same weight."""
     owners: dict[Tensor, str] = {}
     for module, name in names.items():
-        if not (layers[module].all or may_be_frozen):
-            why = "runs without gradients" if module in unseen else "has no weights"
-            raise ValueError(
-                f"{name} {why}, or its weights cannot be found: forward must not disable gradients "
-                "or detach the input of a layer, a checkpoint needs use_reentrant=False, and a "
-                "weight must be a torch.nn.Parameter. To leave this layer as it is, pass the other "
-                "spiking modules as modules=[...]"
-            )
         for x in layers[module].all:
             if owners.setdefault(x, name) != name:
                 raise ValueError(
                     f"{owners[x]} and {name} share a weight, which can only have one factor"
                 )
-    if not owners:
-        raise ValueError("no trainable weights were found: the weights of all layers are frozen")
 
 
 # The graph ------------------------------------------------------------------------------------
@@ -137,16 +144,17 @@ def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> W
     found, todo = {None: Weights()}, [*starts]
     while todo:
         node = todo.pop()
-        operands = [] if node in ends or node in found else [x for x, _ in node.next_functions]
+        if node in found:
+            continue
+        source = ends.get(node, getattr(node, "variable", node))
+        operands = [x for x, _ in node.next_functions] if source is node else []
         if missing := [x for x in operands if x not in found]:
             todo += [node, *missing]
-        elif node in ends:
-            found[node] = Weights(frozenset([ends[node]]))
-        elif hasattr(node, "variable"):
-            found[node] = Weights(frozenset([node.variable]))
-        elif node not in found:
+        elif source is node:
             found[node] = _of_node(node, operands, found, module, inside=inside)
-    everything = _united(found[node] for node in starts)
+        else:
+            found[node] = Weights(frozenset([source]))
+    everything = _united(map(found.__getitem__, starts))
     return Weights(*(each - everything.leaks for each in everything))
 
 
@@ -155,38 +163,56 @@ def _of_node(
 ) -> Weights:
     """Return the weights of a node, given those of its operands.
 
+    Every operation is a product to which terms are added, one of which may be missing.
+    """
+    name = node.name()
+    factors, terms = _factors_and_terms(name, operands)
+    product = _of_product(node, factors, found, module, inside=inside)
+    whole = _united([product, *(found[x] for x in terms)])
+    if name == "SubBackward0":
+        # What is subtracted may be a threshold, which is no bias, even if it is a sum.
+        return whole._replace(biases=found[terms[0]].biases)
+    if not (whole.has_data and (factors or name == "AddBackward0")):
+        return whole
+    biases = {x for each in terms if not found[each].has_data for x in _leaf(each)}
+    return whole._replace(biases=whole.biases | biases)
+
+
+def _factors_and_terms(name: str, operands: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the operands that an operation multiplies, and those that it adds."""
+    if name == "MulBackward0":
+        return operands, []
+    if not MATRIX.search(name):
+        return [], operands
+    if "Rnn" in name:
+        is_term = [any(x.ndim < 2 for x in _leaf(each)) for each in operands]
+    else:
+        bias = 0 if ADDED.search(name) else 2
+        is_term = [place == bias for place in range(len(operands))]
+    factors = [x for x, added in zip(operands, is_term, strict=True) if not added]
+    return factors, [*itertools.compress(operands, is_term)]
+
+
+def _of_product(
+    node: Any, factors: list[Any], found: dict[Any, Weights], module: Module, *, inside: bool
+) -> Weights:
+    """Return the weights of a product of factors.
+
     A matrix or kernel that multiplies data is a weight. So is any other parameter, except `inside`
     a module of neurons, where such parameters belong to single neurons, and unless the data already
     depend on the parameter, as with a leak. A weight inside that multiplies its own results is
     recurrent.
     """
-    name = node.name()
-    terms, factors, is_matrix = operands, [], MATRIX.search(name)
-    if is_matrix:
-        place = 0 if ADDED.search(name) else len(operands) if "Rnn" in name else 2  # of the bias
-        terms, factors = operands[place : place + 1], operands[:place] + operands[place + 1 :]
-    elif name == "MulBackward0":
-        terms, factors = [], operands
     data = _united(found[x] for x in factors if found[x].has_data)
     parameters = _united(found[x] for x in factors if not found[x].has_data).sources
-    sums = _united(found[x] for x in terms)
-    sources = data.sources | parameters | sums.sources
-    if _has_unseen_data(node, factors, parameters):
-        sources |= {None}
-    has_data = Weights(sources).has_data
+    unseen = frozenset([None]) if _has_unseen_data(node, factors, parameters) else NONE
+    sources = data.sources | parameters | unseen
     repeats = parameters & data.sources
-    if parameters and has_data and (is_matrix or not (inside or repeats)):
-        returns = module in data.sources or (inside and repeats)
-        recurrent = parameters if returns else NONE
-        flat = frozenset(x for x in parameters if "Rnn" in name and x.ndim < 2)
-        product = Weights(NONE, parameters - flat, recurrent - flat, flat)
-    else:
-        product = data._replace(leaks=data.leaks | repeats)
-    # What is subtracted may be a threshold, which is no bias, even if it is a sum.
-    biases = found[terms[0]].biases if name == "SubBackward0" else sums.biases
-    if has_data and (is_matrix or name == "AddBackward0"):
-        biases |= {x for each in terms if not found[each].has_data for x in _leaf(each)}
-    return _united([Weights(sources), product, sums._replace(biases=biases)])
+    may_be_weights = MATRIX.search(node.name()) or not (inside or repeats)
+    if not (parameters and may_be_weights and Weights(sources).has_data):
+        return data._replace(sources=sources, leaks=data.leaks | repeats)
+    returns = module in data.sources or (inside and repeats)
+    return Weights(sources, parameters, parameters if returns else NONE)
 
 
 def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor]) -> bool:
