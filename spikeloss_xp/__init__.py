@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
-from spikeloss_xp import backends, classifiers, distances, testing, times
+from spikeloss_xp import backends, distances, testing, times
 from spikeloss_xp.binning import bin_spikes
 from spikeloss_xp.diagnosis import diagnose, scale_to_rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
@@ -53,7 +53,6 @@ __all__ = [
     "backends",
     "bin_spikes",
     "causal_filter",
-    "classifiers",
     "diagnose",
     "distances",
     "exponential_kernel",

@@ -1,6 +1,6 @@
 """Predict classes, and count how often the predictions are correct.
 
-All classifiers are subclasses of `Predictor`, and so are all losses that read classes.
+All losses that read classes are subclasses of `Predictor`.
 """
 
 import math
@@ -147,7 +147,7 @@ def most_probable(classes: Axis, labels: Labels) -> Labels:
 
 
 class Predictor(ABC):
-    """Base class for losses and classifiers that predict classes.
+    """Base class for losses that predict classes.
 
     A subclass prepares an input and returns the scores of its classes, either at each step or once
     for the whole duration.
@@ -176,9 +176,8 @@ class Predictor(ABC):
         """Return the scores of the classes, at each step if `per_step` is True."""
         if _checks.flag(per_step, "per_step") and not self.per_step:
             raise ValueError(
-                "per_step=True needs a moving window: the option moving_window of a loss, or the "
-                f"classifier MovingWindow; got a {type(self).__name__} without a window, which "
-                "reads the whole duration"
+                "per_step=True needs a loss with a moving_window; got a "
+                f"{type(self).__name__} without a window, which reads the whole duration"
             )
         prepared = self._prepare_input(input, where, lengths)
         prepared.mark_invalid()
@@ -221,8 +220,8 @@ class Predictor(ABC):
             array has the following shape:
 
             - ``[batch]`` by default;
-            - ``[batch, time]`` if `per_step` is True or the classifier is a `MovingWindow`. The
-              time axis is at the same position as in `input`.
+            - ``[batch, time]`` if `per_step` is True. The time axis is at the same position as in
+              `input`.
 
             `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
             ``[batch, class]`` by default.
@@ -245,8 +244,8 @@ class Predictor(ABC):
         Scores are differentiable and can be passed to any function that takes logits. For
         `CrossEntropy`, the scores are its logits, already divided by the temperature. The softmax
         of the logits gives the class probabilities that the loss trains. For `SpikeMoid`, the score
-        of a class is its logit, which is above 0 if the class is predicted. For the other losses
-        and for classifiers, the scores are the numbers that `predict` compares.
+        of a class is its logit, which is above 0 if the class is predicted. For the other losses,
+        the scores are the numbers that `predict` compares.
 
         Parameters
         ----------

@@ -725,7 +725,6 @@ def test_rates_in_hertz_warn_once_and_are_a_finding():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         published.SparsityEnforcer(10)
-        sx.SparsityEnforcer(100, scale=[2.0])
         sx.SparsityEnforcer(1)
 
 

@@ -1,7 +1,7 @@
 """Counts of predictions where the random calls do not reach.
 
 `contract/test_properties.py` compares the predictions and confusion matrices of the losses with
-plain loops, and `test_ties.py` those of the classifiers.
+plain loops, and `test_ties.py` those of rates.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ random = np.random.default_rng(3)
 SPIKES = (random.random((BATCH, CLASSES, STEPS)) < 0.4).astype(float)
 LABEL = np.asarray([0, 2, 1, -100, 2, 0])
 ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
-RATE = sx.classifiers.Rate(time_axis=-1)
+RATE = sx.SpikeMax()  # predicts the class with the highest rate
 NUMBERS = sx.SquaredError(time_axis=-1)
 
 
@@ -44,10 +44,9 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
 def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
     kept = np.random.default_rng(0).random(SPIKES.shape) < 0.6
     roots = ENTROPY(readout="sqrt_count", moving_window=1)
-    window = sx.classifiers.MovingWindow(1, time_axis=-1)
     scores = partial(roots.scores, per_step=True)
-    calls = each([scores, window.rate, window.predict])
-    counts = each([roots.confusion, sx.SpikeMax(moving_window=1).confusion, window.confusion])
+    calls = each([scores, partial(sx.SpikeMax(1).predict, per_step=True)])
+    counts = each([roots.confusion, sx.SpikeMax(1).confusion])
     steps = np.tile(LABEL[:, None], STEPS)
     for evaluate, *arguments in ((calls,), (counts, steps)):
         clean, got = (
@@ -129,7 +128,7 @@ def test_cross_entropy_of_scores_is_the_loss(loss):
         (lambda x: RATE.accuracy(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, LABEL[:3]), ValueError, "class indices of shape"),
         (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "got a CrossEntropy without"),
-        (lambda x: RATE.predict(x, per_step=True), ValueError, "or the classifier MovingWindow"),
+        (lambda x: RATE.predict(x, per_step=True), ValueError, "needs a loss with a moving_window"),
         (lambda x: ENTROPY().predict(x, per_step=1), TypeError, "per_step must be True or False"),
         (NUMBERS.scores, TypeError, "SquaredError predicts no classes"),
         (NUMBERS.predict, TypeError, "SquaredError predicts no classes"),

@@ -75,12 +75,12 @@ def check_random_classification(backend, seed):
         mask &= options["where"]
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
-        classifier = sx.classifiers.MovingWindow(window, num_classes=classes, time_axis=-1)
+        loss = sx.SpikeMax(window, num_classes=classes)
         sums = np.cumsum(counts, axis=-1)
         counts = sums - np.pad(sums, ((0, 0), (0, 0), (window, 0)))[..., :steps]
         counts *= mask[:, None]  # a masked step predicts 0
     else:
-        classifier = sx.classifiers.Rate(num_classes=classes, time_axis=-1)
+        loss = sx.SpikeMax(num_classes=classes)
         counts = counts.sum(axis=-1)
     expected, mask = np.argmax(counts, axis=1), mask if windowed else mask.any(axis=-1)
     ignored = random.random(mask.shape) < 0.2
@@ -90,14 +90,14 @@ def check_random_classification(backend, seed):
 
     @backend.compiled
     def evaluate(x, y, masks):
-        return classifier(x, **masks), *(
-            count(x, y, **masks) for count in (classifier.confusion, classifier.accuracy)
+        return loss.predict(x, per_step=windowed, **masks), *(
+            count(x, y, **masks) for count in (loss.confusion, loss.accuracy)
         )
 
     arrays = {name: backend.asarray(value) for name, value in options.items()}
     results = evaluate(backend.asarray(spikes, dtype), backend.asarray(label), arrays)
     predicted, confusion, accuracy = map(backend.numpy, results)
-    message = f"{classifier} of {group} neurons a class, {spikes.shape}, {dtype}, seed {seed}"
+    message = f"{loss} of {group} neurons a class, {spikes.shape}, {dtype}, seed {seed}"
     assert confusion.dtype in ("float32", "float64"), message
     np.testing.assert_array_equal(predicted, expected, message)
     np.testing.assert_array_equal(confusion, matrix, message)

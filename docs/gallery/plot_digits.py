@@ -240,7 +240,7 @@ def network(layer, weights, spikes, slope):
 # Each framework uses its own implementation of Adam.
 
 EPOCHS, BATCH, RATE = 4, 64, 0.01
-classify = sx.classifiers.Rate(time_axis=0)  # by the highest rate
+counts = sx.CrossEntropy(time_axis=0)  # predicts the class with the most spikes
 
 
 class Run(NamedTuple):
@@ -378,7 +378,7 @@ describe(
 
 def accuracy(run):
     """Return the share of the test that is right."""
-    return np.mean(classify(run.output) == test_labels)
+    return counts.accuracy(run.output, test_labels)
 
 
 print("              accuracy in         largest relative   output spikes of the")

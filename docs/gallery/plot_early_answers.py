@@ -306,7 +306,7 @@ runs = {name: trained(name) for name in ("rate", "snnTorch", "latency")}
 # have to choose. If an image causes no output spike, it has no answer, which counts as wrong.
 
 first = sx.CrossEntropy(time_axis=0, readout="latency")
-most = sx.classifiers.Rate(time_axis=0)
+most = sx.CrossEntropy(time_axis=0)
 
 
 def first_spikes(run):
@@ -319,7 +319,7 @@ def first_spikes(run):
 
 def counted(run, steps):
     """Return how often the highest count so far is right, ``[network]``."""
-    right = np.stack([most(spikes[:steps]) == test_labels for spikes in run])
+    right = np.stack([most.predict(spikes[:steps]) == test_labels for spikes in run])
     return np.mean(right & run[:, :steps].any(axis=(1, 3)), axis=1)
 
 

@@ -308,7 +308,7 @@ print(f"loss {value:.1f}")
 spike_rate = sx.SpikeRate(true_rate=0.6, false_rate=0.1, moving_window=16)
 value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
 terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none")(spikes, [0])
-rate = sx.classifiers.MovingWindow(16, time_axis=-1).rate(spikes)
+rate = sx.moving_average(spikes, 16)
 
 # %%
 
@@ -346,7 +346,7 @@ terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)
 # %%
 
 show(
-    sx.classifiers.MovingWindow(16, time_axis=-1).confidence(spikes)[0],
+    rate[0] / (rate[0].sum(axis=0) + 1e-6),
     "share of the rates in the last 16 steps",
     terms,
     gradient,

@@ -174,8 +174,8 @@ def _of_limits(loss: losses.SparsityEnforcer, batch: Any) -> Observations:
     lowest, highest = as_tuple(loss.min_rate), as_tuple(loss.max_rate)
     name = "min_rate" if max(lowest) > 1 else "max_rate"
     impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-    # If single events are above 1, or if events are scaled, a rate may be above 1.
-    if impossible and not loss.scale and batch.largest <= 1:
+    # If single events are above 1, a rate may be above 1.
+    if impossible and batch.largest <= 1:
         yield "impossible-rate", f"{name}={max(as_tuple(getattr(loss, name))):g}"
 
 

@@ -4,12 +4,11 @@ import functools
 import itertools
 import operator
 import warnings
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, adapter_of, divisor_of, floating, on_device_of
+from spikeloss_xp._arrays import Adapter, adapter_of, floating, on_device_of
 from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._typing import (
@@ -32,11 +31,6 @@ from spikeloss_xp.losses.event_rates import (
     sums_elsewhere,
 )
 from spikeloss_xp.readouts import Reading, ReadResult
-
-OTHERS_NEED = (
-    "others needs a single array, and a loss without a scale: call the loss once for each array, "
-    "and add up the values"
-)
 
 
 @dataclass(frozen=True)
@@ -79,18 +73,8 @@ class SparsityEnforcer(Loss):
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
-    scale : sequence of float, optional
-        A factor of at least 0 for each array, such as the number of synapses per neuron. The scaled
-        events of all arrays are summed, and only their total rate is compared with the range. With
-        a scale, `max_rate` and `min_rate` are measured in scaled events (for example, synaptic
-        operations) per sample and time step. If some neurons of an array are masked, the events of
-        its other neurons are scaled up to the full number of neurons. Only ``per="array"`` and
-        ``"sample"`` support a scale. For a mapping, the factors are in the order of its sorted
-        keys, as in JAX. The gradient has no closed form, so it needs a library with automatic
-        differentiation.
     time_axis : int, default -1
-        The time axis of each array. With ``per="array"``, no mask and no `scale`, the option has no
-        effect.
+        The time axis of each array. With ``per="array"`` and no mask, the option has no effect.
 
     Raises
     ------
@@ -100,8 +84,7 @@ class SparsityEnforcer(Loss):
     Warns
     -----
     UserWarning
-        If `max_rate` is above 1, because binary spikes never reach such a rate. With a `scale`,
-        there is no warning.
+        If `max_rate` is above 1, because binary spikes never reach such a rate.
 
     Notes
     -----
@@ -139,26 +122,10 @@ class SparsityEnforcer(Loss):
     power: Power = _checks.option(2, _checks.one_or_two)
     per: Per = _checks.option("array", _checks.one_of(get_args(Per)))
     reduction: Total = _checks.option("mean", _checks.one_of(get_args(Total)))
-    scale: Sequence[float] | None = _checks.option(
-        None, _checks.optional(_checks.one_or_more(_checks.not_negative))
-    )
     time_axis: int = _checks.option(-1, _checks.integer)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.scale, float):
-            raise TypeError(
-                f"scale must be a sequence with one factor for each array; got {self.scale}"
-            )
-        if self.scale is not None and self.per.endswith("neuron"):
-            raise ValueError(
-                "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
-                f"per={self.per!r}"
-            )
-        self._check_rates()
-
-    def _check_rates(self) -> None:
-        """Raise an error if a range is empty, and warn if rates may be in a different unit."""
         lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         if tuple in map(type, (self.min_rate, self.max_rate)) and not self.per.endswith("neuron"):
             raise ValueError(
@@ -171,7 +138,7 @@ class SparsityEnforcer(Loss):
             raise ValueError(
                 f"min_rate must be at most max_rate, {self.max_rate}; got {self.min_rate}"
             )
-        if max(highest) > 1 and self.scale is None:
+        if max(highest) > 1:
             self._warn_of_unit(max(highest))
 
     def _warn_of_unit(self, highest: float) -> None:
@@ -180,7 +147,7 @@ class SparsityEnforcer(Loss):
             f"max_rate={highest:g} is above 1, but rates are in events per neuron and time step. "
             "Multiply a rate in Hz by the time step in seconds. For graded events, use "
             "spikeloss_xp.slayer.published.SparsityEnforcer.",
-            stacklevel=5,
+            stacklevel=4,
         )
 
     @on_device_of("input")
@@ -199,8 +166,8 @@ class SparsityEnforcer(Loss):
         ----------
         input : array, or sequence or mapping of arrays
             Events, which are spikes, graded values or signed values. Sequences and mappings may be
-            nested. With ``per="array"``, no mask and no `scale`, an array may have any shape.
-            Otherwise, its shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
+            nested. With ``per="array"`` and no mask, an array may have any shape. Otherwise, its
+            shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
         where : array or sequence of bool, optional
             The mask, which is True for entries to keep. It has the same form as for other losses,
             and applies to every array.
@@ -231,14 +198,17 @@ class SparsityEnforcer(Loss):
             raise unknown_argument(self, ("where", "lengths", "others"), unknown)
         adapter, arrays = arrays_of_one_library(input)
         masks: dict[str, Any] = {"where": where, "lengths": lengths}
-        if self.scale is None and others is None:
+        value: ArrayT
+        if others is None:
             terms = [adapter.evaluate(self, x, masks) for x in arrays]
-            value: ArrayT = functools.reduce(operator.add, terms)
+            value = functools.reduce(operator.add, terms)
             return value
-        if self.scale is None and len(arrays) > 1:
-            raise ValueError(OTHERS_NEED)
-        whole: Any = arrays[0] if self.scale is None else input
-        value = self.value(whole, **masks, others=others)
+        if len(arrays) > 1:
+            raise ValueError(
+                "others needs a single array: call the loss once for each array, and add up the "
+                "values"
+            )
+        value = self.value(arrays[0], **masks, others=others)
         return value
 
     def forward(self, input: Events[ArrayT], *target: Never, **options: Any) -> ArrayT:
@@ -248,33 +218,21 @@ class SparsityEnforcer(Loss):
     def value(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> ArrayT:
-        """Return the value for one array, using operations that the library can differentiate.
-
-        If there is a `scale`, `input` may hold several arrays.
-        """
+        """Return the value for one array, using operations that the library can differentiate."""
         masks = {"where": where, "lengths": lengths}
-        if self.scale is None:
-            value: ArrayT = self._compute(input, others, masks, with_pullback=False)[0]
-            return value
-        if others is not None:
-            raise ValueError(OTHERS_NEED)
-        total, number = self._sum_of_scaled(input, **masks)
-        adapter = adapter_of(total)
-        value = total if self.reduction == "sum" else total / divisor_of(adapter, number)
+        value: ArrayT = self._compute(input, others, masks, with_pullback=False)[0]
         return value
 
     def value_and_pullback(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> tuple[ArrayT, Pullback]:
         """Return the term for one array and its pullback to `input`, computed in closed form."""
-        if self.scale is not None:
-            raise self._without_closed_form()
         masks = {"where": where, "lengths": lengths}
         return self._compute(input, others, masks, with_pullback=True)
 
     @on_device_of("input")
     def sum_and_weight(
-        self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
+        self, input: ArrayT, *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms of all samples, and the divisor for their mean.
 
@@ -285,8 +243,8 @@ class SparsityEnforcer(Loss):
 
         Parameters
         ----------
-        input : array, or sequence or mapping of arrays
-            Events, as in a call to the loss. Several arrays require a `scale`.
+        input : array
+            Events, as in a call to the loss.
         where, lengths : array or sequence, optional
             The mask, as in a call to the loss.
 
@@ -303,10 +261,7 @@ class SparsityEnforcer(Loss):
         """
         self._check_samples("sum_and_weight")
         masks = {"where": where, "lengths": lengths}
-        if self.scale is None:
-            return self._sum_of_part(input, None, 0, masks, with_pullback=False)[:2]
-        total, number = self._sum_of_scaled(input, **masks)
-        return total, 0 * total + number
+        return self._sum_of_part(input, None, 0, masks, with_pullback=False)[:2]
 
     @on_device_of("input")
     def sum_weight_and_pullback(
@@ -314,8 +269,6 @@ class SparsityEnforcer(Loss):
     ) -> tuple[ArrayT, ArrayT, Pullback]:
         """Return the results of `sum_and_weight` for one array, and the pullback of the sum."""
         self._check_samples("sum_weight_and_pullback")
-        if self.scale is not None:
-            raise self._without_closed_form()
         masks = {"where": where, "lengths": lengths}
         return self._sum_of_part(input, None, 0, masks, with_pullback=True)
 
@@ -359,23 +312,12 @@ class SparsityEnforcer(Loss):
         >>> float(value), float(whole), bool((gradient == whole_gradient[:1]).all())
         (0.0625, 0.0625, True)
         """
-        if self.scale is not None:
-            raise ValueError(
-                "events_and_entries needs a loss without a scale, and takes a single array; got "
-                f"scale={self.scale}"
-            )
         prepared = self._prepare_input(input, where, lengths)
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
         # Without a mask, or if all neurons have the same mask, `entries` is a single number.
         return events, prepared.adapter.xp.zeros_like(events) + entries
-
-    def _without_closed_form(self) -> TypeError:
-        return TypeError(
-            "a loss with a scale has no closed form: call it, and differentiate the call with a "
-            f"library that has automatic differentiation; got scale={self.scale}"
-        )
 
     def _check_samples(self, method: str) -> None:
         if not self.per.startswith("sample"):
@@ -392,7 +334,7 @@ class SparsityEnforcer(Loss):
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and None in input.shape:  # entries are counted at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
-        if where is None and lengths is None and self.per == "array" and self.scale is None:
+        if where is None and lengths is None and self.per == "array":
             values = floating(adapter, input)  # may have any shape
             return Prepared(adapter, values, None, None, input.dtype)
         prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
@@ -437,31 +379,6 @@ class SparsityEnforcer(Loss):
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
-
-    def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
-        """Return the sum of the terms of the scaled events, and the number of these terms."""
-        _, arrays = arrays_of_one_library(input)
-        factors = self.scale or ()
-        if len(arrays) != len(factors):
-            raise ValueError(
-                f"scale must have one factor for each array, {len(arrays)} in total; got "
-                f"{self.scale}"
-            )
-        all_prepared = [self._prepare_input(x, where, lengths) for x in arrays]
-        samples = list(dict.fromkeys(prepared.layout.batch for prepared in all_prepared))
-        if self.per == "sample" and len(samples) > 1:
-            raise ValueError(
-                "arrays with a scale must have the same number of samples; got "
-                f"{' and '.join(map(str, samples))}"
-            )
-        rate: Any = 0.0
-        for prepared, factor in zip(all_prepared, factors, strict=True):
-            adapter, axes = prepared.adapter, self._averaged_axes(prepared)
-            reading, _ = mean_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
-            rate = rate + factor * prepared.layout.neurons * reading.u
-        reading = reading._replace(u=rate)  # all arrays have the same mask
-        terms, mask, weight, _ = self._compare(prepared, reading, Labels())
-        return adapter.sum_all(terms), self._weight(prepared, terms, mask, weight)
 
 
 def as_tuple(rates: Any) -> tuple[float, ...]:

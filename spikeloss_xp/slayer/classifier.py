@@ -1,16 +1,26 @@
 """Classifiers with the interface of `lava.lib.dl.slayer.classifier`."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import cast, get_args
 
 import torch
 
-from spikeloss_xp import _checks, classifiers
+from spikeloss_xp import _checks, losses
 from spikeloss_xp._typing import ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.filters import causal_filter, moving_average
 
 __all__ = ["MovingWindow", "Rate"]
+
+RATE = losses.SpikeMax()  # its scores are the rates over the whole duration
+check_mode = _checks.one_of(get_args(ConfidenceMode))
+
+
+def confidence(rate: torch.Tensor, mode: str, eps: float) -> torch.Tensor:
+    """Return the confidence in each class, given rates ``[batch, class]`` or per step."""
+    if check_mode(mode, "mode") == "probability":
+        return rate / (rate.sum(1, keepdim=True) + _checks.not_negative(eps, "eps"))
+    return rate.softmax(1) if mode == "softmax" else rate.log_softmax(1)
 
 
 class FIR(torch.nn.Module):
@@ -62,7 +72,7 @@ class Rate(torch.nn.Module):
     @staticmethod
     def rate(spike: torch.Tensor) -> torch.Tensor:
         """Return the mean rates over time, with shape ``[batch, *space]``."""
-        return classifiers.Rate(time_axis=-1).rate(spike).reshape(spike.shape[:-1])
+        return RATE.scores(spike).reshape(spike.shape[:-1])
 
     @staticmethod
     def confidence(
@@ -80,12 +90,12 @@ class Rate(torch.nn.Module):
         eps : float, default 1e-6
             A number added to the sum of the rates in the mode ``"probability"``.
         """
-        return classifiers.Rate(mode=mode, eps=eps, time_axis=-1).confidence(spike)
+        return confidence(RATE.scores(spike), mode, eps)
 
     @staticmethod
     def predict(spike: torch.Tensor) -> torch.Tensor:
         """Return the index of the class with the highest rate, as an array ``[batch]``."""
-        return classifiers.Rate(time_axis=-1).predict(spike)
+        return RATE.predict(spike)
 
 
 class MovingWindow(torch.nn.Module):
@@ -122,7 +132,7 @@ class MovingWindow(torch.nn.Module):
         super().__init__()
         window = _checks.count(time_window, "time_window")
         self.filter = FIR([1 / window] * window)
-        self.mode = cast(ConfidenceMode, _checks.one_of(classifiers.MODES)(mode, "mode"))
+        self.mode = cast(ConfidenceMode, check_mode(mode, "mode"))
         self.eps = eps
 
     @property
@@ -140,14 +150,16 @@ class MovingWindow(torch.nn.Module):
 
     def confidence(self, spike: torch.Tensor, mode: ConfidenceMode | None = None) -> torch.Tensor:
         """Return the confidence in each class at each step, with shape ``[batch, class, time]``."""
-        return self._classifier(self.mode if mode is None else mode).confidence(spike)
+        rate = self._loss().scores(spike, per_step=True)
+        return confidence(rate, self.mode if mode is None else mode, self.eps)
 
     def predict(self, spike: torch.Tensor) -> torch.Tensor:
         """Return the class with the highest rate at each step, as an array ``[batch, time]``."""
-        return self._classifier(self.mode).predict(spike)
+        return self._loss().predict(spike, per_step=True)
 
-    def _classifier(self, mode: ConfidenceMode) -> classifiers.MovingWindow:
-        return classifiers.MovingWindow(self.time_window, mode, self.eps, time_axis=-1)
+    def _loss(self) -> losses.SpikeMax:
+        """Return a loss whose scores are the rates in the window."""
+        return losses.SpikeMax(self.time_window)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters to show in the module's repr."""

@@ -101,7 +101,7 @@ class SparsityEnforcer(Published, losses.SparsityEnforcer):
     The options are the same. The derivative of ``|x|`` at silent steps, where ``x`` is 0, is 0 if
     the rate is above `max_rate`, so that silent steps have no gradient. If the rate is below
     `min_rate`, the derivative is 1, because an event at a silent step would bring the rate closer
-    to `min_rate`. If `scale` is given, the derivative is always 1.
+    to `min_rate`.
 
     Examples
     --------

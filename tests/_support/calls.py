@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,15 +65,8 @@ class Call:
 
     def value(self, spikes: np.ndarray | None = None) -> Any:
         """Return the value, computed by the reference."""
-        spikes = in_layers(self.loss, self.spikes if spikes is None else spikes)
+        spikes = self.spikes if spikes is None else spikes
         return reference.value(self.loss, spikes, self.target, **self.options)
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The loss as a function of one array, which it gets in layers if it has a `scale`."""
-        if not has_scale(self.loss):
-            return self.loss
-        return lambda spikes, **options: self.loss(in_layers(self.loss, spikes), **options)
 
     def directional_derivatives(self, directions: np.ndarray) -> np.ndarray:
         """Return the reference derivatives of the cotangent-weighted value along directions."""
@@ -100,21 +91,6 @@ class Call:
         spikes = backend.asarray(self.spikes, dtype)
         value, gradient = _compiled(backend, self.loss)(spikes, *target, **options)
         return backend.numpy(value), backend.numpy(gradient)
-
-
-def has_scale(loss: Any) -> bool:
-    """Tell whether a loss has a `scale`, with which it has no closed form."""
-    return getattr(loss, "scale", None) is not None
-
-
-def in_layers(loss: Any, spikes: Any) -> Any:
-    """Return the spikes; for a `scale`, split by neurons in nested lists."""
-    if not has_scale(loss):
-        return spikes
-    axis, number = (1 if loss.time_axis == -1 else 2), len(loss.scale)
-    cuts = [i * spikes.shape[axis] // number for i in range(number + 1)]
-    parts = [spikes[(slice(None),) * axis + (slice(*cut),)] for cut in itertools.pairwise(cuts)]
-    return [parts[0], parts[1:]] if number > 1 else parts[0]
 
 
 @functools.cache

@@ -126,7 +126,7 @@ HEALTHY = [  # beside those that `random_healthy` draws
     case(sx.SquaredError(time_axis=-1, moving_window=1), POTENTIALS, 2 * POTENTIALS),
     case(sx.AbsoluteError(time_axis=-1), TRAINED, EXACT.mean(axis=-1)),
     case(sx.HuberError(time_axis=-1), FRESH, TRAINED.mean(axis=-1)),
-    case(sx.SparsityEnforcer(2.0, scale=(1.0, 2.0)), [WIDE, TRAINED]),
+    case(sx.SparsityEnforcer(), [WIDE, TRAINED]),
     case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
     case(times.VictorPurpura(cost=0.1), SEVERAL, SEVERAL[::-1]),
     case(sx.PoissonNLL(time_axis=-1), LOG_RATES, COUNTS, where=~MISSING),

@@ -7,7 +7,6 @@ are not differentiable nearby, because the reference differentiates by differenc
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,9 +18,6 @@ from _support import reference
 from _support.calls import (
     IGNORED,
     Call,
-    has_scale,
-    in_layers,
-    moved,
     take_samples,
     take_steps,
     with_layout,
@@ -33,7 +29,6 @@ from spikeloss_xp.slayer import published
 LOSSES = tuple(contract.loss for contract in LISTED)
 PAIRED = (sx.times.SpikeTime, sx.times.VictorPurpura)
 ON_TIMES = (sx.times.CrossEntropy, sx.times.SpikeLatency, *PAIRED)
-OF_KIND = {"times": ON_TIMES, "layers": (sx.SparsityEnforcer,)}  # the other kinds draw from LOSSES
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -59,9 +54,9 @@ class RandomCall:
     """
 
     call: Call
-    samples: np.ndarray | slice
+    samples: np.ndarray
     layout: tuple[tuple[int, ...], int] | None
-    """The class axes and the time axis; None for spike times and layers."""
+    """The class axes and the time axis; None for spike times."""
 
     def in_full(self) -> Call:
         """Return the call with repeated samples, and with its class axes and time axis."""
@@ -79,24 +74,19 @@ def random_call(
 ) -> RandomCall:
     """Draw a call of one of these kinds.
 
-    "small": all options and layouts, with up to 12 steps. "times": spike times. "layers": several
-    arrays in one call. "long": durations, windows and kernels around `STEP_THRESHOLDS`. "large": a
-    batch of repeated samples, whose number of entries is around one of `thresholds`. Calls are
-    drawn until `accept` returns True for one of them.
+    "small": all options and layouts, with up to 12 steps. "times": spike times. "long": durations,
+    windows and kernels around `STEP_THRESHOLDS`. "large": a batch of repeated samples, whose number
+    of entries is around one of `thresholds`. Calls are drawn until `accept` returns True for one of
+    them.
     """
     random = np.random.default_rng([seed, *kind.encode()])
     while True:
         call = _draw(random, kind)
-        # Without a mask, layers along an axis are read all at once.
-        if masked and (kind != "layers" or random.random() < 0.5):
+        if masked:
             call = _masked(random, call, kind)
-        if kind == "layers":
-            call = _layered(random, call)
         if _is_smooth(call) and accept(call):
             break
     call = call.with_loss_options()
-    if kind == "layers":
-        return RandomCall(call, slice(None), None)
     sparsity = isinstance(call.loss, sx.SparsityEnforcer)
     if not sparsity and getattr(call.loss, "reduction", "") in ("mean", "batchmean"):
         # then the gradient has the size of that of a sum, however many terms there are
@@ -171,9 +161,6 @@ def as_code(call: Call) -> str:
     """Return lines of Python that evaluate a call."""
     arrays = {name: x for name, x in vars(call).items() if name != "loss" and x is not None}
     function = f"sx.value_and_grad(sx.{call.loss})"
-    if has_scale(call.loss):  # the value only, because NumPy has no gradient of it
-        arrays = {"spikes": in_layers(call.loss, call.spikes), **call.options}
-        function = f"sx.{call.loss}"
 
     def text(x: Any) -> str:
         if isinstance(x, list):
@@ -217,7 +204,7 @@ def around(random: np.random.Generator, most: int) -> int:
 
 
 def _draw(random: np.random.Generator, kind: str) -> Call:
-    loss_kind = pick(random, *OF_KIND.get(kind, LOSSES))
+    loss_kind = pick(random, *(ON_TIMES if kind == "times" else LOSSES))
     batch, neurons = pick(random, 1, 2, 3, 4), pick(random, 1, 2, 3, 4, 6, 8, 9)
     steps = pick(random, *range(1, 13))
     if kind == "times":
@@ -247,8 +234,7 @@ def _masked(random: np.random.Generator, call: Call, kind: str) -> Call:
     """Return the call with a mask, with lengths, with both or with neither."""
     batch, _, steps = shape = call.spikes.shape
     times = kind == "times"
-    possible = {"times": [(0,)], "layers": [(0,), (0, 2)]}
-    axes = pick(random, None, *possible.get(kind, [(0,), (0, 2), (0, 1, 2)]))
+    axes = pick(random, None, *([(0,)] if times else [(0,), (0, 2), (0, 1, 2)]))
     if axes is not None:  # mask single entries, and some samples or neurons at all steps
         where = random.random([shape[axis] for axis in axes]) < pick(random, 0.5, 0.9)
         call = call.replace(where=where & (random.random(where.shape[:-1])[..., None] < 0.8))
@@ -257,17 +243,6 @@ def _masked(random: np.random.Generator, call: Call, kind: str) -> Call:
     if isinstance(call.loss, PAIRED) or random.random() < 0.5:
         return call
     return with_nan_where_masked(call)
-
-
-def _layered(random: np.random.Generator, call: Call) -> Call:
-    """Return the call with a `scale` for each of the layers into which its neurons are split."""
-    call = moved(call, pick(random, 0, 1, -1))
-    neurons = call.spikes.shape[1 if call.loss.time_axis == -1 else 2]
-    if call.loss.per.endswith("neuron"):
-        return call
-    number = pick(random, *range(1, min(neurons, 3) + 1))
-    scale = random.choice([0.0, 0.125, 0.5, 2.0], size=number).tolist()
-    return call.replace(loss=dataclasses.replace(call.loss, scale=scale))
 
 
 def in_other_memory(random: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -427,8 +402,8 @@ def _is_smooth(call: Call) -> bool:
     loss = call.loss
     if isinstance(loss, sx.SparsityEnforcer):
         kinks = (loss.min_rate, loss.max_rate) if loss.min_rate else (loss.max_rate,)
-        o, spikes = reference.options(loss), in_layers(loss, call.spikes)
-        rates = itertools.chain(*reference.event_rates(o, spikes, call.where, call.lengths))
+        o = reference.options(loss)
+        rates = reference.mean_magnitudes(o, call.spikes, call.where, call.lengths)
         return all(abs(rate - kink) > MARGIN / 5 for rate in rates for kink in kinks)
     if isinstance(loss, (sx.SpikeTime, sx.times.SpikeTime, *LIKELIHOODS)):
         return True

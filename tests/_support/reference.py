@@ -421,34 +421,12 @@ def huber(distance: float, o: SimpleNamespace) -> float:
 
 
 def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> float:
-    total = 0.0
-    for rates in event_rates(o, x, where, lengths):
-        brackets = []
-        for m in rates:
-            distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
-            brackets.append(distance**o.power)
-        divisor = 1 if o.reduction == "sum" else len(brackets) or 1
-        total += o.lam * sum(brackets) / divisor
-    return total
-
-
-def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[list[float]]:
-    """Return the rates in each layer; with a scale, the scaled events per step in all of them."""
-    layers = layers_of(x)
-    rates = [mean_magnitudes(o, layer, where, lengths) for layer in layers]
-    if o.scale is None:
-        return rates
-    neurons = [to_batch_class_time(layer, o.time_axis).shape[1] for layer in layers]
-    factors = [scale * number for scale, number in zip(o.scale, neurons, strict=True)]
-    groups = zip(*rates, strict=True)  # each is the whole batch, or a sample, in all layers
-    return [[math.fsum(f * m for f, m in zip(factors, group, strict=True)) for group in groups]]
-
-
-def layers_of(x: Any) -> list[np.ndarray]:
-    """Return the arrays in nested lists."""
-    if isinstance(x, list):
-        return [layer for part in x for layer in layers_of(part)]
-    return [np.asarray(x, dtype=np.float64)]
+    brackets = []
+    for m in mean_magnitudes(o, np.asarray(x, dtype=np.float64), where, lengths):
+        distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
+        brackets.append(distance**o.power)
+    divisor = 1 if o.reduction == "sum" else len(brackets) or 1
+    return o.lam * sum(brackets) / divisor
 
 
 def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
@@ -465,7 +443,7 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
     for group in filter(len, groups):
         # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
         mean = math.fsum(np.where(group > -1 / 16, group, -group)) / len(group)
-        if o.published and o.scale is None and mean > o.max_rate:  # there it is 0
+        if o.published and mean > o.max_rate:  # there it is 0
             mean = math.fsum(np.where(abs(group) < 1 / 16, 0, abs(group))) / len(group)
         means.append(mean)
     return means

@@ -89,9 +89,8 @@ def test_value_and_gradient_equal_numpy(
         assert gradient.chunks == spikes.chunks
 
 
-def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
-    rate, window = sx.classifiers.Rate(time_axis=-1), sx.classifiers.MovingWindow(2, time_axis=-1)
-    confident = rate, window, sx.classifiers.Rate(mode="softmax", time_axis=-1)
+def test_layers_times_masks_of_steps_and_predictions_equal_numpy(no_compute):
+    predicting = sx.SpikeMax(), sx.SpikeMax(2), LATENCY
     first = sx.value_and_grad(sx.times.CrossEntropy(silent_time=9.0))
     paired = [sx.times.SpikeTime(time_constant=3.0), sx.times.VictorPurpura(cost=0.35)]
 
@@ -101,9 +100,8 @@ def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
         for loss in map(sx.value_and_grad, paired):
             yield from loss(3 + spikes[:, :, :2], 4 - SPIKES, weight=[0.5, 1.0, 3.0])
         yield sx.SpikeMax(2, reduction="mean")(spikes, LABEL, where=SPIKES[:, 0] == 0)
-        yield from (classifier.confidence(spikes) for classifier in confident)
-        yield from (classifier(spikes) for classifier in confident)
-        yield from (classifier.accuracy(spikes, LABEL) for classifier in (rate, window, LATENCY))
+        yield from (loss.predict(spikes, per_step=loss.per_step) for loss in predicting)
+        yield from (loss.accuracy(spikes, LABEL) for loss in predicting)
 
     compare(outputs(da.from_array(SPIKES, chunks=(1, 2, 2))), outputs(SPIKES))
 

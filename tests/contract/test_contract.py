@@ -28,16 +28,13 @@ def test_docstring_describes_every_option(entry):
     assert sorted(described) == sorted(entry.options)
 
 
-CLASSIFIERS = (sx.classifiers.Rate, sx.classifiers.MovingWindow)
-
-
 @pytest.mark.parametrize(
     "kind",
-    [*(x.loss for x in contract.LISTED if x.loss is not sx.SparsityEnforcer), *CLASSIFIERS],
+    [x.loss for x in contract.LISTED if x.loss is not sx.SparsityEnforcer],
     ids=lambda x: x.__name__,
 )
 def test_defaults_of_shared_options_are_those_of_the_page(kind):
-    new = (sx.CrossEntropy, sx.SquaredError, sx.SpikeLatency, sx.losses.TrainLoss, *CLASSIFIERS)
+    new = (sx.CrossEntropy, sx.SquaredError, sx.SpikeLatency, sx.losses.TrainLoss)
     new = issubclass(kind, new)
     parameters = inspect.signature(kind).parameters
     defaults = {name: parameters[name].default for name in contract.SHARED if name in parameters}
@@ -49,7 +46,7 @@ def test_defaults_of_shared_options_are_those_of_the_page(kind):
 def test_every_loss_has_an_entry_in_the_record():
     """From it come the random calls, and with them the tests of values and gradients."""
     kinds = {kind for name in sx.__all__ if isinstance(kind := getattr(sx, name), type)}
-    assert kinds - set(CLASSIFIERS) == {entry.loss for entry in CONTRACTS}
+    assert kinds == {entry.loss for entry in CONTRACTS}
     assert {getattr(sx.times, name) for name in sx.times.__all__} <= set(ON_TIMES)
 
 

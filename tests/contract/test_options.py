@@ -10,7 +10,7 @@ from test_differential import QUICK
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.calls import Call, in_layers
+from _support.calls import Call
 from _support.random_calls import random_call
 from spikeloss_xp._typing import EntropyReadout
 from spikeloss_xp.readouts import READOUTS
@@ -44,7 +44,7 @@ def differ(call: Call, other: Any) -> bool:
     The spikes are moved a little, so that another slope changes the value too.
     """
     moved = call.spikes + np.random.default_rng(0).normal(scale=1e-3, size=call.spikes.shape)
-    arguments = in_layers(call.loss, moved), call.target
+    arguments = moved, call.target
     value = reference.value(call.loss, *arguments, **call.options)
     try:
         changed = reference.value(other, *arguments, **call.options)
@@ -58,7 +58,7 @@ def differ(call: Call, other: Any) -> bool:
 
 @pytest.mark.filterwarnings("ignore:SpikeMoid was created without theta")
 def test_every_option_is_drawn_and_known_to_the_reference():
-    kinds = ("small", "times", "layers")
+    kinds = ("small", "times")
     seeds = [(seed, kind) for kind in kinds for seed in range(max(QUICK[kind].values()))]
     calls = [random_call(*seed).in_full() for seed in seeds]
     never_drawn, unknown = [], []

@@ -56,9 +56,10 @@ class Sparse:
 )
 def test_input_that_is_no_plain_array_raises_with_a_remedy(spikes, remedy):
     for call, *target in (
-        (LOSS, LABEL), (sx.SparsityEnforcer(),), (sx.classifiers.Rate(time_axis=-1),),
+        (LOSS, LABEL),
+        (sx.SparsityEnforcer(),),
         (sx.value_and_grad(LOSS), LABEL),
-    ):  # fmt: skip
+    ):
         with pytest.raises(TypeError, match=rf"(input|spikes) must be an array .*{remedy}"):
             call(spikes, *target)
 

@@ -182,16 +182,6 @@ class DoubledBoth(DoubledValue):
         return 2 * value, lambda cotangent: pullback(2 * cotangent)
 
 
-def test_overridden_prediction_is_that_of_a_call():
-    class Shifted(sx.classifiers.Rate):
-        def predict(self, spikes, **masks):
-            return super().predict(spikes, **masks) + 100
-
-    shifted = Shifted(time_axis=-1)
-    for call in (shifted, shifted.forward):
-        np.testing.assert_array_equal(call(SPIKES), sx.classifiers.Rate(time_axis=-1)(SPIKES) + 100)
-
-
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])
 def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
     value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)

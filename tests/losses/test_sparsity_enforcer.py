@@ -53,14 +53,11 @@ def test_sparsity_matches_hand_computed_values(backend, loss, value, neuron_grad
 
 
 def test_arrays_may_be_nested_and_keys_are_sorted():
-    """A compiled function of JAX gets dicts with sorted keys, so that scales follow them too."""
     loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
     x, y, z = layers = [SATURATED, 2 * SATURATED, SATURATED[:, :2]]
     expected = sum(reference.value(loss, x) for x in layers)
     for several in (layers, dict(enumerate(layers)), {"b": {"c": (x, [y])}, "a": z}):
         close(loss(several), expected, 1e-12)
-    scaled = sx.SparsityEnforcer(0.25, scale=(1, 2, 3))
-    assert scaled({"b": {"d": y, "c": x}, "a": z}) == scaled([z, x, y]) != scaled([x, y, z])
     others = loss.events_and_entries(x)
     assert loss({"a": [x]}, others=others) == loss(x, others=others)
 
@@ -172,51 +169,11 @@ def test_others_in_another_precision_keep_the_precision_of_the_input(backend):
     assert loss(x, others=(events, events)).dtype == loss(x).dtype
 
 
-# Rates of samples, and scaled events ---------------------------------------------------------
-
-
-@not_jax
-@pytest.mark.parametrize("lengths", [[3, 0, 2], [0, 0, 0]])
-def test_scaled_events_of_all_layers_are_compared_once(backend, lengths):
-    """Synaptic operations: the spikes of each layer times its number of synapses, in a step."""
-    loss = sx.SparsityEnforcer(1.0, 0.5, power=1, per="sample", scale=(2, 0.5))
-    first, second = np.abs(LAYER), np.ones((3, 4, 3))
-
-    def evaluate(x, y, n):
-        where = np.arange(3) < np.asarray(lengths)[:, None]
-        summed = dataclasses.replace(loss, reduction="sum")([x, y], lengths=n)
-        sums = loss.sum_and_weight([x, y], lengths=n)
-        return loss([x, y], where=where), loss([x, y], lengths=n), summed, sums
-
-    masked, value, summed, (total, number) = run(backend, evaluate, first, second, lengths)
-    assert (masked, summed) == (value, total)
-    operations = (2 * first[i, :, :n].sum() / n + 0.5 * 4 for i, n in enumerate(lengths) if n)
-    excess = [0.5 * (each - 1) for each in operations]
-    np.testing.assert_allclose(total, sum(excess), rtol=10 * backend.rtol)
-    assert number == len(excess)  # masked samples do not count
-    np.testing.assert_allclose(value, total / max(len(excess), 1), rtol=10 * backend.rtol)
-
-
-def test_scale_reaches_silent_neurons(backend):
-    if not backend.differentiates:
-        pytest.skip("several arrays are differentiated automatically only")
-    loss = sx.SparsityEnforcer(2.0, min_rate=1.0, scale=(3, 1))
-    function = sx.value_and_grad(lambda x, y: loss({"first": x, "second": y}))
-    value, gradient = run(backend, function, np.zeros((2, 2, 4)), np.zeros((2, 3, 4)))
-    np.testing.assert_allclose(value, 1, rtol=1e-6)
-    np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)  # scale / (samples times steps)
-    alone = sx.value_and_grad(dataclasses.replace(loss, scale=(3,)))  # one array needs no list
-    value, gradient = run(backend, alone, np.zeros((2, 2, 4)))
-    np.testing.assert_allclose(value, 1, rtol=1e-6)
-    np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)
-
-
 def test_arrays_of_two_libraries_raise():
     torch = pytest.importorskip("torch")
     layers = [SATURATED, torch.asarray(SATURATED)]
-    for loss in (sx.SparsityEnforcer(), sx.SparsityEnforcer(scale=(1, 1))):
-        with pytest.raises(TypeError, match="input must hold arrays of one library"):
-            loss(layers)
+    with pytest.raises(TypeError, match="input must hold arrays of one library"):
+        sx.SparsityEnforcer()(layers)
 
 
 def test_wrong_arrays_raise(backend):
@@ -233,10 +190,6 @@ def test_wrong_arrays_raise(backend):
     for call in (sx.SparsityEnforcer(), sx.SparsityEnforcer().forward):
         with raises(TypeError, "no target: pass several arrays as a list, [x, y]"):
             call(x, x)
-    with raises(ValueError, "one factor for each array, 1 .*got"):
-        sx.SparsityEnforcer(scale=(1, 2))([x])
-    with raises(ValueError, "with a scale must have the same number of samples; got 3 and 2"):
-        sx.SparsityEnforcer(scale=(1, 2), per="sample")([x, x[:2, ...]])
 
 
 def test_wrong_sums_of_the_rest_of_a_batch_raise(backend):
@@ -261,11 +214,7 @@ def test_wrong_sums_of_the_rest_of_a_batch_raise(backend):
 
 
 def test_method_that_does_not_fit_the_loss_raises(backend):
-    x, scaled = backend.asarray(SPIKES), sx.SparsityEnforcer(scale=(1,))
+    x = backend.asarray(SPIKES)
     for name in ("sum_and_weight", "sum_weight_and_pullback"):
         with raises(ValueError, f"{name} needs per='sample'.*got per='array'"):
             getattr(sx.SparsityEnforcer(), name)(x)
-    with raises(TypeError, "has no closed form.*scale=(1.0,)"):
-        scaled.value_and_pullback(x)
-    with raises(ValueError, "events_and_entries needs a loss without a scale"):
-        scaled.events_and_entries(x)

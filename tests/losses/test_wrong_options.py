@@ -87,7 +87,6 @@ def test_wrong_value_of_an_option_raises(option, values, message, losses):
         (rate, "one_sided", [None, 1], "True or False"),
         (poisson, "log_rates", [None, 1], "True or False"),
         (poisson, "constant", ["full"], "True or False"),
-        (sx.SparsityEnforcer, "scale", [3.0], "a sequence"),
     ],
 )
 def test_wrong_type_of_an_option_raises(loss, option, values, message):
@@ -118,8 +117,6 @@ def test_wrong_number_of_several_raises():
             entropy(rates=(0.5, value))
     with raises(ValueError, "max_rate[1] must be at least 0; got -0.5"):
         sx.SparsityEnforcer((0.5, -0.5), per="neuron")
-    with raises(ValueError, "scale[0] must be at least 0; got -1"):
-        sx.SparsityEnforcer(scale=(-1,))
 
 
 def test_array_as_an_option_raises():
@@ -162,8 +159,6 @@ def test_options_that_do_not_fit_together_raise():
             sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per)
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
             sx.SparsityEnforcer(0.5, min_rate=[0.25], per=per)
-    with raises(ValueError, "scale.*per='array' or 'sample'; got per='neuron'"):
-        sx.SparsityEnforcer(per="neuron", scale=(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -183,9 +178,7 @@ def test_option_of_another_library_raises_with_our_name(loss, option, remedy):
         loss(**{option: 2})
 
 
-@pytest.mark.parametrize(
-    "loss", [sx.CrossEntropy, sx.SpikeLatency, sx.PoissonNLL, sx.classifiers.Rate]
-)
+@pytest.mark.parametrize("loss", [sx.CrossEntropy, sx.SpikeLatency, sx.PoissonNLL])
 def test_time_axis_left_out_raises(loss):
     with raises(TypeError, "time_axis"):
         loss()

@@ -35,7 +35,7 @@ DIRECTION = (
     {"slayer", "torch", ""},
     {"diagnosis"},
     {"times"},
-    {"classifiers", "distances", "losses", "testing"},
+    {"distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts", "softmax"},
     {"_input", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one

@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", *DOCS]
 OPTIONAL = ("array_api_strict", "cupy", "dask", "distributed", "dpctl", "dpnp", "jax", "lava")
 OPTIONAL += ("mlx", "optax", "torch", "cubed", "ndonnx", "onnxruntime", "scipy")
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
-MODULES = (sx, sx.backends, sx.classifiers, sx.distances, sx.testing, losses)
+MODULES = (sx, sx.backends, sx.distances, sx.testing, losses)
 PUBLIC = sorted(
     # Without the module `losses`.
     {name for part in MODULES for name in part.__all__}
@@ -147,11 +147,7 @@ def test_public_names_are_documented(name):
 
 def test_constructor_does_not_hide_the_docstring_of_its_class():
     """Editors that ask pyright show a docstring of `__new__` or `__init__` first."""
-    objects = [
-        getattr(part, name)
-        for part in (sx, sx.classifiers, sx.times, losses)
-        for name in part.__all__
-    ]
+    objects = [getattr(part, name) for part in (sx, sx.times, losses) for name in part.__all__]
     kinds = [kind for kind in objects if isinstance(kind, type)]
     assert sx.CrossEntropy in kinds
     for kind in kinds:

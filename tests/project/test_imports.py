@@ -26,8 +26,7 @@ def evaluate(spikes):
     for loss, *target in losses:
         loss(spikes, *target)
         sx.value_and_grad(loss)(spikes, *target)
-    sx.classifiers.MovingWindow(2, time_axis=-1)(spikes)
-    sx.classifiers.Rate(time_axis=-1).confidence(spikes)
+    sx.SpikeMax(2).predict(spikes, per_step=True)
 """
 
 

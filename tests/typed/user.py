@@ -63,19 +63,13 @@ def documented_numpy() -> None:
     assert_type(entropy.confusion(spikes, label), Floats)
     assert_type(entropy.accuracy(spikes, label, where=[True]), Floats)
 
-    sx.SparsityEnforcer(1.0, power=1, per="sample", scale=[2, 3])([spikes, spikes])
+    sx.SparsityEnforcer(1.0, power=1, per="sample")([spikes, spikes])
     enforcer = sx.SparsityEnforcer(0.1, 2.0, min_rate=0.01, per="neuron")
     assert_type(enforcer(spikes), Floats)
     sx.SparsityEnforcer([0.5, 0.25], min_rate=(0.1, 0.0), per="neuron")(spikes)
     enforcer({"layer": spikes}, lengths=[4])
 
-    assert_type(
-        sx.classifiers.MovingWindow(2, "softmax", time_axis=-1).predict(spikes, lengths=[4]),
-        Integers,
-    )
-    rate = sx.classifiers.Rate(mode="logsoftmax", time_axis=-1)
-    assert_type(rate(spikes), Integers)
-    assert_type(rate.confidence(spikes), Floats)
+    assert_type(entropy.scores(spikes), Floats)
 
     taps = sx.exponential_kernel(5, 10)
     assert_type(sx.causal_filter(spikes, taps), Floats)
@@ -126,14 +120,13 @@ def documented_jax() -> None:
     loss = sx.SpikeRate(0.5, 0.0, moving_window=2)
     assert_type(loss(spikes, label), jax.Array)
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[jax.Array, jax.Array])
-    assert_type(sx.classifiers.MovingWindow(2, time_axis=-1).confidence(spikes), jax.Array)
+    assert_type(loss.scores(spikes, per_step=True), jax.Array)
 
 
 def mistakes(spikes: torch.Tensor) -> None:
     """Make mistakes: each is an error in both checkers."""
     sx.SpikeRate(0.5, 0.0, reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeRate("0.5", 0.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.classifiers.Rate(mode="max", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     loss = sx.SpikeMax()
@@ -142,6 +135,6 @@ def mistakes(spikes: torch.Tensor) -> None:
     loss([[[1, 0, 1]]], [0])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lenghts=[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.classifiers.Rate(time_axis=-1)(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    loss.predict(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     sx.SparsityEnforcer()(spikes, spikes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

@@ -41,7 +41,7 @@ GRACE = 20.0  # seconds that a process may take beyond its time limit
 TOO_SLOW = "was ended after the time limit"
 TESTS_SHARE = 0.55  # of the time; the rest is for the benchmark
 FOLDERS = ("backends", "contract", "losses", "transforms")
-DRY_RUN_PATHS = ("test_classifiers.py", "test_golden.py", "transforms/test_torch.py")
+DRY_RUN_PATHS = ("test_predictions.py", "test_golden.py", "transforms/test_torch.py")
 # These options replace `addopts` in pyproject.toml, so that skipped tests are not listed.
 PYTEST = (
     *("-P", "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
