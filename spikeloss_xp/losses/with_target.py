@@ -60,8 +60,8 @@ class TargetLoss(Loss):
         ValueError, TypeError
             If an argument has the wrong shape or dtype, comes from another library or is out of
             range. Values are checked only if they can be read cheaply. On a GPU and in traced
-            functions, an invalid label or length makes the terms of its sample NaN instead, with a
-            gradient of NaN or 0.
+            functions, an invalid label or length makes the terms of its sample NaN instead, and the
+            gradient of these terms NaN or 0.
         """
         if unknown:
             raise unknown_argument(self, OPTIONS, unknown)
