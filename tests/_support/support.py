@@ -53,7 +53,9 @@ LIBRARIES = (
     ),
     Library(
         "sparse arrays",
-        ("contract/test_strange_arrays.py::test_input_that_is_no_plain_array_raises_with_a_remedy",),
+        (
+            "contract/test_strange_arrays.py::test_input_that_is_no_plain_array_raises_with_a_remedy",
+        ),
         "no: the error names the method that converts them",
     ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
