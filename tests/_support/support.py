@@ -60,9 +60,7 @@ LIBRARIES = (
     ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
     Library(
-        "others that implement the array API standard, version 2024.12 or newer",
-        STRICT,
-        "yes, with array-api-strict",
+        "others with array API standard 2024.12 or later", STRICT, "yes, with array-api-strict"
     ),
 )
 
