@@ -20,12 +20,8 @@ import spikeloss_xp as sx
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-NOT_IN_SDIST = (".git", "docs/images/", "tests/data/lava_dl.npz")
-TESTS_NOT_IN_SDIST = (  # they need these files
-    "tests/test_golden.py",
-    "tests/slayer/test_slayer.py",
-    "tests/project/test_docs.py",
-)
+NOT_IN_SDIST = (".git", "docs/images/", "tests/data/lava_dl.npz", "tests/test_golden.py")
+NOT_IN_SDIST += ("tests/slayer/test_slayer.py", "tests/project/test_docs.py")
 
 
 class Built(NamedTuple):
@@ -80,8 +76,7 @@ def test_wheel_contains_exactly_the_library(built):
 def test_sdist_contains_all_small_files(built):
     with tarfile.open(built.sdist) as sdist:
         names = {m.name.partition("/")[2] for m in sdist.getmembers() if m.isfile()}
-    left_out = NOT_IN_SDIST + TESTS_NOT_IN_SDIST
-    expected = {name for name in built.tracked if not name.startswith(left_out)}
+    expected = {name for name in built.tracked if not name.startswith(NOT_IN_SDIST)}
     generated = {n for n in names if n.startswith("spikeloss_xp.egg-info/")}
     assert names - generated == expected | {"PKG-INFO", "setup.cfg"}
     assert built.sdist.stat().st_size < 1e6
