@@ -54,6 +54,8 @@ class Batch:
         The input and the target, in the form in which the loss compares them.
     layout : Layout
         The layout of the input.
+    has_labels : bool
+        Whether the target has classes to compare the predictions with.
     hot : array or None
         An array ``[sample, class]`` that is True if the class is a label of the sample at any step.
         None if the target has no classes.
@@ -85,6 +87,7 @@ class Batch:
         self.arrays = self._evaluate(target)
         # These values remain unless `finish` finds spikes or labels.
         self.output: Layer | None = None
+        self.has_labels = False
         self.hot: Any = None
         self.confusion: Any = np.zeros((1, 1))
         self.accuracy = math.nan
@@ -160,12 +163,9 @@ class Batch:
 
     def _class_scores(self) -> ClassScores:
         """Return the scores of the classes, at each step if there is a label at each step."""
-        given = self.labels.indices
-        if given is None:
-            given = self.labels.numbers
+        given = self.labels.numbers if self.labels.indices is None else self.labels.indices
         several = given.shape[self.layout.time] > 1
-        per_step = several and bool(self.loss.per_step)
-        scores: ClassScores = self.loss._scores(self.prepared, per_step)
+        scores: ClassScores = self.loss._scores(self.prepared, several and self.loss.per_step)
         return scores
 
     def _labelled(self, scores: ClassScores) -> Array:
@@ -176,8 +176,7 @@ class Batch:
             q = labels.numbers
             hot = (q == classes.max(q)) & (q > 0)
         else:
-            positions = classes.positions(scores.values)
-            hot = labels.indices == positions
+            hot = labels.indices == classes.positions(scores.values)
         if labels.mask is not None:
             hot = hot & labels.mask
         if scores.mask is not None:
@@ -199,7 +198,8 @@ class Batch:
         self.size = self._by_class(found["size"]).max(axis=-1)
         self.of_output = self._size_of_gradient()
         self.fires = self._by_class(self._measure_spikes()).any(axis=-1)
-        if "hot" in found and np.isfinite(found["confusion"]).all():
+        self.has_labels = "hot" in found and bool(np.isfinite(found["confusion"]).all())
+        if self.has_labels:
             self.hot = self._by_class(found["hot"] > 0)[..., 0]
             self.confusion = found["confusion"]
             right = np.trace(self.confusion, axis1=-2, axis2=-1).sum()
@@ -234,24 +234,17 @@ class Batch:
         mean of all samples. The minimum of a negative log-likelihood is not 0. If it is below the
         loss of the mean, the input contains information about the target.
         """
-        if self.hot is not None:
+        if self.has_labels:
             return self.accuracy >= MOST
         if self.value == 0:
             return True
         share = 1.0 if self.reads_rates else 1 - MOST
         return bool(self.value < share * self.found.get("mean", -math.inf))
 
-    @property
-    def has_labels(self) -> bool:
-        """Whether the target has classes to compare the predictions with."""
-        return self.hot is not None
-
     def _by_class(self, x: Any) -> Any:
         """Rearrange an array to ``[sample, class, neuron * step]``."""
-        samples = self.layout.batch
-        classes = self.prepared.num_classes
         time_last = np.moveaxis(x, self.layout.time, -1)
-        return time_last.reshape(samples, classes, -1)
+        return time_last.reshape(self.layout.batch, self.prepared.num_classes, -1)
 
 
 def _with_mean(loss: Any) -> Any:

@@ -75,11 +75,8 @@ class Penalty(Call):
     @property
     def largest(self) -> float:
         """The largest entry in any layer."""
-        largest = []
-        for name, x in _layers.named_leaves(self.x, "input"):
-            adapter, x = _layers.eager(x, name)
-            of_layer = adapter.xp.max(floating(adapter, x))
-            largest.append(of_layer)
+        leaves = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
+        largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in leaves]
         return max(float(host_values(x, "input")) for x in largest)
 
     def findings(self) -> Observations:

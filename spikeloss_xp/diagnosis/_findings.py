@@ -36,41 +36,34 @@ def numbers_of(batch: "Batch") -> dict[str, Any]:
     numbers: dict[str, Any] = {"loss": batch.value}
     if batch.equal is not None:
         numbers["loss of equal scores"] = batch.equal
-    if batch.hot is not None:
+    if batch.has_labels:
         numbers["accuracy"] = batch.accuracy
-    of_neurons: dict[str, Any] = {}
     if batch.reads_rates:
-        of_all, of_neurons = _numbers_of_rates(batch)
-        numbers |= of_all
+        numbers |= _numbers_of_rates(batch)
     numbers |= _numbers_of_classes(batch)
-    if batch.hot is not None:
+    if batch.has_labels:
         numbers |= _numbers_of_labels(batch)
-    return numbers | of_neurons
+    if batch.reads_rates:
+        numbers |= _numbers_of_rates(batch, " of each neuron")
+    return numbers
 
 
-def _numbers_of_rates(batch: "Batch") -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Return what is usually plotted for a likelihood: for all neurons, and for each neuron."""
-    gain, spikes, predicted = (batch.found[key] for key in ("gain", "recorded", "predicted"))
+def _numbers_of_rates(batch: "Batch", of_each: str = "") -> dict[str, Any]:
+    """Return what is usually plotted for a likelihood, for all neurons or for each neuron."""
     shape = batch.layout.batch, batch.layout.neurons, 1
     entries = np.broadcast_to(batch.entries, shape).sum(axis=(0, 2), dtype=float)
-    of_all = {
-        "bits per spike": _ratio(gain.sum(), spikes.sum() * math.log(2)),
-        "mean rate": _ratio(predicted.sum(), entries.sum()),
-        "mean count": _ratio(spikes.sum(), entries.sum()),
+    sums = [*(batch.found[key] for key in ("gain", "recorded", "predicted")), entries]
+    gain, spikes, predicted, entries = sums if of_each else [x.sum() for x in sums]
+    return {
+        f"bits per spike{of_each}": _ratio(gain, spikes * math.log(2)),
+        f"mean rate{of_each}": _ratio(predicted, entries),
+        f"mean count{of_each}": _ratio(spikes, entries),
     }
-    of_neurons = {
-        "bits per spike of each neuron": _ratio(gain, spikes * math.log(2)),
-        "mean rate of each neuron": _ratio(predicted, entries),
-    }
-    return (
-        {name: float(x) for name, x in of_all.items()},
-        {name: x.tolist() for name, x in of_neurons.items()},
-    )
 
 
 def _ratio(x: Any, y: Any) -> Any:
-    """Return the ratios of two arrays, which are NaN where the second array is 0."""
-    return np.where(y > 0, x / y, math.nan)
+    """Return the ratio of two numbers, or of two arrays as a list; NaN where the second is 0."""
+    return np.where(y > 0, x / y, math.nan).tolist()
 
 
 def _numbers_of_classes(batch: "Batch") -> dict[str, Any]:
@@ -113,7 +106,7 @@ def findings_of(batch: "Batch") -> Observations:
         yield "not-finite", f"the loss is {batch.value:.3g}{entries}"
     yield from _of_times(batch) if batch.reads_times else _of_values(batch)
     yield from _of_masks(batch)
-    if batch.hot is not None and not batch.multi_hot:
+    if batch.has_labels and not batch.multi_hot:
         yield from _of_absent_classes(batch)
         yield from _of_missed_classes(batch)
     yield from _of_zero_gradient(batch)
@@ -142,21 +135,16 @@ def _of_times(batch: "Batch") -> Observations:
         return
     spikes = known[_losses.spike_mask(batch.loss, known)]
     early = len(spikes) / len(known)
+    has_zeros = ((x == 0).sum(axis=2) > 1).any()  # a neuron has one spike at a time
     if early < 1 - MOST:
         silent = batch.loss.silent_time
         seen = f"{early:.0%} of the times are below silent_time={silent:g}"
-    elif (known == 0).sum() > batch.kept * SOME or _looks_padded(x):
+    elif (known == 0).sum() > batch.kept * SOME or (x == -1).any() or has_zeros:
         seen = "many times are 0 or -1, which look like padding"
     else:
         seen = _other_unit(batch.loss, spikes)
     if seen:
         yield "times-out-of-range", seen
-
-
-def _looks_padded(times: Any) -> bool:
-    """Return whether a time is -1, or several times of one neuron are 0."""
-    zeros = (times == 0).sum(axis=2)
-    return bool((times == -1).any() or (zeros > 1).any())
 
 
 def _other_unit(loss: Any, times: Any) -> str:
@@ -209,14 +197,10 @@ def _of_masks(batch: "Batch") -> Observations:
 
 def _hides_all_spikes(batch: "Batch") -> bool:
     """Return whether there are spikes, all of which are masked, but other entries are not."""
-    if batch.output is None or batch.output.rate != 0:
+    if batch.output is None or batch.output.rate != 0 or batch.masked >= 1:
         return False
-    if batch.masked >= 1:
-        return False
-    adapter = batch.adapter
-    x = floating(adapter, batch.x)
-    fired = adapter.xp.any(x != 0)
-    return bool(read_values(adapter, fired, "input"))
+    fired = batch.adapter.xp.any(floating(batch.adapter, batch.x) != 0)
+    return bool(read_values(batch.adapter, fired, "input"))
 
 
 def _of_absent_classes(batch: "Batch") -> Observations:
@@ -234,8 +218,7 @@ def _of_absent_classes(batch: "Batch") -> Observations:
     if occurs.sum() == 1 and number >= _spikes.ENOUGH:
         yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
     elif occurs[:first].all() and number * len(absent) >= 4 * classes:
-        seen = f"the largest label is {first - 1}, but there are {classes} classes"
-        yield "absent-class", seen
+        yield "absent-class", f"the largest label is {first - 1}, but there are {classes} classes"
     elif number >= 4 * classes:
         yield "absent-class", f"no sample has label {absent.tolist()}"
 
@@ -256,9 +239,8 @@ def _of_missed_classes(batch: "Batch") -> Observations:
     answers, labels = batch.confusion.sum(axis=0), batch.confusion.sum(axis=1)
     if labels.sum() < 4 * len(labels) or not batch.fires.any():
         return
-    silent = ~batch.fires.any(axis=0)
-    for missed, seen in ((silent, "never fires"), (answers == 0, "is never predicted")):
-        found = np.flatnonzero(missed & (labels > 0))
-        if found.size:
-            yield "missed-class", f"class {', '.join(map(str, found))} {seen}"
-            return
+    silent = ~batch.fires.any(axis=0) & (labels > 0)
+    missed = silent if silent.any() else (answers == 0) & (labels > 0)
+    if missed.any():
+        seen = "never fires" if silent.any() else "is never predicted"
+        yield "missed-class", f"class {', '.join(map(str, np.flatnonzero(missed)))} {seen}"

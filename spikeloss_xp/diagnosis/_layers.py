@@ -127,9 +127,8 @@ def axes(layout: Layout, space: str) -> str:
 
 def shown(layer: Layer) -> Layer:
     """Return a layer as a report shows it, without a rate if its values are no spikes."""
-    if layer.holds_spikes:
-        return layer
-    return layer._replace(rate=math.nan, always_on=math.nan)
+    nan = math.nan
+    return layer if layer.holds_spikes else layer._replace(rate=nan, always_on=nan)
 
 
 def layer(

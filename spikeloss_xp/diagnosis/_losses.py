@@ -166,26 +166,18 @@ def _of_limits(loss: losses.SparsityEnforcer, batch: Any) -> Observations:
 
 @findings.register
 def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
-    """Yield findings about the score, the unit of the rates, and neurons without spikes."""
-    if batch.found["recorded"].any():
-        yield from _of_score(loss, batch)
-    silent = (batch.found["recorded"] == 0) & batch.entries.any(axis=0).ravel()
-    if silent.any():
-        yield "silent-target", f"{silent.sum()} of {silent.size} neurons have no recorded spike"
-
-
-def _of_score(loss: Likelihood, batch: Any) -> Observations:
-    """Yield a finding if the rates have another unit, or if they say nothing about the counts."""
+    """Yield findings about the unit of the rates, and about neurons without spikes."""
     found = batch.found
-    gain, spikes, rate = (float(found[key].sum()) for key in ("gain", "recorded", "predicted"))
-    mean = spikes / batch.kept
-    if rate <= spikes / 30 or rate >= 30 * spikes:  # NaN is another finding
+    spikes, rate = float(found["recorded"].sum()), float(found["predicted"].sum())
+    mean = spikes / (batch.kept or 1)
+    if spikes and (rate <= spikes / 30 or rate >= 30 * spikes):  # NaN is another finding
         yield "rate-units", f"the mean rate is {rate / spikes:.3g} times the mean count"
-    elif loss.log_rates and mean < 0.5 and _may_be_rates(loss, found):
+    elif loss.log_rates and 0 < mean < 0.5 and _may_be_rates(loss, found):
         seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
         yield "rate-units", seen
-    elif gain <= 0:
-        yield "no-gain", f"the score is {gain / spikes / math.log(2):.2g} bits per spike"
+    silent = (found["recorded"] == 0) & batch.entries.any(axis=0).ravel()
+    if silent.any():
+        yield "silent-target", f"{silent.sum()} of {silent.size} neurons have no recorded spike"
 
 
 def _may_be_rates(loss: Likelihood, found: Any) -> bool:

@@ -205,11 +205,6 @@ FAULTY = {
         case(sx.BernoulliNLL(time_axis=-1), np.minimum(np.exp(LOG_RATES), 1), FRESH),
         case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES - 5, FRESH),
     ],
-    "no-gain": [
-        case(sx.PoissonNLL(time_axis=-1), LOG_RATES[::-1], COUNTS),
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.full(COUNTS.shape, 0.3), COUNTS),
-        case(sx.BernoulliNLL(time_axis=-1), LOG_RATES[::-1], FRESH),
-    ],
     "time-constant": [case(sx.SpikeTime(0.005, time_axis=-1), FRESH, TRAINED)],
     "temperature": [
         case(entropy(temperature=0.01), TRAINED, LABEL),
