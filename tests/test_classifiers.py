@@ -101,13 +101,3 @@ def test_wrong_options_and_spikes_raise(spikes, options, error, message):
     kind = sx.classifiers.MovingWindow if "window" in options else sx.classifiers.Rate
     with pytest.raises(error, match=message):
         kind(time_axis=-1, **options).predict(spikes)
-
-
-def test_moving_window_is_compared_with_labels_of_each_step():
-    spikes = np.random.default_rng(0).integers(0, 2, (4, 3, 10))
-    classifier = sx.classifiers.MovingWindow(3, time_axis=-1)
-    predicted = classifier.predict(spikes)
-    wrong = np.where(np.arange(10) < 4, (predicted + 1) % 3, predicted)
-    assert classifier.accuracy(spikes, predicted) == 1
-    assert classifier.accuracy(spikes, wrong) == 0.6
-    assert np.trace(classifier.confusion(spikes, wrong)) == 24
