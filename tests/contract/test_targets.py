@@ -148,17 +148,6 @@ def test_label_on_the_host_of_a_masked_sample_is_not_checked(backend, bad):
             sx.SpikeMax()(backend.asarray(SPIKES), [0, bad], where=[False, True])
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.25}, {"rates": (0.5, 0.25)}])
-def test_mean_of_probabilities_is_divided_by_their_sum(backend, options):
-    """The rows need not sum to 1, and a row of zeros does not count."""
-    q = np.asarray([[0.5, 0.25, 0.0], [0.0, 0.0, 0.0]])
-    total, mean = (sx.CrossEntropy(time_axis=-1, reduction=x, **options) for x in ("sum", "mean"))
-    assert backend.numpy(mean.sum_and_weight(backend.asarray(SPIKES), q)[1]) == 0.75
-    summed, averaged = (Call(loss, SPIKES, q).on(backend) for loss in (total, mean))
-    for of_sum, of_mean in zip(summed, averaged, strict=True):
-        close(of_mean, of_sum / 0.75, backend.rtol)
-
-
 def test_int8_labels_work_with_more_than_128_classes(backend):
     spikes = np.zeros((2, 200, 1))
     spikes[:, [3, 199]] = 1

@@ -19,7 +19,6 @@ from spikeloss_xp import _tuning
 from spikeloss_xp.distances import coincidence_factor, van_rossum, victor_purpura
 
 SEEDS = {"numpy": 40, "torch": 15, "array-api-strict": 6}
-TIMES = {"time_constant": 1, "times": True}  # options of the van Rossum distance
 
 
 def all_pairs(function, x, y):
@@ -196,13 +195,6 @@ def test_times_of_two_dtypes_coincide_by_the_coarser_one(swapped):
     times = [np.asarray([0.1])], [np.float32([0.3])]
     got = coincidence_factor(*times[:: -1 if swapped else 1], precision=0.2, duration=10)
     np.testing.assert_allclose(got, 1.0)
-
-
-def test_lists_of_times_are_padded_for_van_rossum(backend):
-    x, y = np.asarray([[3.0, -1.0], [7.0, math.nan]]), np.asarray([[4.0, math.inf]])
-    rows = [row[np.isfinite(row)] for row in (*x, *y)]
-    got = run(backend, lambda *z: van_rossum(list(z[:2]), list(z[2:]), **TIMES), *rows)
-    np.testing.assert_allclose(got, van_rossum(x, y, **TIMES), rtol=20 * backend.rtol)
 
 
 @pytest.mark.parametrize("chunk", [_tuning.PAIRS_CHUNK, 400])

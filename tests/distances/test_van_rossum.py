@@ -244,12 +244,6 @@ def test_closed_form_takes_every_argument_of_a_metric(metric):
             call(x)
 
 
-def test_option_in_the_call_replaces_that_of_a_partial():
-    evaluate = sx.value_and_grad(KINDS["distance"])
-    value, _ = evaluate(np.eye(2), time_constant=1, cotangent=np.ones((2, 2)))
-    np.testing.assert_array_equal(value, van_rossum(np.eye(2), time_constant=1))
-
-
 @pytest.mark.parametrize("metric", [van_rossum, similarity])
 def test_metric_is_a_function_that_can_be_pickled(metric):
     assert pickle.loads(pickle.dumps(metric)) is metric

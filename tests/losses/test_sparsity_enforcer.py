@@ -1,11 +1,14 @@
-"""SparsityEnforcer: slopes at silence and at the limits, parts of a batch, and scaled events."""
+"""SparsityEnforcer: slopes at silence and at the limits, and mistakes.
+
+processes/test_micro_batches.py tests terms with the sums of the rest of a batch.
+"""
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.calls import not_jax, one_jax, run
+from _support.calls import not_jax, run
 from _support.cases import SPIKES, close, raises
 from spikeloss_xp.slayer import published
 
@@ -57,8 +60,6 @@ def test_arrays_with_limits_of_each_neuron_have_equal_numbers_of_neurons():
         loss([SATURATED, SATURATED[:, :2]])
 
 
-# The sums of parts of a batch ----------------------------------------------------------------
-
 LAYER = np.asarray(
     [
         [[1.0, -2.0, 0.0], [0.0, 0.0, 0.0]],
@@ -66,38 +67,6 @@ LAYER = np.asarray(
         [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]],
     ]
 )
-
-
-@one_jax
-@pytest.mark.parametrize(
-    ("per", "masks", "limits"),
-    [
-        ("array", {}, (0.9, 0.8)),
-        ("array", {"lengths": np.asarray([3, 0, 2])}, (0.25, 0.2)),
-        ("neuron", {}, (0.25, 0.2)),
-        ("neuron", {"lengths": np.asarray([3, 0, 2])}, (0.25, 0.0)),
-    ],
-)
-def test_term_with_others_is_that_of_the_whole(backend, per, masks, limits):
-    max_rate, min_rate = limits
-    loss = sx.SparsityEnforcer(max_rate, 2.0, min_rate=min_rate, per=per)
-
-    def evaluate(x, **masks):
-        slices = slice(0, 3), slice(0, 1), slice(1, 3)
-        calls = [(x[part, ...], {name: y[part] for name, y in masks.items()}) for part in slices]
-        sums = [loss.events_and_entries(part, **options) for part, options in calls]
-        for (_, options), rest in zip(calls[1:], (sums[2], sums[1]), strict=True):
-            options["others"] = rest
-        return sums, [sx.value_and_grad(loss)(part, **options) for part, options in calls]
-
-    sums, ((value, gradient), *parts) = run(backend, evaluate, LAYER, **masks)
-    for total, here, elsewhere in zip(*sums, strict=True):
-        assert total.shape == ((2,) if per == "neuron" else ())
-        close(here + elsewhere, total, backend.rtol)
-    np.testing.assert_allclose([part[0] for part in parts], value, rtol=4 * backend.rtol)
-    atol = 4 * backend.rtol * max(1e-3, float(np.max(np.abs(gradient))))
-    together = np.concatenate([part[1] for part in parts])
-    np.testing.assert_allclose(together, gradient, rtol=0, atol=atol)
 
 
 @not_jax  # it has no float64 by default

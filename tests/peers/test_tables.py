@@ -49,29 +49,26 @@ LAYOUTS = {
 LABEL = labels(CLASSES, (BATCH,))
 
 
+def rows_of(page, pattern):
+    """Return the groups of each line of a page that matches."""
+    return re.findall(f"^{pattern}$", (DOCS / page).read_text(encoding="utf-8"), re.M)
+
+
 def rows_with_layouts():
     """Return the layout and both lines of the README and of small libraries, of known modules."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     section = (DOCS / "migrating.md").read_text(encoding="utf-8").split("\n## Norse, ")[1]
     text = readme + section.partition("\n## ")[0]
-    rows = []
+    rows, order = [], {"0": "time, batch, class", "1": "batch, time, class"}
     for there, here in re.findall(r"^\| [^|]+ \| `(.*)` \| `(.*)` \|$", text, re.M):
-        order = {"0": "time, batch, class", "1": "batch, time, class"}
         axis = re.search(r"time_axis=(\d)", here)
         rows.append((f"[{order[axis[1]] if axis else 'batch, class, time'}]", there, here))
     return [row for row in rows if row[1].partition(".")[0] in MODULES]
 
 
-def penalties():
-    """Return the rows of the table of penalties: where from, and both lines."""
-    page = (DOCS / "guides" / "sparsity.md").read_text(encoding="utf-8")
-    return re.findall(r"^\| ([^`|]+?) \| `(.*)` \| `(.*\(.*s.*\).*)` \|$", page, re.M)
-
-
-def scores():
-    """Return the rows of the page of scores: what for, and the line."""
-    page = (DOCS / "guides" / "scores.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^\| ([^`|]+?) \| `(.*)` \|$", page, re.M))
+# Where a penalty is from, and both lines; what a score is for, and its line.
+PENALTIES = rows_of("guides/sparsity.md", r"\| ([^`|]+?) \| `(.*)` \| `(.*\(.*s.*\).*)` \|")
+SCORES = dict(rows_of("guides/scores.md", r"\| ([^`|]+?) \| `(.*)` \|"))
 
 
 def check(layout, there, here, **known):
@@ -126,11 +123,7 @@ def last_of(code, names):
 
 @pytest.mark.parametrize(
     ("there", "here"),
-    re.findall(
-        r"^\| `(SF\.\w+_temporal_loss\(.*\))` \| `(.*)` \|$",
-        (DOCS / "migrating.md").read_text(encoding="utf-8"),
-        re.M,
-    ),
+    rows_of("migrating.md", r"\| `(SF\.\w+_temporal_loss\(.*\))` \| `(.*)` \|"),
 )
 def test_first_spike_losses_of_snntorch_have_the_same_value_if_all_fire(there, here):
     x = trains((STEPS, BATCH, CLASSES))
@@ -140,7 +133,7 @@ def test_first_spike_losses_of_snntorch_have_the_same_value_if_all_fire(there, h
     torch.testing.assert_close(ours, theirs.float())
 
 
-@pytest.mark.parametrize(("source", "there", "here"), penalties())
+@pytest.mark.parametrize(("source", "there", "here"), PENALTIES)
 def test_penalties_match_at_silent_steps_too(source, there, here):
     spikes = (torch.rand((BATCH, STEPS, CLASSES), generator=generator(1)) < 0.2).float()
     spikes[:2], spikes[:, :, 3] = 0, 0  # two silent samples and a silent neuron
@@ -157,7 +150,7 @@ def test_penalties_match_at_silent_steps_too(source, there, here):
     assert_match(theirs, ours, spikes)
 
 
-@pytest.mark.parametrize("row", scores())
+@pytest.mark.parametrize("row", SCORES)
 def test_lines_of_scores_are_those_of_plain_counts(row):
     x, y = trains((50, 16, 10)), torch.arange(16) % 10
     loss, each = (sx.CrossEntropy(time_axis=0, moving_window=n) for n in (None, 5))
@@ -166,7 +159,7 @@ def test_lines_of_scores_are_those_of_plain_counts(row):
     if "(AUC)" in row:
         names["sklearn"] = import_peer("sklearn.metrics") and importlib.import_module("sklearn")
     by_loss, by_hand = (
-        float(eval(scores()[row], names | {"s": s})) for s in (loss.scores(x), x.sum(0))
+        float(eval(SCORES[row], names | {"s": s})) for s in (loss.scores(x), x.sum(0))
     )
     assert by_loss == by_hand
     assert np.isfinite(by_loss)
