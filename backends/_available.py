@@ -17,15 +17,6 @@ BUILT_IN = {
     "mlx": "MLXAdapter",
     "ndonnx": "NdonnxAdapter",
 }
-INSTALLED_BY = {  # the extra or package to install for each library
-    "cupy": "extra cuda12 or cuda13",
-    "torch": "extra torch",
-    "jax": "extra jax",
-    "dask": "package dask[array]",
-    "dpnp": "extra dpnp",
-    "mlx": "extra mlx",
-    "ndonnx": "package ndonnx",
-}
 TRACED = ("torch",)  # libraries with a compiler that cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
@@ -143,11 +134,3 @@ def describe(library: str) -> BackendInfo:
     except Exception as error:  # any error goes into the report
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")
-
-
-def problem_in_words(info: BackendInfo) -> str:
-    """Return the reason why a library cannot be used and, if it is missing, what to install."""
-    if info.problem != f"ModuleNotFoundError: No module named {info.library!r}":
-        return str(info.problem)
-    remedy = INSTALLED_BY.get(info.library)
-    return "not installed" + (f" (install the {remedy})" if remedy else "")

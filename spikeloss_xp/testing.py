@@ -12,7 +12,7 @@ import numpy as np
 
 from spikeloss_xp._arrays import adapter_of, host_values
 from spikeloss_xp._typing import Array, ArrayLike, SupportsArray
-from spikeloss_xp.backends._available import adapter, available, describe, problem_in_words
+from spikeloss_xp.backends._available import adapter, available, describe
 from spikeloss_xp.gradients import value_and_grad
 
 __all__ = ["assert_consistent"]
@@ -178,7 +178,7 @@ def select_devices(
     for library, info in infos.items():
         names = _first_of_each_kind(info.devices, wanted)
         if not info.usable:
-            unused[library] = problem_in_words(info)
+            unused[library] = str(info.problem)
         elif not names:
             present = ", ".join(info.devices)
             unused[library] = f"it has no device {wanted!r}; its devices: {present}"

@@ -276,7 +276,7 @@ def run(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str], wor
 
     os.environ |= {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(WORK / "cache")}
     configure()  # programs of mutants are compiled to a folder of their own
-    libraries = ["numpy", "torch", "jax", "dask.array", "array_api_strict", "hypothesis", "pytest"]
+    libraries = ["numpy", "torch", "jax", "dask.array", "array_api_strict", "pytest"]
     multiprocessing.get_context("forkserver").set_forkserver_preload(libraries)
     copies: queue.Queue[Path] = queue.Queue()
     for number in range(workers):

@@ -126,10 +126,12 @@ def of_options(loss: Any, batch: Any) -> Observations:
 
 @findings.register(losses.CrossEntropy)
 @findings.register(times.CrossEntropy)
-def _of_temperature(loss: Any, batch: Any) -> Observations:
-    """Yield a finding if the logits are too close together or too far apart for a softmax."""
+def _of_logits(loss: Any, batch: Any) -> Observations:
+    """Yield findings if the logits are too close together or too far apart, or are no rates."""
     if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
         yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
+    if getattr(loss, "rates", None) is not None:  # bounds on rates
+        yield from _counts_in_one_step(batch)
 
 
 @findings.register
@@ -148,6 +150,10 @@ def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
         return
     if np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate)):
         yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
+    yield from _counts_in_one_step(batch)
+
+
+def _counts_in_one_step(batch: Any) -> Observations:
     highest = batch.found["sample"].max()
     if batch.layout.steps == 1 and highest > 1:
         yield "impossible-rate", f"the input has one time step, and entries up to {highest:g}"

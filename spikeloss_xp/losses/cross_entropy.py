@@ -1,7 +1,6 @@
 """CrossEntropy: softmax cross entropy with spike counts or other readings as the logits."""
 
 import math
-import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -219,8 +218,6 @@ class CrossEntropy(ClassLoss):
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
-        if self.moving_window is None:
-            _warn_if_counts(reading, n)
         if root is None:
             root, _ = _root(reading, n, "rates")
         if labels.numbers is not None:  # for probabilities, the criterion applies the class weights
@@ -232,24 +229,6 @@ class CrossEntropy(ClassLoss):
         if self.readout == "rate":
             return factor * terms, lambda cotangent: to_n(factor * cotangent) * reading.duration
         return factor * terms, lambda cotangent: to_n(factor * cotangent)
-
-
-def _warn_if_counts(reading: Reading, n: Array) -> None:
-    """Warn if the input has only one time step, but more than two spikes in that step.
-
-    There is no warning if the counts cannot be read cheaply.
-    """
-    if not isinstance(reading.duration, int) or reading.duration != 1:
-        return
-    counts = reading.adapter.concrete_or_none(n)
-    if counts is not None and (counts > 2).any():
-        warnings.warn(
-            f"the input has one time step with up to {counts.max():g} spikes, but bounds on rates "
-            "depend on the number of steps. If the input holds spike counts, pad it with zeros to "
-            "the number of steps over which the spikes were counted.",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def compare_logits(

@@ -192,6 +192,7 @@ FAULTY = {
     "impossible-rate": [
         case(sx.SparsityEnforcer(1.0), WIDE),
         case(published.SparsityEnforcer(5.0), [WIDE, FRESH]),
+        case(entropy(rates=(0.5, 0.02)), 7 + FRESH[..., :1], LABEL),
         case(in_hertz(max_rate=10, min_rate=10), [WIDE, FRESH]),
         case(sx.SpikeRate(0.5, 0.02, time_axis=0), COUNT_FIRST, LABEL),
         case(sx.SpikeRate((0.5, 0.4, 0.5, 0.6), 0.02, time_axis=0), COUNT_FIRST, LABEL),

@@ -1,7 +1,6 @@
 """Bounds on the rates of CrossEntropy where the random calls do not reach: digits and equality."""
 
 import decimal
-import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -90,16 +89,3 @@ def test_scores_of_one_sided_rates_are_what_a_label_takes_from_the_loss():
     terms = [loss(TRAINS, [c] * 5).sum(axis=1) for c in range(3)]
     scores = loss.scores(TRAINS)
     np.testing.assert_allclose(np.diff(scores.T, axis=0), -np.diff(terms, axis=0), atol=1e-14)
-
-
-def test_counts_in_a_single_step_warn():
-    counts, loss = np.full((2, 3, 1), 7.0), sx.CrossEntropy(time_axis=-1, rates=RATES)
-    with pytest.warns(UserWarning, match="one time step with up to 7 spikes"):
-        loss(counts, [0, 1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        loss(counts.clip(0, 2), [0, 1])  # a step may hold two spikes
-        loss(np.concat([counts, 0 * counts], axis=-1), [0, 1])
-        sx.CrossEntropy(time_axis=-1)(counts, [0, 1])
-        windows = sx.CrossEntropy(time_axis=-1, rates=RATES, moving_window=1)
-        windows(np.repeat(counts, 3, axis=-1), [0, 1])

@@ -13,7 +13,7 @@ from _support import gpu, pages
 pytestmark = pytest.mark.skipif(
     not (pages.ROOT / "backends").exists(), reason="the kit runs in the source tree"
 )
-LACKING = ("array_api_strict", "dask", "hypothesis", "pytest_benchmark", "xdist")
+LACKING = ("array_api_strict", "dask", "pytest_benchmark", "xdist")
 """What a machine with a GPU may lack."""
 PLAIN = "the plain line"
 
