@@ -36,6 +36,11 @@ VARIANTS = {
     "narrower, default weights": "slope 5 / threshold, default weights",
 }
 
+ON_OTHER_DATA = (
+    *("as drawn", "as drawn, bounds", "scaled", "scaled, bounds"),
+    "scaled, bounds, all recurrent weights",
+)
+
 
 def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
@@ -45,6 +50,7 @@ def text(page: str, record: dict[str, Any]) -> str:
         "## The repair": [repaired(record)],
         "### Networks that learn": [of_learning(record)],
         "### Variants": [varied(record)],
+        "### MNIST and speech": [on_other_data(record)],
     }
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
@@ -137,6 +143,17 @@ def varied(record: dict[str, Any]) -> str:
     networks = by_kind(record, "fails", VARIANTS)["spike times, recurrent"]
     rows = [(words, *outcome(networks, record["tasks"], way)) for way, words in VARIANTS.items()]
     return pages.table(("variant", "accuracy", "learn"), rows)
+
+
+def on_other_data(record: dict[str, Any]) -> str:
+    """Return the table with the outcome, with and without bounds, for networks on other data."""
+    networks = [[x for x in record["advice"] if x["task"] == task] for task in ("MNIST", "speech")]
+    rows = [
+        (way, *itertools.chain(*(outcome(x, record["tasks"], way) for x in networks)))
+        for way in ON_OTHER_DATA
+    ]
+    columns = [(f"{x[0]['task']}, {x[0]['kind']} ({len(x)})", "learn") for x in networks]
+    return pages.table(("", *itertools.chain(*columns)), rows)
 
 
 if __name__ == "__main__":
