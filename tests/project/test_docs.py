@@ -91,11 +91,12 @@ WITH_CODE = [page for page in PAGES if blocks(page, "python", "pycon")]
 
 @pytest.mark.compiles
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
-def test_code_of_a_page_runs(page):
-    """Its blocks run in order, in one namespace.
+def test_code_of_a_page_runs(page, monkeypatch):
+    """Its blocks run in order, in one namespace, and from the root of the repository.
 
     Those that import a missing library, or need a name of such a block, are left out.
     """
+    monkeypatch.chdir(ROOT)
     namespace: dict[str, Any] = {"__name__": "page"}
     skipped: list[str] = []
     for block in blocks(page, "python", "pycon"):

@@ -1,5 +1,8 @@
 """The measurements of trainings run, and their pages have the tables of their records."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,6 +11,7 @@ import advice
 import measure
 import penalties
 import runs
+import training_data
 import training_page
 import verdict
 import verdict_page
@@ -17,7 +21,7 @@ import verdict_page
 def small_data(monkeypatch):
     """Binary spikes of 24 samples, and their labels, on one thread."""
     generator = torch.Generator().manual_seed(0)
-    part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 9
     for module in (measure, penalties, verdict):
         monkeypatch.setattr(module.data, "load", lambda name: (part, part))
     threads = torch.get_num_threads()
@@ -46,6 +50,32 @@ def test_penalties_are_printed(capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(penalties.PENALTIES)
 
 
+def test_recordings_have_their_own_lengths():
+    (x, label), (test, test_label) = training_data.speech(2)
+    assert (x.shape, test.shape) == ((58, 270, 12), (58, 370, 12))
+    assert label.bincount().tolist() == 9 * [30]
+    assert len(test_label) == 370
+    lengths = training_data.lengths_of(x)
+    assert (lengths.min(), lengths.max()) == (14, 52)
+    assert (x[::2] == x[1::2]).all()
+
+
+@pytest.mark.slow
+def test_recordings_equal_those_of_aeon():
+    """Its files are read here, because aeon 1.6 cannot be imported with NumPy 2.4."""
+    aeon = pytest.importorskip("aeon", reason="aeon is not in the test extra")
+    folder = Path(aeon.__file__).parent / "datasets" / "data" / "JapaneseVowels"
+    texts = [(folder / f"JapaneseVowels_{part}.ts").read_text() for part in ("TRAIN", "TEST")]
+    rows = [row.split(":") for text in texts for row in text.split("@data\n")[1].splitlines()]
+    recordings = [np.array([x.split(",") for x in of], float) for *of, _ in rows]
+    with np.load(runs.ROOT / "tests" / "data" / "japanese_vowels.npz") as file:
+        copy = {name: file[name] for name in file.files}
+    assert copy["lengths"].tolist() == [x.shape[1] for x in recordings]
+    assert copy["speakers"].tolist() == [int(speaker) - 1 for *_, speaker in rows]
+    half = 0.02 + 1e-9  # the largest difference after rounding to multiples of 0.04
+    assert abs(copy["coefficients"] / 25 - np.concatenate(recordings, axis=1)).max() < half
+
+
 @pytest.mark.parametrize("kind", ["dense", "recurrent", "convolution", "batch norm", "SGD"])
 def test_network_is_trained_in_each_way(monkeypatch, kind):
     row = "small", kind, "plain"
@@ -55,6 +85,16 @@ def test_network_is_trained_in_each_way(monkeypatch, kind):
     monkeypatch.setattr(advice, "VARIED", (row,))
     (record,) = advice.measured(row)
     assert list(record["accuracy"]) == ["as drawn", *advice.WAYS]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("MNIST", "dense"), ("speech", "recurrent")])
+def test_network_is_trained_on_other_data_with_and_without_bounds(monkeypatch, name, kind):
+    small = {"samples": 24, "epochs": 1, "batch": 12, "seeds": 2}
+    monkeypatch.setitem(advice.TASKS, name, advice.TASKS[name]._replace(**small))
+    monkeypatch.setitem(advice.ROWS, (name, kind), ((), 1))
+    (record,) = advice.measured((name, kind, "speech"))
+    ways = verdict_page.ON_OTHER_DATA
+    assert tuple(record["accuracy"]) == (ways if name == "speech" else ways[:4])
 
 
 def test_record_counts_networks_and_findings(monkeypatch):

@@ -5,7 +5,7 @@ tests/data/training.json and to the tables in docs/which-loss-trains.md. First i
 packages::
 
     python -m pip install -e ".[torch]" scikit-learn mnist1d==0.0.2.post1 tqdm loguru nirtorch pbr
-    python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0
+    python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 mlxtend==0.25.0
 """
 
 import itertools

@@ -17,15 +17,19 @@ import torch
 from torch import nn
 
 from spikeloss_xp.torch import parameter_groups, scale_network
+from spikeloss_xp.torch.scaling import RECURRENT
 
 CLASSES = 10
 WIDTH = 100  # neurons in a dense hidden layer
 CHANNELS = (8, 16, 16, 16, 16)  # of the convolutions
 # The places, the width of the kernels and the strides of convolutions, by the number of inputs.
-CONVOLUTIONS = {64: ((8, 8), 3, (1, 2, 1, 1, 1)), 40: ((40,), 5, (2, 2))}
+CONVOLUTIONS = {
+    **{64: ((8, 8), 3, (1, 2, 1, 1, 1)), 196: ((14, 14), 3, (2, 1, 2, 1, 1))},
+    40: ((40,), 5, (2, 2)),
+}
 STREAMS = {"reported": 1053, "advice": 2053}  # seeds
 # Networks in JAX are no longer trained, but a set keeps its number in `draw`.
-SETS = ("plain", "snnTorch", "SpikingJelly", "JAX", "Norse", "timing")
+SETS = ("plain", "snnTorch", "SpikingJelly", "JAX", "Norse", "timing", "speech")
 OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": (0.5, 1)}
 # The surrogates of each cell, with slopes at which they are wide.
 WIDE: dict[str, dict[str, tuple[float, ...]]] = {
@@ -68,6 +72,7 @@ class Settings(NamedTuple):
     width: int = WIDTH
     optimiser: str = "Adam"
     bias: float = 0.0
+    classes: int = CLASSES
 
 
 def draw(name: str, stream: str, index: int) -> Settings:
@@ -76,6 +81,8 @@ def draw(name: str, stream: str, index: int) -> Settings:
     In spike timing data, each input fires once. Hardly any of the settings for other data work
     there, so the usual ones have larger weights.
     """
+    if name == "speech":
+        return draw_for_speech(index)
     random = np.random.default_rng((STREAMS[stream], SETS.index(name), index))
 
     def pick(*values: Any) -> Any:
@@ -113,10 +120,23 @@ def draw(name: str, stream: str, index: int) -> Settings:
     )
 
 
+def draw_for_speech(index: int) -> Settings:
+    """Return the settings of a recurrent network for nine speakers."""
+    random = np.random.default_rng((STREAMS["advice"], SETS.index("speech"), index))
+    ranges = {
+        **{"slope": (1, 5, 25), "depth": (1, 2, 3, 4), "decay": (0.7, 0.9, 0.97)},
+        **{"scale": (0.3, 1, 3), "threshold": (0.5, 1, 2), "rate": (0.0005, 0.002, 0.01)},
+        "width": (50, 100),
+    }
+    drawn = {name: random.choice(values).item() for name, values in ranges.items()}
+    seed = int(random.integers(10**6))
+    return Settings("plain", "fast sigmoid", **drawn, seed=seed, recurrent=True, classes=9)
+
+
 def layers_of(settings: Settings, inputs: int) -> list["Layer"]:
     """Return the weights of each layer, from input to output."""
     if not settings.convolution:
-        sizes = (inputs, *settings.depth * (settings.width,), CLASSES)
+        sizes = (inputs, *settings.depth * (settings.width,), settings.classes)
         return [Layer(nn.Linear(*pair)) for pair in itertools.pairwise(sizes)]
     found, channels, normalised = [], 1, settings.normalised
     places, width, strides = CONVOLUTIONS[inputs]
@@ -126,7 +146,7 @@ def layers_of(settings: Settings, inputs: int) -> list["Layer"]:
         norm = kinds[1](outputs, track_running_stats=False) if normalised else None
         found.append(Layer(weights, norm, (*places, channels)))
         places, channels = tuple(-(-place // stride) for place in places), outputs
-    return [*found, Layer(nn.Linear(math.prod(places) * channels, CLASSES))]
+    return [*found, Layer(nn.Linear(math.prod(places) * channels, settings.classes))]
 
 
 class Layer(nn.Module):
@@ -241,10 +261,19 @@ class Network(nn.Module):
         label: torch.Tensor,
         step: float,
         warm_up: int,
+        recurrent: float = RECURRENT,
+        lengths: Any = None,
     ) -> None:
-        """Scale the weights and the learning rates as the advice says."""
-        scale_network(self, lambda: self(x), modules=self.neurons, time_axis=0)
-        self.gradients(loss(self(x), label))  # for SGD
+        """Scale the weights and the learning rates as the advice says.
+
+        Recurrent weights are first multiplied by a factor.
+        """
+        for neurons in self.neurons:
+            if neurons.recurrent is not None:
+                neurons.recurrent.weight.data *= recurrent / RECURRENT
+        options = {"modules": self.neurons, "time_axis": 0, "lengths": lengths}
+        scale_network(self, lambda: self(x), **options)
+        self.gradients(loss(self(x), label, lengths=lengths))  # for SGD
         momentum = 0.9 if self.settings.optimiser == "SGD" else None
         self.optimise(parameter_groups(self, step, momentum=momentum), warm_up)
 
@@ -257,16 +286,27 @@ def train(
     epochs: int,
     batch: int,
     penalty: Callable[..., Any] = lambda hidden: 0.0,
+    lengths: torch.Tensor | None = None,
 ) -> Iterator[None]:
     """Train a network, with a pause after each epoch."""
     generator = torch.Generator().manual_seed(network.settings.seed)
     for _ in range(epochs):
         for chosen in torch.randperm(len(label), generator=generator).split(batch):
             *hidden, output = network.layers(x[:, chosen])
-            network.gradients(loss(output, label[chosen]) + penalty(hidden))
+            options = {} if lengths is None else {"lengths": lengths[chosen]}
+            network.gradients(loss(output, label[chosen], **options) + penalty(hidden))
             network.optimiser.step()
             network.schedule.step()
         yield
+
+
+DERIVATIVES: dict[str, Callable[..., torch.Tensor]] = {  # of a surrogate, at slope * distance
+    "sigmoid": lambda x, slope: slope * torch.sigmoid(x) * (1 - torch.sigmoid(x)),
+    "fast sigmoid": lambda x, slope: 1 / (1 + x.abs()) ** 2,
+    "arctan": lambda x, slope: 1 / (1 + (math.pi / 2 * x.abs()) ** 2),
+    "triangular": lambda x, slope: (1 - x.abs()).clip(0),
+    "box": lambda x, slope: (x.abs() < 0.5).to(x.dtype),
+}
 
 
 class Spike(torch.autograd.Function):
@@ -281,15 +321,7 @@ class Spike(torch.autograd.Function):
     @staticmethod
     def backward(ctx, cotangent):
         (above,), (surrogate, slope) = ctx.saved_tensors, ctx.surrogate
-        distance, probability = slope * above.abs(), torch.sigmoid(slope * above)
-        derivative = {
-            "sigmoid": slope * probability * (1 - probability),
-            "fast sigmoid": 1 / (1 + distance) ** 2,
-            "arctan": 1 / (1 + (math.pi / 2 * distance) ** 2),
-            "triangular": (1 - distance).clip(0),
-            "box": (distance < 0.5).to(above.dtype),
-        }[surrogate]
-        return cotangent * derivative, None, None
+        return cotangent * DERIVATIVES[surrogate](slope * above, slope), None, None
 
 
 def cell_of(settings: Settings) -> Callable[..., Any]:

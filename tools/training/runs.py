@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from _support import pages
 
-PACKAGES = "torch scikit-learn mnist1d snntorch spikingjelly norse"
+PACKAGES = "torch scikit-learn mnist1d mlxtend snntorch spikingjelly norse"
 Record = dict[str, Any]
 Records = list[Record]
 

