@@ -211,6 +211,8 @@ RARE = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.020
          "last axis held classes"),
         ((diagnoses.entropy(time_axis=1), TRAINED_BETWEEN[:STEPS], LABEL[:STEPS]), {},
          "several axes of (20, 20, 4) have the same length"),
+        ((LOSS, diagnoses.TRAINED[..., :4], LABEL), {},
+         "several axes of (24, 4, 4) have the same length"),
         ((sx.SpikeRate(0.5, 0.02, time_axis=0), 3 * FRESH_FIRST[:1], LABEL), {},
          "the input has one time step, and entries up to 3"),
         ((LOSS, FRESH, LABEL % 2 * 2), {}, "no sample has label [1, 3]"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import at_least_one, divisor_of, floating
+from spikeloss_xp._arrays import divisor_of, floating
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _findings, _losses, _spikes
@@ -129,14 +129,16 @@ class Batch:
         return xp.maximum(largest, -least)
 
     def _mean_sample(self, values: Array) -> Array:
-        """Return the input in which each sample is replaced by the mean of all samples."""
+        """Return the input in which each sample is replaced by the mean of all samples.
+
+        An entry that is masked in all samples becomes NaN.
+        """
         xp = self.adapter.xp
         axis = self.layout.batch_axis
         number: Any = self.layout.batch
         if self.prepared.mask is not None:
             mask = xp.broadcast_to(self.prepared.mask, values.shape)
             number = xp.sum(xp.astype(mask, values.dtype), axis=axis, keepdims=True)
-            number = at_least_one(self.adapter, number)
         mean = xp.sum(values, axis=axis, keepdims=True) / number
         return self.layout.restored(self.adapter, xp.broadcast_to(mean, values.shape))
 
