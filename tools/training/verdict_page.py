@@ -105,6 +105,8 @@ def found_after(record: dict[str, Any]) -> str:
 
 def outcome(networks: Records, tasks: dict[str, Any], way: str) -> tuple[str, str]:
     """Return the mean accuracy of networks trained in a way, and the number that learn."""
+    if not all(way in one["accuracy"] for one in networks):
+        return "", ""
     accuracies = [one["accuracy"][way] for one in networks]
     learn = sum(one["accuracy"][way] > tasks[one["task"]]["learns"] for one in networks)
     return f"{100 * statistics.fmean(accuracies):.0f} %", str(learn)
