@@ -50,7 +50,7 @@ class Classifier(lightning.LightningModule):
         spikes, target, options = batch
         output = self.network(spikes)
         total, weight = self.loss.sum_and_weight(output, target, **options)
-        confusion = self.loss.confusion(output, target, **options)
+        confusion = self.hparams.loss.confusion(output, target, **options)
         parts = total, weight, confusion
         self.sums = [x + y for x, y in zip(self.sums, parts, strict=True)]
 

@@ -1,7 +1,6 @@
 """The report of `diagnose`: as a table, as HTML, and as numbers for a logger."""
 
 import functools
-import html
 import importlib
 import itertools
 import math
@@ -173,6 +172,8 @@ class Report:
         return "\n".join([*table, self._rest()])
 
     def _repr_html_(self) -> str:
+        import html  # imported lazily, because importing the library should be fast
+
         rows = [("", *self._head()), *self._rows()]
         table = "".join(f"<tr><td>{'<td>'.join(map(html.escape, row))}" for row in rows)
         return f"<table>{table}</table><pre>{html.escape(self._rest())}</pre>"

@@ -26,7 +26,7 @@ class LossModule(torch.nn.Module):
     Attributes
     ----------
     loss
-        The loss object.
+        The loss object, whose other methods can be called as in ``module.loss.predict(spikes)``.
     weight : torch.Tensor or None
         The buffer with the class weights.
 
@@ -60,34 +60,6 @@ class LossModule(torch.nn.Module):
     def sum_and_weight(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
         """Return the sum of the terms, and the weight by which the reduction divides the sum."""
         return self.loss.sum_and_weight(input, *target, **self._with_weight(options))
-
-    def predict(self, input: torch.Tensor, **options: Any) -> Any:
-        """Return the predicted classes. The arguments are the same as for ``loss.predict``."""
-        return self.loss.predict(input, **options)
-
-    def scores(self, input: torch.Tensor, **options: Any) -> Any:
-        """Return the scores of the classes. The arguments are the same as for ``loss.scores``."""
-        return self.loss.scores(input, **options)
-
-    def confusion(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
-        """Return the confusion matrix: how often each class was predicted for each label."""
-        return self.loss.confusion(input, target, **masks)
-
-    def accuracy(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
-        """Return the fraction of the labels that are predicted correctly."""
-        return self.loss.accuracy(input, target, **masks)
-
-    def bits_per_spike(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
-        """Return the gain of a likelihood over a null model, in bits per recorded spike."""
-        return self.loss.bits_per_spike(input, target, **options)
-
-    def deviance_explained(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
-        """For a likelihood, return the fraction of the null deviance that the model explains."""
-        return self.loss.deviance_explained(input, target, **options)
-
-    def gain_and_spikes(self, input: torch.Tensor, target: Any, **options: Any) -> Any:
-        """Return the gain of a likelihood over a null model, and the number of recorded spikes."""
-        return self.loss.gain_and_spikes(input, target, **options)
 
     def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:
         given = options.get("weight") is not None or self.weight is None

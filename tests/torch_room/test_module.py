@@ -36,23 +36,6 @@ def test_module_and_its_copies_equal_the_loss_with_its_weight(loss, target, weig
         assert module.sum_and_weight(SPIKES, *target, **LENGTHS) == expected
 
 
-def test_module_of_a_likelihood_has_its_scores():
-    loss, null = sx.PoissonNLL(time_axis=-1), [0.5, 0.25]
-    module = LossModule(loss)
-    for name in ("bits_per_spike", "deviance_explained", "gain_and_spikes"):
-        got = getattr(module, name)(0 * SPIKES, SPIKES, null=null, per="neuron", **LENGTHS)
-        expected = getattr(loss, name)(0 * SPIKES, SPIKES, null=null, per="neuron", **LENGTHS)
-        torch.testing.assert_close(got, expected, rtol=0, atol=0)
-
-
-def test_module_predicts_as_its_loss():
-    loss = sx.CrossEntropy(time_axis=-1, readout="last")
-    module = LossModule(loss, weight=WEIGHT)
-    assert torch.equal(module.predict(SPIKES), loss.predict(SPIKES))
-    for name in ("confusion", "accuracy"):
-        assert torch.equal(getattr(module, name)(SPIKES, LABEL), getattr(loss, name)(SPIKES, LABEL))
-
-
 def test_weight_of_a_call_comes_first():
     loss = sx.SpikeMax(2)
     module = LossModule(loss, weight=WEIGHT)
