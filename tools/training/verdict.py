@@ -97,7 +97,8 @@ def trained(
             looks.append(problems(network, loss, *first, **options))
     if at_end:
         looks.append(problems(network, loss, *first, looks[0]["loss"], **options))
-    accuracy = float(loss.accuracy(network.output(test), test_label.numpy(), lengths=of_test))
+    options = {} if of_test is None else {"lengths": of_test.numpy()}
+    accuracy = float(loss.accuracy(network.output(test), test_label.numpy(), **options))
     return round(accuracy, 4), looks
 
 
