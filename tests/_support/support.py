@@ -49,7 +49,7 @@ LIBRARIES = (
     Library(
         "cubed",
         ("backends/test_cubed.py::test_losses_of_whole_trains_equal_numpy",),
-        "yes, [with an adapter for filters](dask.md#cubed)",
+        "yes, [with an adapter for filters](contributing/adding-a-backend.md#an-example-cubed)",
     ),
     Library(
         "sparse arrays",
