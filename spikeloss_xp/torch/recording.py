@@ -236,7 +236,7 @@ def _is_weight(name: str, x: Tensor) -> bool:
     """Return whether a parameter is a weight, which its name or its shape shows.
 
     Thresholds and time constants may have shapes such as ``(neurons, 1, 1)`` and ``(1, neurons)``,
-    to broadcast. PyTorch's parametrizations use names such as ``original0``.
+    so that they broadcast. PyTorch's parametrizations use names such as ``original0``.
     """
     if x.ndim < 2 or "bias" in name:
         return name == "weight"
