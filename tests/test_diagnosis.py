@@ -28,6 +28,7 @@ from _support.programs import run_python
 from _support.root import STAND_INS
 from spikeloss_xp.diagnosis import Finding, findings
 from spikeloss_xp.diagnosis._report import MORE, texts
+from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.slayer import published
 
 TEXTS = texts()
@@ -433,8 +434,17 @@ def test_quiet_output_and_unchanged_loss_are_problems_after_some_training(loss):
     busy = np.tile(QUIET, (1, 1, 3))
     busy[:, :, :6] = 1  # 1 % of the steps
     assert "quiet-output" not in codes(sx.diagnose(loss, busy, label, earlier=9.0, **options))
+    latency = sx.CrossEntropy(time_axis=-1, readout="latency")  # it needs a single spike
+    assert "quiet-output" not in codes(sx.diagnose(latency, QUIET, label, earlier=9.0))
     with pytest.raises(TypeError, match="earlier"):
         sx.diagnose(loss, QUIET, label, earlier="loss", **options)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_bounds_are_a_remedy_only_of_losses_that_accept_them(readout):
+    loss = sx.CrossEntropy(time_axis=-1, readout=readout)
+    remedy = sx.diagnose(loss, 0 * FRESH, LABEL).findings[0].remedy
+    assert ("rates=" in remedy) == (readout in ("count", "sqrt_count", "rate"))
 
 
 def test_quiet_trains_are_no_problem_without_classes_or_after_learning():

@@ -65,10 +65,11 @@ def diagnose(
         differs between neurons. If `loss` is not a loss of this library, the mask and the lengths
         apply to `input`, and `weight` is not accepted.
     earlier : diagnosis.Report or float, optional
-        The report on the same batch before some training, such as 30 updates, or the loss of the
-        batch at that time. The report then also says if the loss has hardly changed, or if the
-        output of a classifier fires in fewer than 1 % of the steps. Before training, neither means
-        that the network will not learn.
+        The report on the same batch before some training, such as 30 updates, or the loss that the
+        report shows, which is the mean of the terms. The new report then also says if training has
+        not lowered the loss, or if the output of a classifier fires in fewer than 1 % of the steps,
+        unless the loss reads latencies. Before training, neither means that the network will not
+        learn.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def diagnose(
         sizes, layers = results[: len(weights)], results[len(weights) + 1 :]
         layers += [] if call.output is None else [call.output]
         numbers = call.numbers()
-        observed = [*_observed(call, layers, sizes), *_since(earlier, call, layers)]
+        observed = [*_observed(call, layers, sizes), *_since(earlier, loss, call, layers)]
     if not weights and any(map(adapter.lacks_graph, inputs.values())):
         observed.append(("no-graph", DETACHED))
     found = findings_of(observed, loss, learned=call.learned, decided=bool(weights))
@@ -124,7 +125,9 @@ def _observed(call: Any, layers: list[Layer], sizes: list[Gradient]) -> Observat
     yield from _layers.findings_of_gradients(sizes, layers, call.of_output, call.learned)
 
 
-def _since(earlier: Report | float | None, call: Any, layers: list[Layer]) -> Observations:
+def _since(
+    earlier: Report | float | None, loss: Any, call: Any, layers: list[Layer]
+) -> Observations:
     """Yield findings about a classifier or a loss that some training should have changed."""
     if earlier is None or call.learned:
         return
@@ -133,7 +136,7 @@ def _since(earlier: Report | float | None, call: Any, layers: list[Layer]) -> Ob
         before = _checks.number(before, "earlier")
         if before - call.value < MOVED * abs(before):
             yield "not-moved", f"the loss is {call.value:.4g}, and was {before:.4g}"
-    if call.has_labels:
+    if call.has_labels and getattr(loss, "readout", "") != "latency":
         yield from _spikes.quiet_outputs(layers)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from spikeloss_xp.losses import Loss
+from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.times.first_spike import TimesLoss
 
 BATCH_NUMBERS = 7  # the number of lines about the batch
@@ -419,7 +420,11 @@ def _finding_of(observed: Observation, loss: Any, facts: Mapping[str, bool | Non
 
 
 def _unused(loss: Any) -> list[str]:
-    """Return the options of a loss, without those that are None by default and are in use."""
-    own = isinstance(loss, Loss)
-    options = fields(loss) if own else ()
-    return [x.name for x in options if x.default is not None or getattr(loss, x.name) is None]
+    """Return the options that a remedy may name: the loss accepts them, and they are not in use.
+
+    An option is in use if it is None by default and has another value.
+    """
+    options = fields(loss) if isinstance(loss, Loss) else ()
+    names = [x.name for x in options if x.default is not None or getattr(loss, x.name) is None]
+    bounded = READOUTS[loss.readout].windowed if "rates" in names else True
+    return [name for name in names if bounded or name != "rates"]
