@@ -5,6 +5,7 @@ is compiled once for all runs on a machine. `optimized` asks for the optimizatio
 """
 
 import functools
+import importlib.util
 import os
 import platform
 import zlib
@@ -15,13 +16,19 @@ from typing import Any
 
 
 def _cache_folder() -> Path:
-    """Return the folder of compiled programs: one for each version of JAX and kind of processor."""
+    """Return the folder of compiled programs, which no other kind of installation can read.
+
+    They depend on the version of JAX, on the processor, and on whether JAX finds Zstandard, with
+    which it then compresses them: in Python since 3.14, or in a package.
+    """
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
     features = sorted({line for line in lines if line.startswith(("model name", "flags"))})
     processor = zlib.crc32(repr((platform.machine(), platform.processor(), features)).encode())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "spikeloss-xp-tests" / f"jaxlib-{metadata.version('jaxlib')}-{processor:08x}"
+    zstandard = any(map(importlib.util.find_spec, ("compression", "zstandard")))
+    name = f"jaxlib-{metadata.version('jaxlib')}-{processor:08x}{'-zstd' * zstandard}"
+    return cache / "spikeloss-xp-tests" / name
 
 
 def configure() -> None:
