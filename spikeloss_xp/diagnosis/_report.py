@@ -424,7 +424,8 @@ def _unused(loss: Any) -> list[str]:
 
     An option is in use if it is None by default and has another value.
     """
-    options = fields(loss) if isinstance(loss, Loss) else ()
+    own = isinstance(loss, Loss)
+    options = fields(loss) if own else ()
     names = [x.name for x in options if x.default is not None or getattr(loss, x.name) is None]
     bounded = READOUTS[loss.readout].windowed if "rates" in names else True
     return [name for name in names if bounded or name != "rates"]
