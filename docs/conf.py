@@ -497,7 +497,7 @@ class LinkPublicNames(SphinxPostTransform):
 
     The first mention in each section, and in each cell of a table, is linked: `SpikeMax`,
     `sx.SpikeMax` or `sx.SpikeMax(20)`, a member as `SpikeMax.memory`, one of any loss as
-    `loss.memory`, and those of `BARE_MEMBERS`.
+    `loss.memory`, and the names in `BARE_MEMBERS`.
     """
 
     default_priority = 5  # before references are resolved

@@ -11,7 +11,7 @@ from spikeloss_xp.torch import record
 class Watch(lightning.Callback):
     """Log the scalars of every hundredth step of a `Classifier`.
 
-    With ``every=1, unit="epoch"``, log those of the last step of each epoch.
+    With ``every=1, unit="epoch"``, log the numbers of the last step of each epoch.
     With several processes, the loss and the rates describe only the samples of
     the first process.
     """

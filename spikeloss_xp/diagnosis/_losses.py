@@ -144,7 +144,7 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
     """Yield findings if the rates are reversed, or if the input holds counts of several steps.
 
-    The means of potentials may be any numbers.
+    There are none for potentials, whose means may have any target.
     """
     if not batch.output.holds_spikes:
         return

@@ -44,7 +44,6 @@ FIRST = np.fmin.reduce(SEVERAL, axis=-1)
 HALF_MASKED = np.where(np.arange(BATCH)[:, None] < 12, 0, FIRST)
 HALF_MASKED[12, 0] = 0
 LABEL_OF_STEPS = np.repeat(LABEL[:, None], STEPS, axis=1)
-LATE_LABEL = np.where(np.arange(STEPS) < 10, -100, (LABEL[:, None] + 1) % CLASSES)
 PROBABILITIES = softmax(random.normal(size=(BATCH, CLASSES)) + 3 * HOT[..., 0])
 MULTI_HOT = HOT[..., 0] | (random.random((BATCH, CLASSES)) < 0.2)
 LENGTHS = random.integers(12, STEPS, size=BATCH)
@@ -63,7 +62,6 @@ MISSING = drawn(0.2) > 0
 TINY_RATE = np.exp(LOG_RATES)
 TINY_RATE[0, 0, 0] = 1e-310  # its loss is finite, and the gradient is not
 WITH_NAN = np.where(drawn(0.05) > 0, np.nan, TRAINED)
-ONLY_LABEL = np.where(HOT[..., 0], 3.0, np.nan)
 FRESH_FIRST, FRESH_BETWEEN = np.moveaxis(FRESH, -1, 0), np.moveaxis(FRESH, -1, 1)
 TRAINED_FIRST = np.moveaxis(TRAINED, -1, 0)
 COUNT_FIRST = TRAINED_FIRST.sum(axis=0, keepdims=True)
