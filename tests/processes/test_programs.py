@@ -12,6 +12,9 @@ from _support.root import ROOT
 
 TORCHRUN = "-m torch.distributed.run --standalone --no-python --nproc-per-node"
 DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
+# A thread of the group that frees a tensor while Python ends aborts the process: none may be left.
+NAMES = "open(p).read() for p in glob.glob('/proc/self/task/*/comm')"  # on Linux
+THREADS = f"import glob; assert 'gloo' not in ' '.join({NAMES})"
 PAGE = (ROOT / "docs" / "segments.md").read_text(encoding="utf-8")
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("truncated_jax", "segment_errors")]
 SEGMENTS = ["truncated_torch", "segment_identities", "online", "one_step_jax", *SLOW]
@@ -22,7 +25,7 @@ def printed(name, number):
     path, command = str(RECIPES / f"{name}.py"), [sys.executable]
     if name == "ddp_torch":
         command += [*TORCHRUN.split(), str(number), *command, "-c"]
-        path = f"{DOUBLE}({path!r}, run_name='__main__')"
+        path = f"{DOUBLE}({path!r}, run_name='__main__'); {THREADS}"
     devices = f"--xla_force_host_platform_device_count={number}"
     variables = os.environ | {"OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1", "XLA_FLAGS": devices}
     return subprocess.check_output([*command, path], env=variables, text=True, timeout=300)
