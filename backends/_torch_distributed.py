@@ -6,6 +6,7 @@ import torch
 
 from spikeloss_xp._typing import Axes, ChunkFunction, Sums
 from spikeloss_xp.backends import _torch_state
+from spikeloss_xp.primitives import map_arrays
 
 
 def is_distributed(x: torch.Tensor) -> bool:
@@ -42,11 +43,6 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
             )
 
     def local(y: Any) -> Any:
-        if y is None:
-            return None
-        if isinstance(y, tuple):
-            parts = [local(part) for part in y]
-            return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
         own = [  # arrays that are shared by all samples are replicated
             p if isinstance(p, Shard) and y.shape[p.dim] == x.shape[p.dim] else Replicate()
             for p in placements
@@ -57,10 +53,8 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
     everywhere = [Replicate()] * mesh.ndim
 
     def total(part: Any) -> Any:
-        if part is None:
-            return None
         part = torch.as_tensor(part, dtype=x.dtype, device=x.device)
         return DTensor.from_local(part, mesh, added, run_check=False).redistribute(mesh, everywhere)
 
-    sums, _ = function(*map(local, arrays))
-    return tuple(map(total, sums)), None
+    sums, _ = function(*map_arrays(local, arrays))
+    return map_arrays(total, sums), None

@@ -36,9 +36,13 @@ def sums_in_chunks(
     axis = next((axis for axis in axes if x.shape[axis] * entries >= size), longest)
     one, gradient = adapter.xp.ones_like(x[(slice(0, 1),) * x.ndim]), adapter.xp.empty_like(x)
     sums = []
+
+    def chunk(index: tuple[Any, ...]) -> Any:
+        return map_arrays(lambda y: y if y.shape[axis] == 1 else y[index], arrays)
+
     for chosen in slices(x.shape[axis], entries * x.shape[axis] // size):
         index = (*(slice(None) for _ in range(axis)), chosen, ...)
-        of_chunk, pullback = function(*(_chunk(array, index, axis) for array in arrays))
+        of_chunk, pullback = function(*chunk(index))
         sums.append(of_chunk)
         if pullback is not None:
             gradient[index] = pullback(one)
@@ -54,14 +58,14 @@ def sums_in_chunks(
     return totals, single_use(scaled)
 
 
-def _chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
-    """Return a chunk of an array, or of each array in a tuple. For None, return None."""
+def map_arrays(function: Callable[[Array], Array], x: Any) -> Any:
+    """Apply a function to an array, or to each array in nested tuples. For None, return None."""
     if x is None:
         return None
     if isinstance(x, tuple):
-        chunk = [_chunk(y, index, axis) for y in x]
-        return type(x)(*chunk) if hasattr(x, "_fields") else tuple(chunk)
-    return x if x.shape[axis] == 1 else x[index]
+        parts = [map_arrays(function, y) for y in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else tuple(parts)
+    return function(x)
 
 
 def sum_of_products(adapter: "Adapter", axis: int, x: Array, factor: Array) -> Array:
