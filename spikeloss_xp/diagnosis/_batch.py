@@ -12,7 +12,7 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _findings, _losses, _spikes
 from spikeloss_xp.diagnosis._findings import MOST
 from spikeloss_xp.diagnosis._report import Layer
-from spikeloss_xp.predictions import ClassScores
+from spikeloss_xp.losses.predictions import ClassScores
 
 
 class Batch:

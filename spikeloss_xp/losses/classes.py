@@ -8,8 +8,7 @@ from spikeloss_xp import _checks
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, MULTI_HOT, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Readout, Reduction
-from spikeloss_xp.losses.with_target import TargetLoss
-from spikeloss_xp.predictions import BinaryScores, ClassScores, Predictor
+from spikeloss_xp.losses.predictions import BinaryScores, ClassScores, Predictor
 from spikeloss_xp.readouts import (
     READOUTS,
     Reading,
@@ -31,7 +30,7 @@ def check_readout(value: Any, argument: str) -> str:
         raise ValueError(f"{error}: use CrossEntropy, which has this readout") from None
 
 
-class ReadsClasses(TargetLoss, Predictor):
+class ReadsClasses(Predictor):
     """Base class for losses that read one number for each class. It declares no option fields.
 
     A published loss declares its options itself, in the order in which they were published. All
@@ -40,7 +39,6 @@ class ReadsClasses(TargetLoss, Predictor):
 
     readout: str
     moving_window: int | None
-    num_classes: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed over the neurons of a class instead of averaged."""

@@ -16,9 +16,9 @@ from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, Numbers, T
 from spikeloss_xp._spike_pairs import check_not_trains
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.cross_entropy import compare_logits
+from spikeloss_xp.losses.predictions import ClassScores, Predictor
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.losses.with_target import TargetLoss
-from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Reading, ReadResult
 
 

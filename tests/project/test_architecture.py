@@ -36,7 +36,7 @@ DIRECTION = (
     {"diagnosis"},
     {"times"},
     {"distances", "losses", "testing"},
-    {"criteria", "filters", "gradients", "predictions", "readouts", "softmax"},
+    {"criteria", "filters", "gradients", "readouts", "softmax"},
     {"_input", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},

@@ -4,16 +4,17 @@ All losses that read classes are subclasses of `Predictor`.
 """
 
 import math
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, overload
+from abc import abstractmethod
+from typing import Any, NamedTuple, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, both, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._input.targets import CLASS_INDICES, Given, Target, kind_of
+from spikeloss_xp._input.targets import Given, kind_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, OptionalArray
 from spikeloss_xp.backends._axis import Axis
+from spikeloss_xp.losses.with_target import TargetLoss
 
 
 class ClassScores(NamedTuple):
@@ -146,23 +147,14 @@ def most_probable(classes: Axis, labels: Labels) -> Labels:
     return Labels(classes.argmax(q), mask=both(labels.mask, labelled), invalid=invalid)
 
 
-class Predictor(ABC):
+class Predictor(TargetLoss):
     """Base class for losses that predict classes.
 
-    A subclass prepares an input and returns the scores of its classes, either at each step or once
-    for the whole duration.
+    A subclass returns the scores of its classes, either at each step or once for the whole
+    duration.
     """
 
     num_classes: int | None
-    ignore_index: int | None
-    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
-    """The kinds of targets that are accepted."""
-    per_step: ClassVar[bool | None] = False
-    """Whether there may be a prediction and a label at each step."""
-
-    @abstractmethod
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        """Return the input with its mask. The first `context` steps contribute no terms."""
 
     @abstractmethod
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
