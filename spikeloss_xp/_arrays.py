@@ -233,13 +233,6 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
     return mask & other
 
 
-def either(marked: Array | None, other: Array | None) -> Array | None:
-    """Return the logical OR of two masks. None stands for a mask that is False everywhere."""
-    if marked is None or other is None:
-        return other if marked is None else marked
-    return marked | other
-
-
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return `divisor` with each 0 replaced by 1.
 

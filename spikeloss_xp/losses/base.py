@@ -21,7 +21,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import both, divisor_of, either
+from spikeloss_xp._arrays import both, divisor_of
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._input.targets import Given, Target, kind_of
@@ -204,7 +204,8 @@ class Loss(_checks.Checked, ABC):
         if prepared.after_context is not None:
             labels = labels._replace(mask=both(labels.mask, prepared.after_context))
         if prepared.invalid is not None:
-            labels = labels._replace(invalid=either(labels.invalid, prepared.invalid))
+            own, other = labels.invalid, prepared.invalid
+            labels = labels._replace(invalid=other if own is None else own | other)
         if weight is not None:
             each = "neuron" if self.per_step is None else "class"
             labels = labels._replace(class_weight=class_weights(prepared, weight, each))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import find_adapter, host, read_values
+from spikeloss_xp._arrays import host_values
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
@@ -101,8 +101,7 @@ class SpikeTime(ReadsTrains):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kernel is None:
-            order = self.filter_order
-            check_size(Exponential(self.time_constant, self.number_of_taps, order))
+            check_size(self._exponential)
             return
         for name in ("time_constant", "filter_order"):
             if getattr(self, name) != getattr(type(self), name):
@@ -133,17 +132,17 @@ class SpikeTime(ReadsTrains):
         """The number of earlier steps that a term reads: the length of the filter minus 1."""
         return self.number_of_taps - 1
 
+    @property
+    def _exponential(self) -> Exponential:
+        return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
     ) -> ReadResult:
         # The filter is linear, so filter the difference once instead of filtering both trains.
         difference = values - labels.numbers if self.filter_target else values
         trains, adapter = Trains.of(prepared, difference, mask).filled(), prepared.adapter
-        kernel: Any = self.kernel
-        if kernel is None:
-            kernel = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
-        else:
-            kernel = self._taps_for(trains)
+        kernel = self._exponential if self.kernel is None else self._taps_for(trains)
         axis = trains.time.index
         # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
         # Near the end, the adjoint sums fewer cotangents, because the trace ends at the last step.
@@ -176,8 +175,7 @@ def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:
             "kernel must be constant; got an array that requires a gradient: detach it or, to "
             "learn the kernel, filter the trains with causal_filter and compare the results"
         )
-    adapter = find_adapter(kernel)
-    taps = host(kernel, "kernel") if adapter is None else read_values(adapter, kernel, "kernel")
+    taps = host_values(kernel, "kernel")
     if taps.ndim != 1 or len(taps) == 0:
         raise ValueError(
             "kernel must be a function of the lag, or taps of shape [length]; got shape "
