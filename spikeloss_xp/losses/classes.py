@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, MULTI_HOT, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Readout, Reduction
 from spikeloss_xp.losses.predictions import BinaryScores, ClassScores, Predictor
@@ -40,6 +40,8 @@ class ReadsClasses(Predictor):
     readout: str
     moving_window: int | None
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
+    _per_class: ClassVar[tuple[str, ...]] = ()
+    """The options that may hold a number for each class."""
     _sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed over the neurons of a class instead of averaged."""
     _reads_masked: bool = False
@@ -80,7 +82,10 @@ class ReadsClasses(Predictor):
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         options: Any = {"num_classes": self.num_classes, "context": context}
-        return prepare_input(input, where, lengths, self.time_axis, **options)
+        prepared = prepare_input(input, where, lengths, self.time_axis, **options)
+        for name in self._per_class:
+            check_number(prepared, getattr(self, name), name)
+        return prepared
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         chunked = self.moving_window is not None or self.readout == "latency"

@@ -1,11 +1,10 @@
 """SpikeMoid: binary cross-entropy for independent classes (multi-label classification)."""
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared, check_number
 from spikeloss_xp._input.targets import MULTI_HOT, Target
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses, check_readout
@@ -91,11 +90,7 @@ class SpikeMoid(ReadsClasses):
 
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
     _shields_masked: ClassVar[bool] = False
-
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        prepared = super()._prepare_input(input, where, lengths, context)
-        check_number(prepared, self.pos_weight, "pos_weight")
-        return prepared
+    _per_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. A class is predicted if its logit is above 0."""

@@ -1,11 +1,10 @@
 """SpikeRate: the squared error between firing rates and target rates."""
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared, check_number
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import ReadsClasses, check_readout
 from spikeloss_xp.readouts import READOUTS, Reading
@@ -108,13 +107,14 @@ class SpikeRate(ReadsClasses):
     time_axis: int = _checks.option(-1, _checks.integer)
 
     _shields_masked: ClassVar[bool] = False
+    _per_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         # With "max", "last" or a one-step window, the inputs may be membrane potentials, so that
         # any numbers are allowed.
         if READOUTS[self.readout].windowed and self.moving_window != 1:
-            for name in ("true_rate", "false_rate"):
+            for name in self._per_class:
                 _checks.one_or_more(_checks.rate)(getattr(self, name), name)
 
     def score(self, reading: Reading) -> Array:
@@ -133,12 +133,6 @@ class SpikeRate(ReadsClasses):
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
-
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        prepared = super()._prepare_input(input, where, lengths, context)
-        check_number(prepared, self.true_rate, "true_rate")
-        check_number(prepared, self.false_rate, "false_rate")
-        return prepared
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the squared differences between the rates and their targets or bounds."""
