@@ -258,9 +258,6 @@ class PlainTorchAdapter(TorchAdapter):
     repeat the check.
     """
 
-    def specialized_for(self, x: Array) -> "PlainTorchAdapter":
-        return self
-
     def in_place(self, x: Array) -> bool:
         return True
 
@@ -299,9 +296,6 @@ class PlainTorchAdapter(TorchAdapter):
 
     def to_device_of(self, x: Array, like: Array) -> Array:
         return x if x.device == like.device else x.to(like.device)
-
-    def exp_of_difference(self, x: Array, y: Array) -> Array:
-        return (x - y).exp_()
 
     def cross_entropy(
         self,
