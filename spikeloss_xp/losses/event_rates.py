@@ -23,11 +23,7 @@ def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
         raise TypeError(f"{name} must have keys of one type; got {list(input)}") from None
     arrays: list[Any] = []
     for key in keys:
-        held = input[key]
-        if isinstance(held, CONTAINERS):
-            arrays += arrays_by_sorted_key(held, f"{name}[{key!r}]")
-        else:
-            arrays.append(held)
+        arrays += arrays_by_sorted_key(input[key], f"{name}[{key!r}]")
     if not arrays:
         raise ValueError(f"{name} must hold at least one array; got none")
     return arrays
