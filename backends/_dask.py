@@ -19,6 +19,7 @@ from dask.array.overlap import ensure_minimum_chunksize, overlap
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp import _tuning
+from spikeloss_xp._checks import check_range
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter, split_call
 from spikeloss_xp.primitives.kernels import Exponential
@@ -313,12 +314,8 @@ def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
     """
     xp = array_api_compat.array_namespace(lengths)
     lengths = xp.astype(lengths, xp.int64)
+    check_range(lengths if isinstance(lengths, np.ndarray) else None, longest, "lengths")
     impossible = (lengths < 0) | (lengths > longest)
-    if isinstance(lengths, np.ndarray) and impossible.any():
-        raise ValueError(
-            f"lengths must be between 0 and {longest}; got values from {lengths.min()} to "
-            f"{lengths.max()}"
-        )
     return xp.where(impossible, -1, xp.clip(lengths - start, 0, steps))
 
 
