@@ -281,13 +281,10 @@ class FastPaths:
         steps = x.shape[axis]
         if window > _tuning.SHORT_WINDOW or not self.sums_in_blocks(x, steps):
             return self.causal_filter(x, Exponential(math.inf, window), axis, reverse=reverse)
-        return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
+        window = min(window, steps)
+        band = self.constants(window_band(window, f"float{self.xp.finfo(x.dtype).bits}"), x)
+        return block_filter.sum_in_blocks(self, x, band, window, axis % x.ndim, reverse=reverse)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Return whether `sum_in_blocks` can be used for `x` and is faster than a filter."""
+        """Return whether `moving_sum` is faster one block of steps at a time than by a filter."""
         return False
-
-    def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
-        """Return the moving sum over a short window, computed one block of steps at a time."""
-        band = self.constants(window_band(window, f"float{self.xp.finfo(x.dtype).bits}"), x)
-        return block_filter.sum_in_blocks(self, x, band, window, axis, reverse=reverse)

@@ -129,14 +129,6 @@ class Reading(NamedTuple):
         numbers = self.adapter.constants(values, self.u)
         return self.xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
 
-    def shielded(self, mask: Array) -> "Reading":
-        """Return the readings with masked entries replaced by 1.
-
-        The masked terms and their derivatives are then finite, because 1 is a valid reading for
-        each criterion.
-        """
-        return self._replace(u=self.adapter.shielded(self.u, mask))
-
 
 ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 

@@ -307,7 +307,7 @@ class Loss(_checks.Checked, ABC):
             # a masked term is 0, but automatic differentiation multiplies it by the factor, and the
             # product is NaN. Replacing masked readings by 1 keeps this NaN out of the gradient.
             if self._shields_masked or not adapter.on_host:
-                reading = reading.shielded(mask)
+                reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
         terms, to_reading = self.criterion(reading, labels)
         self._check_terms(terms, reading)

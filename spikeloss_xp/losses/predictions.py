@@ -160,10 +160,6 @@ class Predictor(TargetLoss):
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         """Return the scores of the classes, at each step if `per_step` is True."""
 
-    def _is_per_step(self, target: Any) -> bool:
-        """Return whether a target has a label for each step rather than for each sample."""
-        return bool(self.per_step) and rank(target) == kind_of(self.targets, target).rank + 1
-
     def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         """Return the scores of the classes, at each step if `per_step` is True."""
         if _checks.flag(per_step, "per_step") and not self.per_step:
@@ -322,7 +318,8 @@ class Predictor(TargetLoss):
             labels or lengths cannot be read cheaply, an invalid value makes the whole matrix NaN
             instead.
         """
-        per_step = self._is_per_step(target)
+        with_time = kind_of(self.targets, target).rank + 1
+        per_step = bool(self.per_step) and rank(target) == with_time
         scores = self._read_scores(input, where, lengths, per_step)
         kinds = tuple(kind for kind in self.targets if kind.names_classes)
         prepared = scores.prepared
