@@ -126,8 +126,9 @@ class Reading(NamedTuple):
         """
         if not isinstance(values, tuple):
             return values
-        numbers = self.adapter.constants(values, self.u)
-        return self.xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
+        shape = [1] * self.u.ndim
+        shape[self.classes.index] = -1
+        return self.xp.reshape(self.adapter.constants(values, self.u), tuple(shape))
 
 
 ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout

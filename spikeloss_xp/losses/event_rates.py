@@ -131,5 +131,6 @@ def mean_magnitude(
     rate, unmasked = events / number, None
     if not known:
         unmasked = adapter.xp.broadcast_to(entries > 0, rate.shape)
-    reading = Reading(rate, adapter.axes[0], adapter, adapter.xp, mask=unmasked)
+    neurons = adapter.axes[max(rate.ndim - 1, 0)]
+    reading = Reading(rate, neurons, adapter, adapter.xp, mask=unmasked)
     return reading, lambda cotangent: to_x(cotangent / number)

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, adapter_of, floating, on_device_of
+from spikeloss_xp._arrays import adapter_of, floating, on_device_of
 from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
 from spikeloss_xp._typing import (
@@ -369,13 +369,8 @@ class SparsityEnforcer(Loss):
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""
-        adapter, u = reading.adapter, reading.u
-        lowest, highest = self.min_rate, self.max_rate
-        if isinstance(lowest, tuple):
-            lowest = limit_of(adapter, u, lowest)
-        if isinstance(highest, tuple):
-            highest = limit_of(adapter, u, highest)
-        terms, to_rate = criteria.outside_range(adapter, u, lowest, highest, self.power)
+        limits = reading.per_class(self.min_rate), reading.per_class(self.max_rate)
+        terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
@@ -384,9 +379,3 @@ class SparsityEnforcer(Loss):
 def as_tuple(rates: Any) -> tuple[float, ...]:
     """Return rates as a tuple. A single number becomes a tuple with one entry."""
     return rates if isinstance(rates, tuple) else (rates,)
-
-
-def limit_of(adapter: Adapter, u: Array, rates: tuple[float, ...]) -> Array:
-    """Return rates as an array with as many axes as `u`."""
-    axes = (1,) * (u.ndim - 1)
-    return adapter.xp.reshape(adapter.constants(rates, u), (*axes, -1))

@@ -21,7 +21,6 @@ from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.criteria import EPSILON, of_class_mask, taking_part
 from spikeloss_xp.losses.event_rates import mean_magnitude
-from spikeloss_xp.losses.sparsity_enforcer import limit_of
 from spikeloss_xp.readouts import Reading, ReadResult
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid"]
@@ -126,10 +125,7 @@ class SparsityEnforcer(Published, losses.SparsityEnforcer):
         reading, to_values = read(at_silence=False)
         if not self.min_rate:
             return reading, to_values
-        lowest = self.min_rate
-        if isinstance(lowest, tuple):
-            lowest = limit_of(adapter, reading.u, lowest)
-        return read(at_silence=reading.u < lowest)
+        return read(at_silence=reading.u < reading.per_class(self.min_rate))
 
 
 def cross_entropy_of_rates(
