@@ -9,8 +9,6 @@ from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import sum_of_products, sums_in_chunks
-from spikeloss_xp.primitives.block_filter import BlockMatrices
-from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
 
 class NumPyAdapter(ArrayAPIAdapter):
@@ -101,8 +99,3 @@ class NumPyAdapter(ArrayAPIAdapter):
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         return sums_in_chunks(self, function, arrays, axes, _tuning.CHUNK)
-
-    def block_matrices(
-        self, x: Array, kernel: Exponential, axis: int, reverse: bool
-    ) -> BlockMatrices:
-        return block_matrices(kernel, x.shape[axis], x.dtype.name, reverse=reverse)
