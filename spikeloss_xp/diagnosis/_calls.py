@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import Adapter, adapter_of, floating, host_values, shape_of
+from spikeloss_xp._arrays import Adapter, adapter_of, host_values, shape_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _layers, _losses
@@ -68,16 +68,8 @@ class Penalty(Call):
 
     def __init__(self, loss: Any, x: Any, **masks: Any) -> None:
         self.loss = loss
-        self.x = x
         adapter, value = _layers.eager(loss(x, **masks), "input")
         super().__init__(adapter, value=value)
-
-    @property
-    def largest(self) -> float:
-        """The largest entry in any layer."""
-        leaves = [_layers.eager(x, name) for name, x in _layers.named_leaves(self.x, "input")]
-        largest = [adapter.xp.max(floating(adapter, x)) for adapter, x in leaves]
-        return max(float(host_values(x, "input")) for x in largest)
 
     def findings(self) -> Observations:
         """Yield the findings of the call, and those about the options of the loss."""

@@ -17,7 +17,6 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis._report import Observations
 from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.losses.likelihood import Likelihood
-from spikeloss_xp.losses.sparsity_enforcer import as_tuple
 from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.times.first_spike import TimesLoss
 
@@ -157,17 +156,6 @@ def _counts_in_one_step(batch: Any) -> Observations:
     highest = batch.found["sample"].max()
     if batch.layout.steps == 1 and highest > 1:
         yield "impossible-rate", f"the input has one time step, and entries up to {highest:g}"
-
-
-@findings.register
-def _of_limits(loss: losses.SparsityEnforcer, batch: Any) -> Observations:
-    """Yield a finding if binary spikes cannot reach `min_rate` or cannot exceed `max_rate`."""
-    lowest, highest = as_tuple(loss.min_rate), as_tuple(loss.max_rate)
-    name = "min_rate" if max(lowest) > 1 else "max_rate"
-    impossible = max(lowest) > 1 or (min(highest) >= 1 and not any(lowest))
-    # If single events are above 1, a rate may be above 1.
-    if impossible and batch.largest <= 1:
-        yield "impossible-rate", f"{name}={max(as_tuple(getattr(loss, name))):g}"
 
 
 @findings.register

@@ -6,7 +6,6 @@ The keys of `FAULTY` are the codes of the expected first findings. The name of a
 """
 
 import functools
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,13 +88,6 @@ def case(*arguments: Any, **options: Any) -> Case:
 
 entropy = functools.partial(sx.CrossEntropy, time_axis=-1)
 FIRST_TIMES = times.CrossEntropy(temperature=1.0, silent_time=20.0)
-
-
-def in_hertz(**rates: float) -> sx.SparsityEnforcer:
-    """Return a penalty whose rates are in the wrong unit, without the warning about it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return sx.SparsityEnforcer(**rates)
 
 
 def gradients(*sizes: float | None) -> dict[str, Any]:
@@ -188,10 +180,7 @@ FAULTY = {
         case(sx.SpikeRate((0.5, 0.5, 0.5, 0.02), 0.1, time_axis=-1), TRAINED, LABEL),
     ],
     "impossible-rate": [
-        case(sx.SparsityEnforcer(1.0), WIDE),
-        case(published.SparsityEnforcer(5.0), [WIDE, FRESH]),
         case(entropy(rates=(0.5, 0.02)), 7 + FRESH[..., :1], LABEL),
-        case(in_hertz(max_rate=10, min_rate=10), [WIDE, FRESH]),
         case(sx.SpikeRate(0.5, 0.02, time_axis=0), COUNT_FIRST, LABEL),
         case(sx.SpikeRate((0.5, 0.4, 0.5, 0.6), 0.02, time_axis=0), COUNT_FIRST, LABEL),
     ],
