@@ -10,20 +10,13 @@ from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.readouts import Reading, ReadResult
 
-CONTAINERS = (Mapping, list, tuple)
 
-
-def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays that nested sequences and mappings hold, with mappings in key order."""
-    if not isinstance(input, CONTAINERS):
+def arrays_in(input: Any, name: str = "input") -> list[Any]:
+    """Return the arrays that nested sequences and mappings hold, in their order."""
+    if not isinstance(input, Mapping | list | tuple):
         return [input]
-    try:  # JAX also sorts the keys of a mapping that is passed to a compiled function
-        keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
-    except TypeError:
-        raise TypeError(f"{name} must have keys of one type; got {list(input)}") from None
-    arrays: list[Any] = []
-    for key in keys:
-        arrays += arrays_by_sorted_key(input[key], f"{name}[{key!r}]")
+    items = input.items() if isinstance(input, Mapping) else enumerate(input)
+    arrays = [x for key, held in items for x in arrays_in(held, f"{name}[{key!r}]")]
     if not arrays:
         raise ValueError(f"{name} must hold at least one array; got none")
     return arrays
@@ -31,7 +24,7 @@ def arrays_by_sorted_key(input: Any, name: str = "input") -> list[Any]:
 
 def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
     """Return the arrays in nested sequences and mappings, and the adapter that they share."""
-    arrays = arrays_by_sorted_key(input)
+    arrays = arrays_in(input)
     adapter, *others = dict.fromkeys(map(adapter_of, arrays))
     if others:
         libraries = sorted(each.library for each in (adapter, *others))
