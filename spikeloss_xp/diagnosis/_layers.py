@@ -259,16 +259,10 @@ def _are_too_many(without: list[Gradient], weights: list[Gradient]) -> bool:
 
 
 def _without_gradient(weights: list[Gradient], without: list[Gradient]) -> str:
-    """Describe which weights have no gradient, and whether later weights have a gradient."""
+    """Describe which weights have no gradient."""
     if all(each.rms is None for each in weights):
         return "all gradients are None: call diagnose after backward() and before zero_grad()"
-    seen = f"{_named(without)} {'has' if len(without) == 1 else 'have'} no gradient"
-    if without[-1] is weights[-1]:
-        return seen
-    return (
-        f"{seen}, but later weights have one, so something in between is detached, or its "
-        "surrogate gradient is 0 at all potentials"
-    )
+    return f"{_named(without)} {'has' if len(without) == 1 else 'have'} no gradient"
 
 
 def _of_sizes(
