@@ -77,7 +77,9 @@ class Recording:
         if not found:
             raise ValueError(
                 "no spiking modules were found: call the network within `with record(network)` or "
-                "in `forward`, and pass modules=[...] if its spikes are not whole numbers"
+                "in `forward`, and pass modules=[...] if its spikes are not whole numbers. If the "
+                "neurons are functions, return their spikes from the network, and scale the "
+                "weights with scale_to_rate"
             )
         return found
 

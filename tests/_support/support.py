@@ -191,9 +191,9 @@ def _with_code(text: str) -> str:
 
 
 ON_THE_PAGE = {  # what the page says instead of words in a report
-    "Use a wide surrogate, such as a fast sigmoid with slope 1 (or 5 in recurrent networks), and "
-    "scale the layers, from first to last, to a firing rate of about 5 % with scale_network or "
-    "scale_to_rate: see the guide Initialisation.": (
+    "Use a wide surrogate, such as a fast sigmoid with slope 1 / threshold (5 / threshold in "
+    "recurrent networks), and scale the layers, from first to last, to a firing rate of about 5 % "
+    "with scale_network or scale_to_rate: see the guide Initialisation.": (
         "[Use a wide surrogate, and scale the layers](not-learning.md#start-from-here)."
     ),
     "see the guide Initialisation": "see [Initialisation](initialisation.md)",
