@@ -99,6 +99,8 @@ def test_layers_times_masks_of_steps_and_predictions_equal_numpy(no_compute):
         yield from first(3 + spikes[:, :, 0], LABEL, where=[True, False])
         for loss in map(sx.value_and_grad, paired):
             yield from loss(3 + spikes[:, :, :2], 4 - SPIKES, weight=[0.5, 1.0, 3.0])
+        pixels, weight = (spikes[:, :, None], SPIKES[:, :, None]), [0.5, 1.0, 3.0]
+        yield from sx.value_and_grad(sx.BernoulliNLL(time_axis=-1))(*pixels, weight=weight)
         yield sx.SpikeMax(2, reduction="mean")(spikes, LABEL, where=SPIKES[:, 0] == 0)
         yield from (loss.predict(spikes, per_step=loss.per_step) for loss in predicting)
         yield from (loss.accuracy(spikes, LABEL) for loss in predicting)

@@ -174,6 +174,23 @@ def test_score_of_the_null_model_is_0_and_that_of_the_saturated_model_1(loss, in
     np.testing.assert_array_equal(np.isnan(got), [False, True, False, True])
 
 
+@pytest.mark.parametrize(
+    ("loss", "probability"),
+    [(LOGITS, lambda u: 1 / (1 + np.exp(-u))), (HAZARD, lambda u: -np.expm1(-np.exp(u)))],
+    ids=["logit", "hazard"],
+)
+def test_score_of_binary_spikes_follows_from_their_probabilities(loss, probability):
+    p, null, n = probability(LOG_RATES), np.array([0.25, 0.5, 0.125, 0.75]), SPIKES
+    gain = n * np.log(p / null) + (1 - n) * np.log((1 - p) / (1 - null))
+    expected = gain.sum() / n.sum() / np.log(2)
+    np.testing.assert_allclose(loss.bits_per_spike(LOG_RATES, n, null=null), expected)
+    always = np.ones_like(n)  # the null model is certain of these spikes, and right
+    got = loss.bits_per_spike(LOG_RATES, always, null=[1.0] * 4)
+    np.testing.assert_allclose(got, np.log(p).mean() / np.log(2))
+    predicted = sx.diagnose(loss, LOG_RATES, n).numbers["mean rate"]
+    np.testing.assert_allclose(predicted, p.mean())
+
+
 @every
 def test_gain_and_spikes_of_parts_add_up_to_bits_per_spike(loss, input, target):
     null = [0.25, 0.5, 0.125, 0.0]
