@@ -14,8 +14,10 @@ from spikeloss_xp.losses import Loss
 from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.times.first_spike import TimesLoss
 
+BATCH_NUMBERS = 7  # the number of lines about the batch
 NAME = 19  # the width of a name in a table that is 80 characters wide
 NAMED_BARS = 50  # in a panel of a figure with more bars, the bars have numbers instead of names
+LONG = 20  # for a list with more entries, only the range is shown
 INDENT = "    "
 MORE = 'The guide "What diagnose finds" describes all findings.'
 GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
@@ -178,10 +180,10 @@ class Report:
         return f"<table>{table}</table><pre>{html.escape(self._rest())}</pre>"
 
     def _rest(self) -> str:
-        """Return the numbers about the batch, without those of each class, and the findings."""
-        numbers = {name: x for name, x in self.numbers.items() if not isinstance(x, list)}
-        width = max(map(len, numbers))
-        lines = [f"{name:{width}}  {_rounded(x)}" for name, x in numbers.items()]
+        """Return the most important numbers about the batch, and the findings."""
+        numbers = list(self.numbers.items())[:BATCH_NUMBERS]
+        width = max((len(name) for name, _ in numbers), default=0)
+        lines = [f"{name:{width}}  {_in_words(x)}" for name, x in numbers]
         lines += self._paragraphs()
         lines += ["", MORE if self.findings else "nothing found"]
         return "\n".join(lines)
@@ -352,7 +354,13 @@ def _line(row: Row) -> str:
     return f"{mark:1} {_shortened(layer):{NAME}}  {numbers}  {_shortened(weight)}".rstrip()
 
 
-def _rounded(x: Any) -> str:
+def _in_words(x: Any) -> str:
+    """Return one or several numbers as text, with floats rounded to three significant digits."""
+    if isinstance(x, list) and len(x) > LONG:
+        return f"from {_in_words(min(x))} to {_in_words(max(x))}"
+    if isinstance(x, list | tuple):
+        inside = ", ".join(map(_in_words, x))
+        return f"[{inside}]" if isinstance(x, list) else f"({inside})"
     return f"{x:.3g}" if isinstance(x, float) else str(x)
 
 
