@@ -28,8 +28,8 @@ TASKS = {
     "timing": Task("randman 40", 640, 10, 64, fails=0.35, learns=0.6),
     "mnist1d": Task("mnist1d image", 2000, 12, 128, fails=0.2, learns=0.45),
     "mnist1d 40": Task("mnist1d image", 2000, 40, 128, fails=0.2, learns=0.45),
-    "MNIST": Task("MNIST 15", 2000, 3, 64, fails=0.35, learns=0.7, seeds=3),
-    "speech": Task("speech 2", 270, 15, 45, fails=0.35, learns=0.7, seeds=3, padded=True),
+    "MNIST": verdict.MNIST,
+    "speech": verdict.SPEECH,
 }
 
 

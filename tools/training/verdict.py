@@ -48,25 +48,29 @@ class Task(NamedTuple):
 
 DIGITS = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7)
 TIMING = Task("randman 40", 640, 12, 64, fails=0.35, learns=0.6)
+MNIST = Task("MNIST 15", 2000, 3, 64, fails=0.35, learns=0.7, seeds=3)
+SPEECH = Task("speech 2", 270, 15, 45, fails=0.35, learns=0.7, seeds=3, padded=True)
+OTHERS = {"timing": TIMING, "MNIST": MNIST, "speech": SPEECH}  # all other sets are on the digits
 NUMBERS = {"plain": 200, "snnTorch": 120, "SpikingJelly": 120, "timing": 160}
-ENDED = {"plain": 45, "SpikingJelly": 45, "timing": 45}
+ENDED = {"plain": 45, "SpikingJelly": 45, "timing": 45, "MNIST": 40, "speech": 40}
 
 
 def measured(key: tuple[str, int]) -> Record:
     """Train the network with this set and index, and return its group and findings."""
     name, index = key
-    task = TIMING if name == "timing" else DIGITS
+    task = OTHERS.get(name, DIGITS)
     accuracy, looks = trained(networks.draw(name, "reported", index), task, every_epoch=True)
     return {"set": name, "group": task.group(accuracy), "looks": looks}
 
 
 def ended(key: tuple[str, int]) -> Record:
-    """Train the network with this set and index, and return its group and its last problems."""
+    """Train the network with this set and index, and return its group and its problems."""
     name, index = key
-    task = TIMING if name == "timing" else DIGITS
-    settings = networks.draw(name, "reported", index)
-    accuracy, looks = trained(settings, task, at_end=True)
-    return {"set": name, "group": task.group(accuracy), "codes": looks[-1]["problems"]}
+    task = OTHERS.get(name, DIGITS)
+    settings = networks.draw("plain" if name == "MNIST" else name, "reported", index)
+    accuracy, (before, after) = trained(settings, task, at_end=True)
+    codes = {"before": before["problems"], "after": after["problems"]}
+    return {"set": name, "group": task.group(accuracy)} | codes
 
 
 def trained(
@@ -142,14 +146,15 @@ def of_sets(records: Records) -> Record:
 
 
 def of_ended(records: Records) -> Record:
-    """Return the numbers of networks with a problem after training, by data and group."""
+    """Return the numbers of networks with a problem before and after training, by data and group."""
     found: Record = {}
     for one in records:
-        data = "spike times" if one["set"] == "timing" else "digits"
+        data = {"timing": "spike times"}.get(one["set"], one["set"])
+        data = data if one["set"] in OTHERS else "digits"
         numbers = found.setdefault(data, {}).setdefault(one["group"], Counter())
-        new = set(one["codes"]) & {"quiet-output", "not-moved"}
-        numbers.update({"networks": 1, "reported": bool(one["codes"])})
-        numbers["without earlier"] += bool({*one["codes"]} - new)
+        without = {*one["after"]} - {"quiet-output", "not-moved"}
+        looks = {"before": one["before"], "without earlier": without, "reported": one["after"]}
+        numbers.update({"networks": 1} | {name: bool(codes) for name, codes in looks.items()})
     return found
 
 

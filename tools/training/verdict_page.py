@@ -89,17 +89,18 @@ def found_without_gradients(record: dict[str, Any]) -> str:
 
 
 def found_after(record: dict[str, Any]) -> str:
-    """Return the table with the share of networks for which a problem is reported at the end."""
+    """Return the table with the share of networks for which a problem is reported, then and later."""
     rows = []
     for data, groups in record["ended"].items():
         fail, learn = groups["fails"], groups["learns"]
         shares = [
             percent(of[key], of["networks"])
             for of in (fail, learn)
-            for key in ("without earlier", "reported")
+            for key in ("before", "without earlier", "reported")
         ]
-        rows.append((data, str(fail["networks"]), *shares[:2], str(learn["networks"]), *shares[2:]))
-    header = ("", "fail", "reported", "with `earlier`", "learn", "reported", "with `earlier`")
+        rows.append((data, str(fail["networks"]), *shares[:3], str(learn["networks"]), *shares[3:]))
+    reported = ("before", "after", "with `earlier`")
+    header = ("", "fail", *reported, "learn", *reported)
     return pages.table(header, rows)
 
 
