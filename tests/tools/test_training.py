@@ -109,6 +109,6 @@ def test_record_counts_what_the_report_finds_after_training(monkeypatch):
     (one,) = [verdict.ended(("plain", 1))]
     assert one["set"] == "plain"
     codes = [["quiet-output"], ["not-moved", "busy-hidden"], []]
-    ended = [{"set": "plain", "group": "fails", "codes": x} for x in codes]
-    counts = {"networks": 3, "reported": 2, "without earlier": 1}
-    assert verdict.of_ended(ended) == {"digits": {"fails": counts}}
+    ended = [{"set": "speech", "group": "fails", "before": x[1:], "after": x} for x in codes]
+    counts = {"networks": 3, "before": 1, "without earlier": 1, "reported": 2}
+    assert verdict.of_ended(ended) == {"speech": {"fails": counts}}

@@ -146,7 +146,7 @@ def of_sets(records: Records) -> Record:
 
 
 def of_ended(records: Records) -> Record:
-    """Return the numbers of networks with a problem before and after training, by data and group."""
+    """Return the numbers of networks with a problem before and after training, by data."""
     found: Record = {}
     for one in records:
         data = {"timing": "spike times"}.get(one["set"], one["set"])

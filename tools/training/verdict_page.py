@@ -89,7 +89,7 @@ def found_without_gradients(record: dict[str, Any]) -> str:
 
 
 def found_after(record: dict[str, Any]) -> str:
-    """Return the table with the share of networks for which a problem is reported, then and later."""
+    """Return the table with the share of networks for which the report names a problem."""
     rows = []
     for data, groups in record["ended"].items():
         fail, learn = groups["fails"], groups["learns"]
