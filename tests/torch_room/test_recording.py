@@ -90,6 +90,12 @@ def with_activations(low, high):
     return sequence(nn.Linear(20, 20), smooth, layers(20, 30, 3))
 
 
+def with_complex_numbers():
+    transform = module_of(lambda self, x: torch.complex(x, x))
+    back = module_of(lambda self, x: x.abs())
+    return sequence(nn.Linear(20, 20), transform, back, layers(20, 30, 3))
+
+
 def with_neurons_that_receive_spikes_and_currents():
     def run(self, inputs):
         found = [torch.zeros(BATCH, 30)]
@@ -110,6 +116,7 @@ def with_neurons_that_receive_spikes_and_currents():
         (lambda: sequence(layers(20, 30, 3, neurons=Wrapped)), ["1", "3"]),
         (lambda: with_activations(0.0, 0.4), ["3", "5"]),
         (lambda: with_activations(0.9, 0.95), ["3", "5"]),
+        (with_complex_numbers, ["4", "6"]),
         (with_neurons_that_receive_spikes_and_currents, ["neurons"]),
         (with_a_named_argument, ["neurons"]),
     ],
