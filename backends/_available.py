@@ -17,7 +17,7 @@ BUILT_IN = {
     "mlx": "MLXAdapter",
     "ndonnx": "NdonnxAdapter",
 }
-TRACED = ("torch",)  # libraries with a compiler that cannot trace the import of an adapter
+TRACED = ("torch",)  # their compiler cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
 _loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import names of the libraries

@@ -125,7 +125,7 @@ class FastPaths:
         return value
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
-        """Return constant numbers as an array with the dtype and device of `like`.
+        """Return constants as an array with the dtype and device of `like`.
 
         An adapter may cache the result and return it again for an equal tuple or for the same NumPy
         array. The caller must therefore change neither `values` nor the result.

@@ -273,7 +273,7 @@ class Step(NamedTuple):
 
 
 def _share(xp: Any, cost: Array, other: Array) -> Array:
-    """Return the share of the gradient that an edit with the cost `cost` receives.
+    """Return the share of the gradient that goes to an edit whose cost is `cost`.
 
     `other` is the cost of another edit. The share is 1 if `cost` is lower than `other`, 0 if `cost`
     is higher, and 1/2 if both costs are equal.

@@ -157,9 +157,9 @@ def outside_rates(
     The bounds are the lowest permitted count of the label and the highest permitted count of the
     other classes. `u` holds the roots of `n`. A term is ``max(root(lowest) - u, 0)²`` for the label
     plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds either
-    class indices, or floats that give the share `q` of each class in the label. If `label` holds
-    shares, each class has both penalties: the penalty for the label is weighted by `q`, and the
-    penalty for other classes by ``1 - q``.
+    class indices, or floats that give the share `q` of each class in the label. With shares, each
+    class has the penalty for the label, weighted by `q`, and the penalty for other classes,
+    weighted by ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 

@@ -189,7 +189,7 @@ def _of_masks(batch: "Batch") -> Observations:
     if lengths.size and steps >= 20 and lengths.max() * 10 <= steps:
         seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
         yield "short-lengths", seen
-    # For a likelihood, a mask may leave out most entries on purpose.
+    # With a likelihood, users may mask most entries on purpose.
     limit = MOST if has_mask and batch.reads_rates else SOME
     if batch.masked > limit:
         yield "mostly-masked", f"{batch.masked:.0%} of the entries are masked"

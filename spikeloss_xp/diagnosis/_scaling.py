@@ -80,8 +80,8 @@ def scale_to_rate(
     skip connections. If several factors give the same rate, any of them may be returned. If the
     rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
-    In a recurrent layer, let `run` multiply the weights of the layer's own spikes by 0.3 times the
-    factor. Otherwise, the recurrent current of many layers is larger than their input current.
+    In a recurrent layer, `run` should multiply the weights of the layer's own spikes by 0.3 and by
+    the factor. Otherwise, the recurrent current is often larger than the input current.
 
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
     earlier layer. After all layers have been scaled, the first layer whose rate is no longer

@@ -216,9 +216,9 @@ def _sometimes_notes() -> Iterable[str]:
     for key, condition in NOTE_IF.items():
         *first, last = (f"`{x}`" for x, text in texts().items() if text.get("note_if") == key)
         yield (
-            f"{', '.join(first)} and {last} are only notes if {condition}."
+            f"{', '.join(first)} and {last} are notes instead of problems if {condition}."
             if first
-            else f"{last} is only a note if {condition}."
+            else f"{last} is a note instead of a problem if {condition}."
         )
 
 
