@@ -51,6 +51,7 @@ TIMING = Task("randman 40", 640, 12, 64, fails=0.35, learns=0.6)
 MNIST = Task("MNIST 15", 2000, 3, 64, fails=0.35, learns=0.7, seeds=3)
 SPEECH = Task("speech 2", 270, 15, 45, fails=0.35, learns=0.7, seeds=3, padded=True)
 OTHERS = {"timing": TIMING, "MNIST": MNIST, "speech": SPEECH}  # all other sets are on the digits
+DATA = {"timing": "spike times", "MNIST": "MNIST", "speech": "speech"}  # their names on the page
 NUMBERS = {"plain": 200, "snnTorch": 120, "SpikingJelly": 120, "timing": 160}
 ENDED = {"plain": 45, "SpikingJelly": 45, "timing": 45, "MNIST": 40, "speech": 40}
 
@@ -149,8 +150,7 @@ def of_ended(records: Records) -> Record:
     """Return the numbers of networks with a problem before and after training, by data."""
     found: Record = {}
     for one in records:
-        data = {"timing": "spike times"}.get(one["set"], one["set"])
-        data = data if one["set"] in OTHERS else "digits"
+        data = DATA.get(one["set"], "digits")
         numbers = found.setdefault(data, {}).setdefault(one["group"], Counter())
         without = {*one["after"]} - {"quiet-output", "not-moved"}
         looks = {"before": one["before"], "without earlier": without, "reported": one["after"]}
