@@ -18,13 +18,13 @@ The exit status is 0 if all results agree, 1 if any of them differs, and 2 after
 compare the libraries on your own spikes, call spikeloss_xp.testing.assert_consistent in Python."""
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
 LOSSES: dict[str, tuple[Any, str | None]] = {  # each loss, and the name of its target
-    "SpikeTime": (losses.SpikeTime(), "target"),
+    "SpikeTime": (losses.SpikeTime(time_axis=-1), "target"),
     "PoissonNLL": (losses.PoissonNLL(time_axis=-1), "target"),
-    "SpikeRate": (losses.SpikeRate(0.2, 0.03, moving_window=WINDOW), "label"),
-    "SpikeMax": (losses.SpikeMax(), "label"),
-    "SpikeMoid": (losses.SpikeMoid(alpha=1, theta=0), "one-hot"),
+    "SpikeRate": (losses.SpikeRate(0.2, 0.03, time_axis=-1, moving_window=WINDOW), "label"),
+    "SpikeMax": (losses.SpikeMax(time_axis=-1), "label"),
+    "SpikeMoid": (losses.SpikeMoid(time_axis=-1, alpha=1, theta=0), "one-hot"),
     "CrossEntropy": (losses.CrossEntropy(time_axis=-1), "label"),
-    "SparsityEnforcer": (losses.SparsityEnforcer(), None),
+    "SparsityEnforcer": (losses.SparsityEnforcer(time_axis=-1), None),
 }
 HEADER = f"{'loss':16}  {testing.HEADER}  verdict"
 ROW = "{loss:16}  " + testing.ROW + "  {verdict}"

@@ -55,7 +55,8 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])
-    >>> value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(spikes, [0])
+    >>> loss = sx.SpikeRate(0.5, 0.0, time_axis=-1, reduction="sum")
+    >>> value, gradient = sx.value_and_grad(loss)(spikes, [0])
     >>> gradient
     array([[[0.125, 0.125, 0.125, 0.125],
             [0.125, 0.125, 0.125, 0.125]]])

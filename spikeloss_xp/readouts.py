@@ -13,123 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from spikeloss_xp._arrays import Adapter, at_least_one, or_one
 from spikeloss_xp._checks import lowest_below
-from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback, ValueAndPullback
-from spikeloss_xp.backends._axis import Axis
-
-
-class Trains(NamedTuple):
-    """Spike trains with the axes batch, class and time, in the order of the input.
-
-    Attributes
-    ----------
-    values : array
-        The spikes. Masked entries may have any value. In the `read` method of a loss, masked
-        entries are 0.
-    mask : array or None
-        A mask with the same axes, which is True for unmasked entries, or None if nothing is masked.
-        The class axis of the mask may have length 1.
-    time, classes : Axis
-        The time axis and the class axis. Their methods compute along the axis: for example,
-        ``time.sum(values)`` is the spike count.
-    adapter : Adapter
-        The adapter for the library of the spikes.
-    xp : namespace
-        The array API namespace of the spikes.
-    factor : array or None
-        The mask in the form that `adapter.masked` expects.
-    """
-
-    values: Array
-    mask: Array | None
-    time: Axis
-    classes: Axis
-    adapter: Adapter  # a field, because PyTorch 2.10 does not compile properties of named tuples
-    xp: Namespace
-    factor: Array | None = None
-
-    @classmethod
-    def of(cls, prepared: Prepared, values: Array, mask: Array | None) -> "Trains":
-        """Return the trains of a prepared input, or of a chunk of the input."""
-        adapter = prepared.adapter
-        layout = prepared.layout
-        time, classes = adapter.axes[layout.time], adapter.axes[layout.class_axis]
-        factor = None if mask is None else prepared.factor(mask)
-        return cls(values, mask, time, classes, adapter, adapter.xp, factor)
-
-    def filled(self) -> "Trains":
-        """Return the trains with masked entries set to 0."""
-        if self.mask is None:
-            return self
-        return self._replace(values=self.adapter.masked(self.values, self.factor))
-
-    def reading(self, u: Array, **units: Any) -> "Reading":
-        """Return `u` as readings of the trains. A reading is masked if all of its steps are masked.
-
-        The readings keep the axes of the trains. The time axis has length 1 unless there is a
-        reading at each step.
-        """
-        mask, time = self.mask, self.time
-        if mask is not None and time.length(u) == 1:
-            mask = time.any(mask)
-        return Reading(u, self.classes, self.adapter, self.xp, mask=mask, **units)
-
-
-class Reading(NamedTuple):
-    """The readings of a batch, with their units and masks.
-
-    Attributes
-    ----------
-    u : array
-        The readings, with the axes batch, class and time in the order of the input. The time axis
-        has length 1 unless there is a reading at each step.
-    classes : Axis
-        The class axis. Its methods compute along the axis: for example, ``classes.sum(u)`` is the
-        sum over the classes of each sample.
-    adapter : Adapter
-        The adapter for the library of the readings.
-    xp : namespace
-        The array API namespace of the readings.
-    per_unit : float or array
-        The number of spikes that increase `u` by 1; `u` is `counts` divided by this number.
-    saturated : float or array
-        The reading of a neuron that fires at every step.
-    counts : array or None
-        The spike counts from which `u` is computed, for comparisons that must not depend on
-        rounding; None if `u` is neither a count nor a rate.
-    duration : float or array
-        The number of steps from which a count or rate is computed, summed over the neurons of a
-        class.
-    mask : array or None
-        A mask that is True for readings with at least one unmasked entry, or None if nothing is
-        masked. The class axis of the mask may have length 1.
-    class_mask : array or None
-        A mask with the axes of `u`, which is True for unmasked classes. The class mask is set only
-        if the classes share one term. It is None if no class is masked.
-    """
-
-    u: Array
-    classes: Axis
-    adapter: Adapter
-    xp: Namespace
-    per_unit: Any = 1.0
-    saturated: Any = 1.0
-    counts: Array | None = None
-    duration: Any = 1.0
-    mask: Array | None = None
-    class_mask: Array | None = None
-
-    def per_class(self, values: PerClass) -> Any:
-        """Return a number unchanged, and a tuple of class values as an array.
-
-        The array broadcasts to `u`.
-        """
-        if not isinstance(values, tuple):
-            return values
-        shape = [1] * self.u.ndim
-        shape[self.classes.index] = -1
-        return self.xp.reshape(self.adapter.constants(values, self.u), tuple(shape))
-
+from spikeloss_xp._input.prepared import Reading, Trains
+from spikeloss_xp._typing import Array, Pullback, ValueAndPullback
 
 ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
@@ -141,7 +26,8 @@ def identity(cotangent: Array) -> Array:
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
     """Compute ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
-    spikes, mask, time, classes, adapter, xp, factor = trains
+    spikes, mask, time, classes = trains.values, trains.mask, trains.time, trains.classes
+    adapter, xp = trains.adapter, trains.xp
     if window == 1:
         return Reading(spikes, classes, adapter, xp, 1.0, 1, spikes, 1, mask), identity
     if window is not None:
@@ -156,6 +42,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     if mask is None:
         counts, duration = time.sum(spikes), steps
     else:
+        factor = trains.factor(mask)
         counts = adapter.masked_sum(time.index, spikes, factor)
         duration = adapter.number(factor, spikes.dtype, time.index)
         # If each sample has at least one unmasked step, no reading is masked.
@@ -182,7 +69,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 
 def highest(trains: Trains) -> ReadResult:
     """Compute ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
-    spikes, mask, time = trains[:3]
+    spikes, mask, time = trains.values, trains.mask, trains.time
     xp = trains.xp
     unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
     peak = time.max(unmasked)
@@ -200,7 +87,7 @@ def highest(trains: Trains) -> ReadResult:
 
 def last(trains: Trains) -> ReadResult:
     """Return the value at the last unmasked step."""
-    spikes, mask, time = trains[:3]
+    spikes, mask, time = trains.values, trains.mask, trains.time
     xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
     if mask is None:
         chosen = step == steps - 1
@@ -245,7 +132,7 @@ def read_classes(
     options = {"proportional": readout.proportional, "summed": summed and readout.extensive}
     if readout.convert is not None:
         spikes, to_input = readout.convert(trains.adapter, trains.values)
-        reading, to_spikes = read_groups(trains._replace(values=spikes), classes, read, **options)
+        reading, to_spikes = read_groups(trains.part(spikes, trains.mask), classes, read, **options)
         return reading, lambda cotangent: to_input(to_spikes(cotangent))
     reading, pullback = read_groups(trains, classes, read, **options)
     if classes is not None:
@@ -298,7 +185,7 @@ def read_groups(
     """
     if classes is None:
         return read(trains)
-    spikes, mask, time, axis = trains[:4]
+    spikes, mask, time, axis = trains.values, trains.mask, trains.time, trains.classes
     xp, of_class, size = trains.xp, axis.index, axis.length(spikes) // classes
     shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
     total = xp.sum(xp.reshape(spikes, shape), axis=of_class + 1)
@@ -313,14 +200,14 @@ def read_groups(
         divisor = at_least_one(trains.adapter, xp.squeeze(number, axis=of_class + 1))
         mask = xp.any(members, axis=of_class + 1)
     elif proportional:
-        reading, to_total = read(trains._replace(values=total))
+        reading, to_total = read(trains.part(total, mask))
         if summed:
             return reading, lambda cotangent: to_neurons(to_total(cotangent))
         reading = _mean_of_neurons(reading, size)
         return reading, lambda cotangent: to_neurons(to_total(cotangent / size))
 
     scale, number = size if summed else 1, divisor
-    of_groups = trains._replace(values=total * scale / divisor, mask=mask, factor=mask)
+    of_groups = trains.part(total * scale / divisor, mask)
     reading, to_mean = read(of_groups)
     if not isinstance(divisor, int) and time.length(reading.u) == 1:
         number = time.max(divisor)
@@ -342,7 +229,7 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
 
 def softmax_sum(trains: Trains) -> ReadResult:
     """Compute ``sum_t p[t]``, where ``p[t]`` is the softmax over the unmasked classes at step t."""
-    spikes, mask, time, classes = trains[:4]
+    spikes, mask, time, classes = trains.values, trains.mask, trains.time, trains.classes
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
     highest = classes.max(logit)  # the maximum prevents overflow and cancels in `p`
@@ -374,7 +261,7 @@ def latency(trains: Trains) -> ReadResult:
     steps than other neurons. The field `saturated` of the reading holds the latency of a silent
     neuron.
     """
-    spikes, mask, time, classes = trains[:4]
+    spikes, mask, time, classes = trains.values, trains.mask, trains.time, trains.classes
     adapter, xp = trains.adapter, trains.xp
     factors = 1 - spikes
     if mask is None:

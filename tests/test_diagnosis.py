@@ -33,7 +33,7 @@ from spikeloss_xp.slayer import published
 
 TEXTS = texts()
 LOSS = sx.CrossEntropy(time_axis=-1)
-PENALTY = sx.SparsityEnforcer(0.3)
+PENALTY = sx.SparsityEnforcer(0.3, time_axis=-1)
 BATCH = LOSS, FRESH, LABEL
 FAULTY = [(code, case) for code, cases in diagnoses.FAULTY.items() for case in cases]
 
@@ -136,7 +136,12 @@ WRONG = {
     "list of spikes": (LOSS, [FRESH], LABEL, {}),
     "neurons of a class": (sx.CrossEntropy(time_axis=-1, num_classes=3), FRESH, LABEL, {}),
     "times": (sx.times.SpikeLatency(silent_time=1.0), FRESH[..., None], LABEL, {}),
-    "layers": (sx.SparsityEnforcer(0.1), [FRESH, FRESH[0]], None, {"lengths": [2] * len(FRESH)}),
+    "layers": (
+        sx.SparsityEnforcer(0.1, time_axis=-1),
+        [FRESH, FRESH[0]],
+        None,
+        {"lengths": [2] * len(FRESH)},
+    ),
 }
 
 
@@ -159,7 +164,9 @@ def test_refused_value_is_a_finding_with_the_message_of_the_loss():
     vanishing = diagnoses.gradients(1e-6, 1.0)
     of_gradients = sx.diagnose(LOSS, FRESH, LABEL + 1, gradients=vanishing)
     assert codes(of_gradients) == ["refused", "vanishing-gradient"]
-    of_penalty = sx.diagnose(sx.SparsityEnforcer(0.3), WIDE, lengths=[99] * 24, gradients=vanishing)
+    of_penalty = sx.diagnose(
+        sx.SparsityEnforcer(0.3, time_axis=-1), WIDE, lengths=[99] * 24, gradients=vanishing
+    )
     assert codes(of_penalty) == ["refused", "vanishing-gradient"]
     assert report.numbers == {"loss": None}
     assert [layer.name for layer in report.layers] == ["hidden.0"]
@@ -214,7 +221,7 @@ RARE = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.020
          "several axes of (20, 20, 4) have the same length"),
         ((LOSS, diagnoses.TRAINED[..., :4], LABEL), {},
          "several axes of (24, 4, 4) have the same length"),
-        ((sx.SpikeRate(0.5, 0.02, time_axis=0), 3 * FRESH_FIRST[:1], LABEL), {},
+        ((sx.SpikeRate(0.5, 0.02, time_axis=0, reduction="sum"), 3 * FRESH_FIRST[:1], LABEL), {},
          "the input has one time step, and entries up to 3"),
         ((LOSS, FRESH, LABEL % 2 * 2), {}, "no sample has label [1, 3]"),
         ((POISSON, 1000 + LOG_RATES, COUNTS), {}, "the loss is inf"),
@@ -445,7 +452,10 @@ def test_bounds_are_a_remedy_only_of_losses_that_accept_them(readout):
 
 
 def test_quiet_trains_are_no_problem_without_classes_or_after_learning():
-    loss, rare = sx.SpikeTime(5.0, time_axis=-1), np.eye(200)[None, :24]
+    loss, rare = (
+        sx.SpikeTime(time_constant=5.0, time_axis=-1, reduction="sum"),
+        np.eye(200)[None, :24],
+    )
     assert "quiet-output" not in codes(sx.diagnose(loss, rare, 0 * rare, earlier=1.0))
     learned = sx.diagnose(LOSS, QUIET, np.arange(24) // 6, earlier=0.0)
     assert not {"quiet-output", "not-moved"} & set(codes(learned))
@@ -610,7 +620,7 @@ def test_spikes_without_a_graph_are_a_note_unless_gradients_are_passed():
     with torch.no_grad():
         assert codes(sx.diagnose(LOSS, x, LABEL)) == []
     layers = [x.clone().requires_grad_(), x]
-    assert codes(sx.diagnose(sx.SparsityEnforcer(0.3), layers)) == ["no-graph"]
+    assert codes(sx.diagnose(sx.SparsityEnforcer(0.3, time_axis=-1), layers)) == ["no-graph"]
 
 
 class Module:
@@ -691,12 +701,12 @@ def test_mask_of_a_likelihood_is_reported_above_90_percent():
 
 def test_rates_in_hertz_warn_once():
     with pytest.warns(UserWarning, match="max_rate=10 is above 1") as warned:
-        sx.SparsityEnforcer(10, min_rate=10)
+        sx.SparsityEnforcer(10, min_rate=10, time_axis=-1)
     assert [each.filename for each in warned] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        published.SparsityEnforcer(10)
-        sx.SparsityEnforcer(1)
+        published.SparsityEnforcer(10, time_axis=-1)
+        sx.SparsityEnforcer(1, time_axis=-1)
 
 
 def test_large_layers_are_reduced_in_chunks(monkeypatch):
@@ -805,9 +815,9 @@ UP_TO_2 = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # the last have 
         ((sx.CrossEntropy(time_axis=-1, moving_window=5), FRESH, AT_STEP), {}, SAMPLES,
          [12, 12, 12, 12]),
         (BATCH, {"weight": [0, 1, 1, 1]}, "fraction of labels without a gradient", 0.25),
-        ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
-        ((sx.SpikeTime(), FRESH, FRESH), {}, "accuracy", None),
-        ((sx.SpikeTime(), FRESH, FRESH), {}, "neurons that never fire", 0),
+        ((sx.SpikeTime(time_axis=-1, reduction="sum"), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
+        ((sx.SpikeTime(time_axis=-1, reduction="sum"), FRESH, FRESH), {}, "accuracy", None),
+        ((sx.SpikeTime(time_axis=-1, reduction="sum"), FRESH, FRESH), {}, "neurons that never fire", 0),
         ((POISSON, LOG_RATES, COUNTS), {}, "neurons that never fire", None),
     ],
 )  # fmt: skip
@@ -839,8 +849,8 @@ def test_busy_layer_of_a_network_that_has_learned_is_a_note():
 @pytest.mark.parametrize(
     ("loss", "spikes", "target"),
     [
-        (sx.SpikeRate(1.0, 0.0, time_axis=-1), ONE_HOT, LABEL),
-        (sx.SpikeTime(time_axis=-1), ONE_HOT, ONE_HOT),
+        (sx.SpikeRate(1.0, 0.0, time_axis=-1, reduction="sum"), ONE_HOT, LABEL),
+        (sx.SpikeTime(time_axis=-1, reduction="sum"), ONE_HOT, ONE_HOT),
         (sx.SquaredError(time_axis=-1), ONE_HOT, ONE_HOT.mean(axis=-1)),
         (sx.SparsityEnforcer(0.5, time_axis=-1), ONE_HOT / 4, None),
         (lambda x, y: 0.0 * x.sum(), ONE_HOT, LABEL),

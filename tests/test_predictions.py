@@ -19,7 +19,7 @@ random = np.random.default_rng(3)
 SPIKES = (random.random((BATCH, CLASSES, STEPS)) < 0.4).astype(float)
 LABEL = np.asarray([0, 2, 1, -100, 2, 0])
 ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
-RATE = sx.SpikeMax()  # predicts the class with the highest rate
+RATE = sx.SpikeMax(time_axis=-1, reduction="sum")  # predicts the class with the highest rate
 NUMBERS = sx.SquaredError(time_axis=-1)
 
 
@@ -34,7 +34,7 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
     for counts in got:
         assert np.trace(counts) == right
         assert counts.sum() == 5
-    moid = sx.SpikeMoid(alpha=1, theta=0.4)
+    moid = sx.SpikeMoid(alpha=1, theta=0.4, time_axis=-1, reduction="sum")
     counts = run(backend, moid.confusion, spikes[:2], np.eye(3, dtype=bool)[LABEL[:2]])
     assert counts.sum() == 6
     assert (counts[0, 1, 0], counts[2, 1, 0]) == (1, 1)  # where the label is 1, it predicts 0
@@ -45,8 +45,17 @@ def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
     kept = np.random.default_rng(0).random(SPIKES.shape) < 0.6
     roots = ENTROPY(readout="sqrt_count", moving_window=1)
     scores = partial(roots.scores, per_step=True)
-    calls = each([scores, partial(sx.SpikeMax(1).predict, per_step=True)])
-    counts = each([roots.confusion, sx.SpikeMax(1).confusion])
+    calls = each(
+        [
+            scores,
+            partial(
+                sx.SpikeMax(moving_window=1, time_axis=-1, reduction="sum").predict, per_step=True
+            ),
+        ]
+    )
+    counts = each(
+        [roots.confusion, sx.SpikeMax(moving_window=1, time_axis=-1, reduction="sum").confusion]
+    )
     steps = np.tile(LABEL[:, None], STEPS)
     for evaluate, *arguments in ((calls,), (counts, steps)):
         clean, got = (
@@ -60,7 +69,14 @@ def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
 def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
     label, late = backend.asarray(LABEL + 1), backend.asarray(np.asarray([5, 6, 5, 5, 5, 5]))
     half = backend.asarray(np.full((6, 3), 0.5))
-    calls = [(sx.SpikeMoid(alpha=1, theta=0).confusion, half, {}, "must be 0 or 1")]
+    calls = [
+        (
+            sx.SpikeMoid(alpha=1, theta=0, time_axis=-1, reduction="sum").confusion,
+            half,
+            {},
+            "must be 0 or 1",
+        )
+    ]
     for one in (ENTROPY(), ENTROPY(readout="latency"), RATE):
         calls.append((one.confusion, label, {}, "target must be between 0 and 2"))
         calls.append((one.accuracy, LABEL, {"lengths": late}, "lengths must be between 0 and 5"))

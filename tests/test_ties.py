@@ -23,7 +23,14 @@ def test_rate_equal_to_theta_is_not_above_it(window, dtype):
         for number in range(1, group * steps + 1):
             spikes = (np.arange(group * steps) < number).astype(dtype).reshape(1, group, steps)
             theta = number / (group * (window or steps))
-            loss = sx.SpikeMoid(window, alpha=1, theta=theta, num_classes=1)
+            loss = sx.SpikeMoid(
+                moving_window=window,
+                alpha=1,
+                theta=theta,
+                num_classes=1,
+                time_axis=-1,
+                reduction="sum",
+            )
             assert not loss.predict(spikes, per_step=bool(window)).any(), (theta, group, steps)
 
 
@@ -34,7 +41,7 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, group):
     spikes = np.zeros((1, 2 * group, steps))
     spikes[0, 0, :count] = 1
     spikes[0, -1, 0] = 1
-    loss = sx.SpikeMax(pseudo_count=count, num_classes=2)
+    loss = sx.SpikeMax(pseudo_count=count, num_classes=2, time_axis=-1, reduction="sum")
     _, gradient = run(backend, sx.value_and_grad(loss), spikes, [0])
     per_spike = 1 / steps / group
     total = (count + 1) * per_spike + 1e-6
@@ -75,12 +82,12 @@ def check_random_classification(backend, seed):
         mask &= options["where"]
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
-        loss = sx.SpikeMax(window, num_classes=classes)
+        loss = sx.SpikeMax(moving_window=window, num_classes=classes, time_axis=-1, reduction="sum")
         sums = np.cumsum(counts, axis=-1)
         counts = sums - np.pad(sums, ((0, 0), (0, 0), (window, 0)))[..., :steps]
         counts *= mask[:, None]  # a masked step predicts 0
     else:
-        loss = sx.SpikeMax(num_classes=classes)
+        loss = sx.SpikeMax(num_classes=classes, time_axis=-1, reduction="sum")
         counts = counts.sum(axis=-1)
     expected, mask = np.argmax(counts, axis=1), mask if windowed else mask.any(axis=-1)
     ignored = random.random(mask.shape) < 0.2

@@ -72,7 +72,10 @@ def way_of(call: Callable[[], object]) -> str:
 def ways() -> dict[str, str]:
     """Return the number of calls and files for some typical calls."""
     spikes, label, trains = np.zeros((4, 10, 50), np.float32), np.arange(4), np.ones((4, 10, 50))
-    spike_max, spike_time = sx.SpikeMax(20), sx.value_and_grad(sx.SpikeTime())
+    spike_max, spike_time = (
+        sx.SpikeMax(moving_window=20, time_axis=-1, reduction="sum"),
+        sx.value_and_grad(sx.SpikeTime(time_axis=-1, reduction="sum")),
+    )
     found = {
         "SpikeMax(20), NumPy": way_of(lambda: spike_max(spikes, label)),
         "SpikeTime(), NumPy, gradient": way_of(lambda: spike_time(spikes, trains)),

@@ -42,7 +42,7 @@ def sample():
 
 def evaluate(spikes, target):
     """Return value and gradient in each library: this is what the picture says is the same."""
-    loss = sx.SpikeTime(time_constant=5)
+    loss = sx.SpikeTime(time_constant=5, time_axis=-1, reduction="sum")
     results = {}
     for name, library in LIBRARIES.items():
         value, gradient = sx.value_and_grad(loss)(
@@ -74,7 +74,11 @@ def draw(spikes, target, results):
     pictures.trace(trace, read, target=filtered_target)
     value, gradient = results["NumPy"]
     add_up(
-        total, sx.SpikeTime(time_constant=5, reduction="none")(spikes, target), value
+        total,
+        sx.SpikeTime(time_constant=5, reduction="none", time_axis=-1)(
+            spikes, target
+        ),
+        value,
     )
     scale = pictures.heat(heat, gradient[0], "").colorbar.ax
     scale.set_yticklabels(["more\nspikes", "0", "fewer\nspikes"])

@@ -49,7 +49,9 @@ def evaluate():
     These are the filtered spikes and the gradients, ``[time of the spike, step]``, and the values.
     """
     kernel = sx.exponential_kernel(time_constant=TIME_CONSTANT, length=STEPS)
-    evaluate_loss = sx.value_and_grad(sx.SpikeTime(time_constant=TIME_CONSTANT))
+    evaluate_loss = sx.value_and_grad(
+        sx.SpikeTime(time_constant=TIME_CONSTANT, time_axis=-1, reduction="sum")
+    )
     spikes, target = np.eye(STEPS), np.zeros(STEPS)
     target[TARGET_TIMES] = 1
     results = [

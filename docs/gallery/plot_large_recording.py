@@ -189,7 +189,7 @@ describe(
 # If the terms of ``SpikeTime`` are summed over the time in each window, the result is a distance
 # for each window and neuron. This is the cost of a single spike that is missing, or 8 ms late:
 
-loss = sx.SpikeTime(time_constant=10, reduction="none")
+loss = sx.SpikeTime(time_constant=10, reduction="none", time_axis=-1)
 
 
 def distances(recorded, modelled):

@@ -221,7 +221,7 @@ def distances(first, second, constant):
     # [train, train, time]
     first, second = np.broadcast_arrays(first[:, None], second[None, :])
     loss = sx.SpikeTime(
-        time_constant=constant, length=8 * constant, reduction="none"
+        time_constant=constant, length=8 * constant, reduction="none", time_axis=-1
     )
     spike = np.eye(1, first.shape[-1])
     return loss(first, second).sum(axis=-1) / loss(spike, 0 * spike).sum()

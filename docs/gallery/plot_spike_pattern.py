@@ -184,7 +184,7 @@ def layer(current):
 # time constant of 5 steps, a spike that is slightly late still overlaps with the target spike. The
 # closer it is, the less it costs:
 
-loss = sx.SpikeTime(time_constant=5, time_axis=0)
+loss = sx.SpikeTime(time_constant=5, time_axis=0, reduction="sum")
 one = torch.zeros((60, 1, 1))
 one[10] = 1
 for late in (0, 1, 2, 3, 4, 8):

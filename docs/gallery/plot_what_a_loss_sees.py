@@ -271,10 +271,10 @@ trains[0, 2] = spikes[0, 2]
 trains[0, 3, 10::20] = 1
 trains[0, 4, [20, 60]] = 1
 
-spike_time = sx.SpikeTime(time_constant=3)
+spike_time = sx.SpikeTime(time_constant=3, time_axis=-1, reduction="sum")
 value, gradient = sx.value_and_grad(spike_time)(spikes, trains)
 # [batch, neuron, time]
-terms = sx.SpikeTime(time_constant=3, reduction="none")(spikes, trains)
+terms = sx.SpikeTime(time_constant=3, reduction="none", time_axis=-1)(spikes, trains)
 
 # %%
 
@@ -305,9 +305,13 @@ print(f"loss {value:.1f}")
 # second, lower rate. With a moving window, the loss compares the rate over the last steps with its
 # target at every step.
 
-spike_rate = sx.SpikeRate(true_rate=0.6, false_rate=0.1, moving_window=16)
+spike_rate = sx.SpikeRate(
+    true_rate=0.6, false_rate=0.1, moving_window=16, time_axis=-1, reduction="sum"
+)
 value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
-terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none")(spikes, [0])
+terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none", time_axis=-1)(
+    spikes, [0]
+)
 rate = sx.moving_average(spikes, 16)
 
 # %%
@@ -338,10 +342,10 @@ print(f"loss {value:.1f}")
 # single term, the negative logarithm of the label's share.
 
 labels = np.repeat([[0, 4]], 40, axis=1)  # [batch, time]
-spike_max = sx.SpikeMax(moving_window=16)
+spike_max = sx.SpikeMax(moving_window=16, time_axis=-1, reduction="sum")
 value, gradient = sx.value_and_grad(spike_max)(spikes, labels)
 # [batch, time]
-terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)
+terms = sx.SpikeMax(moving_window=16, reduction="none", time_axis=-1)(spikes, labels)
 
 # %%
 
@@ -360,7 +364,7 @@ show(
 
 print(f"loss {value:.1f}, finite gradient: {np.isfinite(gradient).all()}")
 
-as_published = published.SpikeMax(moving_window=16)
+as_published = published.SpikeMax(moving_window=16, time_axis=-1, reduction="sum")
 print(f"loss as it was published: {as_published(torch.asarray(spikes), labels):.1f}")
 
 # %%
@@ -376,9 +380,13 @@ print(f"loss as it was published: {as_published(torch.asarray(spikes), labels):.
 # rate, which is one half at the rate ``theta``.
 
 several = np.asarray([[True, False, True, False, False]])  # [batch, class]
-spike_moid = sx.SpikeMoid(moving_window=16, alpha=0.1, theta=0.2)
+spike_moid = sx.SpikeMoid(
+    moving_window=16, alpha=0.1, theta=0.2, time_axis=-1, reduction="sum"
+)
 value, gradient = sx.value_and_grad(spike_moid)(spikes, several)
-terms = sx.SpikeMoid(16, reduction="none", alpha=0.1, theta=0.2)(spikes, several)
+terms = sx.SpikeMoid(
+    moving_window=16, reduction="none", alpha=0.1, theta=0.2, time_axis=-1
+)(spikes, several)
 
 # %%
 

@@ -6,7 +6,7 @@ from scipy.stats import kstest
 
 import spikeloss_xp as sx
 
-distance = sx.SpikeTime(time_constant=5, time_axis=0)
+distance = sx.SpikeTime(time_constant=5, time_axis=0, reduction="sum")
 
 
 def psth_distance(generated, recorded):

@@ -11,16 +11,30 @@ rates = np.where(np.arange(10) == labels[:, None], 0.15, 0.05)  # in spikes per 
 spikes = 1.0 * (rng.random((16, 10, 1000)) < rates[..., None])
 trains = 1.0 * (rng.random((16, 10, 1000)) < 0.05)
 LOSSES = {
-    "SpikeTime, time constant 5": (sx.SpikeTime(5), trains),
-    "SpikeTime, time constant 10": (sx.SpikeTime(10), trains),
-    "SpikeRate, window 25": (sx.SpikeRate(0.15, 0.05, 25), labels),
-    "SpikeMax, window 20": (sx.SpikeMax(20), labels),
+    "SpikeTime, time constant 5": (
+        sx.SpikeTime(time_constant=5, time_axis=-1, reduction="sum"),
+        trains,
+    ),
+    "SpikeTime, time constant 10": (
+        sx.SpikeTime(time_constant=10, time_axis=-1, reduction="sum"),
+        trains,
+    ),
+    "SpikeRate, window 25": (
+        sx.SpikeRate(0.15, 0.05, moving_window=25, time_axis=-1, reduction="sum"),
+        labels,
+    ),
+    "SpikeMax, window 20": (
+        sx.SpikeMax(moving_window=20, time_axis=-1, reduction="sum"),
+        labels,
+    ),
     "CrossEntropy, window 20": (
         sx.CrossEntropy(time_axis=-1, moving_window=20, reduction="sum"),
         labels,
     ),
     "SpikeMoid, window 20": (
-        sx.SpikeMoid(20, theta=0.1, alpha=0.05),
+        sx.SpikeMoid(
+            moving_window=20, theta=0.1, alpha=0.05, time_axis=-1, reduction="sum"
+        ),
         np.eye(10)[labels],
     ),
 }

@@ -31,7 +31,7 @@ def in_segments(loss, spikes, target, mask, length):
 
 def segments_add_up():
     """Compare the mean over segments with the mean over whole trains."""
-    loss = sx.SpikeTime(time_constant=5, length=60, reduction="mean")
+    loss = sx.SpikeTime(time_constant=5, length=60, reduction="mean", time_axis=-1)
     mask = np.arange(150) < rng.integers(75, 150, size=16)[:, None]
     value = loss(spikes, trains, where=mask)
     close(in_segments(loss, spikes, trains, mask, length=64), value, rtol=1e-12)
@@ -47,11 +47,25 @@ def zeros_before_a_train_are_its_context():
 
     mask = rng.random(spikes.shape) < 0.9
     for loss, target in (
-        (sx.SpikeTime(length=60), trains),
-        (sx.SpikeRate(0.15, 0.05, moving_window=20), labels),
-        (sx.SpikeMax(moving_window=20), labels),
+        (sx.SpikeTime(length=60, time_axis=-1, reduction="sum"), trains),
+        (
+            sx.SpikeRate(
+                0.15, 0.05, moving_window=20, time_axis=-1, reduction="sum"
+            ),
+            labels,
+        ),
+        (sx.SpikeMax(moving_window=20, time_axis=-1, reduction="sum"), labels),
         (sx.CrossEntropy(time_axis=-1, moving_window=20, reduction="sum"), labels),
-        (sx.SpikeMoid(moving_window=20, theta=0.1, alpha=0.05), np.eye(10)[labels]),
+        (
+            sx.SpikeMoid(
+                moving_window=20,
+                theta=0.1,
+                alpha=0.05,
+                time_axis=-1,
+                reduction="sum",
+            ),
+            np.eye(10)[labels],
+        ),
     ):
         n = loss.memory
         padded = longer(target, n, 0) if target is trains else target
@@ -64,13 +78,18 @@ def zeros_before_a_train_are_its_context():
 
 def masked_context_is_none():
     """Compare sums of a segment with, with masked and without context."""
-    loss, seen = sx.SpikeMax(moving_window=20), np.arange(69) >= 19
+    loss, seen = (
+        sx.SpikeMax(moving_window=20, time_axis=-1, reduction="sum"),
+        np.arange(69) >= 19,
+    )
     context, _ = loss.sum_and_weight(spikes[..., 81:], labels, context=19)
     masked, _ = loss.sum_and_weight(
         spikes[..., 81:], labels, where=np.tile(seen, (16, 1))
     )
     alone, _ = loss.sum_and_weight(spikes[..., 100:], labels)
-    terms = sx.SpikeMax(moving_window=20, reduction="none")(spikes, labels)
+    terms = sx.SpikeMax(moving_window=20, reduction="none", time_axis=-1)(
+        spikes, labels
+    )
     close([context, masked], [terms[:, 100:].sum(), alone])
     assert masked > 1.1 * context
 
@@ -79,11 +98,14 @@ def counts_have_the_gradient_of_each_step():
     """Compare the train with a single step that holds the counts or rates."""
     counts, steps = spikes.sum(-1)[..., None], spikes.shape[-1]
     root = sx.CrossEntropy(time_axis=-1, readout="sqrt_count")
-    rate, half = sx.SpikeRate(0.15, 0.05), sx.SpikeMax(pseudo_count=0.5 / steps)
+    rate, half = (
+        sx.SpikeRate(0.15, 0.05, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(pseudo_count=0.5 / steps, time_axis=-1, reduction="sum"),
+    )
     for loss, short, by in (
         (root, root, 1),
         (rate, rate, steps),
-        (sx.SpikeMax(), half, steps),
+        (sx.SpikeMax(time_axis=-1, reduction="sum"), half, steps),
     ):
         value, gradient = sx.value_and_grad(loss)(spikes, labels)
         same, signal = sx.value_and_grad(short)(counts / by, labels)
@@ -98,12 +120,18 @@ def counts_have_the_gradient_of_each_step():
 
 def sparsity_has_one_gradient_above_its_limit():
     """Check the gradient's formula, and that the loss follows from two halves."""
-    _, gradient = sx.value_and_grad(sx.SparsityEnforcer(max_rate=0.02))(spikes)
+    _, gradient = sx.value_and_grad(
+        sx.SparsityEnforcer(max_rate=0.02, time_axis=-1)
+    )(spikes)
     close(gradient, np.full(spikes.shape, 2 * (spikes.mean() - 0.02) / spikes.size))
     bursts = np.zeros((1, 1, 100))
     bursts[..., :10] = 1  # 10 events in 100 steps
-    assert sx.SparsityEnforcer(max_rate=0.1)(bursts) == 0  # a rate of 0.1
-    assert sx.SparsityEnforcer(max_rate=0.1)(bursts[..., :50]) > 0  # a rate of 0.2
+    assert (
+        sx.SparsityEnforcer(max_rate=0.1, time_axis=-1)(bursts) == 0
+    )  # a rate of 0.1
+    assert (
+        sx.SparsityEnforcer(max_rate=0.1, time_axis=-1)(bursts[..., :50]) > 0
+    )  # a rate of 0.2
 
 
 def step_loss_is_cross_entropy():

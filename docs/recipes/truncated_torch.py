@@ -158,7 +158,7 @@ def main():
     inputs = (torch.rand(4, 20, 200) < 0.3).double()
     target = (torch.rand(4, 10, 200) < 0.1).double()
     mask = torch.arange(200) < torch.tensor([200, 200, 170, 90])[:, None]
-    loss = sx.SpikeTime(time_constant=5, length=20, reduction="mean")
+    loss = sx.SpikeTime(time_constant=5, length=20, reduction="mean", time_axis=-1)
     close = functools.partial(torch.testing.assert_close, rtol=0, atol=1e-12)
 
     value, of_outputs, gradient = layer.run(whole, loss, inputs, target, mask)

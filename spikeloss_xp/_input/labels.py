@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp._arrays import asarray_like, both, concrete_or_none, floating
 from spikeloss_xp._checks import check_overflow
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Trains
 from spikeloss_xp._typing import Array
 
 
@@ -47,7 +47,7 @@ class Labels(NamedTuple):
         """Return the class indices as a one-hot bool array with the axes of a reading."""
         return self.indices == reading.classes.positions(reading.u)
 
-    def as_numbers(self, prepared: Prepared) -> "Labels":
+    def as_numbers(self, prepared: Trains) -> "Labels":
         """Return class indices as one-hot numbers, which are NaN if the index is invalid."""
         if self.numbers is not None:
             return self
@@ -127,7 +127,7 @@ class Filled(Labels):
         return self
 
 
-def class_weights(prepared: Prepared, weight: Any, each: str, name: str = "weight") -> Array:
+def class_weights(prepared: Trains, weight: Any, each: str, name: str = "weight") -> Array:
     """Return class weights with the axes of the readings and the dtype of the input values.
 
     `name` and `each` are used in error messages. `name` is the name of the argument. `each` says

@@ -1,8 +1,8 @@
 """The input and mask of a loss, converted to the dtype and axes used for computation."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from spikeloss_xp._arrays import (
     Adapter,
@@ -14,12 +14,69 @@ from spikeloss_xp._arrays import (
 )
 from spikeloss_xp._checks import check_range, check_shape
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback
+from spikeloss_xp.backends._axis import Axis
+
+
+class Reading(NamedTuple):
+    """The readings of a batch, with their units and masks.
+
+    Attributes
+    ----------
+    u : array
+        The readings, with the axes batch, class and time in the order of the input. The time axis
+        has length 1 unless there is a reading at each step.
+    classes : Axis
+        The class axis. Its methods compute along the axis: for example, ``classes.sum(u)`` is the
+        sum over the classes of each sample.
+    adapter : Adapter
+        The adapter for the library of the readings.
+    xp : namespace
+        The array API namespace of the readings.
+    per_unit : float or array
+        The number of spikes that increase `u` by 1; `u` is `counts` divided by this number.
+    saturated : float or array
+        The reading of a neuron that fires at every step.
+    counts : array or None
+        The spike counts from which `u` is computed, for comparisons that must not depend on
+        rounding; None if `u` is neither a count nor a rate.
+    duration : float or array
+        The number of steps from which a count or rate is computed, summed over the neurons of a
+        class.
+    mask : array or None
+        A mask that is True for readings with at least one unmasked entry, or None if nothing is
+        masked. The class axis of the mask may have length 1.
+    class_mask : array or None
+        A mask with the axes of `u`, which is True for unmasked classes. The class mask is set only
+        if the classes share one term. It is None if no class is masked.
+    """
+
+    u: Array
+    classes: Axis
+    adapter: Adapter
+    xp: Namespace
+    per_unit: Any = 1.0
+    saturated: Any = 1.0
+    counts: Array | None = None
+    duration: Any = 1.0
+    mask: Array | None = None
+    class_mask: Array | None = None
+
+    def per_class(self, values: PerClass) -> Any:
+        """Return a number unchanged, and a tuple of class values as an array.
+
+        The array broadcasts to `u`.
+        """
+        if not isinstance(values, tuple):
+            return values
+        shape = [1] * self.u.ndim
+        shape[self.classes.index] = -1
+        return self.xp.reshape(self.adapter.constants(values, self.u), tuple(shape))
 
 
 @dataclass(slots=True)
-class Prepared:
-    """An input that has been converted to the dtype and axes used for computation.
+class Trains:
+    """Spike trains: an input in the dtype and axes used for computation, or a part of it.
 
     Attributes
     ----------
@@ -27,7 +84,8 @@ class Prepared:
         The adapter for the library of the input.
     values : array
         The input in the dtype used for computation, with the axes batch, class and time in the
-        order of the input. Masked entries may have any value.
+        order of the input. Masked entries may have any value. In the `read` method of a loss,
+        masked entries are 0.
     mask : array or None
         True for unmasked entries, with the axes of `values`. An axis along which the mask is
         constant may have length 1. None if nothing is masked.
@@ -35,6 +93,11 @@ class Prepared:
         The layout of the input. None if the input may have any shape and keeps its axes.
     dtype : dtype
         The dtype of the input.
+    time, classes : Axis
+        The time axis and the class axis. Their methods compute along the axis: for example,
+        ``time.sum(values)`` is the spike count.
+    xp : namespace
+        The array API namespace of the values.
     invalid : array or None
         True for samples with an invalid length, with the axes of `values`. None if all lengths are
         known to be valid.
@@ -54,12 +117,41 @@ class Prepared:
     after_context: Array | None = None
     num_classes: int = 0
     _converted: tuple[Array, Array] | None = None  # a mask, and the same mask as numbers
+    xp: Namespace = field(init=False)
+    time: Axis = field(init=False)
+    classes: Axis = field(init=False)
 
-    def filled(self) -> Array:
-        """Return the values with masked entries set to 0."""
+    def __post_init__(self) -> None:
+        self.xp = self.adapter.xp
+        if self.layout is not None:
+            self.time = self.adapter.axes[self.layout.time]
+            self.classes = self.adapter.axes[self.layout.class_axis]
+
+    def part(self, values: Array, mask: Array | None) -> "Trains":
+        """Return trains with other values, such as a chunk, and the same layout."""
+        if values is self.values and mask is self.mask:
+            return self
+        masks = self.invalid, self.after_context
+        same = self.num_classes, self._converted
+        return Trains(self.adapter, values, mask, self.layout, self.dtype, *masks, *same)
+
+    def filled(self) -> "Trains":
+        """Return the trains with masked entries set to 0."""
         if self.mask is None:
-            return self.values
-        return self.adapter.masked(self.values, self.factor(self.mask))
+            return self
+        values = self.adapter.masked(self.values, self.factor(self.mask))
+        return self.part(values, self.mask)
+
+    def reading(self, u: Array, **units: Any) -> Reading:
+        """Return `u` as readings of the trains. A reading is masked if all of its steps are masked.
+
+        The readings keep the axes of the trains. The time axis has length 1 unless there is a
+        reading at each step.
+        """
+        mask, time = self.mask, self.time
+        if mask is not None and time.length(u) == 1:
+            mask = time.any(mask)
+        return Reading(u, self.classes, self.adapter, self.xp, mask=mask, **units)
 
     def mark_invalid(self) -> None:
         """Set the values and the gradient of samples with an invalid length to NaN."""
@@ -114,7 +206,7 @@ def prepare_input(
     smallest_rank: int = 3,
     num_classes: int | None = None,
     context: int = 0,
-) -> Prepared:
+) -> Trains:
     """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
     adapter = adapter_of(input).specialized_for(input)
     values, mask, invalid = floating(adapter, input), None, None
@@ -137,10 +229,10 @@ def prepare_input(
     after_context = _after(adapter, values, layout.time, context) if context else None
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
     masks = invalid, after_context
-    return Prepared(adapter, values, mask, layout, input.dtype, *masks, number)
+    return Trains(adapter, values, mask, layout, input.dtype, *masks, number)
 
 
-def check_number(prepared: Prepared, values: Any, argument: str, each: str = "class") -> None:
+def check_number(prepared: Trains, values: Any, argument: str, each: str = "class") -> None:
     """Raise an error unless a hyper-parameter holds a single number or a number for each class."""
     if isinstance(values, tuple) and len(values) != prepared.num_classes:
         raise ValueError(
@@ -188,7 +280,7 @@ def mask_of(
 
     The mask is bool and has the axes of the input. An axis along which the mask is constant may
     have length 1. The mask is None if nothing is masked. The second array has the axes of
-    `Prepared.values`. The second array is None if there are no lengths or if the lengths have been
+    `Trains.values`. The second array is None if there are no lengths or if the lengths have been
     checked. In error messages, `names` are the names of `where` and `lengths`.
     """
     mask, invalid = None, None

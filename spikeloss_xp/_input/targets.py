@@ -23,7 +23,7 @@ from spikeloss_xp._arrays import (
 )
 from spikeloss_xp._checks import check_overflow, check_range, check_shape
 from spikeloss_xp._input.labels import Filled, Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Trains
 from spikeloss_xp._typing import Array, Namespace
 
 __all__ = ["CLASS_INDICES", "MULTI_HOT", "PROBABILITIES", "ClassTarget", "Numbers", "Target"]
@@ -34,7 +34,7 @@ class Given(NamedTuple):
 
     Attributes
     ----------
-    prepared : Prepared
+    prepared : Trains
         The input.
     target : array or sequence
         The target.
@@ -46,7 +46,7 @@ class Given(NamedTuple):
         The class index of labels to ignore.
     """
 
-    prepared: Prepared
+    prepared: Trains
     target: Any
     kinds: "tuple[Target, ...]"
     per_step: bool | None = None
@@ -100,7 +100,7 @@ class ClassTarget(Target):
 
     axes: str = "[batch, class]"
 
-    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+    def shape(self, prepared: Trains) -> tuple[int, ...]:
         """Return the shape of a target without a time axis."""
         return (prepared.layout.batch, prepared.num_classes)
 
@@ -145,7 +145,7 @@ class ClassIndices(ClassTarget):
     names_classes = True
     rank = 1
 
-    def shape(self, prepared: Prepared) -> tuple[int, ...]:
+    def shape(self, prepared: Trains) -> tuple[int, ...]:
         """Return the shape of class indices without a time axis."""
         return (prepared.layout.batch,)
 
@@ -448,7 +448,7 @@ def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
     return label, known is not None and given.all_count(), all_classes
 
 
-def _narrowed(prepared: Prepared, label: Array, target: Any) -> Array:
+def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
     """Return `label`, where integers that overflowed are replaced by an invalid index.
 
     An integer in `target` overflows if it does not fit in the dtype of `label`. In a library

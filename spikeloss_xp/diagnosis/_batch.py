@@ -9,10 +9,11 @@ import numpy as np
 from spikeloss_xp._arrays import divisor_of, floating
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
-from spikeloss_xp.diagnosis import _findings, _losses, _spikes
-from spikeloss_xp.diagnosis._findings import MOST
+from spikeloss_xp.diagnosis import _losses, _spikes
 from spikeloss_xp.diagnosis._report import Layer
 from spikeloss_xp.losses.predictions import ClassScores
+
+MOST = 0.9
 
 
 class Batch:
@@ -68,8 +69,6 @@ class Batch:
     """
 
     name = "input"
-    numbers = _findings.numbers_of
-    findings = _findings.findings_of
 
     def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
         self.loss = _with_mean(loss)
@@ -97,7 +96,7 @@ class Batch:
     def _evaluate(self, target: Any) -> dict[str, Array]:
         """Return the arrays for `finish`."""
         adapter = self.adapter
-        values = self.prepared.filled()
+        values = self.prepared.filled().values
         total, weight, pullback = self.loss.sum_weight_and_pullback(self.x, target, **self.masks)
         one = adapter.scalar(total, 1.0)
         divisor = divisor_of(adapter, weight)

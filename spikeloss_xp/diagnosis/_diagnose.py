@@ -10,8 +10,8 @@ from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers, _losses, _spikes
-from spikeloss_xp.diagnosis._batch import Batch
 from spikeloss_xp.diagnosis._calls import Function, Penalty, Refusal
+from spikeloss_xp.diagnosis._findings import Call
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations, Report, findings_of
 
 MOVED = 0.003  # with `earlier`, a report names a loss that has fallen by a smaller share
@@ -163,8 +163,8 @@ def _checked_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict
         return _own_time_axis(loss, input, time_axis, given)
     if loss is not None and (isinstance(loss, type) or not callable(loss)):
         raise TypeError(
-            "loss must be a loss of this library (such as SpikeMax()), another function of the "
-            f"input and the target, or None; got {loss!r}"
+            "loss must be a loss of this library (such as SpikeMax(time_axis=0)), another function "
+            f"of the input and the target, or None; got {loss!r}"
         )
     if time_axis is None:
         raise TypeError(
@@ -214,7 +214,7 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 def _evaluate(adapter: Adapter, loss: Any, input: Any, arguments: dict[str, Any]) -> Any:
     """Return the call to the loss, or a `Refusal` if the loss does not accept some values."""
     penalty = isinstance(loss, losses.SparsityEnforcer)
-    kind: Any = Penalty if penalty else Batch
+    kind: Any = Penalty if penalty else Call
     x = input if penalty else _layers.eager(input, "input")[1]
     if _losses.reads_times(loss):
         x = host_values(x, "input")

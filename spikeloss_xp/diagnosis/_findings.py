@@ -4,20 +4,17 @@ The class `Batch` measures, and this module says which measurements are signs of
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spikeloss_xp._arrays import concrete_or_none, floating, read_values
 from spikeloss_xp.diagnosis import _layers, _losses, _spikes
+from spikeloss_xp.diagnosis._batch import MOST, Batch
 from spikeloss_xp.diagnosis._report import Observations
-
-if TYPE_CHECKING:
-    from spikeloss_xp.diagnosis._batch import Batch
 
 MOST_CLASSES = 100  # of a confusion matrix in a report
 SOME = 0.5
-MOST = 0.9
 UNIT = 300  # if two times differ by a larger factor, one of them may have another unit
 
 
@@ -31,7 +28,7 @@ def share(what: Any, which: Any) -> float:
 # Numbers ------------------------------------------------------------------------------------------
 
 
-def numbers_of(batch: "Batch") -> dict[str, Any]:
+def numbers_of(batch: Batch) -> dict[str, Any]:
     """Return the numbers about a batch, keyed by name and in the order of the report."""
     numbers: dict[str, Any] = {"loss": batch.value}
     if batch.equal is not None:
@@ -48,7 +45,7 @@ def numbers_of(batch: "Batch") -> dict[str, Any]:
     return numbers
 
 
-def _numbers_of_rates(batch: "Batch", of_each: str = "") -> dict[str, Any]:
+def _numbers_of_rates(batch: Batch, of_each: str = "") -> dict[str, Any]:
     """Return what is usually plotted for a likelihood, for all neurons or for each neuron."""
     shape = batch.layout.batch, batch.layout.neurons, 1
     entries = np.broadcast_to(batch.entries, shape).sum(axis=(0, 2), dtype=float)
@@ -66,7 +63,7 @@ def _ratio(x: Any, y: Any) -> Any:
     return np.where(y > 0, x / y, math.nan).tolist()
 
 
-def _numbers_of_classes(batch: "Batch") -> dict[str, Any]:
+def _numbers_of_classes(batch: Batch) -> dict[str, Any]:
     """Return how the input was read, and the numbers about its classes or neurons."""
     neurons = batch.layout.neurons
     classes = batch.prepared.num_classes
@@ -85,7 +82,7 @@ def _numbers_of_classes(batch: "Batch") -> dict[str, Any]:
     return numbers
 
 
-def _numbers_of_labels(batch: "Batch") -> dict[str, Any]:
+def _numbers_of_labels(batch: Batch) -> dict[str, Any]:
     """Return the numbers about the labels and the predictions."""
     samples = batch.hot.sum(axis=0)
     numbers: dict[str, Any] = {"samples of each class": samples.tolist()}
@@ -98,7 +95,7 @@ def _numbers_of_labels(batch: "Batch") -> dict[str, Any]:
 # Findings -----------------------------------------------------------------------------------------
 
 
-def findings_of(batch: "Batch") -> Observations:
+def findings_of(batch: Batch) -> Observations:
     """Yield the findings about a batch, except for those about its layers."""
     if not (math.isfinite(batch.value) and np.isfinite(batch.size).all()):
         odd = batch.output is not None and not batch.output.finite
@@ -113,7 +110,7 @@ def findings_of(batch: "Batch") -> Observations:
     yield from _losses.of_options(batch.loss, batch)
 
 
-def _of_zero_gradient(batch: "Batch") -> Observations:
+def _of_zero_gradient(batch: Batch) -> Observations:
     """Yield a finding if the gradient is 0, although the network has not learned."""
     if batch.learned:
         return
@@ -126,7 +123,7 @@ def _of_zero_gradient(batch: "Batch") -> Observations:
 # Findings about spike times -----------------------------------------------------------------------
 
 
-def _of_times(batch: "Batch") -> Observations:
+def _of_times(batch: Batch) -> Observations:
     """Yield the finding about an input that holds spike times."""
     x = np.reshape(batch.x, batch.prepared.values.shape)
     mask = batch.prepared.mask
@@ -164,7 +161,7 @@ def _other_unit(loss: Any, times: Any) -> str:
 # Findings about binned spikes, masks and labels ---------------------------------------------------
 
 
-def _of_values(batch: "Batch") -> Observations:
+def _of_values(batch: Batch) -> Observations:
     """Yield findings if the input holds no spikes, or if its axes may be in another order."""
     layout, output = batch.layout, batch.output
     odd = output is not None and not output.holds_spikes
@@ -179,7 +176,7 @@ def _of_values(batch: "Batch") -> Observations:
         yield "ambiguous-layout", seen
 
 
-def _of_masks(batch: "Batch") -> Observations:
+def _of_masks(batch: Batch) -> Observations:
     """Yield the findings about the mask and the lengths."""
     has_mask = "where" in batch.masks
     if has_mask and _hides_all_spikes(batch):
@@ -195,7 +192,7 @@ def _of_masks(batch: "Batch") -> Observations:
         yield "mostly-masked", f"{batch.masked:.0%} of the entries are masked"
 
 
-def _hides_all_spikes(batch: "Batch") -> bool:
+def _hides_all_spikes(batch: Batch) -> bool:
     """Return whether there are spikes, all of which are masked, but other entries are not."""
     if batch.output is None or batch.output.rate != 0 or batch.masked >= 1:
         return False
@@ -203,7 +200,7 @@ def _hides_all_spikes(batch: "Batch") -> bool:
     return bool(read_values(batch.adapter, fired, "input"))
 
 
-def _of_absent_classes(batch: "Batch") -> Observations:
+def _of_absent_classes(batch: Batch) -> Observations:
     """Yield a finding if no sample has the label of some class."""
     number = int(batch.hot.any(axis=1).sum())  # of labels
     occurs = batch.hot.any(axis=0)
@@ -223,7 +220,7 @@ def _of_absent_classes(batch: "Batch") -> Observations:
         yield "absent-class", f"no sample has label {absent.tolist()}"
 
 
-def _with_shares(batch: "Batch", occurs: Any) -> Any:
+def _with_shares(batch: Batch, occurs: Any) -> Any:
     """Return which classes have a share in the labels, unless the labels of all samples are equal.
 
     If all labels are equal, return `occurs`, which is True for the class with the largest share.
@@ -234,7 +231,7 @@ def _with_shares(batch: "Batch", occurs: Any) -> Any:
     return occurs if np.ptp(q, axis=0).max() == 0 else (q > 0).any(axis=(0, 2))
 
 
-def _of_missed_classes(batch: "Batch") -> Observations:
+def _of_missed_classes(batch: Batch) -> Observations:
     """Yield a finding if a class with labels never fires or is never predicted."""
     answers, labels = batch.confusion.sum(axis=0), batch.confusion.sum(axis=1)
     if labels.sum() < 4 * len(labels) or not batch.fires.any():
@@ -244,3 +241,10 @@ def _of_missed_classes(batch: "Batch") -> Observations:
     if missed.any():
         seen = "never fires" if silent.any() else "is never predicted"
         yield "missed-class", f"class {', '.join(map(str, np.flatnonzero(missed)))} {seen}"
+
+
+class Call(Batch):
+    """A call to a loss on one batch, with what a report says about it."""
+
+    numbers = numbers_of
+    findings = findings_of

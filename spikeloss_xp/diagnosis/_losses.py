@@ -12,10 +12,9 @@ import numpy as np
 
 from spikeloss_xp import losses, times
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Trains
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis._report import Observations
-from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.losses.likelihood import Likelihood
 from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.times.first_spike import TimesLoss
@@ -29,7 +28,7 @@ def value_of_equal_scores(loss: Any, classes: int) -> float | None:
 
 def expects_spikes(loss: Any) -> bool:
     """Return whether the input should hold spikes. If False, potentials are allowed too."""
-    if not isinstance(loss, ReadsClasses) or isinstance(loss, losses.SquaredError):
+    if not isinstance(loss, losses.ClassLoss) or isinstance(loss, losses.SquaredError):
         return False
     if isinstance(loss, losses.CrossEntropy) and (loss.readout, loss.rates) == ("rate", None):
         return False  # it reads the mean of potentials
@@ -51,12 +50,12 @@ def spike_mask(loss: TimesLoss, times: Array) -> Array:
     return times < getattr(loss, "silent_time", math.inf)
 
 
-def totals(loss: Any, prepared: Prepared, labels: Labels) -> dict[str, Array]:
+def totals(loss: Any, prepared: Trains, labels: Labels) -> dict[str, Array]:
     """Return the sums from which scores and findings of a likelihood follow.
 
     The gain, the recorded spikes and the predicted spikes are sums for each neuron.
     """
-    adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled()
+    adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled().values
     xp, predicted = adapter.xp, loss._mean_for(adapter, values)
     if prepared.mask is not None:
         predicted = adapter.masked(predicted, prepared.mask)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Trains
 from spikeloss_xp._spike_pairs import kernels, replace_padding, symmetric
 from spikeloss_xp._typing import Array
 from spikeloss_xp.distances._trains import BinnedTrains, binned_sets, padded_sets
@@ -114,7 +114,7 @@ def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsA
     """Return inner products of spike times; each pair of spikes adds ``exp(-|t - u| / tau)``."""
     sets = padded_sets(input, other)
     times, others, adapter = sets[0], sets[-1], adapter_of(sets[0])
-    prepared = Prepared(adapter, times, None, None, getattr(input, "dtype", times.dtype))
+    prepared = Trains(adapter, times, None, None, getattr(input, "dtype", times.dtype))
     xp, columns = adapter.xp, others[None, :, :]
     entries = times.shape[1] * math.prod(others.shape)
     chunks = slices(times.shape[0], _tuning.PAIRS_CHUNK // max(entries, 1))

@@ -11,7 +11,7 @@ import numpy as np
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, first_array, floating
 from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared, mask_of
+from spikeloss_xp._input.prepared import Trains, mask_of
 from spikeloss_xp._spike_pairs import check_not_trains
 from spikeloss_xp._typing import Array
 
@@ -23,7 +23,7 @@ class BinnedTrains(NamedTuple):
     computation.
     """
 
-    prepared: Prepared
+    prepared: Trains
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
@@ -94,7 +94,7 @@ def _binned(
     mask, invalid = mask_of(adapter, layout, first, where, lengths, names)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, invalid)
+    prepared = Trains(adapter, spikes, mask, layout, x.dtype, invalid)
     return BinnedTrains(prepared, first.dtype)
 
 

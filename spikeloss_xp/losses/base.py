@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import both, divisor_of
 from spikeloss_xp._input.labels import Labels, class_weights
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._input.targets import Given, Target, kind_of
 from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
-from spikeloss_xp.readouts import Reading, ReadResult, identity
+from spikeloss_xp.readouts import ReadResult, identity
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 REDUCTIONS = get_args(Reduction)
@@ -76,8 +76,8 @@ class Loss(_checks.Checked, ABC):
     Examples
     --------
     >>> import spikeloss_xp as sx
-    >>> loss = sx.SpikeMax(20, time_axis=0)
-    >>> isinstance(loss, sx.losses.Loss), loss == sx.SpikeMax(20, time_axis=0)
+    >>> loss = sx.SpikeMax(time_axis=0, moving_window=20)
+    >>> isinstance(loss, sx.losses.Loss), loss == sx.SpikeMax(time_axis=0, moving_window=20)
     (True, True)
     """
 
@@ -169,20 +169,15 @@ class Loss(_checks.Checked, ABC):
         """
 
     @abstractmethod
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         """Check the input and return it with its mask. The first `context` steps have no terms."""
 
     @abstractmethod
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
-    ) -> ReadResult:
-        """Return the readings of `values` and their pullback.
-
-        `values` is the whole input or a chunk of it.
-        """
+    def _read(self, trains: Trains, labels: Any) -> ReadResult:
+        """Return the readings of the whole input, or of a chunk of it, and their pullback."""
 
     @abstractmethod
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
+    def _chunk_axes(self, prepared: Trains) -> tuple[int, ...] | None:
         """Return the axes along which the values and terms may be split into independent chunks.
 
         If the readings are much smaller than the input, chunks are not worth their overhead, and
@@ -193,7 +188,7 @@ class Loss(_checks.Checked, ABC):
 
     def _prepare(
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
-    ) -> tuple[Prepared, Labels]:
+    ) -> tuple[Trains, Labels]:
         """Return the prepared input and the labels. The first `context` steps have no terms."""
         for name in options:
             if name not in OPTIONS:
@@ -211,7 +206,7 @@ class Loss(_checks.Checked, ABC):
             labels = labels._replace(class_weight=class_weights(prepared, weight, each))
         return prepared, labels
 
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+    def _labels(self, prepared: Trains, target: Any) -> Labels:
         """Check the target and return it as labels."""
         kinds = self.targets
         given = Given(prepared, target, kinds, self.per_step, self.ignore_index)
@@ -225,7 +220,7 @@ class Loss(_checks.Checked, ABC):
         """Return the loss and, if `with_pullback` is True, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
-            terms, _, _, to_values = self._terms(prepared, prepared.values, prepared.mask, labels)
+            terms, _, _, to_values = self._terms(prepared, labels)
             value, to_terms = self._result(prepared, terms)
             to_input = prepared.to_input()
             return value, lambda cotangent: to_input(to_values(to_terms(cotangent)))
@@ -240,7 +235,7 @@ class Loss(_checks.Checked, ABC):
         return total / divisor, lambda cotangent: to_input(cotangent / divisor)
 
     def _sum(
-        self, prepared: Prepared, labels: Labels, with_weight: bool, with_pullback: bool
+        self, prepared: Trains, labels: Labels, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
         """Return the sum and weight of the terms, and the pullback of the sum to the input.
 
@@ -250,7 +245,7 @@ class Loss(_checks.Checked, ABC):
         adapter = prepared.adapter
 
         def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms, mask, weight, to_values = self._terms(prepared, values, input_mask, labels)
+            terms, mask, weight, to_values = self._terms(prepared.part(values, input_mask), labels)
             divisor = self._weight(prepared, terms, mask, weight) if with_weight else None
             return (adapter.sum_all(terms), divisor), to_values if with_pullback else None
 
@@ -270,27 +265,26 @@ class Loss(_checks.Checked, ABC):
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
-    def _terms(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
-    ) -> TermsAndPullback:
-        """Read `values` and compare the readings with the labels.
+    def _terms(self, trains: Trains, labels: Any) -> TermsAndPullback:
+        """Read the trains and compare the readings with the labels.
 
         The terms, the mask and the weight are the same as in `_compare`. The pullback also passes
-        through the reading, so it returns the derivative with respect to `values`.
+        through the reading, so it returns the derivative with respect to the values.
         """
-        reading, to_values = self._read(prepared, values, mask, labels)
-        terms, term_mask, weight, to_reading = self._compare(prepared, reading, labels)
+        mask = trains.mask
+        reading, to_values = self._read(trains, labels)
+        terms, term_mask, weight, to_reading = self._compare(trains, reading, labels)
         # If the readings are the values themselves, the pullback of `_compare` has already set the
         # derivatives of masked entries to 0.
         if mask is None or to_values is identity:
             return terms, term_mask, weight, lambda cotangent: to_values(to_reading(cotangent))
 
         def pullback(cotangent: Array) -> Array:
-            return prepared.adapter.masked(to_values(to_reading(cotangent)), mask)
+            return trains.adapter.masked(to_values(to_reading(cotangent)), mask)
 
         return terms, term_mask, weight, pullback
 
-    def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
+    def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
 
         The terms are multiplied by their weights. Masked terms are 0. The mask and the weight can
@@ -375,7 +369,7 @@ class Loss(_checks.Checked, ABC):
             )
 
     def _weight(
-        self, prepared: Prepared, terms: Array, mask: Array | None, weight: Array | None
+        self, prepared: Trains, terms: Array, mask: Array | None, weight: Array | None
     ) -> Array | int:
         """Return the number by which the reduction divides the sum of the terms.
 
@@ -403,9 +397,7 @@ class Loss(_checks.Checked, ABC):
         total = prepared.adapter.number(weight, terms.dtype)
         return total if repeated == 1 else total * repeated
 
-    def _number_of_samples(
-        self, prepared: Prepared, terms: Array, mask: Array | None
-    ) -> Array | int:
+    def _number_of_samples(self, prepared: Trains, terms: Array, mask: Array | None) -> Array | int:
         """Return the number of samples with an unmasked term."""
         xp, batch = prepared.adapter.xp, prepared.layout.batch_axis
         if mask is None:
@@ -414,7 +406,7 @@ class Loss(_checks.Checked, ABC):
         counted = xp.any(mask, axis=others)
         return prepared.adapter.number(counted, terms.dtype)
 
-    def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
+    def _result(self, prepared: Trains, terms: Array) -> ValueAndPullback:
         """Return the terms with the shape that the user receives, and their pullback."""
         adapter, layout = prepared.adapter, prepared.layout
         if self.per_step is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from spikeloss_xp._arrays import adapter_of, divisor_of, find_adapter, host, rank, shape_of
 from spikeloss_xp._input.labels import Filled, Labels
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Trains
 from spikeloss_xp._input.targets import kind_of
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends.base import captured_arrays, split_call
@@ -98,7 +98,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
     return Split(summed, layout, axes, independent, prepared.values.dtype, divisor, where)
 
 
-def _divisor(loss: Any, prepared: Prepared, labels: Labels) -> Any:
+def _divisor(loss: Any, prepared: Trains, labels: Labels) -> Any:
     """Return the divisor of the whole call, which depends on masks and labels but not on spikes."""
     if isinstance(labels, Filled):  # the terms need not be computed
         terms = prepared.values if prepared.layout.has_time else prepared.values[:, :, :1]

@@ -5,15 +5,13 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
+from spikeloss_xp._input.prepared import Reading, Trains, check_number, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, MULTI_HOT, Target
 from spikeloss_xp._typing import Array, EntropyReadout, Readout, Reduction
 from spikeloss_xp.losses.predictions import BinaryScores, ClassScores, Predictor
 from spikeloss_xp.readouts import (
     READOUTS,
-    Reading,
     ReadResult,
-    Trains,
     own_reading,
     read_classes,
     read_groups,
@@ -30,105 +28,8 @@ def check_readout(value: Any, argument: str) -> str:
         raise ValueError(f"{error}: use CrossEntropy, which has this readout") from None
 
 
-class ReadsClasses(Predictor):
-    """Base class for losses that read one number for each class. It declares no option fields.
-
-    A published loss declares its options itself, in the order in which they were published. All
-    other losses inherit the options of `ClassLoss`.
-    """
-
-    readout: str
-    moving_window: int | None
-    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
-    _per_class: ClassVar[tuple[str, ...]] = ()
-    """The options that may hold a number for each class."""
-    _sums_neurons: ClassVar[bool] = False
-    """Whether spike counts are summed over the neurons of a class instead of averaged."""
-    _reads_masked: bool = False
-    """Whether masked readings may be NaN: True if they affect only terms that are masked too."""
-
-    def __post_init__(self) -> None:
-        """Check the options, and that the readout supports a moving window if there is one."""
-        super().__post_init__()
-        if self.moving_window is None or _reads_itself(self) or READOUTS[self.readout].windowed:
-            return
-        raise ValueError(
-            f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
-            f"moving_window={self.moving_window}"
-        )
-
-    @property
-    def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains."""
-        return None if self.moving_window is None else self.moving_window - 1
-
-    @property
-    def per_step(self) -> bool:  # type: ignore[override]
-        """Whether readings and terms have a time axis. If True, labels may have a time axis too."""
-        return self.moving_window is not None
-
-    def read(self, trains: Trains) -> ReadResult:
-        """Return the reading of each neuron, and its pullback to ``trains.values``.
-
-        By default, the option `readout` selects the readout. Override this method to define your
-        own readout. If `num_classes` is given, the method receives one train for each class: the
-        mean over the neurons of the class.
-        """
-        return read_classes(trains, self.readout, self.moving_window)
-
-    def score(self, reading: Reading) -> Array:
-        """Return the scores of the classes. `predict` returns the class with the largest score."""
-        return reading.u
-
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        options: Any = {"num_classes": self.num_classes, "context": context}
-        prepared = prepare_input(input, where, lengths, self.time_axis, **options)
-        for name in self._per_class:
-            check_number(prepared, getattr(self, name), name)
-        return prepared
-
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        chunked = self.moving_window is not None or self.readout == "latency"
-        return (prepared.layout.batch_axis,) if chunked else ()
-
-    def _read(
-        self,
-        prepared: Prepared,
-        values: Array,
-        mask: Array | None,
-        labels: Any,
-        over_all_time: bool = False,
-    ) -> ReadResult:
-        trains = Trains.of(prepared, values, mask)
-        window = None if over_all_time else self.moving_window
-        if _reads_itself(self):
-            return read_groups(trains.filled(), self.num_classes, partial(own_reading, self))
-        options = {"summed": self._sums_neurons}
-        if mask is not None and labels is not None and not prepared.adapter.on_host:
-            options["masked_later"] = self._reads_masked and trains.classes.length(mask) == 1
-        return read_classes(trains, self.readout, window, self.num_classes, **options)
-
-    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        name = type(self).__name__
-        if not self.targets[0].names_classes:
-            raise TypeError(f"{name} predicts no classes, because its targets are numbers")
-        if self.per_step and not per_step and _reads_itself(self):
-            raise ValueError(
-                f"per_step must be True, because {name} overrides read, and the overridden method "
-                "returns a reading for each step; got False"
-            )
-        reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
-        kind = BinaryScores if MULTI_HOT in self.targets else ClassScores
-        return kind(prepared, self.score(reading), reading.mask, per_step)
-
-
-def _reads_itself(loss: ReadsClasses) -> bool:
-    """Return whether a subclass overrides `read`."""
-    return type(loss).read is not ReadsClasses.read
-
-
 @dataclass(frozen=True)
-class ClassLoss(ReadsClasses):
+class ClassLoss(Predictor):
     """Base class for losses that read one number for each class, such as its firing rate.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
@@ -190,3 +91,83 @@ class ClassLoss(ReadsClasses):
     reduction: Reduction = _checks.option("mean", _checks.reduction)
     num_classes: int | None = _checks.option(None, _checks.optional_count)
     ignore_index: int | None = _checks.option(-100, _checks.label)
+
+    targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
+    _per_class: ClassVar[tuple[str, ...]] = ()
+    """The options that may hold a number for each class."""
+    _sums_neurons: ClassVar[bool] = False
+    """Whether spike counts are summed over the neurons of a class instead of averaged."""
+    _reads_masked: ClassVar[bool] = False
+    """Whether masked readings may be NaN: True if they affect only terms that are masked too."""
+
+    def __post_init__(self) -> None:
+        """Check the options, and that the readout supports a moving window if there is one."""
+        super().__post_init__()
+        if self.moving_window is None or self._reads_itself or READOUTS[self.readout].windowed:
+            return
+        raise ValueError(
+            f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
+            f"moving_window={self.moving_window}"
+        )
+
+    @property
+    def memory(self) -> int | None:
+        """The number of earlier steps that a term reads, or None if terms read whole trains."""
+        return None if self.moving_window is None else self.moving_window - 1
+
+    @property
+    def per_step(self) -> bool:  # type: ignore[override]
+        """Whether readings and terms have a time axis. If True, labels may have a time axis too."""
+        return self.moving_window is not None
+
+    def read(self, trains: Trains) -> ReadResult:
+        """Return the reading of each neuron, and its pullback to ``trains.values``.
+
+        By default, the option `readout` selects the readout. Override this method to define your
+        own readout. If `num_classes` is given, the method receives one train for each class: the
+        mean over the neurons of the class.
+        """
+        return read_classes(trains, self.readout, self.moving_window)
+
+    def score(self, reading: Reading) -> Array:
+        """Return the scores of the classes. `predict` returns the class with the largest score."""
+        return reading.u
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
+        options: Any = {"num_classes": self.num_classes, "context": context}
+        prepared = prepare_input(input, where, lengths, self.time_axis, **options)
+        for name in self._per_class:
+            check_number(prepared, getattr(self, name), name)
+        return prepared
+
+    def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
+        chunked = self.moving_window is not None or self.readout == "latency"
+        return (prepared.layout.batch_axis,) if chunked else ()
+
+    def _read(self, trains: Trains, labels: Any, over_all_time: bool = False) -> ReadResult:
+        mask = trains.mask
+        window = None if over_all_time else self.moving_window
+        if self._reads_itself:
+            return read_groups(trains.filled(), self.num_classes, partial(own_reading, self))
+        options = {"summed": self._sums_neurons}
+        if mask is not None and labels is not None and not trains.adapter.on_host:
+            options["masked_later"] = self._reads_masked and trains.classes.length(mask) == 1
+        return read_classes(trains, self.readout, window, self.num_classes, **options)
+
+    def _scores(self, prepared: Trains, per_step: bool) -> ClassScores:
+        name = type(self).__name__
+        if not self.targets[0].names_classes:
+            raise TypeError(f"{name} predicts no classes, because its targets are numbers")
+        if self.per_step and not per_step and self._reads_itself:
+            raise ValueError(
+                f"per_step must be True, because {name} overrides read, and the overridden method "
+                "returns a reading for each step; got False"
+            )
+        reading, _ = self._read(prepared, None, not per_step)
+        kind = BinaryScores if MULTI_HOT in self.targets else ClassScores
+        return kind(prepared, self.score(reading), reading.mask, per_step)
+
+    @property
+    def _reads_itself(self) -> bool:
+        """Whether a subclass overrides `read`."""
+        return type(self).read is not ClassLoss.read

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria, softmax
 from spikeloss_xp._arrays import or_one
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, Target
 from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
-from spikeloss_xp.readouts import READOUTS, Reading
+from spikeloss_xp.readouts import READOUTS
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class CrossEntropy(ClassLoss):
                 f"readout={self.readout!r}"
             )
 
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+    def _labels(self, prepared: Trains, target: Any) -> Labels:
         labels = super()._labels(prepared, target)
         return labels.as_numbers(prepared) if self.label_smoothing else labels
 

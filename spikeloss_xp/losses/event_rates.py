@@ -6,9 +6,9 @@ from typing import Any
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, at_least_one
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.readouts import ReadResult
 
 
 def arrays_in(input: Any, name: str = "input") -> list[Any]:
@@ -32,7 +32,7 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
     return adapter, arrays
 
 
-def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
+def sums_elsewhere(prepared: Trains, others: Any, per: str) -> list[Array]:
     """Return `others`, the events and entries of the rest of the batch, as arrays of floats."""
     if per.startswith("sample"):
         raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")

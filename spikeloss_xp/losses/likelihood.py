@@ -15,7 +15,7 @@ from spikeloss_xp._arrays import (
     or_one,
 )
 from spikeloss_xp._input.labels import Labels, class_weights
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._input.targets import CountTrains
 from spikeloss_xp._typing import (
     Array,
@@ -25,7 +25,6 @@ from spikeloss_xp._typing import (
     ScorePer,
 )
 from spikeloss_xp.losses.trains import TrainLoss
-from spikeloss_xp.readouts import Reading
 
 COUNTS = (CountTrains(),)
 
@@ -250,7 +249,7 @@ class Likelihood(TrainLoss):
         return self._gains(prepared, labels, null, per, with_saturated)
 
     def _gains(
-        self, prepared: Prepared, labels: Labels, null: Any, per: str, with_saturated: bool = False
+        self, prepared: Trains, labels: Labels, null: Any, per: str, with_saturated: bool = False
     ) -> tuple[Array, Array, Any]:
         """Return the results of `_scored` for a prepared call."""
         adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
@@ -262,7 +261,7 @@ class Likelihood(TrainLoss):
 
         def terms(values: Array) -> Array:
             values = adapter.xp.broadcast_to(values, counts.shape)
-            return self._terms(prepared, values, prepared.mask, labels)[0]
+            return self._terms(prepared.part(values, prepared.mask), labels)[0]
 
         if null is None:
             mean = _means(prepared, counts)
@@ -274,7 +273,7 @@ class Likelihood(TrainLoss):
         )
         return summed(of_null - terms(prepared.values)), summed(counts), of_saturated
 
-    def _given_means(self, prepared: Prepared, null: Any, counts: Array) -> Array:
+    def _given_means(self, prepared: Trains, null: Any, counts: Array) -> Array:
         """Check the means of the null model, and return them with the axes of the readings."""
         means = class_weights(prepared, null, "neuron", "null")
         known = concrete_or_none(null)
@@ -294,7 +293,7 @@ class Likelihood(TrainLoss):
         return means
 
 
-def _means(prepared: Prepared, counts: Array) -> Array:
+def _means(prepared: Trains, counts: Array) -> Array:
     """Return the mean count of each neuron, or 0 if all of its entries are masked."""
     adapter, layout, steps = prepared.adapter, prepared.layout, prepared.mask
     xp, axes = adapter.xp, (layout.batch_axis, layout.time)

@@ -7,10 +7,10 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import BinaryTrains, CountTrains, WholeCountTrains
 from spikeloss_xp._typing import Array, Link, ValueAndPullback
 from spikeloss_xp.losses.likelihood import COUNTS, Likelihood
-from spikeloss_xp.readouts import Reading
 
 WHOLE_COUNTS = (WholeCountTrains(),)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, both, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Trains
 from spikeloss_xp._input.targets import Given, kind_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, OptionalArray
 from spikeloss_xp.backends._axis import Axis
@@ -22,7 +22,7 @@ class ClassScores(NamedTuple):
 
     Attributes
     ----------
-    prepared : Prepared
+    prepared : Trains
         The spikes.
     values : array
         The scores, with the axes batch, class and time in the order of the spikes. The time axis
@@ -34,7 +34,7 @@ class ClassScores(NamedTuple):
         Whether there is a prediction at each step.
     """
 
-    prepared: Prepared
+    prepared: Trains
     values: Array
     mask: Array | None
     per_step: bool
@@ -157,7 +157,7 @@ class Predictor(TargetLoss):
     num_classes: int | None
 
     @abstractmethod
-    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
+    def _scores(self, prepared: Trains, per_step: bool) -> ClassScores:
         """Return the scores of the classes, at each step if `per_step` is True."""
 
     def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:

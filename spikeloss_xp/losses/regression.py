@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import Numbers, Target
 from spikeloss_xp._typing import ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
-from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import functools
 import itertools
 import operator
 import warnings
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import adapter_of, floating, on_device_of
 from spikeloss_xp._input.labels import Filled, Labels
-from spikeloss_xp._input.prepared import Prepared, check_number, prepare_input
+from spikeloss_xp._input.prepared import Reading, Trains, check_number, prepare_input
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
@@ -30,7 +30,7 @@ from spikeloss_xp.losses.event_rates import (
     sum_magnitude,
     sums_elsewhere,
 )
-from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.readouts import ReadResult
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SparsityEnforcer(Loss):
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
-    time_axis : int, default -1
+    time_axis : int
         The time axis of each array. With ``per="array"`` and no mask, the option has no effect.
 
     Raises
@@ -111,18 +111,18 @@ class SparsityEnforcer(Loss):
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> layers = [np.asarray([[1, 0, 1, 1]]), np.asarray([[0, 0, 1, 0]])]
-    >>> float(sx.SparsityEnforcer(max_rate=0.25)(layers))
+    >>> float(sx.SparsityEnforcer(0.25, time_axis=-1)(layers))
     0.25
     """
 
     max_rate: PerClass = _checks.option(0.01, _checks.one_or_more(_checks.not_negative))
-    lam: float = _checks.option(1.0, _checks.not_negative)
     _: KW_ONLY
+    time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
+    lam: float = _checks.option(1.0, _checks.not_negative)
     min_rate: PerClass = _checks.option(0.0, _checks.one_or_more(_checks.not_negative))
     power: Power = _checks.option(2, _checks.one_or_two)
     per: Per = _checks.option("array", _checks.one_of(get_args(Per)))
     reduction: Total = _checks.option("mean", _checks.one_of(get_args(Total)))
-    time_axis: int = _checks.option(-1, _checks.integer)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -304,7 +304,7 @@ class SparsityEnforcer(Loss):
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
-        >>> sparsity = sx.SparsityEnforcer(max_rate=0.25)
+        >>> sparsity = sx.SparsityEnforcer(0.25, time_axis=-1)
         >>> first, second = np.asarray([[1, 1, 1, 0]]), np.asarray([[0, 1, 0, 0]])
         >>> others = sparsity.events_and_entries(second)
         >>> value, gradient = sx.value_and_grad(sparsity)(first, others=others)
@@ -328,7 +328,7 @@ class SparsityEnforcer(Loss):
 
     # The steps of a call, which all losses share --------------------------------------------------
 
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         adapter = adapter_of(input).specialized_for(input)
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
@@ -336,24 +336,24 @@ class SparsityEnforcer(Loss):
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array":
             values = floating(adapter, input)  # may have any shape
-            return Prepared(adapter, values, None, None, input.dtype)
+            return Trains(adapter, values, None, None, input.dtype)
         prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
         for name in ("max_rate", "min_rate"):
             check_number(prepared, getattr(self, name), name, "neuron")
         prepared.mark_invalid()
         prepared.invalid = None  # the values of samples with an invalid length are NaN now
-        prepared.values = prepared.filled()
+        prepared.values = prepared.filled().values
         return prepared
 
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+    def _labels(self, prepared: Trains, target: Any) -> Labels:
         if target is None:
             return Labels()
         return Filled(numbers=sums_elsewhere(prepared, target, self.per))
 
-    def _chunk_axes(self, prepared: Prepared) -> None:
+    def _chunk_axes(self, prepared: Trains) -> None:
         return None
 
-    def _averaged_axes(self, prepared: Prepared) -> tuple[int, ...]:
+    def _averaged_axes(self, prepared: Trains) -> tuple[int, ...]:
         """Return the axes over which rates are averaged, given the option `per`."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
         if self.per != "array":
@@ -361,11 +361,9 @@ class SparsityEnforcer(Loss):
             axes -= {kept[name] for name in self.per.split("_")}
         return tuple(sorted(axes))
 
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
-    ) -> ReadResult:
-        adapter, axes = prepared.adapter, self._averaged_axes(prepared)
-        return mean_magnitude(adapter, values, mask, axes=axes, others=labels.numbers)
+    def _read(self, trains: Trains, labels: Labels) -> ReadResult:
+        adapter, axes = trains.adapter, self._averaged_axes(trains)
+        return mean_magnitude(adapter, trains.values, trains.mask, axes=axes, others=labels.numbers)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the penalties for rates outside the range, multiplied by `lam`."""

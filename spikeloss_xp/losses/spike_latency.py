@@ -1,14 +1,14 @@
 """SpikeLatency: the squared error between first-spike latencies and target times."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import CLASS_INDICES, Numbers, Target
 from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.losses.classes import ClassLoss
-from spikeloss_xp.readouts import Reading
 
 TARGET_TIMES = Numbers("target times", "finite and at least 0", 0)
 
@@ -39,8 +39,8 @@ class SpikeLatency(ClassLoss):
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and the mean of the
@@ -95,6 +95,7 @@ class SpikeLatency(ClassLoss):
 
     true_time: float = _checks.option(0.0, _checks.not_negative)
     false_time: float | None = _checks.option(None, _checks.optional(_checks.not_negative))
+    _: KW_ONLY
     tolerance: float = _checks.option(0.0, _checks.not_negative)
 
     moving_window: ClassVar[None] = None  # type: ignore[misc]

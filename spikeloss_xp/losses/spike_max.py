@@ -5,15 +5,15 @@ from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria, softmax
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._typing import Array, MaxMode, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import ReadsClasses
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp._input.prepared import Reading
+from spikeloss_xp._typing import Array, MaxMode, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss
 
 MODES = get_args(MaxMode)
 
 
 @dataclass(frozen=True)
-class SpikeMax(ReadsClasses):
+class SpikeMax(ClassLoss):
     r"""Negative log-likelihood of the label, with class probabilities computed from firing rates.
 
     .. math::
@@ -29,11 +29,11 @@ class SpikeMax(ReadsClasses):
     ----------
     moving_window : int, optional
         The length of the moving window, in time steps. By default, the rates are computed over the
-        whole duration. Note that ``SpikeMax(10)`` sets a window of 10 steps, not 10 classes.
+        whole duration.
     mode : {"probability", "softmax"}, default "probability"
         Whether the class probabilities are the normalised rates or the softmax of the rates.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
         window, ``[batch, time]``.
     pseudo_count : float, default 0.5
@@ -46,8 +46,9 @@ class SpikeMax(ReadsClasses):
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
-    time_axis : int, default -1
-        The time axis of `input`. Targets and terms with a time axis use the same order of axes as
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
 
     Raises
@@ -89,18 +90,13 @@ class SpikeMax(ReadsClasses):
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
-    >>> float(sx.SpikeMax()(spikes, [0]).round(3))  # -log(3 / 4)
+    >>> float(sx.SpikeMax(time_axis=-1)(spikes, [0]).round(3))  # -log(3 / 4)
     0.288
     """
 
-    moving_window: int | None = _checks.option(None, _checks.optional_count)
-    mode: MaxMode = _checks.option("probability", _checks.one_of(MODES))
-    reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
+    mode: MaxMode = _checks.option("probability", _checks.one_of(MODES))
     pseudo_count: float = _checks.option(0.5, _checks.scale)
-    num_classes: int | None = _checks.option(None, _checks.optional_count)
-    ignore_index: int = _checks.option(-100, _checks.label)
-    time_axis: int = _checks.option(-1, _checks.integer)
 
     readout: ClassVar[str] = "rate"  # type: ignore[misc]
     classes_compete: ClassVar[bool] = True

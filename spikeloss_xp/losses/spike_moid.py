@@ -5,14 +5,14 @@ from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import MULTI_HOT, Target
-from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import ReadsClasses, check_readout
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss
 
 
 @dataclass(frozen=True)
-class SpikeMoid(ReadsClasses):
+class SpikeMoid(ClassLoss):
     r"""Binary cross-entropy between multi-hot labels and the sigmoid of the rates.
 
     .. math::
@@ -27,8 +27,8 @@ class SpikeMoid(ReadsClasses):
     moving_window : int, optional
         The length of the moving window, in time steps. By default, each neuron is read over the
         whole duration.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     alpha : float
@@ -49,8 +49,9 @@ class SpikeMoid(ReadsClasses):
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and the mean of the
         group is read. By default, each neuron is a class.
-    time_axis : int, default -1
-        The time axis of `input`. Targets and terms with a time axis use the same order of axes as
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
 
     Raises
@@ -74,20 +75,17 @@ class SpikeMoid(ReadsClasses):
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
-    >>> float(sx.SpikeMoid(alpha=0.25, theta=0.5)(spikes, [[True, False]]).round(3))
-    0.627
+    >>> loss = sx.SpikeMoid(time_axis=-1, alpha=0.25, theta=0.5)
+    >>> float(loss(spikes, [[True, False]]).round(3))
+    0.314
     """
 
-    moving_window: int | None = _checks.option(None, _checks.optional_count)
-    reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
     alpha: float = field(metadata=_checks.checked_by(_checks.scale))
     theta: float = field(metadata=_checks.checked_by(_checks.number))
-    readout: Readout = _checks.option("rate", check_readout)
     pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))
-    num_classes: int | None = _checks.option(None, _checks.optional_count)
-    time_axis: int = _checks.option(-1, _checks.integer)
 
+    ignore_index: ClassVar[None] = None  # type: ignore[misc]
     targets: ClassVar[tuple[Target, ...]] = (MULTI_HOT,)
     _shields_masked: ClassVar[bool] = False
     _per_class: ClassVar[tuple[str, ...]] = ("pos_weight",)

@@ -5,15 +5,16 @@ from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import ReadsClasses, check_readout
-from spikeloss_xp.readouts import READOUTS, Reading
+from spikeloss_xp._input.prepared import Reading
+from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp.readouts import READOUTS
 
 REAL = _checks.one_or_more(_checks.number)
 
 
 @dataclass(frozen=True)
-class SpikeRate(ReadsClasses):
+class SpikeRate(ClassLoss):
     r"""Squared error between firing rates and target rates.
 
     .. math::
@@ -37,8 +38,8 @@ class SpikeRate(ReadsClasses):
     moving_window : int, optional
         The length :math:`W` of the moving window, in time steps. By default, the rates are computed
         over the whole duration.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
@@ -58,8 +59,9 @@ class SpikeRate(ReadsClasses):
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
-    time_axis : int, default -1
-        The time axis of `input`. Targets and terms with a time axis use the same order of axes as
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
 
     Raises
@@ -84,27 +86,21 @@ class SpikeRate(ReadsClasses):
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
-    >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
+    >>> float(sx.SpikeRate(0.5, 0.0, time_axis=-1, reduction="sum")(spikes, [0]))
     0.125
 
     Here the target rates are bounds, and both classes are silent. Only the labelled class violates
     its bound:
 
-    >>> bounded = sx.SpikeRate(0.5, 0.1, one_sided=True, reduction="none")
+    >>> bounded = sx.SpikeRate(0.5, 0.1, time_axis=-1, one_sided=True, reduction="none")
     >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])
     array([[0.25, 0.  ]])
     """
 
     true_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     false_rate: PerClass = field(metadata=_checks.checked_by(REAL))
-    moving_window: int | None = _checks.option(None, _checks.optional_count)
-    reduction: Reduction = _checks.option("sum", _checks.reduction)
     _: KW_ONLY
-    readout: Readout = _checks.option("rate", check_readout)
     one_sided: bool = _checks.option(False, _checks.flag)
-    num_classes: int | None = _checks.option(None, _checks.optional_count)
-    ignore_index: int = _checks.option(-100, _checks.label)
-    time_axis: int = _checks.option(-1, _checks.integer)
 
     _shields_masked: ClassVar[bool] = False
     _per_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")

@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import host_values
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
+from spikeloss_xp._input.prepared import Reading, Trains
+from spikeloss_xp._typing import Array, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
-from spikeloss_xp.losses.trains import ReadsTrains
+from spikeloss_xp.losses.trains import TrainLoss
 from spikeloss_xp.primitives.kernels import Exponential
-from spikeloss_xp.readouts import Reading, ReadResult, Trains
+from spikeloss_xp.readouts import ReadResult
 
 
 @dataclass(frozen=True)
-class SpikeTime(ReadsTrains):
+class SpikeTime(TrainLoss):
     r"""Squared difference between causally filtered spike trains and filtered target trains.
 
     .. math::
@@ -39,8 +39,8 @@ class SpikeTime(ReadsTrains):
     filter_order : int, default 1
         The order :math:`n` of the filter, which is the convolution of :math:`n` identical
         exponentials. A filter of order 1 is the exponential itself.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have the shape of the input.
     kernel : sequence of float, array or callable, optional
         Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass either its
@@ -51,8 +51,9 @@ class SpikeTime(ReadsTrains):
     filter_target : bool, default True
         Whether the target is filtered too. If False, the filtered spikes are compared with the
         unfiltered target, which is then a signal.
-    time_axis : int, default -1
-        The time axis of `input`.
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
 
     Raises
     ------
@@ -83,18 +84,16 @@ class SpikeTime(ReadsTrains):
     >>> import spikeloss_xp as sx
     >>> spikes, target = np.zeros((2, 1, 1, 4))
     >>> spikes[0, 0, 1] = 1  # a spike where the target has none
-    >>> float(sx.SpikeTime(time_constant=5)(spikes, target).round(3))
+    >>> float(sx.SpikeTime(time_axis=-1, reduction="sum")(spikes, target).round(3))
     2.12
     """
 
+    _: KW_ONLY
     time_constant: float = _checks.option(5, _checks.positive)
     length: int | None = _checks.option(None, _checks.optional_count)
     filter_order: int = _checks.option(1, _checks.count)
-    reduction: Reduction = _checks.option("sum", _checks.reduction)
-    _: KW_ONLY
     kernel: Sequence[float] | SupportsArray | Callable[[float], float] | None = None
     filter_target: bool = _checks.option(True, _checks.flag)
-    time_axis: int = _checks.option(-1, _checks.integer)
 
     _shields_masked: ClassVar[bool] = False
 
@@ -136,12 +135,12 @@ class SpikeTime(ReadsTrains):
     def _exponential(self) -> Exponential:
         return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
 
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
-    ) -> ReadResult:
+    def _read(self, trains: Trains, labels: Labels) -> ReadResult:
         # The filter is linear, so filter the difference once instead of filtering both trains.
-        difference = values - labels.numbers if self.filter_target else values
-        trains, adapter = Trains.of(prepared, difference, mask).filled(), prepared.adapter
+        adapter = trains.adapter
+        if self.filter_target:
+            trains = trains.part(trains.values - labels.numbers, trains.mask)
+        trains = trains.filled()
         kernel = self._exponential if self.kernel is None else self._taps_for(trains)
         axis = trains.time.index
         # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.

@@ -1,38 +1,18 @@
-"""Base classes for losses that compare the train of each neuron with a target train."""
+"""The base class for losses that compare the train of each neuron with a target train."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.prepared import Trains, prepare_input
 from spikeloss_xp._input.targets import AnyTrains, Target
 from spikeloss_xp._typing import Array, Reduction
 from spikeloss_xp.losses.with_target import TargetLoss
-from spikeloss_xp.readouts import ReadResult, Trains, identity, own_reading
-
-
-class ReadsTrains(TargetLoss):
-    """Base class for spike-train losses. It declares no option fields."""
-
-    per_step: ClassVar[bool | None] = None
-    targets: ClassVar[tuple[Target, ...]] = (AnyTrains(),)
-    smallest_rank: ClassVar[int] = 2
-    """The smallest number of axes that an input may have: 2 if the neuron axis is optional."""
-
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        rank = self.smallest_rank
-        return prepare_input(input, where, lengths, self.time_axis, rank, context=context)
-
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        layout = prepared.layout
-        if self.reduction == "batchmean":
-            # Each chunk counts its samples. A sample in two chunks would be counted twice.
-            return (layout.batch_axis,)
-        return layout.batch_axis, layout.class_axis
+from spikeloss_xp.readouts import ReadResult, identity, own_reading
 
 
 @dataclass(frozen=True)
-class TrainLoss(ReadsTrains):
+class TrainLoss(TargetLoss):
     """Base class for losses that compare each train with a target train or signal.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
@@ -69,6 +49,11 @@ class TrainLoss(ReadsTrains):
     time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
     reduction: Reduction = _checks.option("mean", _checks.reduction)
 
+    per_step: ClassVar[bool | None] = None
+    targets: ClassVar[tuple[Target, ...]] = (AnyTrains(),)
+    smallest_rank: ClassVar[int] = 2
+    """The smallest number of axes that an input may have: 2 if the neuron axis is optional."""
+
     @property
     def memory(self) -> int | None:
         """The number of earlier steps that a term reads, or None if terms read whole trains.
@@ -85,7 +70,16 @@ class TrainLoss(ReadsTrains):
         """
         return trains.reading(trains.values), identity
 
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
-    ) -> ReadResult:
-        return own_reading(self, Trains.of(prepared, values, mask).filled())
+    def _read(self, trains: Trains, labels: Any) -> ReadResult:
+        return own_reading(self, trains.filled())
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
+        rank = self.smallest_rank
+        return prepare_input(input, where, lengths, self.time_axis, rank, context=context)
+
+    def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
+        layout = prepared.layout
+        if self.reduction == "batchmean":
+            # Each chunk counts its samples. A sample in two chunks would be counted twice.
+            return (layout.batch_axis,)
+        return layout.batch_axis, layout.class_axis

@@ -152,7 +152,7 @@ class TargetLoss(Loss):
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
-        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> loss = sx.SpikeRate(0.5, 0.0, time_axis=-1)
         >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
         >>> sums = [loss.sum_and_weight(spikes[part], label[part])
         ...         for part in (slice(0, 1), slice(1, 4))]
@@ -201,7 +201,7 @@ class TargetLoss(Loss):
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
-        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> loss = sx.SpikeRate(0.5, 0.0, time_axis=-1)
         >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
         >>> first = loss.sum_weight_and_pullback(spikes[:1], label[:1])
         >>> rest = loss.sum_weight_and_pullback(spikes[1:], label[1:])

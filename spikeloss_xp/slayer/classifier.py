@@ -12,7 +12,7 @@ from spikeloss_xp.filters import causal_filter, moving_average
 
 __all__ = ["MovingWindow", "Rate"]
 
-RATE = losses.SpikeMax()  # its scores are the rates over the whole duration
+RATE = losses.SpikeMax(time_axis=-1)  # its scores are the rates over the whole duration
 check_mode = _checks.one_of(get_args(ConfidenceMode))
 
 
@@ -159,7 +159,7 @@ class MovingWindow(torch.nn.Module):
 
     def _loss(self) -> losses.SpikeMax:
         """Return a loss whose scores are the rates in the window."""
-        return losses.SpikeMax(self.time_window)
+        return losses.SpikeMax(time_axis=-1, moving_window=self.time_window)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters to show in the module's repr."""

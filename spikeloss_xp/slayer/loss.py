@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Never, cast
+from typing import Any, Never
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from spikeloss_xp import _checks, losses
 from spikeloss_xp._arrays import concrete_or_none
 from spikeloss_xp._typing import MaxMode, Numerics, Reduction
 from spikeloss_xp.filters import exponential_kernel
-from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.slayer import published
 from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 
@@ -70,7 +69,8 @@ class SpikeTime(torch.nn.Module):
         reduction: Reduction = "sum",
     ) -> None:
         super().__init__()
-        losses.SpikeTime(time_constant, length, filter_order, reduction)  # checks the arguments
+        options: Any = {"length": length, "filter_order": filter_order, "reduction": reduction}
+        losses.SpikeTime(time_axis=-1, time_constant=time_constant, **options)  # checks them
         self.filter: FIR = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
         self.reduction: Reduction = reduction
 
@@ -78,7 +78,8 @@ class SpikeTime(torch.nn.Module):
         """Return the loss for spikes and desired spikes, both ``[batch, *space, time]``."""
         _check_none("SpikeTime", unknown)
         taps = self.filter.filter
-        return _SpikeTimeWithTaps(kernel=taps, reduction=self.reduction)(input, desired)
+        loss = _SpikeTimeWithTaps(time_axis=-1, kernel=taps, reduction=self.reduction)
+        return loss(input, desired)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters to show in the module's repr."""
@@ -104,10 +105,10 @@ class _RateLoss(torch.nn.Module):
     window: MovingWindow | None
     numerics: Numerics = "stable"
 
-    def __init__(self, loss: ReadsClasses) -> None:
+    def __init__(self, loss: losses.ClassLoss) -> None:
         super().__init__()
         self.window = MovingWindow(window) if (window := loss.moving_window) else None
-        self.reduction = cast(Reduction, loss.reduction)
+        self.reduction = loss.reduction
         self._name = type(loss).__name__
 
     @property
@@ -115,10 +116,12 @@ class _RateLoss(torch.nn.Module):
         """The length of the moving window, in time steps."""
         return None if self.window is None else self.window.time_window
 
-    def loss(self) -> ReadsClasses:
+    def loss(self) -> losses.ClassLoss:
         """Return the `spikeloss_xp` loss that uses the current attributes of the module."""
         kind = getattr(_room(self.numerics), self._name)
-        loss: ReadsClasses = kind(moving_window=self.moving_window, **self._options())
+        loss: losses.ClassLoss = kind(
+            time_axis=-1, moving_window=self.moving_window, **self._options()
+        )
         return loss
 
     def _options(self) -> dict[str, Any]:
@@ -173,7 +176,8 @@ class SpikeRate(_RateLoss):
         moving_window: int | None = None,
         reduction: Reduction = "sum",
     ) -> None:
-        super().__init__(losses.SpikeRate(true_rate, false_rate, moving_window, reduction))
+        options: Any = {"moving_window": moving_window, "reduction": reduction}
+        super().__init__(losses.SpikeRate(true_rate, false_rate, time_axis=-1, **options))
         self.true_rate = true_rate
         self.false_rate = false_rate
 
@@ -222,7 +226,8 @@ class SpikeMax(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        super().__init__(_room(numerics).SpikeMax(moving_window, mode, reduction))
+        options = {"moving_window": moving_window, "mode": mode, "reduction": reduction}
+        super().__init__(_room(numerics).SpikeMax(time_axis=-1, **options))
         self.mode: MaxMode = mode
         self.numerics: Numerics = numerics
 
@@ -284,7 +289,8 @@ class SpikeMoid(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        loss = _room(numerics).SpikeMoid(moving_window, reduction, alpha=alpha, theta=theta)
+        options = {"moving_window": moving_window, "reduction": reduction}
+        loss = _room(numerics).SpikeMoid(time_axis=-1, alpha=alpha, theta=theta, **options)
         super().__init__(loss)
         self.alpha = alpha
         self.theta = theta
@@ -319,7 +325,7 @@ class SparsityEnforcer:
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        published.SparsityEnforcer(max_rate, lam)  # checks the arguments
+        published.SparsityEnforcer(max_rate, lam=lam)  # checks the arguments
         self.max_rate = max_rate
         self.lam = lam
         self.loss_list: list[Any] = []

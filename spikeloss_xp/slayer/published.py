@@ -16,12 +16,12 @@ from spikeloss_xp import losses
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._checks import number, option, scale
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.criteria import EPSILON, of_class_mask, taking_part
 from spikeloss_xp.losses.event_rates import mean_magnitude
-from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.readouts import ReadResult
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid"]
 
@@ -55,7 +55,7 @@ class SpikeMax(Published, losses.SpikeMax):
     >>> import numpy as np
     >>> from spikeloss_xp.slayer import published
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
-    >>> float(published.SpikeMax()(spikes, [0]).round(3))
+    >>> float(published.SpikeMax(time_axis=-1)(spikes, [0]).round(3))
     0.288
     """
 
@@ -79,14 +79,14 @@ class SpikeMoid(Published, losses.SpikeMoid):
     >>> import numpy as np
     >>> from spikeloss_xp.slayer import published
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
-    >>> loss = published.SpikeMoid(alpha=0.25, theta=0.5)
+    >>> loss = published.SpikeMoid(time_axis=-1, alpha=0.25, theta=0.5)
     >>> float(loss(spikes, [[True, False]]).round(3))
     0.627
     """
 
+    _: KW_ONLY
     alpha: float = option(1, scale)
     theta: float = option(0, number)
-    _: KW_ONLY
     pos_weight: PerClass = option(1.0, only_one)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -116,12 +116,10 @@ class SparsityEnforcer(Published, losses.SparsityEnforcer):
     def _warn_of_unit(self, highest: float) -> None:
         """Give no warning, because the mean magnitude of graded events may be above 1."""
 
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
-    ) -> ReadResult:
-        adapter, axes = prepared.adapter, self._averaged_axes(prepared)
+    def _read(self, trains: Trains, labels: Labels) -> ReadResult:
+        adapter, axes = trains.adapter, self._averaged_axes(trains)
         options = {"axes": axes, "others": labels.numbers}
-        read = functools.partial(mean_magnitude, adapter, values, mask, **options)
+        read = functools.partial(mean_magnitude, adapter, trains.values, trains.mask, **options)
         reading, to_values = read(at_silence=False)
         if not self.min_rate:
             return reading, to_values

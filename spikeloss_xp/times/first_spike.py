@@ -11,7 +11,7 @@ import numpy as np
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, at_least_one, concrete_or_none, shape_of
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._input.prepared import Reading, Trains, prepare_input
 from spikeloss_xp._input.targets import CLASS_INDICES, PROBABILITIES, Numbers, Target
 from spikeloss_xp._spike_pairs import check_not_trains
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
@@ -19,7 +19,7 @@ from spikeloss_xp.losses.cross_entropy import compare_logits
 from spikeloss_xp.losses.predictions import ClassScores, Predictor
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.losses.with_target import TargetLoss
-from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.readouts import ReadResult
 
 
 class TimesLoss(TargetLoss):
@@ -27,7 +27,7 @@ class TimesLoss(TargetLoss):
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
 
-    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
+    def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
         return (prepared.layout.batch_axis,)
 
     def __repr__(self) -> str:
@@ -41,14 +41,14 @@ class FirstSpike(TimesLoss, Predictor):
 
     silent_time: float
 
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         return prepare_times(input, where, lengths, self.num_classes)
 
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+    def _labels(self, prepared: Trains, target: Any) -> Labels:
         self._warn_if_silent(prepared)
         return super()._labels(prepared, target)
 
-    def _warn_if_silent(self, prepared: Prepared) -> None:
+    def _warn_if_silent(self, prepared: Trains) -> None:
         """Warn if no class in the batch has a spike, unless reading the values would be costly."""
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
@@ -63,11 +63,9 @@ class FirstSpike(TimesLoss, Predictor):
                 stacklevel=2,
             )
 
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
-    ) -> ReadResult:
-        adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
-        classes = prepared.num_classes
+    def _read(self, prepared: Trains, labels: Any) -> ReadResult:
+        adapter, xp, silent = prepared.adapter, prepared.xp, self.silent_time
+        values, mask, classes = prepared.values, prepared.mask, prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
         # The times of padding and of late spikes are replaced by a constant instead of being
@@ -89,8 +87,8 @@ class FirstSpike(TimesLoss, Predictor):
         reading = Reading(u, adapter.axes[1], adapter, adapter.xp, saturated=silent, mask=mask)
         return reading, pullback
 
-    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
+    def _scores(self, prepared: Trains, per_step: bool) -> ClassScores:
+        reading, _ = self._read(prepared, None)
         return ClassScores(prepared, self.score(reading), reading.mask, per_step)
 
     def score(self, reading: Reading) -> Array:
@@ -180,7 +178,7 @@ class CrossEntropy(FirstSpike):
     classes_compete: ClassVar[bool] = True
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES, PROBABILITIES)
 
-    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+    def _labels(self, prepared: Trains, target: Any) -> Labels:
         labels = super()._labels(prepared, target)
         return labels.as_numbers(prepared) if self.label_smoothing else labels
 
@@ -282,7 +280,7 @@ class SpikeLatency(FirstSpike):
         return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)
 
 
-def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
+def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Trains:
     """Check spike times and their mask, and give them the same axes as binned spikes."""
     adapter, shape = adapter_of(input), tuple(input.shape)
     if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):

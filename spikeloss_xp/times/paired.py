@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating
 from spikeloss_xp._input.labels import Filled, Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._input.targets import Given, Target
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
@@ -22,7 +22,7 @@ from spikeloss_xp._spike_pairs import (
 )
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.primitives import slices
-from spikeloss_xp.readouts import Reading, ReadResult
+from spikeloss_xp.readouts import ReadResult
 from spikeloss_xp.times.first_spike import TimesLoss, prepare_times
 
 
@@ -56,14 +56,12 @@ class PairedLoss(TimesLoss):
 
     targets: ClassVar[tuple[Target, ...]] = (TrainsOfTimes(),)
 
-    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         return prepare_times(input, where, lengths, None)
 
-    def _read(
-        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
-    ) -> ReadResult:
-        adapter, xp, target = prepared.adapter, prepared.adapter.xp, labels.numbers
-        x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, target))
+    def _read(self, trains: Trains, labels: Labels) -> ReadResult:
+        adapter, xp, target, values = trains.adapter, trains.xp, labels.numbers, trains.values
+        x, y = (xp.reshape(each, (-1, each.shape[2])) for each in (values, target))
         entries = values.shape[2] * (values.shape[2] + target.shape[2])
         chunks = slices(x.shape[0], _tuning.PAIRS_CHUNK // entries)
         each = [self._distances(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
@@ -74,7 +72,7 @@ class PairedLoss(TimesLoss):
             parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
             return xp.reshape(xp.concat(parts), values.shape)
 
-        return Reading(u, adapter.axes[1], adapter, adapter.xp, mask=mask), pullback
+        return Reading(u, adapter.axes[1], adapter, xp, mask=trains.mask), pullback
 
     @abstractmethod
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:

@@ -35,7 +35,7 @@ class LossModule(torch.nn.Module):
     >>> import torch
     >>> import spikeloss_xp as sx
     >>> from spikeloss_xp.torch import LossModule
-    >>> error = LossModule(sx.SpikeRate(0.5, 0.0, reduction="mean"), weight=[1, 3])
+    >>> error = LossModule(sx.SpikeRate(0.5, 0.0, time_axis=-1), weight=[1, 3])
     >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([0]))
     tensor(0.0625)
     >>> torch.nn.ModuleDict({"rate": error}).state_dict()["rate.weight"]
@@ -47,7 +47,9 @@ class LossModule(torch.nn.Module):
     def __init__(self, loss: Callable[..., Any], *, weight: ArrayLike | None = None) -> None:
         super().__init__()
         if isinstance(loss, type) or not callable(loss):
-            raise TypeError(f"loss must be a loss object, such as SpikeMax(); got {loss!r}")
+            raise TypeError(
+                f"loss must be a loss object, such as SpikeMax(time_axis=0); got {loss!r}"
+            )
         if weight is not None and not isinstance(weight, torch.Tensor):
             weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())
         self.loss: Any = loss

@@ -79,11 +79,19 @@ def rows() -> Iterator[tuple[str, Call]]:
         loss = sx.CrossEntropy(readout=readout, **time)
         yield f'`CrossEntropy`, `"{readout}"`', Call(loss, SPIKES, LABEL)
     yield '`CrossEntropy`, `"latency"`, all three', Call(loss, SPIKES, LABEL, **ALL)
-    for loss in (sx.SpikeRate(0.1, 0.01), sx.SpikeMax(), sx.SpikeMoid(alpha=1, theta=0.1), LATENCY):
+    for loss in (
+        sx.SpikeRate(0.1, 0.01, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(time_axis=-1, reduction="sum"),
+        sx.SpikeMoid(alpha=1, theta=0.1, time_axis=-1, reduction="sum"),
+        LATENCY,
+    ):
         target = LABELLED if isinstance(loss, sx.SpikeMoid) else LABEL
         for name, given in options.items():
             yield f"`{type(loss).__name__}`{name}", Call(loss, SPIKES, target, **given)
-    yield "`SpikeMax`, a window of 50 steps", Call(sx.SpikeMax(50), SPIKES, LABEL)
+    yield (
+        "`SpikeMax`, a window of 50 steps",
+        Call(sx.SpikeMax(moving_window=50, time_axis=-1, reduction="sum"), SPIKES, LABEL),
+    )
     yield "`SquaredError`", Call(sx.SquaredError(**time), SPIKES, SHARES)
     for name, given in MASKS.items():
         yield f"`PoissonNLL`{name}", Call(poisson, SPIKES, COUNTS, **given)

@@ -35,23 +35,39 @@ _latency = functools.partial(sx.SpikeLatency, time_axis=-1, reduction="sum")
 _squared = sx.SquaredError(time_axis=-1, moving_window=1, reduction="sum")
 
 LOSSES = {  # every filter, readout and criterion
-    "SpikeTime": (sx.SpikeTime(4.5), DESIRED),
-    "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
-    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED),
-    "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
-    "SpikeMax": (sx.SpikeMax(), LABELS),
-    "SpikeMax, window": (sx.SpikeMax(7), LABELS),
+    "SpikeTime": (sx.SpikeTime(time_constant=4.5, time_axis=-1, reduction="sum"), DESIRED),
+    "SpikeTime, order 2": (
+        sx.SpikeTime(time_constant=3, length=20, filter_order=2, time_axis=-1, reduction="sum"),
+        DESIRED,
+    ),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS, time_axis=-1, reduction="sum"), DESIRED),
+    "SpikeRate, window": (
+        sx.SpikeRate(0.2, 0.03, moving_window=7, time_axis=-1, reduction="sum"),
+        LABELS,
+    ),
+    "SpikeMax": (sx.SpikeMax(time_axis=-1, reduction="sum"), LABELS),
+    "SpikeMax, window": (sx.SpikeMax(moving_window=7, time_axis=-1, reduction="sum"), LABELS),
     "CrossEntropy, root": (_entropy(readout="sqrt_count", rates=(0.5, 0.02)), LABELS),
     "CrossEntropy, each step": (_entropy(moving_window=1, label_smoothing=0.1), PROBABILITIES),
     "CrossEntropy, softmax sum": (_entropy(readout="softmax_sum"), LABELS),
     "CrossEntropy, latency": (_entropy(readout="latency", temperature=3), LABELS),
     "SquaredError, each step": (_squared, DESIRED),
     "SpikeLatency": (_latency(true_time=2, tolerance=0.75), LABELS),
-    "SpikeMoid, window": (sx.SpikeMoid(7, pos_weight=(0.5, 2.0, 8.0), alpha=1, theta=0), MULTI_HOT),
+    "SpikeMoid, window": (
+        sx.SpikeMoid(
+            moving_window=7,
+            pos_weight=(0.5, 2.0, 8.0),
+            alpha=1,
+            theta=0,
+            time_axis=-1,
+            reduction="sum",
+        ),
+        MULTI_HOT,
+    ),
     "PoissonNLL": (sx.PoissonNLL(time_axis=-1, constant=True), DESIRED),
     "BernoulliNLL": (sx.BernoulliNLL(time_axis=-1), DESIRED),
     "BernoulliNLL, hazard": (sx.BernoulliNLL(time_axis=-1, link="hazard"), DESIRED),
-    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
+    "SparsityEnforcer": (sx.SparsityEnforcer(time_axis=-1), None),
 }
 QUICK = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SparsityEnforcer")
 """One loss for each path of the code: a filter, a window, a term of all classes, and the loss whose

@@ -57,7 +57,10 @@ def test_losses_of_whole_trains_equal_numpy(form, make):
 
 
 def test_predictions_and_losses_on_spike_times_equal_numpy():
-    loss, latency = sx.SpikeMax(), sx.CrossEntropy(readout="latency", time_axis=-1)
+    loss, latency = (
+        sx.SpikeMax(time_axis=-1, reduction="sum"),
+        sx.CrossEntropy(readout="latency", time_axis=-1),
+    )
     compare(lambda x, y: (loss.predict(x), loss.accuracy(x, y)), TRAINS, LABELS)
     compare(lambda x: (latency.predict(x),), TRAINS[:, :, :61])
     times = np.random.default_rng(1).random((5, 6, 4)) * 50
@@ -69,9 +72,9 @@ def test_predictions_and_losses_on_spike_times_equal_numpy():
 @pytest.mark.parametrize(
     ("loss", "target"),
     [
-        (sx.SpikeTime(5), TRAINS[::-1].copy()),
-        (sx.SpikeMax(20), LABELS),
-        (sx.SpikeRate(0.5, 0.05, 100), LABELS),
+        (sx.SpikeTime(time_constant=5, time_axis=-1, reduction="sum"), TRAINS[::-1].copy()),
+        (sx.SpikeMax(moving_window=20, time_axis=-1, reduction="sum"), LABELS),
+        (sx.SpikeRate(0.5, 0.05, moving_window=100, time_axis=-1, reduction="sum"), LABELS),
     ],
 )
 def test_filters_with_the_documented_adapter_equal_numpy(loss, target, documented_adapter):

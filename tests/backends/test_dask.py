@@ -90,18 +90,24 @@ def test_value_and_gradient_equal_numpy(
 
 
 def test_layers_times_masks_of_steps_and_predictions_equal_numpy(no_compute):
-    predicting = sx.SpikeMax(), sx.SpikeMax(2), LATENCY
+    predicting = (
+        sx.SpikeMax(time_axis=-1, reduction="sum"),
+        sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+        LATENCY,
+    )
     first = sx.value_and_grad(sx.times.CrossEntropy(temperature=1.0, silent_time=9.0))
     paired = [sx.times.SpikeTime(time_constant=3.0), sx.times.VictorPurpura(cost=0.35)]
 
     def outputs(spikes):
-        yield sx.SparsityEnforcer(0.25)([spikes, 2 * spikes])
+        yield sx.SparsityEnforcer(0.25, time_axis=-1)([spikes, 2 * spikes])
         yield from first(3 + spikes[:, :, 0], LABEL, where=[True, False])
         for loss in map(sx.value_and_grad, paired):
             yield from loss(3 + spikes[:, :, :2], 4 - SPIKES, weight=[0.5, 1.0, 3.0])
         pixels, weight = (spikes[:, :, None], SPIKES[:, :, None]), [0.5, 1.0, 3.0]
         yield from sx.value_and_grad(sx.BernoulliNLL(time_axis=-1))(*pixels, weight=weight)
-        yield sx.SpikeMax(2, reduction="mean")(spikes, LABEL, where=SPIKES[:, 0] == 0)
+        yield sx.SpikeMax(moving_window=2, reduction="mean", time_axis=-1)(
+            spikes, LABEL, where=SPIKES[:, 0] == 0
+        )
         yield from (loss.predict(spikes, per_step=loss.per_step) for loss in predicting)
         yield from (loss.accuracy(spikes, LABEL) for loss in predicting)
 
@@ -159,7 +165,13 @@ def test_filters_keep_chunks(axis, no_compute):
         compare([run(lazy)], [run(x)])
 
 
-@pytest.mark.parametrize(("loss", "target"), [(sx.SpikeTime(5, 20), None), (sx.SpikeMax(), 3)])
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (sx.SpikeTime(time_constant=5, length=20, time_axis=-1, reduction="sum"), None),
+        (sx.SpikeMax(time_axis=-1, reduction="sum"), 3),
+    ],
+)
 def test_block_of_bool_is_not_widened_as_a_whole(loss, target):
     """A block of 6 MB takes 48 MB in float64; a piece of 2**18 entries takes 2 MB."""
     spikes = da.zeros((30, 20, 10_000), dtype=bool, chunks=-1)
@@ -182,7 +194,9 @@ def test_long_sample_is_cut_into_segments(monkeypatch):
     monkeypatch.setattr(TargetLoss, "sum_and_weight", noted)
     monkeypatch.setattr(_tuning, "CHUNK", 1000)
     spikes = da.ones((1, 10, 2000), dtype=bool, chunks=(1, 10, 1000))
-    value, gradient = sx.value_and_grad(sx.SpikeTime(2, 6))(spikes, np.zeros((1, 10, 2000)))
+    value, gradient = sx.value_and_grad(
+        sx.SpikeTime(time_constant=2, length=6, time_axis=-1, reduction="sum")
+    )(spikes, np.zeros((1, 10, 2000)))
     assert gradient.dtype == np.float64  # which Dask is told before anything is computed
     computed(value)
     assert max(sizes) == (1, 10, 105)
@@ -209,15 +223,19 @@ def test_task_count_grows_with_chunks_and_not_with_time(form):
 def test_label_or_length_out_of_range_raises_at_the_call_or_when_it_is_computed():
     lazy = da.from_array(SPIKES, chunks=(1, 3, 5))
     with pytest.raises(ValueError, match="target must be between 0 and 2"):
-        sx.SpikeMax()(lazy, [0, 3])
-    for value in sx.value_and_grad(sx.SpikeMax())(lazy, da.asarray([0, 3])):
+        sx.SpikeMax(time_axis=-1, reduction="sum")(lazy, [0, 3])
+    for value in sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum"))(
+        lazy, da.asarray([0, 3])
+    ):
         with pytest.raises(ValueError, match="target must be between 0 and 2"):
             computed(value)
-    terms = sx.SpikeMax(reduction="none")(lazy, da.asarray([0, 3]))
+    terms = sx.SpikeMax(reduction="none", time_axis=-1)(lazy, da.asarray([0, 3]))
     np.testing.assert_array_equal(np.isnan(computed(terms)[0]), [False, True])
     for chunks in (5, 2):
         lazy = da.from_array(SPIKES, chunks=(2, 3, chunks))
-        value = sx.SpikeMax(2)(lazy, LABEL, lengths=da.asarray([5, 6]))
+        value = sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum")(
+            lazy, LABEL, lengths=da.asarray([5, 6])
+        )
         with pytest.raises(ValueError, match="lengths must be between 0 and 5"):
             computed(value)
 
@@ -227,9 +245,12 @@ def test_chunks_of_unknown_size_raise():
     unknown = spikes[spikes.sum(axis=(1, 2)) > 0]
     for arguments in ((unknown, LABEL), (spikes, da.asarray(LABEL)[da.asarray(LABEL) >= 0])):
         with pytest.raises(ValueError, match=r"unknown size: call compute_chunk_sizes\(\) on it"):
-            sx.SpikeMax()(*arguments)
+            sx.SpikeMax(time_axis=-1, reduction="sum")(*arguments)
     known = unknown.compute_chunk_sizes()
-    compare([sx.SpikeMax()(known, LABEL)], [sx.SpikeMax()(SPIKES, LABEL)])
+    compare(
+        [sx.SpikeMax(time_axis=-1, reduction="sum")(known, LABEL)],
+        [sx.SpikeMax(time_axis=-1, reduction="sum")(SPIKES, LABEL)],
+    )
 
 
 def test_dask_is_available_and_consistent():
@@ -239,4 +260,9 @@ def test_dask_is_available_and_consistent():
     assert functions.concrete_or_none(lazy) is None
     values[:] = 1
     np.testing.assert_array_equal(functions.to_host(lazy), np.zeros(3))
-    sx.testing.assert_consistent(sx.SpikeMax(2), SPIKES, LABEL, backends=["dask"])
+    sx.testing.assert_consistent(
+        sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+        SPIKES,
+        LABEL,
+        backends=["dask"],
+    )

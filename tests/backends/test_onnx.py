@@ -85,13 +85,33 @@ LABELS = np.asarray([3, 0, 5, 1, 1])
 MULTI_HOT = np.eye(6, dtype=bool)[LABELS]
 FIRST_TIMES = sx.times.CrossEntropy(temperature=2.0, silent_time=60.0)
 MORE = {  # a loss, its spikes and its target
-    "long trains": (sx.SpikeTime(5, reduction="mean"), TRAINS, TRAINS[::-1].copy()),
-    "taps": (sx.SpikeTime(kernel=[0.5] * 100), TRAINS, TRAINS[::-1].copy()),
-    "window": (sx.SpikeMax(20, reduction="batchmean"), TRAINS, LABELS),
+    "long trains": (
+        sx.SpikeTime(time_constant=5, reduction="mean", time_axis=-1),
+        TRAINS,
+        TRAINS[::-1].copy(),
+    ),
+    "taps": (
+        sx.SpikeTime(kernel=[0.5] * 100, time_axis=-1, reduction="sum"),
+        TRAINS,
+        TRAINS[::-1].copy(),
+    ),
+    "window": (sx.SpikeMax(moving_window=20, reduction="batchmean", time_axis=-1), TRAINS, LABELS),
     "latency": (sx.SpikeLatency(time_axis=-1), TRAINS, LABELS),
-    "saturated": (sx.SpikeMoid(alpha=1e-3, theta=0.1), TRAINS, MULTI_HOT),
-    "space": (sx.SpikeMax(3, reduction="mean"), SHORT.reshape(5, 2, 3, 40), LABELS),
-    "time second": (sx.SpikeMax(3, time_axis=1), np.swapaxes(SHORT, 1, 2).copy(), LABELS),
+    "saturated": (
+        sx.SpikeMoid(alpha=1e-3, theta=0.1, time_axis=-1, reduction="sum"),
+        TRAINS,
+        MULTI_HOT,
+    ),
+    "space": (
+        sx.SpikeMax(moving_window=3, reduction="mean", time_axis=-1),
+        SHORT.reshape(5, 2, 3, 40),
+        LABELS,
+    ),
+    "time second": (
+        sx.SpikeMax(moving_window=3, time_axis=1, reduction="sum"),
+        np.swapaxes(SHORT, 1, 2).copy(),
+        LABELS,
+    ),
     "first times": (FIRST_TIMES, TIMES, LABELS),
     "times": (sx.times.SpikeTime(time_constant=2.0), TIMES, TIMES[::-1, :, :3].copy()),
 }

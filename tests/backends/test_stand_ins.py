@@ -79,7 +79,10 @@ for make in (
 
 def test_copies_made_in_inference_mode_serve_a_gradient():
     torch = pytest.importorskip("torch")
-    loss, spikes = sx.SpikeTime(7.25, 20), torch.ones(1, 2, 80, device="meta")
+    loss, spikes = (
+        sx.SpikeTime(time_constant=7.25, length=20, time_axis=-1, reduction="sum"),
+        torch.ones(1, 2, 80, device="meta"),
+    )
     with torch.inference_mode():
         loss(spikes, spikes)
     leaf = spikes.clone().requires_grad_()

@@ -145,9 +145,11 @@ def test_readouts_are_those_of_the_types_and_of_the_docstring():
 def test_any_sequence_gives_a_number_for_each_class(make):
     """A list of Hydra or OmegaConf is a sequence too, and no list."""
     numbers = make(2)
-    assert sx.SpikeRate(numbers, 0.0).true_rate == (0.0, 1.0)
-    assert sx.SpikeMoid(alpha=1, theta=0, pos_weight=numbers).pos_weight == (0.0, 1.0)
-    assert sx.SpikeTime(kernel=numbers).kernel == (0.0, 1.0)
+    assert sx.SpikeRate(numbers, 0.0, time_axis=-1, reduction="sum").true_rate == (0.0, 1.0)
+    assert sx.SpikeMoid(
+        alpha=1, theta=0, pos_weight=numbers, time_axis=-1, reduction="sum"
+    ).pos_weight == (0.0, 1.0)
+    assert sx.SpikeTime(kernel=numbers, time_axis=-1, reduction="sum").kernel == (0.0, 1.0)
 
 
 def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
@@ -167,7 +169,12 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
     ]
     for expected, got in zip(*run(backend, each(windows), spikes, [0, 2]), strict=True):
         close(got, expected, backend.rtol)
-    kernels = each([sx.SpikeTime(1e6, n, 2) for n in (9, longest)])
+    kernels = each(
+        [
+            sx.SpikeTime(time_constant=1e6, length=n, filter_order=2, time_axis=-1, reduction="sum")
+            for n in (9, longest)
+        ]
+    )
     np.testing.assert_array_equal(*run(backend, kernels, spikes, 0 * spikes))
     assert max(lengths, default=0) <= 9
 

@@ -44,12 +44,12 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
     *(
         (loss, IGNORING, {"target": np.asarray([bad, 1])})
         for loss, bad in (
-            (sx.SpikeRate(0.75, 0.125), 7),
-            (sx.SpikeRate(0.75, 0.125, 3), -1),
-            (sx.SpikeMax(), 3),
-            (sx.SpikeMax(3), 120),
-            (sx.SpikeMax(mode="softmax"), 7),
-            (published.SpikeMax(), -1),
+            (sx.SpikeRate(0.75, 0.125, time_axis=-1, reduction="sum"), 7),
+            (sx.SpikeRate(0.75, 0.125, moving_window=3, time_axis=-1, reduction="sum"), -1),
+            (sx.SpikeMax(time_axis=-1, reduction="sum"), 3),
+            (sx.SpikeMax(moving_window=3, time_axis=-1, reduction="sum"), 120),
+            (sx.SpikeMax(mode="softmax", time_axis=-1, reduction="sum"), 7),
+            (published.SpikeMax(time_axis=-1, reduction="sum"), -1),
             (entropy(label_smoothing=0.25, readout="rate"), 6),  # computed as class 0
             (entropy(readout="last"), -1),
         )
@@ -59,8 +59,11 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         for loss, bad in (
             (entropy(), -0.25),
             (entropy(label_smoothing=0.25), -0.25),
-            (sx.SpikeMoid(alpha=1, theta=0), 1.5),
-            (sx.SpikeMoid(3, alpha=1, theta=0), np.nan),
+            (sx.SpikeMoid(alpha=1, theta=0, time_axis=-1, reduction="sum"), 1.5),
+            (
+                sx.SpikeMoid(moving_window=3, alpha=1, theta=0, time_axis=-1, reduction="sum"),
+                np.nan,
+            ),
             (latency(), -1.0),
         )
     ),
@@ -86,10 +89,13 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         (loss, target, {"lengths": np.asarray([bad, 5])})
         for bad in (-1, 6)
         for loss, target in (
-            (sx.SpikeTime(), SPIKES[::-1]),
-            (sx.SpikeMax(), LABEL),
-            (sx.SpikeRate(0.5, 0.125, 3), LABEL),
-            (sx.SpikeMoid(readout="count", alpha=1, theta=0), NUMBERS),
+            (sx.SpikeTime(time_axis=-1, reduction="sum"), SPIKES[::-1]),
+            (sx.SpikeMax(time_axis=-1, reduction="sum"), LABEL),
+            (sx.SpikeRate(0.5, 0.125, moving_window=3, time_axis=-1, reduction="sum"), LABEL),
+            (
+                sx.SpikeMoid(readout="count", alpha=1, theta=0, time_axis=-1, reduction="sum"),
+                NUMBERS,
+            ),
             (entropy(readout="last"), LABEL),
         )
     ),
@@ -128,13 +134,15 @@ def test_bad_value_that_cannot_be_read_makes_its_sample_nan(name, loss, target, 
 def test_label_out_of_range_is_nan_at_its_step(name):
     label = np.asarray([[0, 1, 2, 1, 0], [0, 3, 2, -1, 0]])
     with on(name) as backend:
-        terms = run(backend, sx.SpikeMax(3, reduction="none"), SPIKES, label)
+        terms = run(
+            backend, sx.SpikeMax(moving_window=3, reduction="none", time_axis=-1), SPIKES, label
+        )
     np.testing.assert_array_equal(np.isnan(terms), (label < 0) | (label > 2))
 
 
 @pytest.mark.parametrize("bad", [-1, 120])
 def test_label_on_the_host_of_a_masked_sample_is_not_checked(backend, bad):
-    evaluate = sx.value_and_grad(sx.SpikeMax())
+    evaluate = sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum"))
     expected = evaluate(SPIKES, [0, 1], where=[False, True])
     given = [  # outside of the trace, so that the labels are checked
         functools.partial(evaluate, target=[bad, 1], **mask)
@@ -145,13 +153,15 @@ def test_label_on_the_host_of_a_masked_sample_is_not_checked(backend, bad):
             close(array, expected_array, backend.rtol)
     if backend.reads_values:
         with pytest.raises(ValueError, match="target must be between 0 and 2"):
-            sx.SpikeMax()(backend.asarray(SPIKES), [0, bad], where=[False, True])
+            sx.SpikeMax(time_axis=-1, reduction="sum")(
+                backend.asarray(SPIKES), [0, bad], where=[False, True]
+            )
 
 
 def test_int8_labels_work_with_more_than_128_classes(backend):
     spikes = np.zeros((2, 200, 1))
     spikes[:, [3, 199]] = 1
-    compiled_loss = backend.compiled(sx.SpikeMax(reduction="none"))
+    compiled_loss = backend.compiled(sx.SpikeMax(reduction="none", time_axis=-1))
     terms = compiled_loss(backend.asarray(spikes), backend.asarray([3, 127], "int8"))
     # the label is one of two active neurons, then a silent one: -log(1/2) + 1 + log(2 + 200/2)
     expected = np.asarray([np.log(2 + 1e-6), np.log(2) + 1 + np.log(102 + 1e-6)])
@@ -163,7 +173,7 @@ def test_wide_label_does_not_wrap_around_to_a_class(bad):
     """In a trace the mask has no values, so the labels are checked where they are used."""
     with on("jax") as backend:
         spikes, where = backend.asarray(SPIKES), backend.asarray([True, True])
-        loss = sx.SpikeMax(reduction="none")
+        loss = sx.SpikeMax(reduction="none", time_axis=-1)
 
         def terms(where):
             return loss(spikes, np.asarray([bad, 1]), where=where)
@@ -176,11 +186,15 @@ def test_wide_label_does_not_wrap_around_to_a_class(bad):
 @pytest.mark.parametrize("dtype", [">i2", ">i4", "<i2", ">i8"])
 def test_integers_have_their_value_in_any_byte_order(backend, dtype):
     """256 and 0 have the same bytes as 1 and 0 in the other order."""
-    label, loss = np.asarray([2, 0]), sx.SpikeMax()
+    label, loss = np.asarray([2, 0]), sx.SpikeMax(time_axis=-1, reduction="sum")
     got, expected = run(backend, lambda x: [loss(x, label.astype(dtype)), loss(x, label)], SPIKES)
     assert got == expected
     wrong, spikes = np.asarray([256, 0]).astype(dtype), backend.asarray(SPIKES)
-    for loss in (sx.CrossEntropy(time_axis=-1), sx.SpikeMax(), sx.SpikeRate(0.5, 0.1)):
+    for loss in (
+        sx.CrossEntropy(time_axis=-1),
+        sx.SpikeMax(time_axis=-1, reduction="sum"),
+        sx.SpikeRate(0.5, 0.1, time_axis=-1, reduction="sum"),
+    ):
         for call in (loss, loss.confusion):
             with pytest.raises(ValueError, match=r"target must be .*; got .* 256"):
                 call(spikes, wrong)

@@ -9,7 +9,7 @@ import spikeloss_xp as sx
 from _support.cases import LABEL, MULTI_HOT, SPIKES, raises
 
 rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, alpha=1, theta=0)
-entropy, LOSS = partial(sx.CrossEntropy, time_axis=-1), sx.SpikeMax()
+entropy, LOSS = partial(sx.CrossEntropy, time_axis=-1), sx.SpikeMax(time_axis=-1, reduction="sum")
 
 
 def test_wrong_input_raises(backend):
@@ -17,7 +17,7 @@ def test_wrong_input_raises(backend):
     with raises(TypeError, "builtins.tuple: if a network.*output[0]"):
         entropy()((x, x), LABEL)
     with raises(ValueError, "input must have at least 2 axes, [batch, *space, time].*(5,)"):
-        sx.SpikeTime()(backend.asarray(np.zeros(5)), np.zeros(5))
+        sx.SpikeTime(time_axis=-1, reduction="sum")(backend.asarray(np.zeros(5)), np.zeros(5))
     missing = "got shape (2, 5) (if these are counts.*as one time step, input[{1}], and divide.*;"
     missing += ".*batch axis is missing, pass input[{0}], and add the axis to the target too"
     for loss in (rate(), LOSS, moid()):
@@ -51,13 +51,13 @@ def test_advice_on_counts_without_time_is_right(backend):
 def test_option_that_does_not_fit_the_input_raises(backend):
     x = backend.asarray(SPIKES)
     with raises(ValueError, "num_classes=3 must divide.*4"):
-        sx.SpikeMax(num_classes=3)(x, [0, 1, 2])
+        sx.SpikeMax(num_classes=3, time_axis=-1, reduction="sum")(x, [0, 1, 2])
     with raises(ValueError, "true_rate must be.*4 numbers.*got 3"):
-        sx.SpikeRate((0.5, 0.5, 0.5), 0)(x, LABEL)
+        sx.SpikeRate((0.5, 0.5, 0.5), 0, time_axis=-1, reduction="sum")(x, LABEL)
     with raises(
         ValueError, "min_rate must be one number or 4 numbers (one for each neuron); got 2"
     ):
-        sx.SparsityEnforcer(0.5, min_rate=(0.25, 0.5), per="neuron")(x)
+        sx.SparsityEnforcer(0.5, min_rate=(0.25, 0.5), per="neuron", time_axis=-1)(x)
     with raises(ValueError, "pos_weight must be.*4 numbers.*got 2"):
         moid(pos_weight=(2, 3))(x, MULTI_HOT)
 
@@ -73,8 +73,8 @@ def test_unknown_option_of_a_call_raises(backend):
     ):
         entropy()(x, LABEL, reduction="sum")
     with raises(TypeError, "SparsityEnforcer takes the options where, lengths, others.*where=~..."):
-        sx.SparsityEnforcer()(x, padding_mask=[True, True, False])
-    loss = sx.SpikeMax(1)
+        sx.SparsityEnforcer(time_axis=-1)(x, padding_mask=[True, True, False])
+    loss = sx.SpikeMax(moving_window=1, time_axis=-1, reduction="sum")
     for method in (loss, loss.value, loss.value_and_pullback, loss.sum_and_weight):
         with raises(TypeError, f"{known} lenghts"):
             method(x, LABEL, lenghts=2)
@@ -108,7 +108,7 @@ def test_wrong_weight_raises(backend):
     with raises(TypeError, "weight must hold numbers.*bool"):
         rate()(x, LABEL, weight=[True, False, True, True])
     with raises(ValueError, "weight must have shape (4,), one for each neuron; got (3,)"):
-        sx.SpikeTime()(x, np.ones((3, 4, 5), bool), weight=np.ones(3))
+        sx.SpikeTime(time_axis=-1, reduction="sum")(x, np.ones((3, 4, 5), bool), weight=np.ones(3))
     with raises(ValueError, "weight contains a number of magnitude 1e+300"):
         LOSS(backend.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300))
     with raises(ValueError, "weight must.*got (3,) (to weight samples.*'none'"):
@@ -132,7 +132,7 @@ def test_wrong_cotangent_raises(backend):
 
 def test_terms_have_no_sum(backend):
     with raises(ValueError, "reduction='none' has no sum"):
-        sx.SpikeMax(reduction="none").sum_and_weight(backend.asarray(SPIKES), LABEL)
+        sx.SpikeMax(reduction="none", time_axis=-1).sum_and_weight(backend.asarray(SPIKES), LABEL)
 
 
 # Values that are read ----------------------------------------------------------------------------
@@ -156,7 +156,9 @@ def test_negative_spikes_raise(readable):
         roots(readable(late), readable(LABEL))
     for window in (None, 2):
         with raises(ValueError, "input must not have negative.*mode='probability'.*CrossEntropy"):
-            sx.SpikeMax(window)(readable(np.full((3, 4, 5), -0.3)), readable(LABEL))
+            sx.SpikeMax(moving_window=window, time_axis=-1, reduction="sum")(
+                readable(np.full((3, 4, 5), -0.3)), readable(LABEL)
+            )
     with raises(ValueError, "input must not have negative.*got -0.25$"):
         single = -readable(np.where(np.arange(60).reshape(3, 4, 5) == 7, 0.25, 0))
         sx.SpikeLatency(time_axis=-1)(single, readable(LABEL))

@@ -19,7 +19,10 @@ def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number)
         calls.append(arguments)
         return compare(*arguments)
 
-    evaluate, arrays = sx.value_and_grad(sx.SpikeTime(reduction=reduction)), (spikes, desired)
+    evaluate, arrays = (
+        sx.value_and_grad(sx.SpikeTime(reduction=reduction, time_axis=-1)),
+        (spikes, desired),
+    )
     options = {"where": spikes < 0.9}
     if reduction == "none":
         options["cotangent"] = np.ones(spikes.shape)
@@ -35,7 +38,7 @@ def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number)
 def test_pullback_of_chunks_may_be_called_once(monkeypatch):
     monkeypatch.setattr(_tuning, "CHUNK", 12)
     spikes = np.random.default_rng(0).uniform(size=(5, 4, 6))
-    loss = sx.SpikeTime(reduction="sum")
+    loss = sx.SpikeTime(reduction="sum", time_axis=-1)
     value, pullback = loss.value_and_pullback(spikes, 0 * spikes)
     gradient = pullback(np.ones_like(value))
     first = gradient.copy()

@@ -42,13 +42,22 @@ OBJECTS = (
     ),
     *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
     # Hyper-parameters at their bounds, and potentials in a window of one step.
-    *(sx.SpikeTime(1e-3, 1, 1), sx.SpikeRate(0, 1), sx.SpikeRate(1.5, -2, 1)),
-    *(sx.SpikeMoid(alpha=1, theta=-2), sx.SparsityEnforcer(0, 0)),
+    *(
+        sx.SpikeTime(time_constant=1e-3, length=1, filter_order=1, time_axis=-1, reduction="sum"),
+        sx.SpikeRate(0, 1, time_axis=-1, reduction="sum"),
+        sx.SpikeRate(1.5, -2, moving_window=1, time_axis=-1, reduction="sum"),
+    ),
+    *(
+        sx.SpikeMoid(alpha=1, theta=-2, time_axis=-1, reduction="sum"),
+        sx.SparsityEnforcer(0, lam=0, time_axis=-1),
+    ),
     # Numbers and strings of NumPy become those of Python.
     sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
-    sx.SpikeMax(mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3)),
-    sx.SpikeMoid(alpha=np.float32(0.5), theta=0),
-    sx.SparsityEnforcer(per=np.str_("neuron")),
+    sx.SpikeMax(
+        mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3), reduction="sum"
+    ),
+    sx.SpikeMoid(alpha=np.float32(0.5), theta=0, time_axis=-1, reduction="sum"),
+    sx.SparsityEnforcer(per=np.str_("neuron"), time_axis=-1),
 )
 
 
@@ -81,7 +90,11 @@ def test_loss_may_have_such_an_option():
     assert Windowed(window=5).window == Named(window=5).window == 5
 
 
-@pytest.mark.parametrize("loss", [sx.SpikeTime(), sx.SparsityEnforcer()], ids=repr)
+@pytest.mark.parametrize(
+    "loss",
+    [sx.SpikeTime(time_axis=-1, reduction="sum"), sx.SparsityEnforcer(time_axis=-1)],
+    ids=repr,
+)
 def test_loss_that_is_moved_says_that_it_follows_its_input(loss):
     for name in ("to", "cuda"):
         with pytest.raises(AttributeError, match=f"no attribute '{name}'. A loss holds no arrays"):
@@ -117,5 +130,5 @@ def test_completion_offers_what_users_need():
     fields = {field.name for field in dataclasses.fields(loss)}
     assert {name for name in dir(loss) if not name.startswith("_")} == methods | fields
     assert {"__call__", "__class__", "__doc__"} < set(dir(loss))
-    assert "events_and_entries" in dir(sx.SparsityEnforcer())
+    assert "events_and_entries" in dir(sx.SparsityEnforcer(time_axis=-1))
     assert {name for name in dir(sx) if name[0] != "_"} == {*sx.__all__, "losses"}

@@ -85,7 +85,7 @@ TRAINS[0, 0] = TRAINS[1, 1] = 0  # silent: the label, and another class
 
 
 def test_scores_of_one_sided_rates_are_what_a_label_takes_from_the_loss():
-    loss = sx.SpikeRate(0.6, 0.45, one_sided=True, reduction="none")
+    loss = sx.SpikeRate(0.6, 0.45, one_sided=True, reduction="none", time_axis=-1)
     terms = [loss(TRAINS, [c] * 5).sum(axis=1) for c in range(3)]
     scores = loss.scores(TRAINS)
     np.testing.assert_allclose(np.diff(scores.T, axis=0), -np.diff(terms, axis=0), atol=1e-14)

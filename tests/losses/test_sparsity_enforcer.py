@@ -18,7 +18,7 @@ SATURATED[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign doe
 
 
 def test_arrays_may_be_nested():
-    loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
+    loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron", time_axis=-1)
     x, y, z = layers = [SATURATED, 2 * SATURATED, SATURATED[:, :2]]
     expected = sum(reference.value(loss, x) for x in layers)
     for several in (layers, dict(enumerate(layers)), {"b": {"c": (x, [y])}, "a": z}):
@@ -38,7 +38,7 @@ def test_mean_of_a_silent_array_has_its_slope(backend):
 
 def test_a_plain_line_has_the_gradient_of_a_mean(backend):
     """Also at ``max_rate``, where the square has no slope, and in an array of any shape."""
-    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.25, 2.0))
+    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.25, lam=2.0, time_axis=-1))
     for x, slope in (([1.0, 0.0, 0.0, 0.0], 0.0), ([1.0, 0.0, -1.0, -0.0], 2 * 2 * 0.25 / 4)):
         value, gradient = run(backend, evaluate, x)
         assert value == 2 * (np.mean(np.abs(x)) - 0.25) ** 2
@@ -46,13 +46,13 @@ def test_a_plain_line_has_the_gradient_of_a_mean(backend):
 
 
 def test_rate_at_a_limit_has_no_slope_with_a_power_of_1(backend):
-    loss = sx.SparsityEnforcer(1, min_rate=1 / 4, per="neuron", power=1)
+    loss = sx.SparsityEnforcer(1, min_rate=1 / 4, per="neuron", power=1, time_axis=-1)
     _, gradient = run(backend, sx.value_and_grad(loss), SATURATED)
     close(gradient, [[0], [-1 / 24], [0]] + 0 * SATURATED, backend.rtol)
 
 
 def test_arrays_with_limits_of_each_neuron_have_equal_numbers_of_neurons():
-    loss = sx.SparsityEnforcer((0.5, 0.0, 0.125), per="neuron")
+    loss = sx.SparsityEnforcer((0.5, 0.0, 0.125), per="neuron", time_axis=-1)
     assert loss([SATURATED, 2 * SATURATED]) == loss(SATURATED) + loss(2 * SATURATED)
     others = loss.events_and_entries(SATURATED[:1])
     close(loss(SATURATED[1:], others=others), loss(SATURATED), 1e-12)
@@ -71,7 +71,10 @@ LAYER = np.asarray(
 
 @not_jax  # it has no float64 by default
 def test_others_in_another_precision_keep_the_precision_of_the_input(backend):
-    loss, x = sx.SparsityEnforcer(0.1, per="neuron"), backend.asarray(LAYER, "float32")
+    loss, x = (
+        sx.SparsityEnforcer(0.1, per="neuron", time_axis=-1),
+        backend.asarray(LAYER, "float32"),
+    )
     events = backend.asarray(np.full(2, 5.0), "float64")
     assert loss(x, others=(events, events)).dtype == loss(x).dtype
 
@@ -80,7 +83,7 @@ def test_arrays_of_two_libraries_raise():
     torch = pytest.importorskip("torch")
     layers = [SATURATED, torch.asarray(SATURATED)]
     with pytest.raises(TypeError, match="input must hold arrays of one library"):
-        sx.SparsityEnforcer()(layers)
+        sx.SparsityEnforcer(time_axis=-1)(layers)
 
 
 def test_wrong_arrays_raise(backend):
@@ -91,8 +94,8 @@ def test_wrong_arrays_raise(backend):
         ({"conv": [], "fc": [x]}, "input['conv'] must hold at least one array"),
     ):
         with raises(ValueError, message):
-            sx.SparsityEnforcer()(arrays)
-    for call in (sx.SparsityEnforcer(), sx.SparsityEnforcer().forward):
+            sx.SparsityEnforcer(time_axis=-1)(arrays)
+    for call in (sx.SparsityEnforcer(time_axis=-1), sx.SparsityEnforcer(time_axis=-1).forward):
         with raises(TypeError, "no target: pass several arrays as a list, [x, y]"):
             call(x, x)
 
@@ -100,7 +103,7 @@ def test_wrong_arrays_raise(backend):
 def test_wrong_sums_of_the_rest_of_a_batch_raise(backend):
     x, loss, no_pair = (
         backend.asarray(SPIKES),
-        sx.SparsityEnforcer(),
+        sx.SparsityEnforcer(time_axis=-1),
         "a pair of events and entries",
     )
     with raises(ValueError, "others needs a single array.*call the loss once for"):
@@ -113,13 +116,13 @@ def test_wrong_sums_of_the_rest_of_a_batch_raise(backend):
     with raises(ValueError, "others must hold events of shape () (a scalar); got (2,)"):
         loss(x, others=([1.0, 2.0], 3.0))
     with raises(ValueError, "others must hold entries of shape (4,) ([neuron]); got"):
-        sx.SparsityEnforcer(per="neuron")(x, others=(np.ones(4), [3.0]))
+        sx.SparsityEnforcer(per="neuron", time_axis=-1)(x, others=(np.ones(4), [3.0]))
     with raises(ValueError, "others needs.*got per='sample'"):
-        sx.SparsityEnforcer(per="sample")(x, others=(1.0, 2.0))
+        sx.SparsityEnforcer(per="sample", time_axis=-1)(x, others=(1.0, 2.0))
 
 
 def test_method_that_does_not_fit_the_loss_raises(backend):
     x = backend.asarray(SPIKES)
     for name in ("sum_and_weight", "sum_weight_and_pullback"):
         with raises(ValueError, f"{name} needs per='sample'.*got per='array'"):
-            getattr(sx.SparsityEnforcer(), name)(x)
+            getattr(sx.SparsityEnforcer(time_axis=-1), name)(x)

@@ -5,6 +5,7 @@ import numpy as np
 import spikeloss_xp as sx
 from _support.calls import run
 from spikeloss_xp import readouts
+from spikeloss_xp._input.layout import Layout
 
 
 def test_several_spikes_in_a_step_are_one(backend):
@@ -23,8 +24,7 @@ def test_nan_spike_shows_after_the_first_spike(backend):
 
     def latency(x):
         adapter = backend.adapter
-        time, classes = adapter.axes[2], adapter.axes[1]
-        trains = readouts.Trains(x, None, time, classes, adapter, adapter.xp)
+        trains = readouts.Trains(adapter, x, None, Layout.of(x.shape, -1), x.dtype)
         return readouts.read_classes(trains, "latency")[0].u[..., 0]
 
     got = run(backend, latency, spikes)

@@ -16,13 +16,17 @@ EPS = 1e-6
 def test_small_loss_keeps_full_precision(backend):
     spikes = np.zeros((1, 2, 4))
     spikes[0, 0] = 1
-    close(run(backend, sx.SpikeMax(), spikes, [0]), math.log1p(EPS), backend.rtol)
+    close(
+        run(backend, sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, [0]),
+        math.log1p(EPS),
+        backend.rtol,
+    )
 
 
 def test_published_loss_is_infinite_at_a_silent_label(backend):
     spikes = np.asarray([[[0.0, 0], [1, 0]], [[1, 0], [0, 0]]])
     with np.errstate(divide="ignore"):  # log(0) is expected here
-        terms = run(backend, published.SpikeMax(reduction="none"), spikes, [0, 0])
+        terms = run(backend, published.SpikeMax(reduction="none", time_axis=-1), spikes, [0, 0])
     assert terms[0] == np.inf
     # The published form subtracts two logarithms near 1, so the error is absolute: roundings of 1.
     np.testing.assert_allclose(terms[1], LOG(1 + 2 * EPS), rtol=0, atol=backend.rtol)

@@ -56,7 +56,9 @@ def test_published_loss_clamps_the_logarithm_at_saturation(backend, logit, terms
 
 
 def test_only_the_published_loss_has_a_default_alpha_and_theta():
-    assert published.SpikeMoid() == published.SpikeMoid(alpha=1, theta=0)
+    assert published.SpikeMoid(time_axis=-1, reduction="sum") == published.SpikeMoid(
+        alpha=1, theta=0, time_axis=-1, reduction="sum"
+    )
     for options, missing in ({"theta": 0.2}, "alpha"), ({"alpha": 0.1}, "theta"):
         with pytest.raises(TypeError, match=f"missing 1 required .*'{missing}'"):
             sx.SpikeMoid(**options)
@@ -66,7 +68,9 @@ def test_only_the_published_loss_has_a_default_alpha_and_theta():
 @pytest.mark.parametrize("logit", [-80.0, -60.0, -5.0, 0.0, 5.0, 60.0])
 def test_second_derivative_of_large_logits_is_precise(logit, pos_weight):
     torch = pytest.importorskip("torch")
-    loss = sx.SpikeMoid(alpha=1.0, theta=0.0, readout="max", pos_weight=pos_weight)
+    loss = sx.SpikeMoid(
+        alpha=1.0, theta=0.0, readout="max", pos_weight=pos_weight, time_axis=-1, reduction="sum"
+    )
     for target in (0.0, 1.0):
         x = torch.full((1, 1, 1), logit, requires_grad=True)
         value = loss(x, torch.full((1, 1), target))

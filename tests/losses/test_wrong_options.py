@@ -99,13 +99,13 @@ def test_wrong_type_of_an_option_raises(loss, option, values, message):
 @pytest.mark.parametrize("value", [-0.5, 1.5, nan])
 def test_target_rate_outside_of_0_and_1_raises(readout, value):
     with raises(ValueError, f"true_rate must be.*got {value}"):
-        sx.SpikeRate(value, 0, readout=readout)
+        sx.SpikeRate(value, 0, readout=readout, time_axis=-1, reduction="sum")
     with raises(ValueError, f"false_rate must be.*got {value}"):
-        sx.SpikeRate(1, value, readout=readout)
+        sx.SpikeRate(1, value, readout=readout, time_axis=-1, reduction="sum")
     with raises(ValueError, "true_rate[1] must be.*got 1.5"):
-        sx.SpikeRate((0.5, 1.5), 0, readout=readout)
+        sx.SpikeRate((0.5, 1.5), 0, readout=readout, time_axis=-1, reduction="sum")
     with raises(ValueError, "false_rate must be finite; got nan"):
-        sx.SpikeRate(1, nan, readout="max")
+        sx.SpikeRate(1, nan, readout="max", time_axis=-1, reduction="sum")
 
 
 def test_wrong_number_of_several_raises():
@@ -116,7 +116,7 @@ def test_wrong_number_of_several_raises():
         with raises(ValueError, f"rates[1] must be.*got {value}"):
             entropy(rates=(0.5, value))
     with raises(ValueError, "max_rate[1] must be at least 0; got -0.5"):
-        sx.SparsityEnforcer((0.5, -0.5), per="neuron")
+        sx.SparsityEnforcer((0.5, -0.5), per="neuron", time_axis=-1)
 
 
 def test_array_as_an_option_raises():
@@ -128,7 +128,7 @@ def test_array_as_an_option_raises():
         with raises(wrong, f"{option} must be.*got an array of shape (50,)$"):
             entropy(**{option: np.ones(50)})
     with raises(TypeError, "true_rate[0] must be a number.*the gradient"):
-        sx.SpikeRate([Learned(2.0), 0.5], 0)
+        sx.SpikeRate([Learned(2.0), 0.5], 0, time_axis=-1, reduction="sum")
     losses = sx.SpikeTime, sx.SpikeMax, published.SpikeMoid, sx.SparsityEnforcer, sx.SpikeRate
     for loss, shape in itertools.product(losses, [(2, 3), (2, 3, 5)]):
         call = "(...)(input)" if loss is sx.SparsityEnforcer else "(...)(input, target)"
@@ -157,22 +157,24 @@ def test_options_that_do_not_fit_together_raise():
         with raises(ValueError, f"readout={readout!r}.*got moving_window=3"):
             entropy(moving_window=3, readout=readout)
     with raises(ValueError, "pos_weight must be 1.*use spikeloss_xp.SpikeMoid; got 2"):
-        published.SpikeMoid(theta=0, pos_weight=2)
+        published.SpikeMoid(theta=0, pos_weight=2, time_axis=-1, reduction="sum")
     for loss in (sx.SpikeMax, moid, sx.SparsityEnforcer):
         with raises(TypeError, "has no option numerics.*spikeloss_xp.slayer.published"):
             loss(numerics="lava")
     with raises(ValueError, "min_rate must be at most max_rate, 0.25; got 0.5"):
-        sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5)
+        sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5, time_axis=-1)
     for limits in ((0.25, (0.125, 0.5)), ((0.5, 0.25), 0.375), ((0.5, 0.25), (0.25, 0.5))):
         max_rate, min_rate = limits
         with raises(ValueError, "min_rate must be at most max_rate, 0.25 for neuron 1; got 0."):
-            sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron")
-    sx.SparsityEnforcer(max_rate=0.1, min_rate=np.float32(0.1))  # above 0.1 only by rounding
+            sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron", time_axis=-1)
+    sx.SparsityEnforcer(
+        max_rate=0.1, min_rate=np.float32(0.1), time_axis=-1
+    )  # above 0.1 only by rounding
     for per in ("array", "sample"):
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
-            sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per)
+            sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per, time_axis=-1)
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
-            sx.SparsityEnforcer(0.5, min_rate=[0.25], per=per)
+            sx.SparsityEnforcer(0.5, min_rate=[0.25], per=per, time_axis=-1)
 
 
 @pytest.mark.parametrize(

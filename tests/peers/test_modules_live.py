@@ -125,7 +125,9 @@ def test_training_step_equals_one_process(results, name):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_checkpoint_restores_loss_and_class_weights(tmp_path):
     lightning, module = import_peer("lightning"), recipes("in_lightning").Classifier
-    loss = sx.SpikeMax(3, mode="softmax", reduction="mean")  # of any output, negative too
+    loss = sx.SpikeMax(
+        moving_window=3, mode="softmax", reduction="mean", time_axis=-1
+    )  # of any output, negative too
     torch.manual_seed(0)
     options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(**options, max_steps=1, enable_checkpointing=False)

@@ -24,7 +24,9 @@ LOSSES = {
     "CrossEntropy": lambda setting, rates: sx.CrossEntropy(
         time_axis=-1, temperature=setting, rates=rates
     ),
-    "SpikeTime": lambda setting, rates: sx.SpikeTime(setting),
+    "SpikeTime": lambda setting, rates: sx.SpikeTime(
+        time_constant=setting, time_axis=-1, reduction="sum"
+    ),
     "SpikeLatency": lambda setting, rates: sx.SpikeLatency(true_time=setting, time_axis=-1),
 }
 NO_SPIKE_MOVES = {"switch on", "raise the setting", "switch off"}

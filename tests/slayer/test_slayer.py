@@ -112,7 +112,7 @@ def test_filter_can_be_called_and_replaced():
 
 def test_stable_numerics_can_be_selected():
     spikes = SPIKES * torch.tensor([1.0, 1, 0])[:, None]
-    expected = sx.SpikeMax()(spikes, LABEL)
+    expected = sx.SpikeMax(time_axis=-1, reduction="sum")(spikes, LABEL)
     assert slayer.loss.SpikeMax(numerics="stable")(spikes, LABEL) == expected
     one, wrong = torch.ones(1, 1, 4), torch.zeros(1, 1)
     assert slayer.loss.SpikeMoid(alpha=1 / 20)(one, wrong) == 100

@@ -145,9 +145,21 @@ LABELS = [jax.ShapeDtypeStruct((samples,), np.int32) for samples in (8, len(SPIK
 MULTI_HOT = jax.ShapeDtypeStruct(SPIKES.shape[:2], np.float32)
 DISTANCE = functools.partial(sx.distances.van_rossum, time_constant=20.0)
 EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
-    "SpikeMax": (sx.SpikeMax(100), [LARGE, LABELS[0]], True),
-    "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], True),
-    "SpikeTime, short": (sx.SpikeTime(3, 20, 2), [SHORT, SHORT], False),
+    "SpikeMax": (
+        sx.SpikeMax(moving_window=100, time_axis=-1, reduction="sum"),
+        [LARGE, LABELS[0]],
+        True,
+    ),
+    "SpikeTime": (
+        sx.SpikeTime(time_constant=30.0, length=500, time_axis=-1, reduction="sum"),
+        [LARGE, LARGE],
+        True,
+    ),
+    "SpikeTime, short": (
+        sx.SpikeTime(time_constant=3, length=20, filter_order=2, time_axis=-1, reduction="sum"),
+        [SHORT, SHORT],
+        False,
+    ),
     "SpikeTime, taps": (LOSSES["SpikeTime, taps"][0], [SHORT, SHORT], False),
     "SpikeMoid, window": (LOSSES["SpikeMoid, window"][0], [SHORT, MULTI_HOT], False),
     # Without a loop, first spikes of 100 steps take 1.5 seconds to compile.

@@ -85,13 +85,18 @@ WIDE = ONE_SAMPLE.astype(mx.float64)
 @pytest.mark.parametrize(
     ("argument", "call"),
     [
-        ("input", lambda: sx.SpikeMax()(WIDE, [0])),
-        ("input", lambda: sx.value_and_grad(sx.SpikeMax())(WIDE, [0])),
-        ("target", lambda: sx.SpikeTime()(ONE_SAMPLE, WIDE)),
-        ("weight", lambda: sx.SpikeMax()(ONE_SAMPLE, [0], weight=WIDE[0, 0])),
+        ("input", lambda: sx.SpikeMax(time_axis=-1, reduction="sum")(WIDE, [0])),
+        ("input", lambda: sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum"))(WIDE, [0])),
+        ("target", lambda: sx.SpikeTime(time_axis=-1, reduction="sum")(ONE_SAMPLE, WIDE)),
+        (
+            "weight",
+            lambda: sx.SpikeMax(time_axis=-1, reduction="sum")(ONE_SAMPLE, [0], weight=WIDE[0, 0]),
+        ),
         (
             "cotangent",
-            lambda: sx.value_and_grad(sx.SpikeTime())(ONE_SAMPLE, ONE_SAMPLE, cotangent=WIDE),
+            lambda: sx.value_and_grad(sx.SpikeTime(time_axis=-1, reduction="sum"))(
+                ONE_SAMPLE, ONE_SAMPLE, cotangent=WIDE
+            ),
         ),
         ("input", lambda: sx.causal_filter(WIDE, np.ones(3))),
     ],
@@ -104,7 +109,7 @@ def test_float64_raises(argument, call):
 @pytest.mark.parametrize("transform", [mx.compile, mx.vmap])
 def test_taps_of_a_trace_cannot_be_read(transform):
     def loss(taps):
-        return sx.SpikeTime(kernel=taps)(ONE_SAMPLE, ONE_SAMPLE)
+        return sx.SpikeTime(kernel=taps, time_axis=-1, reduction="sum")(ONE_SAMPLE, ONE_SAMPLE)
 
     taps = mx.ones((3, 3) if transform is mx.vmap else 3)
     with pytest.raises(TypeError, match="kernel must be an array whose values can be read"):

@@ -132,7 +132,7 @@ def test_compiled_grad_and_jvp_equal_eager(case, compiler):
 @slow
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_compiled_filter_accepts_any_memory_layout(axis):
-    loss = sx.SpikeTime(3, 20, time_axis=axis, reduction="none")
+    loss = sx.SpikeTime(time_constant=3, length=20, time_axis=axis, reduction="none")
 
     def filter_and_square(x):
         return loss(x, torch.zeros_like(x))
@@ -244,7 +244,10 @@ def test_gradient_of_counts_is_a_view_inside_a_network_and_contiguous_at_a_leaf(
 
 def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
     """Labels on the host are checked, also if the spikes are on a device."""
-    loss, evaluate = sx.SpikeMax(), sx.value_and_grad(sx.SpikeMax())
+    loss, evaluate = (
+        sx.SpikeMax(time_axis=-1, reduction="sum"),
+        sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum")),
+    )
     labels = torch.tensor([0, CLASSES, 1, 2])  # the second is out of range
     leaf = SPIKES.clone().requires_grad_()
     for spikes, run in itertools.product((SPIKES, leaf, SPIKES.to("meta")), (loss, evaluate)):
@@ -262,7 +265,7 @@ def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
 
 @pytest.mark.parametrize("per", ["sample", "sample_neuron"])
 def test_penalty_for_a_length_out_of_range_has_a_gradient_of_nan_in_a_trace(per):
-    penalty = sx.SparsityEnforcer(max_rate=0.1, per=per)
+    penalty = sx.SparsityEnforcer(max_rate=0.1, per=per, time_axis=-1)
     lengths = torch.tensor([[1, -1, 2, 2]])
     evaluate = torch.func.vmap(torch.func.grad_and_value(lambda s, n: penalty(s, lengths=n)))
     (gradient,), (value,) = evaluate(SPIKES[None], lengths)
@@ -302,9 +305,21 @@ OTHERS = (RNG.random((8, 5, 300)) < 0.1).astype(np.float32)
 MODE_RTOL = 3e-6  # some tens of roundings of float32; ten bits of a factor would be off by 5e-4
 DISTANCE = functools.partial(van_rossum, time_constant=20.0, squared=True)
 WITH_PRODUCTS = {
-    "SpikeTime": (sx.SpikeTime(20.0, 100), TRAINS, OTHERS),
-    "SpikeTime, order 2": (sx.SpikeTime(20.0, 100, 2), TRAINS, OTHERS),
-    "SpikeMax, window": (sx.SpikeMax(50), 0.3 * TRAINS, np.arange(8) % 5),
+    "SpikeTime": (
+        sx.SpikeTime(time_constant=20.0, length=100, time_axis=-1, reduction="sum"),
+        TRAINS,
+        OTHERS,
+    ),
+    "SpikeTime, order 2": (
+        sx.SpikeTime(time_constant=20.0, length=100, filter_order=2, time_axis=-1, reduction="sum"),
+        TRAINS,
+        OTHERS,
+    ),
+    "SpikeMax, window": (
+        sx.SpikeMax(moving_window=50, time_axis=-1, reduction="sum"),
+        0.3 * TRAINS,
+        np.arange(8) % 5,
+    ),
     "distance": (DISTANCE, TRAINS[:, 0], OTHERS[:, 0]),
 }
 
@@ -369,7 +384,7 @@ def test_other_precision_or_options_compile_anew(allowed_rounding):
     for precision in ("highest", "high", "highest", "high"):
         torch.set_float32_matmul_precision(precision)
         compiled(x, y)
-    other = sx.SpikeTime(2.5, 40)
+    other = sx.SpikeTime(time_constant=2.5, length=40, time_axis=-1, reduction="sum")
     compiled = torch.compile(other, fullgraph=True, backend=record)
     torch.testing.assert_close(compiled(x, y), other(x, y))
     assert products == [False, True, True]
@@ -410,6 +425,6 @@ def test_window_of_several_blocks_has_its_gradient_in_a_transform(time_axis):
     """The blocks are joined there, and are written to one array elsewhere."""
     shape = (100, 3, 2) if time_axis == 0 else (3, 2, 100)
     spikes = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
-    loss = sx.SpikeRate(0.5, 0.1, 5, time_axis=time_axis)
+    loss = sx.SpikeRate(0.5, 0.1, moving_window=5, time_axis=time_axis, reduction="sum")
     _, expected = sx.value_and_grad(loss)(spikes.numpy(), [0, 1, 1])
     close(torch.func.grad(loss)(spikes, [0, 1, 1]).numpy(), expected, 1e-12)

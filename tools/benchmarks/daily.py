@@ -52,7 +52,7 @@ OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 WITH_LENGTHS = {  # measured with and without lengths, for each size
     "window 20": LOSSES["window 20"],
     "SpikeTime": LOSSES["SpikeTime"],
-    "SpikeMax": sx.SpikeMax(time_axis=0),
+    "SpikeMax": sx.SpikeMax(time_axis=0, reduction="sum"),
     "rates": sx.CrossEntropy(time_axis=0, rates=plain.RATES),
 }
 CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # in the loss

@@ -18,7 +18,7 @@ import spikeloss_xp as sx
 
 CHUNKS = 4
 TIMEOUT = 300  # seconds; a worker may hang when its memory is full
-LOSS = sx.SpikeTime(5, 100)
+LOSS = sx.SpikeTime(time_constant=5, length=100, time_axis=-1, reduction="sum")
 
 
 def trains(entries: int, seed: int, *, cut_in_time: bool = False) -> da.Array:

@@ -34,7 +34,9 @@ MEASURE = "import sys, others; others.measure(sys.argv[1])"
 
 
 def spike_time(length: int) -> sx.SpikeTime:
-    return sx.SpikeTime(contenders.TIME_CONSTANT, length)
+    return sx.SpikeTime(
+        time_constant=contenders.TIME_CONSTANT, length=length, time_axis=-1, reduction="sum"
+    )
 
 
 ROWS = (  # the loss, the shape of the spikes, the library of the arrays, and the other library
@@ -42,9 +44,14 @@ ROWS = (  # the loss, the shape of the spikes, the library of the arrays, and th
     (spike_time(100), LARGE, "PyTorch", "lava-dl"),
     (spike_time(100), LARGE, "JAX, jit", "lax.conv"),
     (spike_time(100), LARGE, "NumPy, value", "fftconvolve"),
-    (sx.SpikeRate(0.2, 0.03, 100), LARGE, "PyTorch", "lava-dl"),
-    (sx.SpikeRate(0.2, 0.03), SMALL, "PyTorch", "snnTorch"),
-    (sx.SpikeMax(), SMALL, "PyTorch", "snnTorch"),
+    (
+        sx.SpikeRate(0.2, 0.03, moving_window=100, time_axis=-1, reduction="sum"),
+        LARGE,
+        "PyTorch",
+        "lava-dl",
+    ),
+    (sx.SpikeRate(0.2, 0.03, time_axis=-1, reduction="sum"), SMALL, "PyTorch", "snnTorch"),
+    (sx.SpikeMax(time_axis=-1, reduction="sum"), SMALL, "PyTorch", "snnTorch"),
 )
 CURVES = {  # the setup and the library of each curve in the plot
     "spikeloss_xp": (contenders.ours, "PyTorch"),

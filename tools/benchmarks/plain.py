@@ -26,7 +26,7 @@ LOSSES = {
     "each step": sx.CrossEntropy(time_axis=0, moving_window=1),
     "window 20": sx.CrossEntropy(time_axis=0, moving_window=WINDOW),
     "SpikeRate": sx.SpikeRate(*RATES, **MEAN),
-    "SpikeTime": sx.SpikeTime(TAU, TAPS, **MEAN),
+    "SpikeTime": sx.SpikeTime(time_constant=TAU, length=TAPS, **MEAN),
     "counts, probabilities": sx.CrossEntropy(time_axis=0),
     "each step, probabilities": sx.CrossEntropy(time_axis=0, moving_window=1),
 }
@@ -34,11 +34,11 @@ LOSSES = {
 
 PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # our penalty and the plain line
     "a cap": (
-        sx.SparsityEnforcer(0.05, 100, time_axis=0),
+        sx.SparsityEnforcer(0.05, lam=100, time_axis=0),
         lambda x: 100 * (x.mean() - 0.05).clip(0) ** 2,
     ),
     "a cap per neuron": (
-        sx.SparsityEnforcer(0.05, 100, per="neuron", time_axis=0),
+        sx.SparsityEnforcer(0.05, lam=100, per="neuron", time_axis=0),
         lambda x: 100 * ((x.mean((0, 1)) - 0.05).clip(0) ** 2).mean(),
     ),
     "L1": (sx.SparsityEnforcer(0, power=1, time_axis=0), lambda x: x.mean()),
