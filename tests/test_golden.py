@@ -23,7 +23,10 @@ def load_case(i: int, losses: Any = sx) -> tuple[Any, ...]:
     spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
     if losses is sx and spec["loss"] == "SparsityEnforcer":
         losses = published
-    loss = getattr(losses, spec["loss"])(**spec["kwargs"])
+    defaults = {"time_axis": -1, "reduction": "sum"}  # of lava-dl
+    if spec["loss"] == "SparsityEnforcer":
+        defaults = {}
+    loss = getattr(losses, spec["loss"])(**defaults | spec["kwargs"])
     arrays = (REFERENCE[f"case/{i}/{key}"] for key in ("input", "target", "loss", "grad"))
     return loss, spec.get("append"), *arrays
 

@@ -4,7 +4,7 @@ import functools
 import itertools
 import operator
 import warnings
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
@@ -73,8 +73,9 @@ class SparsityEnforcer(Loss):
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
-    time_axis : int
-        The time axis of each array. With ``per="array"`` and no mask, the option has no effect.
+    time_axis : int, optional
+        The time axis of each array. With ``per="array"`` and no mask, the arrays may have any shape
+        and need no time axis. Otherwise, the time axis is required.
 
     Raises
     ------
@@ -117,7 +118,7 @@ class SparsityEnforcer(Loss):
 
     max_rate: PerClass = _checks.option(0.01, _checks.one_or_more(_checks.not_negative))
     _: KW_ONLY
-    time_axis: int = field(metadata=_checks.checked_by(_checks.integer))
+    time_axis: int | None = _checks.option(None, _checks.optional(_checks.integer))  # type: ignore[assignment]
     lam: float = _checks.option(1.0, _checks.not_negative)
     min_rate: PerClass = _checks.option(0.0, _checks.one_or_more(_checks.not_negative))
     power: Power = _checks.option(2, _checks.one_or_two)
@@ -138,8 +139,19 @@ class SparsityEnforcer(Loss):
             if low > high * (1 + 2**-23):  # one of them may have been rounded to float32
                 of = f" for neuron {neuron}" if number > 1 else ""
                 raise ValueError(f"min_rate must be at most max_rate, {high:g}{of}; got {low:g}")
+        if self.per != "array":
+            self._known_time_axis(f"per={self.per!r}")
         if max(highest) > 1:
             self._warn_of_unit(max(highest))
+
+    def _known_time_axis(self, reason: str) -> int:
+        """Return the time axis, or raise an error that says for which option it is required."""
+        if self.time_axis is None:
+            raise TypeError(
+                f"SparsityEnforcer needs the time axis of the arrays for {reason}: write "
+                "time_axis=0 for [time, batch, neuron], or time_axis=-1 for [batch, neuron, time]"
+            )
+        return self.time_axis
 
     def _warn_of_unit(self, highest: float) -> None:
         """Warn that binary spikes never reach the rate `highest`, which is above 1."""
@@ -337,7 +349,8 @@ class SparsityEnforcer(Loss):
         if where is None and lengths is None and self.per == "array":
             values = floating(adapter, input)  # may have any shape
             return Trains(adapter, values, None, None, input.dtype)
-        prepared = prepare_input(input, where, lengths, self.time_axis, smallest_rank=2)
+        time_axis = self._known_time_axis("where and lengths")
+        prepared = prepare_input(input, where, lengths, time_axis, smallest_rank=2)
         for name in ("max_rate", "min_rate"):
             check_number(prepared, getattr(self, name), name, "neuron")
         prepared.mark_invalid()

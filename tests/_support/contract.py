@@ -153,7 +153,7 @@ CONTRACTS = (
     Contract(
         sx.SpikeTime,
         TRAINS,
-        required={"time_constant": 2, "length": 4},
+        required=SUMMED | {"time_constant": 2, "length": 4},
         variants={
             "order2": {"filter_order": 2},
             "signal": {"filter_target": False},
@@ -163,7 +163,7 @@ CONTRACTS = (
     Contract(
         sx.SpikeRate,
         LABELS,
-        required={"true_rate": 0.6875, "false_rate": 0.0625},
+        required=SUMMED | {"true_rate": 0.6875, "false_rate": 0.0625},
         variants={
             "one-sided": {"true_rate": 0.59375, "false_rate": 0.40625, "one_sided": True},
             "per-class": {"true_rate": (0.9375, 0.8125, 0.6875, 0.5625), "false_rate": 0.0625},
@@ -173,6 +173,7 @@ CONTRACTS = (
     Contract(
         sx.SpikeMax,
         LABELS,
+        SUMMED,
         variants={
             "groups": GROUPS,
             "softmax": {"mode": "softmax"},
@@ -205,6 +206,7 @@ CONTRACTS = (
     Contract(
         sx.SpikeMoid,
         MULTI_HOT,
+        SUMMED,
         variants={
             "": {"alpha": 0.25, "theta": 0.5},
             "groups": {**GROUPS, "alpha": 0.25, "theta": 0},
@@ -218,7 +220,7 @@ CONTRACTS = (
     Contract(
         sx.SparsityEnforcer,
         None,
-        required={"max_rate": 0.4375},
+        required={"max_rate": 0.4375, "time_axis": -1},
         variants={
             "neuron": {"per": "neuron", "lam": 2.0},
             "min": {"max_rate": 0.75, "min_rate": 0.6875, "per": "neuron"},

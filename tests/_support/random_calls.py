@@ -294,20 +294,22 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options["min_rate"] = min_rate
         options["reduction"] = one("mean", "sum")
         kind = one(kind, kind, published.SparsityEnforcer)
-        return kind(max_rate, one(1.0, 2.5), **options)
-    options = {"reduction": one(*REDUCTIONS)}
+        return kind(max_rate, lam=one(1.0, 2.5), time_axis=-1, **options)
+    options = {"time_axis": -1, "reduction": one(*REDUCTIONS)}
     if kind is sx.SpikeTime:
         length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
         length = min(length, LONGEST_KERNEL) if steps == LONG_STEPS else length
         options["filter_target"] = one(True, True, False)
         if random.random() < 0.25:
-            return kind(kernel=random.integers(-8, 9, size=min(length, 1200)) / 8, **options)
-        return kind(one(0.75, 3.0, 20.0, 400.0), length, one(1, 1, 2, 3), **options)
+            taps = random.integers(-8, 9, size=min(length, 1200)) / 8
+            return kind(kernel=taps, **options)
+        options["time_constant"] = one(0.75, 3.0, 20.0, 400.0)
+        return kind(length=length, filter_order=one(1, 1, 2, 3), **options)
     if kind is sx.PoissonNLL:
         options |= {"log_rates": one(True, False), "constant": one(True, False)}
-        return kind(time_axis=-1, **options)
+        return kind(**options)
     if kind is sx.BernoulliNLL:
-        return kind(time_axis=-1, link=one("logit", "hazard"), **options)
+        return kind(link=one("logit", "hazard"), **options)
     readouts = ENTROPY_READOUTS if kind is sx.CrossEntropy else READOUTS
     if steps > 600 or kind is sx.SpikeMax:  # the differences of maxima become too small
         readouts = [readout for readout in readouts if readout in WINDOWED]
@@ -320,7 +322,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     if kind is sx.HuberError:
         options["delta"] = one(0.3, 1.1)
     if issubclass(kind, sx.SquaredError):
-        return kind(time_axis=-1, **options)
+        return kind(**options)
     if kind is not sx.SpikeMoid:
         options["ignore_index"] = one(IGNORED, 0, neurons + 5)
     if kind is sx.CrossEntropy:
@@ -328,12 +330,11 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         if options["readout"] in WINDOWED:
             options["rates"] = one(None, (0.53, 0.07), (0.97, 0.03))
             options["rate_weight"] = one(0.1, 2.0)
-        return kind(time_axis=-1, **options)
+        return kind(**options)
     if kind is sx.SpikeLatency:
         del options["readout"]
-        return kind(
-            one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), time_axis=-1, **options
-        )
+        options["tolerance"] = one(0.0, 0.0, 1.25)
+        return kind(one(0, 2, 1.5 * steps), one(None, 1), **options)
     is_published = one(True, False, False)
     if kind is sx.SpikeMax:
         del options["readout"]

@@ -97,7 +97,7 @@ import array_api_strict as xp, numpy as np, spikeloss_xp as sx, toyadapter
 from spikeloss_xp.backends._available import BUILT_IN, adapter, describe
 
 spikes = np.random.default_rng(1).integers(0, 2, (3, 4, 20)).astype("float64")
-evaluate = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, moving_window=5))
+evaluate = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, time_axis=-1, moving_window=5))
 for got, expected in zip(evaluate(xp.asarray(spikes), [0, 1, 3]), evaluate(spikes, [0, 1, 3])):
     assert type(got) is type(xp.asarray(spikes))
     np.testing.assert_allclose(adapter("array_api_strict").to_host(got), expected, rtol=1e-12)

@@ -8,7 +8,10 @@ from numpy import inf, nan
 import spikeloss_xp as sx
 from _support.cases import LABEL, MULTI_HOT, SPIKES, raises
 
-rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, alpha=1, theta=0)
+rate, moid = (
+    partial(sx.SpikeRate, 1, 0, time_axis=-1),
+    partial(sx.SpikeMoid, time_axis=-1, alpha=1, theta=0),
+)
 entropy, LOSS = partial(sx.CrossEntropy, time_axis=-1), sx.SpikeMax(time_axis=-1, reduction="sum")
 
 

@@ -9,7 +9,10 @@ from numpy import inf, nan
 import spikeloss_xp as sx
 from _support.cases import LABEL, MULTI_HOT, SPIKES, raises
 
-rate, moid = partial(sx.SpikeRate, 1, 0), partial(sx.SpikeMoid, alpha=1, theta=0)
+rate, moid = (
+    partial(sx.SpikeRate, 1, 0, time_axis=-1),
+    partial(sx.SpikeMoid, time_axis=-1, alpha=1, theta=0),
+)
 entropy = partial(sx.CrossEntropy, time_axis=-1)
 latency, squared = (partial(loss, time_axis=-1) for loss in (sx.SpikeLatency, sx.SquaredError))
 poisson, bernoulli = (partial(loss, time_axis=-1) for loss in (sx.PoissonNLL, sx.BernoulliNLL))
