@@ -3,9 +3,13 @@
 import importlib.metadata
 import unittest
 
-from _support.side_by_side import import_peer
+import pytest
+import torch
 
-import_peer("lava.lib.dl.slayer")
+from _support.side_by_side import import_peer
+from spikeloss_xp import slayer
+
+lava = import_peer("lava.lib.dl.slayer")
 
 
 def test_lava_dl_tests_pass_with_one_import_changed():
@@ -23,3 +27,14 @@ def test_lava_dl_tests_pass_with_one_import_changed():
     suite.run(result := unittest.TestResult())
     assert result.testsRun == 3
     assert result.wasSuccessful(), [*result.errors, *result.failures]
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_gradient_of_spike_moid_equals_that_of_lava_dl(label):
+    logits, alpha = torch.linspace(-60, 60, 481), 0.05
+    labels, gradients = torch.full((481, 1), label), []
+    for module in (slayer.loss.SpikeMoid(alpha=alpha), lava.loss.SpikeMoid(alpha=alpha)):
+        leaf = (logits * alpha)[:, None, None].requires_grad_()
+        gradients += torch.autograd.grad(module(leaf, labels), leaf)
+    # A few roundings of float32, relative to the largest slope, 1 / alpha.
+    torch.testing.assert_close(*gradients, rtol=2e-6, atol=4e-7 / alpha)
