@@ -34,6 +34,7 @@ class FastPaths:
     """Whether intermediate results of a call can be read for free."""
 
     # `ArrayAPIAdapter` defines the following attributes and methods.
+    differentiates: ClassVar[bool]
     xp: Namespace
     device: Callable[[Array], Any]
     along: Callable[[int, Array], Array]
@@ -195,6 +196,18 @@ class FastPaths:
         """Return ``exp(x - y)`` as a new array, without a warning on overflow."""
         difference = x - y
         return self.xp.exp(difference, out=difference)
+
+    def logaddexp(self, x: Array, y: Array) -> Array:
+        """Return ``log(exp(x) + exp(y))``; where autodiff sees it, with precise derivatives.
+
+        Libraries differentiate their own function in terms of its result. The second derivative is
+        then a difference of almost equal numbers, and in PyTorch's forward mode, it may be NaN.
+        """
+        if not self.differentiates:
+            return self.xp.logaddexp(x, y)
+        first = x > y
+        larger, smaller = self.xp.where(first, x, y), self.xp.where(first, y, x)
+        return larger + self.xp.log1p(self.xp.exp(smaller - larger))
 
     def cross_entropy(
         self,

@@ -21,7 +21,7 @@ class MLXAdapter(ArrayAPIAdapter):
     def __init__(self, xp: Namespace) -> None:
         created = ("arange", "asarray", "astype", "full", "zeros")
         names = vars(mx) | {name: _without_options(getattr(mx, name)) for name in created}
-        names |= {"bool": mx.bool_, "logaddexp": _logaddexp, "minimum": _minimum, "where": _where}
+        names |= {"bool": mx.bool_, "minimum": _minimum, "where": _where}
         del names["float64"]  # see `check_dense`
         super().__init__(SimpleNamespace(**names))
 
@@ -80,17 +80,6 @@ def _minimum(x: Array, y: Array) -> Array:
     if not mx.issubdtype(smaller.dtype, mx.floating):
         return smaller
     return mx.where(x == y, x / 2 + y / 2, smaller)
-
-
-def _logaddexp(x: Array, y: Array) -> Array:
-    """Return ``log(exp(x) + exp(y))``, with an exact gradient.
-
-    MLX's own `logaddexp` computes the derivative with respect to `y` as 1 minus the derivative with
-    respect to `x`, which loses precision.
-    """
-    is_larger = x > y
-    larger, smaller = mx.where(is_larger, x, y), mx.where(is_larger, y, x)
-    return larger + mx.log1p(mx.exp(smaller - larger))
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:

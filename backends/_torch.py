@@ -297,6 +297,9 @@ class PlainTorchAdapter(TorchAdapter):
     def to_device_of(self, x: Array, like: Array) -> Array:
         return x if x.device == like.device else x.to(like.device)
 
+    def logaddexp(self, x: Array, y: Array) -> Array:
+        return torch.logaddexp(x, y)
+
     def cross_entropy(
         self,
         default: Callable[..., Any],

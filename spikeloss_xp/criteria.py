@@ -201,17 +201,18 @@ def binary_cross_entropy(
     """
     xp, other, positive = adapter.xp, 1 - target, target
     if pos_weight is None:
-        terms = xp.logaddexp(-target * logit, other * logit)
+        terms = adapter.logaddexp(-target * logit, other * logit)
     else:
         zero, positive = adapter.scalar(logit, 0.0), pos_weight * target
-        terms = positive * xp.logaddexp(zero, -logit) + other * xp.logaddexp(zero, logit)
+        terms = positive * adapter.logaddexp(zero, -logit)
+        terms = terms + other * adapter.logaddexp(zero, logit)
 
     def pullback(cotangent: Array) -> Array:
-        lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against the class cannot overflow
-        total = 1 + odds
-        # 1 - p is computed as a quotient, whose own derivative is precise if p underflows.
-        derivative = other / total - positive * (odds / total)
+        # The odds against the more probable answer are at most 1, so they cannot overflow, and the
+        # derivative of each quotient is precise.
+        likely = logit > 0
+        odds = xp.exp(xp.where(likely, -logit, logit))
+        derivative = xp.where(likely, other - positive * odds, other * odds - positive) / (1 + odds)
         # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
         nan = adapter.operand(logit, math.nan)
         return cotangent * xp.where(terms == terms, derivative, nan)
@@ -290,7 +291,7 @@ def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAn
 def _by_logaddexp(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
     """Return the terms of `bernoulli_of_logits`, computed with functions that are smooth at 0."""
     sign = 1 - 2 * spike
-    terms = adapter.xp.logaddexp(adapter.scalar(logit, 0.0), sign * logit)
+    terms = adapter.logaddexp(adapter.scalar(logit, 0.0), sign * logit)
     return terms, lambda cotangent: cotangent * -sign * adapter.xp.expm1(-terms)
 
 
@@ -298,23 +299,25 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     """Return ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is a spike.
 
     For small rates, the logarithm is computed as ``u + log((1 - exp(-r)) / r)``, which is accurate
-    even if the rate underflows. Each function is evaluated only in the range where its derivative
-    is finite.
+    even if the rate underflows. The second summand is a power series, whose derivatives of any
+    order are precise. Each function is evaluated only in the range where its derivative is finite.
     """
     xp, own = adapter.xp, spike != 0
-    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, -0.1, -2.0, 7.0))
+    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, -0.1, 0.2, 7.0))
     # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
     minus_r = -r
-    # The selection between the two logarithms switches at a rate of 1, where ``u`` is 0. The limit
-    # `high` is for rates above 1 and the limit `low` for rates below 1, because the derivative of a
-    # minimum or maximum is halved if its two arguments are equal.
-    small = xp.maximum(minus_r, high)
-    of_small = u + xp.log(xp.expm1(small) / small)
+    # The selection between the two logarithms switches at a log rate of -2, which is a rate of
+    # 0.135. The limits `low` and `high` are beyond this rate, because the derivative of a minimum
+    # is halved if its two arguments are equal.
+    small = xp.minimum(rate, high)
+    square = small * small
+    series = 1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800))
+    of_small = u + (square * series - small / 2)
     of_large = xp.log1p(-xp.exp(xp.minimum(minus_r, low)))
-    terms = xp.where(own, -xp.where(u < 0, of_small, of_large), rate)
+    terms = xp.where(own, -xp.where(u < -2, of_small, of_large), rate)
 
     def pullback(cotangent: Array) -> Array:
         of_spike = r * xp.exp(minus_r) / xp.expm1(minus_r)

@@ -132,8 +132,9 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
     # ``log1p(odds)`` and its derivative are precise. If the probability of the label is close to 0,
-    # however, the odds could overflow. The term is then computed without the odds.
-    hopeless = own_below < -60
+    # however, the square of the odds could overflow in the second derivative. The term is then
+    # computed without the odds.
+    hopeless = own_below < -30
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
     excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1

@@ -184,7 +184,7 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
     p = 1 / (1 + xp.exp(-z))
     rest = 1 - p
     sure = rest == 0
-    log_p = xp.where(sure, zero, -xp.logaddexp(zero, -logit))
+    log_p = xp.where(sure, zero, -adapter.logaddexp(zero, -logit))
     log_p = xp.where(logit < lowest, clamped, log_p)
     log_rest = xp.where(sure, clamped, xp.log(xp.where(sure, zero + 1, rest)))
     terms = -(target * log_p + (1 - target) * log_rest)
