@@ -195,7 +195,7 @@ class Activity:
             if kind == MODULE:
                 modules[name] = _module(*row[:5])
             else:
-                layers[name] = _layer(*row, is_connected=kind == CONNECTED)
+                layers[name] = _layer(kind == CONNECTED, *row)
         return layers, modules
 
     def scalars(self) -> dict[str, float]:
@@ -248,14 +248,14 @@ class Activity:
 
 
 def _layer(
-    whole: int, fraction: int, unknown: int, active: int, entries: int, samples: int,
-    operations: int, is_connected: bool,
+    is_connected: bool, whole: int, fraction: int, unknown: int, active: float, entries: int,
+    samples: int, operations: float,
 ) -> LayerActivity:  # fmt: skip
     """Return the sums of a layer, given its row of the array."""
-    events, known = whole + fraction / FRACTIONS, is_connected and float(operations)
+    events = whole + fraction / FRACTIONS
     if unknown:
-        events = active = known = math.nan
-    return LayerActivity(events, active, entries, samples, known if is_connected else None)
+        events = active = operations = math.nan
+    return LayerActivity(events, active, entries, samples, operations if is_connected else None)
 
 
 def _module(
@@ -268,16 +268,18 @@ def _module(
 
 
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
-    """Return the sums over all layers. Only the numbers of events and entries have a meaning."""
-    sums = [sum(each) for each in zip(*(x[:3] for x in layers.values()), strict=True)]
-    return LayerActivity(*(sums or [0.0, 0.0, 0]), samples=0)
+    """Return the sums over all layers, without samples and operations."""
+    found = layers.values()
+    events, active = sum(x.events for x in found), sum(x.active for x in found)
+    return LayerActivity(events, active, sum(x.entries for x in found), samples=0)
 
 
 def _operations(
     layers: dict[str, LayerActivity], modules: dict[str, ModuleOperations]
 ) -> float | None:
     """Return the operations for each sample in the whole network, or None."""
-    each = [x.operations_per_sample for x in (*layers.values(), *modules.values())]
+    each = [x.operations_per_sample for x in layers.values()]
+    each += [x.operations_per_sample for x in modules.values()]
     known = [x for x in each if x is not None]
     return sum(known) if known else None
 
@@ -362,7 +364,7 @@ def activity(
     if not (isinstance(connections, Mapping) and connections.keys() <= layers.keys()):
         raise ValueError(
             "connections must be a dict whose keys are names of layers, such as "
-            f"{[*layers][0]!r}; got {connections!r}"
+            f"{next(iter(layers))!r}; got {connections!r}"
         )
     sums = [
         _sums_of(name, x, time_axis, lengths, where, connections.get(name))

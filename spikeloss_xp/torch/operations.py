@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spikeloss_xp import _tuning
 from spikeloss_xp._activity import COLUMNS, ROUNDING
 from spikeloss_xp._arrays import adapter_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
+from spikeloss_xp._tuning import CHUNK
 
 TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, *TRANSPOSED)
 COUNTED = (torch.nn.Linear, *CONVOLUTIONS)
+SMALL = CHUNK // 8  # smaller inputs are counted together
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -75,7 +76,8 @@ class Batch(NamedTuple):
         time_first = layout.time == 0
         layout = Layout.of(tuple(like.shape), 0 if time_first else 1)
         mask, invalid = mask_of(adapter_of(like), layout, like, where, lengths)
-        return cls(layout.batch, mask.expand(like.shape)[..., 0], invalid, time_first, looped)
+        mask = like.new_ones(like.shape, dtype=torch.bool) & mask
+        return cls(layout.batch, mask[..., 0], invalid, time_first, looped)
 
     def masks(self, mask: Tensor, calls: list[Call], name: str) -> Iterator[Tensor]:
         """Yield the mask for each call of a module, with the axes of `Call.active`."""
@@ -106,68 +108,90 @@ class Batch(NamedTuple):
 class Operations:
     """The operations of the modules of a network, which are counted while it runs.
 
-    Attributes
-    ----------
-    calls : dict of Module to list of Call
-        The calls of each module that is counted, in the order of the first calls.
+    Small inputs are copied, and the inputs of several calls are counted together, because a loop
+    over time steps makes many small calls. No input is kept after that.
     """
 
     def __init__(self) -> None:
-        self.calls: dict[torch.nn.Module, list[Call]] = {}
+        self._calls: dict[torch.nn.Module, list[Call]] = {}
+        # The inputs to be counted together, with what they have in common.
+        self._waiting: dict[torch.nn.Module, tuple[Any, list[Tensor]]] = {}
 
-    def see(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    @property
+    def calls(self) -> dict[torch.nn.Module, list[Call]]:
+        """The calls of each module that is counted, in the order of the first calls."""
+        for module in [*self._waiting]:
+            self._count(module)
+        return self._calls
+
+    def see(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count the operations of a call of a module, if its class is known."""
         if not isinstance(module, COUNTED):
             return
-        input, *others = *args, *kwargs.values()
-        if isinstance(input, Tensor) and input.is_floating_point():
-            size = others[0] if others and isinstance(module, TRANSPOSED) else None
-            self.calls.setdefault(module, []).append(_call(module, input, size))
+        x, *others = *args, *kwargs.values()
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            return
+        self._calls.setdefault(module, [])
+        is_sized = isinstance(module, TRANSPOSED) and others and others[0] is not None
+        common = x.shape, x.dtype, tuple(others[0]) if is_sized else None
+        if module in self._waiting and self._waiting[module][0] != common:
+            self._count(module)
+        _, inputs = self._waiting.setdefault(module, (common, []))
+        inputs.append(x.clone() if x.numel() < SMALL else x)
+        if x.numel() >= SMALL or len(inputs) * x.numel() >= CHUNK:
+            self._count(module)
 
-    def sums(self, module: torch.nn.Module, name: str, batch: Batch) -> Tensor:
-        """Return the row of sums of a module, in the order of the fields of `ModuleOperations`."""
-        calls, mask = self.calls[module], batch.mask
-        active, distance, dense = (
-            torch.cat([x.reshape(-1) for x in each])
-            for each in (
-                [call.active.long() for call in calls],
-                [call.deviation for call in calls],
-                [torch.full_like(call.active, call.dense, dtype=torch.int64) for call in calls],
-            )
+    def _count(self, module: Any) -> None:
+        (*_, output_size), inputs = self._waiting.pop(module)
+        x = inputs[0][None] if len(inputs) == 1 else torch.stack(inputs)
+        self._calls[module] += _calls(module, x, output_size)
+
+
+def sums_of(calls: list[Call], name: str, batch: Batch) -> Tensor:
+    """Return the sums of a module, in the order of the arguments of `_activity._module`."""
+    mask = batch.mask
+    active, distance, dense = (
+        torch.cat([x.reshape(-1) for x in each])
+        for each in (
+            [call.active.long() for call in calls],
+            [call.deviation for call in calls],
+            [torch.full_like(call.active, call.dense, dtype=torch.int64) for call in calls],
         )
-        samples, unknown = active.new_tensor(batch.samples), active.new_tensor(0)
-        if mask is not None:
-            parts = [x.reshape(-1) for x in batch.masks(mask, calls, name)]
-            keep = torch.cat(parts).to(active.device)
-            active, distance, dense = active * keep, distance.where(keep, 0), dense * keep
-            samples = mask.any(0 if batch.time_first else 1).sum()
-            unknown = unknown if batch.invalid is None else batch.invalid.sum()
-        total, only_spikes = active.sum() * calls[0].channels, (distance <= ROUNDING).all()
-        accumulates = total.where(only_spikes, 0)
-        row = accumulates, total - accumulates, dense.sum(), samples, unknown
-        return torch.stack([x.to(total.device) for x in row] + [total * 0] * (COLUMNS - len(row)))
+    )
+    samples, unknown = active.new_tensor(batch.samples), active.new_tensor(0)
+    if mask is not None:
+        parts = [x.reshape(-1) for x in batch.masks(mask, calls, name)]
+        keep = torch.cat(parts).to(active.device)
+        active, distance, dense = active * keep, distance.where(keep, 0), dense * keep
+        samples = mask.any(0 if batch.time_first else 1).sum()
+        unknown = unknown if batch.invalid is None else batch.invalid.sum()
+    total, only_spikes = active.sum() * calls[0].channels, (distance <= ROUNDING).all()
+    accumulates = total.where(only_spikes, 0)
+    row = accumulates, total - accumulates, dense.sum(), samples, unknown
+    return torch.stack([x.to(total.device) for x in row] + [total * 0] * (COLUMNS - len(row)))
 
 
-def _call(module: Any, input: Tensor, output_size: Any) -> Call:
-    """Return what is kept of a call of a module. Large inputs are counted in chunks.
+def _calls(module: Any, x: Tensor, output_size: tuple[int, ...] | None) -> Iterator[Call]:
+    """Yield what is kept of the calls of a module, given their inputs along the first axis.
 
-    With chunks, intermediate arrays stay in the cache of a CPU.
+    On a CPU, large inputs are counted in chunks, so that intermediate arrays stay in the cache.
     """
     if isinstance(module, torch.nn.Linear):
         own, channels, places, dense = 1, module.out_features, None, 1
     else:
         own, channels = 1 + len(module.kernel_size), module.out_channels // module.groups
-        size = None if output_size is None else tuple(output_size[1 - own :])
-        shape = tuple(input.shape[1 - own :])
-        places, dense = _places(*_geometry(module), shape, size, input.device)
-    if input.device.type == "cpu" and input.numel() > _tuning.CHUNK:
-        entries = input.reshape(-1, *input.shape[-own:])
-        parts = entries.split(max(_tuning.CHUNK * len(entries) // input.numel(), 1))
+        size = None if output_size is None else output_size[1 - own :]
+        shape = tuple(x.shape[1 - own :])
+        places, dense = _places(*_geometry(module), shape, size, x.device)
+    if x.device.type == "cpu" and x.numel() > CHUNK:
+        entries = x.reshape(-1, *x.shape[-own:])
+        parts = torch.split(entries, max(CHUNK * len(entries) // x.numel(), 1))
         counted = zip(*(_count(part, own, places) for part in parts), strict=True)
-        active, deviation = (torch.cat(x).view(input.shape[:-own]) for x in counted)
+        active, deviation = (torch.cat(each).view(x.shape[:-own]) for each in counted)
     else:
-        active, deviation = _count(input, own, places)
-    return Call(active, deviation, channels, input.shape[-own] * channels * dense)
+        active, deviation = _count(x, own, places)
+    for of_call in zip(active, deviation, strict=True):
+        yield Call(*of_call, channels, x.shape[-own] * channels * dense)
 
 
 def _count(x: Tensor, own: int, places: Tensor | None) -> tuple[Tensor, Tensor]:

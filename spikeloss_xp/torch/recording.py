@@ -13,7 +13,7 @@ from spikeloss_xp import _checks
 from spikeloss_xp._activity import MODULE, Activity, activity
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp.diagnosis._layers import named_leaves
-from spikeloss_xp.torch.operations import COUNTED, Batch, Operations
+from spikeloss_xp.torch.operations import COUNTED, Batch, Operations, sums_of
 
 
 class Recording:
@@ -63,30 +63,30 @@ class Recording:
     def activity(
         self, *, time_axis: int, lengths: Any = None, where: Any = None, samples: int | None = None
     ) -> Activity:
-        """Return the sums of all layers and, with ``operations=True``, of all modules."""
+        """Return the sums of the spiking layers and, with ``operations=True``, of the modules."""
         time_axis = _checks.integer(time_axis, "time_axis")
         samples = _checks.optional_count(samples, "samples")
-        operations = self._operations or Operations()
-        masked = lengths is not None or where is not None
-        if operations.calls and samples is not None and not masked and not self._found():
-            layers, batch = Activity(None, ()), Batch(samples)
+        calls = {} if self._operations is None else self._operations.calls
+        masks = {"lengths": lengths, "where": where}
+        if calls and samples is not None and lengths is where is None and not self._found():
+            rows, sums, batch = (), [], Batch(samples)  # the neurons are functions
         else:
             spikes = _in_batches(self.spikes, time_axis, samples)
-            layers = activity(spikes, time_axis=time_axis, lengths=lengths, where=where)
+            layers = activity(spikes, time_axis=time_axis, **masks)
             looped = any(len(self._outputs[each]) > 1 for each in self._spiking())
-            batch = Batch.of(next(iter(spikes.values())), time_axis, looped, lengths, where)
-        named = {module: self._names[module] for module in operations.calls}
-        rows = [operations.sums(module, name, batch) for module, name in named.items()]
-        sums = [*([] if layers.sums is None else layers.sums), *rows]
-        return Activity(
-            torch.stack([x.to(sums[0].device) for x in sums]),
-            (*layers.rows, *((MODULE, name) for name in named.values())),
-            tuple(self._not_counted(named)) if self._operations else (),
-        )
+            batch = Batch.of(next(iter(spikes.values())), time_axis, looped, **masks)
+            rows, sums = layers.rows, [*layers.sums]
+        for module, of_module in calls.items():
+            rows += ((MODULE, self._names[module]),)
+            sums.append(sums_of(of_module, self._names[module], batch))
+        together = torch.stack([x.to(sums[0].device) for x in sums])
+        return Activity(together, rows, tuple(self._not_counted()))
 
-    def _not_counted(self, counted: Iterable[Module]) -> Iterator[str]:
+    def _not_counted(self) -> Iterator[str]:
         """Yield the names of the modules with weights whose operations are not counted."""
-        parts = {part for each in counted for part in each.modules()}
+        if self._operations is None:
+            return
+        parts = {part for each in self._operations.calls for part in each.modules()}
         for module, name in self._names.items():
             if module not in parts and (isinstance(module, COUNTED) or weights_of(module)):
                 uncalled = "" if module in self._outputs else ", not called"
@@ -170,13 +170,14 @@ def _in_batches(
                     "number of samples, and time_axis=0 if the samples of a step are neighbours "
                     "or time_axis=1 if the steps of a sample are"
                 )
-            x = x.unflatten(0, (-1, samples) if time_axis == 0 else (samples, -1))
+            sizes = (-1, samples) if time_axis == 0 else (samples, -1)
+            x = x.reshape(*sizes, *x.shape[1:])
         found[name] = x
     layouts = {name: Layout.of(tuple(x.shape), time_axis, name) for name, x in found.items()}
-    sizes = {name: (each.batch, each.steps) for name, each in layouts.items()}
-    if samples is None and len({*sizes.values()}) > 1:
+    pairs = {name: (each.batch, each.steps) for name, each in layouts.items()}
+    if samples is None and len({*pairs.values()}) > 1:
         raise ValueError(
-            f"the layers have different numbers of samples and steps, {sizes}: pass samples=, the "
+            f"the layers have different numbers of samples and steps, {pairs}: pass samples=, the "
             "number of samples in the batch"
         )
     return found
