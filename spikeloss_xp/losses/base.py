@@ -34,6 +34,7 @@ OPTIONS = ("where", "lengths", "weight")
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
     "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
+    "lam": "use rate_weight=..., the weight of a penalty on firing rates",
     "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
