@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 Array = Any
+Adapter = Any  # of a module that adapters import, and that cannot import them
 Namespace = Any
 Pullback = Callable[[Array], Array]
 ValueAndPullback = tuple[Array, Pullback]
