@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -133,9 +133,9 @@ class Activity:
     >>> counts.layers["hidden"].events, counts.layers["hidden"].samples
     (72.0, 6)
     >>> print(counts)
-    layer                rate  sparsity  operations per sample
-    hidden                0.2       0.8                    120
-    network               0.2       0.8                    120
+    layer    rate  sparsity  operations/sample
+    hidden    0.2       0.8                120
+    network   0.2       0.8                120
     """
 
     sums: Array
@@ -226,25 +226,21 @@ class Activity:
         }
 
     def __str__(self) -> str:
-        return "\n".join(line.rstrip() for line in self._lines())
-
-    def _lines(self) -> Iterator[str]:
         layers, modules = self._read()
+        lines: list[str] = []
         if layers:
-            yield _line("layer", "rate", "sparsity", "operations per sample")
-            for name, x in layers.items():
-                yield _line(name, x.rate, x.sparsity, x.operations_per_sample)
             whole = _whole(layers)
-            yield _line("network", whole.rate, whole.sparsity, _operations(layers, modules))
-        if layers and modules:
-            yield ""
+            last = "network", whole.rate, whole.sparsity, _operations(layers, modules)
+            rows = [(n, x.rate, x.sparsity, x.operations_per_sample) for n, x in layers.items()]
+            lines += _table(("layer", "rate", "sparsity", "operations/sample"), [*rows, last])
         if modules:
-            yield _line("module", "accumulates", "multiply-accumulates", "dense (all per sample)")
-            for name, m in modules.items():
-                numbers = m.accumulates, m.multiply_accumulates, m.dense
-                yield _line(name, *(_quotient(x, m.samples) for x in numbers))
+            head = "module, per sample", "accumulates", "multiply-accumulates", "dense"
+            numbers = {name: [_quotient(x, m.samples) for x in m[:3]] for name, m in modules.items()}
+            each = [(name, *row) for name, row in numbers.items()]
+            lines += [""] * bool(layers) + _table(head, each)
         if self.not_counted:
-            yield f"not counted: {', '.join(self.not_counted)}"
+            lines += ["", "not counted:", *(f"  {each}" for each in self.not_counted)]
+        return "\n".join(lines)
 
 
 def _layer(
@@ -288,15 +284,18 @@ def _quotient(total: float, number: float) -> float:
     return total / number if number else math.nan
 
 
-def _line(name: str, *cells: Any) -> str:
-    """Return a line of a table. If a name is longer than its column, its end is shown."""
-    name = name if len(name) <= 16 else f"...{name[-13:]}"
-    first, second, third = ("-" if x is None else _in_words(x) for x in cells)
-    return f"{name:16} {first:>8}  {second:>8}  {third:>21}"
+def _table(head: tuple[str, ...], rows: list[Any]) -> list[str]:
+    """Return the lines of a table, in which each row begins with a name."""
+    cells = [head, *((name, *map(_in_words, numbers)) for name, *numbers in rows)]
+    first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
+    return [
+        "  ".join([f"{name:{first}}", *(f"{x:>{n}}" for x, n in zip(row, widths, strict=True))])
+        for name, *row in cells
+    ]
 
 
-def _in_words(x: Any) -> str:
-    return x if isinstance(x, str) else f"{x:.3g}" if abs(x) < 1 else f"{x:,.6g}"
+def _in_words(x: float | None) -> str:
+    return "-" if x is None else f"{x:.3g}" if abs(x) < 1 else f"{x:,.6g}"
 
 
 @on_device_of("spikes")

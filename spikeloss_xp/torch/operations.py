@@ -75,9 +75,9 @@ class Batch(NamedTuple):
         like = spikes.new_zeros((*layout.with_time(layout.batch), 1), dtype=torch.float32)
         time_first = layout.time == 0
         layout = Layout.of(tuple(like.shape), 0 if time_first else 1)
+        mask: Any
         mask, invalid = mask_of(adapter_of(like), layout, like, where, lengths)
-        mask = like.new_ones(like.shape, dtype=torch.bool) & mask
-        return cls(layout.batch, mask[..., 0], invalid, time_first, looped)
+        return cls(layout.batch, mask.expand(like.shape)[..., 0], invalid, time_first, looped)
 
     def masks(self, mask: Tensor, calls: list[Call], name: str) -> Iterator[Tensor]:
         """Yield the mask for each call of a module, with the axes of `Call.active`."""

@@ -68,22 +68,24 @@ class Recording:
         samples = _checks.optional_count(samples, "samples")
         calls = {} if self._operations is None else self._operations.calls
         masks = {"lengths": lengths, "where": where}
+        rows: list[tuple[str, str]] = []
+        sums: list[Tensor] = []
         if calls and samples is not None and lengths is where is None and not self._found():
-            rows, sums, batch = (), [], Batch(samples)  # the neurons are functions
+            batch = Batch(samples)  # the neurons are functions
         else:
             spikes = _in_batches(self.spikes, time_axis, samples)
             layers = activity(spikes, time_axis=time_axis, **masks)
             looped = any(len(self._outputs[each]) > 1 for each in self._spiking())
             batch = Batch.of(next(iter(spikes.values())), time_axis, looped, **masks)
-            rows, sums = layers.rows, [*layers.sums]
+            rows, sums = [*layers.rows], [*layers.sums]
         for module, of_module in calls.items():
-            rows += ((MODULE, self._names[module]),)
+            rows.append((MODULE, self._names[module]))
             sums.append(sums_of(of_module, self._names[module], batch))
         together = torch.stack([x.to(sums[0].device) for x in sums])
-        return Activity(together, rows, tuple(self._not_counted()))
+        return Activity(together, tuple(rows), tuple(self._not_counted()))
 
     def _not_counted(self) -> Iterator[str]:
-        """Yield the names of the modules with weights whose operations are not counted."""
+        """Yield what is not counted: modules with weights, and functions, which no hook sees."""
         if self._operations is None:
             return
         parts = {part for each in self._operations.calls for part in each.modules()}
@@ -91,6 +93,7 @@ class Recording:
             if module not in parts and (isinstance(module, COUNTED) or weights_of(module)):
                 uncalled = "" if module in self._outputs else ", not called"
                 yield f"{name} ({type(module).__name__}{uncalled})"
+        yield "functions outside of modules with weights, such as torch.matmul"
 
     @torch.no_grad()  # otherwise, a checkpoint would keep tensors of this function
     def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
@@ -208,6 +211,9 @@ def record(
         The spiking modules. Pass them if the search does not find the right modules, for example
         because the spikes are graded. The first output of each of these modules is then recorded,
         whatever its values are.
+    operations : bool, optional
+        Whether to count the operations of the modules with weights, for ``activity``. They are
+        counted while the network runs, and no inputs are kept.
 
     Yields
     ------
@@ -225,6 +231,13 @@ def record(
         - ``gradients``: a dict with the current gradient of each parameter that requires a
           gradient, in the order in which the modules are called. A parameter is left out if the
           parameter has no gradient and its module is not called.
+
+        Its method ``activity(*, time_axis, lengths=None, where=None, samples=None)`` returns a
+        `spikeloss_xp.Activity` with the sums of the spiking modules and, with ``operations=True``,
+        of each `Linear`, `Conv1d` to `Conv3d` and `ConvTranspose1d` to `ConvTranspose3d`. The
+        arguments are the same as for `spikeloss_xp.activity`; `where` must not have a neuron axis
+        if operations are counted. Pass the number of `samples` if the modules get samples and steps
+        in one axis. All weights count as connections, including weights of 0, and biases do not.
 
     Raises
     ------
@@ -251,6 +264,10 @@ def record(
     (['1'], ['0.weight', '0.bias', '2.weight', '2.bias'])
     >>> options = {"hidden": seen.hidden, "gradients": seen.gradients}
     >>> report = sx.diagnose(loss, output, labels, **options)
+    >>> with record(network, operations=True) as seen:
+    ...     output = network(inputs)
+    >>> seen.activity(time_axis=0).modules["0"]
+    ModuleOperations(accumulates=6000, multiply_accumulates=0, dense=6000, samples=2)
     """
     recording = Recording(network, modules, _checks.flag(operations, "operations"))
     with hooked(network, recording._see):

@@ -36,7 +36,7 @@ DIRECTION = (
     {"slayer", "torch", ""},
     {"diagnosis"},
     {"times"},
-    {"distances", "losses", "testing"},
+    {"_activity", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "readouts", "softmax"},
     {"_input", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
