@@ -50,12 +50,13 @@ SPIKINGJELLY = "[SpikingJelly](https://github.com/fangwei123456/spikingjelly)"
 
 CLASSES = (
     Row(
-        ("EventProp, max", "EventProp"),
+        ("EventProp",),
         f"Wunderlich and Pehle, Scientific Reports, 2021 ([code]({EVENTPROP}))",
         "F.cross_entropy(v.amax(0), y)",
         'sx.CrossEntropy(time_axis=0, readout="max")(v, y)',
         "cross_entropy(v.max(0), y)",
         of="v",
+        note="The loss type `max`.",
     ),
     Row(
         ("EventProp, sum",),
@@ -113,7 +114,7 @@ CLASSES = (
         note="This is the part on the outputs; add the decaying penalty on the weights to it.",
     ),
     Row(
-        ("SHD, votes after step 10", "SRNN"),
+        ("SHD", "SRNN"),
         "Yin, Corradi and Bohté, Nature Machine Intelligence, 2021 "
         "([code](https://github.com/byin-cwi/Efficient-spiking-networks))",
         "F.cross_entropy(sum(v[t].softmax(1) for t in range(T) if t > 10), y)",
@@ -121,6 +122,7 @@ CLASSES = (
         "(v, y, where=(xp.arange(T) > 10)[:, None, None])",
         "cross_entropy(sum(softmax(v[t]) for t in range(T) if t > 10), y)",
         of="v",
+        note="The votes of the steps after step 10 count.",
     ),
     Row(
         ("DECOLLE",),
@@ -310,7 +312,7 @@ LAYERS = (
         of="u",
     ),
     Row(
-        ("SynOps loss", "synaptic operations"),
+        ("SynOps", "synaptic operations loss"),
         "Sorbaro et al., Frontiers in Neuroscience, 2020",
         "1e-6 * fan_out * z.sum((0, 2)).mean()",
         "sx.SparsityEnforcer(0, lam=1e-6 * fan_out * T * N, power=1, time_axis=0)(z)",
@@ -319,7 +321,7 @@ LAYERS = (
         note="This counts the operations of one layer of `N` neurons with equal fan-out.",
     ),
     Row(
-        ("SynOps loss, with a target",),
+        ("SynOps, with a target",),
         "[Sinabs](https://github.com/synsense/sinabs), `synops_loss_snn.ipynb`",
         "F.relu(fan_out * z.sum(2).mean() - 50) ** 2",
         "sx.SparsityEnforcer(50 / (fan_out * N), lam=(fan_out * N) ** 2, time_axis=0)(z)",
@@ -367,7 +369,7 @@ TRAINS = (
         note="The paper trains single neurons with the delta rule of this error.",
     ),
     Row(
-        ("FSVAE, MMD", "fully spiking variational autoencoder", "MMD"),
+        ("FSVAE", "fully spiking variational autoencoder", "MMD"),
         "Kamata, Mukuta and Harada, AAAI, 2022 "
         "([code](https://github.com/kamata1729/FullySpikingVAE))",
         "((psp(x) - psp(trains)) ** 2).mean()",
@@ -481,7 +483,7 @@ MISSING = (
         "The logarithm of a mixture of two distributions is no term of a loss here.",
     ),
     Missing(
-        ("renewal likelihood", "gamma renewal", "log-normal intervals"),
+        ("renewal process", "gamma renewal", "log-normal intervals"),
         "Barbieri et al., Journal of Neuroscience Methods, 2001",
         "It is a likelihood of intervals between spikes, and our likelihoods are of counts.",
     ),
