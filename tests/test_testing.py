@@ -79,8 +79,8 @@ def test_bfloat16_is_compared_on_libraries_that_have_it():
 class WrongGradient(sx.SpikeRate):
     """A loss whose closed-form gradient is wrong by one part in a thousand, in one entry."""
 
-    def _read(self, library, values, mask, labels):
-        rate, pullback = super()._read(library, values, mask, labels)
+    def _read(self, trains, labels):
+        rate, pullback = super()._read(trains, labels)
 
         def wrong(cotangent):
             gradient = np.array(pullback(cotangent))
@@ -92,7 +92,7 @@ class WrongGradient(sx.SpikeRate):
 
 def test_wrong_gradient_is_reported_with_its_location():
     pytest.importorskip("torch")
-    loss = WrongGradient(0.2, 0.03)
+    loss = WrongGradient(0.2, 0.03, time_axis=-1, reduction="sum")
     with pytest.raises(AssertionError) as raised:
         assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=["torch"])
     message = str(raised.value)
@@ -114,7 +114,7 @@ class AveragedCotangent(sx.SpikeRate):
 
 def test_terms_have_different_cotangents():
     pytest.importorskip("torch")
-    loss = AveragedCotangent(0.2, 0.03, reduction="none")
+    loss = AveragedCotangent(0.2, 0.03, time_axis=-1, reduction="none")
     with pytest.raises(AssertionError, match="the gradient is"):
         assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=["torch"])
 

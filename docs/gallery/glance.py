@@ -24,7 +24,7 @@ LIBRARIES = {"NumPy": np, "PyTorch": torch, "JAX": jnp}
 DERIVATIVES = {"NumPy": "closed forms", "PyTorch": "autograd", "JAX": "autodiff"}
 CODE = """\
 # spikes and target: arrays of NumPy, PyTorch or JAX
-loss = sx.SpikeTime(time_constant=5)
+loss = sx.SpikeTime(time_axis=-1, reduction="sum")
 value, gradient = sx.value_and_grad(loss)(spikes, target)"""
 NEURONS = ["on target", "late", "too few", "too many", "silent"]
 

@@ -16,8 +16,8 @@ abstract methods. Subclasses may also override public methods and class attribut
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
@@ -100,14 +100,32 @@ class Loss(_checks.Checked, ABC):
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
-        accepted = vars(cls).get("__match_args__", args)  # a dataclass lists them there
-        if len(args) > len(accepted):
-            others = ", ".join(each.name for each in fields(cls) if each.kw_only)  # type: ignore[arg-type]
-            raise TypeError(
-                f"pass {others} of {cls.__name__} by name; got {len(args)} positional arguments, "
-                f"of which {len(accepted)} are accepted"
-            )
+        # A copy is made without arguments. A dataclass lists its positional options.
+        if (args or options) and "__match_args__" in vars(cls):
+            accepted = len(vars(cls)["__match_args__"])
+            cls._check_spelling(args[accepted:], options)
         return super().__new__(cls)
+
+    @classmethod
+    def _check_spelling(cls, nameless: Sequence[Any], options: Collection[str]) -> None:
+        """Raise an error if an option is passed without its name, or if the time axis is missing.
+
+        `nameless` holds the values that should have been passed by name.
+        """
+        name = cls.__name__
+        if nameless:
+            _checks.check_no_spikes(cls, "the first option", nameless[0])
+            by_name = ", ".join(each.name for each in fields(cls) if each.kw_only)  # type: ignore[arg-type]
+            raise TypeError(
+                f"pass these options of {name} by name, as in {name}(..., time_axis=0): {by_name}; "
+                f"got {', '.join(map(_checks.shown, nameless))} without a name"
+            )
+        time_axis = cls.__dataclass_fields__.get("time_axis")  # type: ignore[attr-defined]
+        if time_axis and time_axis.default is MISSING and "time_axis" not in options:
+            raise TypeError(
+                f"{name} needs the time axis of the spikes: write {name}(..., time_axis=0) for "
+                "[time, batch, class], or time_axis=-1 for [batch, class, time]"
+            )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Determine whether a subclass that overrides the evaluation still has a closed form."""

@@ -1,7 +1,6 @@
 """SparsityEnforcer: a penalty on layers whose mean event rates are outside a range."""
 
 import functools
-import itertools
 import operator
 import warnings
 from dataclasses import KW_ONLY, dataclass
@@ -127,22 +126,21 @@ class SparsityEnforcer(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lowest, highest = as_tuple(self.min_rate), as_tuple(self.max_rate)
         if tuple in map(type, (self.min_rate, self.max_rate)) and not self.per.endswith("neuron"):
             raise ValueError(
                 "max_rate and min_rate can hold a number for each neuron only with per='neuron' or "
                 f"'sample_neuron'; got per={self.per!r}"
             )
-        number = max(len(lowest), len(highest))
-        pairs = zip(itertools.cycle(lowest), itertools.cycle(highest), range(number))
-        for low, high, neuron in pairs:
+        pairs = list(_checks.each_class(self.min_rate, self.max_rate))
+        for neuron, (low, high) in enumerate(pairs):
             if low > high * (1 + 2**-23):  # one of them may have been rounded to float32
-                of = f" for neuron {neuron}" if number > 1 else ""
+                of = f" for neuron {neuron}" if len(pairs) > 1 else ""
                 raise ValueError(f"min_rate must be at most max_rate, {high:g}{of}; got {low:g}")
         if self.per != "array":
             self._known_time_axis(f"per={self.per!r}")
-        if max(highest) > 1:
-            self._warn_of_unit(max(highest))
+        highest = max(high for _, high in pairs)
+        if highest > 1:
+            self._warn_of_unit(highest)
 
     def _known_time_axis(self, reason: str) -> int:
         """Return the time axis, or raise an error that says for which option it is required."""
@@ -385,8 +383,3 @@ class SparsityEnforcer(Loss):
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
-
-
-def as_tuple(rates: Any) -> tuple[float, ...]:
-    """Return rates as a tuple. A single number becomes a tuple with one entry."""
-    return rates if isinstance(rates, tuple) else (rates,)

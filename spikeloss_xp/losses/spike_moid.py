@@ -77,7 +77,7 @@ class SpikeMoid(ClassLoss):
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> loss = sx.SpikeMoid(time_axis=-1, alpha=0.25, theta=0.5)
     >>> float(loss(spikes, [[True, False]]).round(3))
-    0.314
+    0.313
     """
 
     _: KW_ONLY

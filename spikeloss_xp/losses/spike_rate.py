@@ -112,6 +112,16 @@ class SpikeRate(ClassLoss):
         if READOUTS[self.readout].windowed and self.moving_window != 1:
             for name in self._per_class:
                 _checks.one_or_more(_checks.rate)(getattr(self, name), name)
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """Raise an error unless the label's rate is above the rate of the other classes."""
+        for true, false in _checks.each_class(self.true_rate, self.false_rate):
+            if not true > false:
+                raise ValueError(
+                    f"true_rate must be above false_rate, which is {false:g}; got {true:g}: the "
+                    "labelled neuron should fire more often than the others"
+                )
 
     def score(self, reading: Reading) -> Array:
         """Return, for each class, how much the loss decreases if that class becomes the label."""

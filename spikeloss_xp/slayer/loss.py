@@ -103,7 +103,7 @@ def _room(numerics: Numerics) -> Any:
 
 class _RateLoss(torch.nn.Module):
     window: MovingWindow | None
-    numerics: Numerics = "stable"
+    numerics: Numerics = "lava"
 
     def __init__(self, loss: losses.ClassLoss) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class SpikeRate(_RateLoss):
         reduction: Reduction = "sum",
     ) -> None:
         options: Any = {"moving_window": moving_window, "reduction": reduction}
-        super().__init__(losses.SpikeRate(true_rate, false_rate, time_axis=-1, **options))
+        super().__init__(published.SpikeRate(true_rate, false_rate, time_axis=-1, **options))
         self.true_rate = true_rate
         self.false_rate = false_rate
 

@@ -352,9 +352,9 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), **options)
     assert kind is sx.SpikeRate, f"{kind.__name__} has no random options"
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
-    per_class = tuple(one(*targets) for _ in range(neurons // group))
-    rates = one(one(*targets), per_class), one(*targets)
-    return kind(*rates, one_sided=one(False, False, True), **options)
+    low, *others = sorted(one(targets, targets[:2]))
+    per_class = tuple(one(*others) for _ in range(neurons // group))
+    return kind(one(one(*others), per_class), low, one_sided=one(False, False, True), **options)
 
 
 def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -143,7 +143,7 @@ def test_readouts_are_those_of_the_types_and_of_the_docstring():
 def test_any_sequence_gives_a_number_for_each_class(make):
     """A list of Hydra or OmegaConf is a sequence too, and no list."""
     numbers = make(2)
-    assert sx.SpikeRate(numbers, 0.0, time_axis=-1, reduction="sum").true_rate == (0.0, 1.0)
+    assert sx.SpikeRate(numbers, -1.0, readout="max", time_axis=-1).true_rate == (0.0, 1.0)
     assert sx.SpikeMoid(
         alpha=1, theta=0, pos_weight=numbers, time_axis=-1, reduction="sum"
     ).pos_weight == (0.0, 1.0)

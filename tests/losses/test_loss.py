@@ -44,7 +44,7 @@ OBJECTS = (
     # Hyper-parameters at their bounds, and potentials in a window of one step.
     *(
         sx.SpikeTime(time_constant=1e-3, length=1, filter_order=1, time_axis=-1, reduction="sum"),
-        sx.SpikeRate(0, 1, time_axis=-1, reduction="sum"),
+        sx.SpikeRate(1, 0, time_axis=-1, reduction="sum"),
         sx.SpikeRate(1.5, -2, moving_window=1, time_axis=-1, reduction="sum"),
     ),
     *(
@@ -87,7 +87,7 @@ def test_loss_may_have_such_an_option():
     class Named(Windowed):
         """A subclass that is no dataclass of its own."""
 
-    assert Windowed(window=5).window == Named(window=5).window == 5
+    assert Windowed(window=5, time_axis=0).window == Named(window=5, time_axis=0).window == 5
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ NO_KERNEL = "kernel must be a function of the lag, or taps of shape [length]; go
 )
 def test_wrong_kernel_raises(options, message):
     with raises(ValueError, message):
-        sx.SpikeTime(**options)
+        sx.SpikeTime(time_axis=-1, **options)
 
 
 def test_length_is_twenty_time_constants():

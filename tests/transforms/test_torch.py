@@ -394,9 +394,9 @@ def test_other_precision_or_options_compile_anew(allowed_rounding):
 @pytest.mark.parametrize(
     ("how", "call"),
     [
-        ("export", "sx.SpikeMax(), torch.tensor([0, 1])"),
+        ("export", "sx.SpikeMax(time_axis=-1), torch.tensor([0, 1])"),
         ("compile", "sx.CrossEntropy(time_axis=-1, moving_window=3), torch.tensor([0, 1])"),
-        ("compile", "sx.SpikeTime(), torch.zeros(2, 3, 8)"),
+        ("compile", "sx.SpikeTime(time_axis=-1), torch.zeros(2, 3, 8)"),
     ],
 )
 def test_first_call_of_a_process_may_be_compiled_or_exported(how, call):
