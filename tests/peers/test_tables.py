@@ -181,8 +181,12 @@ def test_scores_in_the_table_of_recordings_are_those_of_the_fit():
     page, names = (DOCS / "guides" / "recordings.md").read_text(encoding="utf-8"), {}
     exec("import numpy as np\nimport spikeloss_xp as sx", names)  # as in the first example
     before = page.split("\n## Masks\n")[0]
+    fits = {}
     for block in re.findall(r"^```python\n(.*?)^```$", before, re.M | re.S):
         exec(block, names)
+        fits[id(names.get("fit"))] = names.get("fit")
+    in_torch, in_jax = (fit for fit in fits.values() if fit is not None)
+    np.testing.assert_allclose(in_torch, in_jax, atol=0.01)  # both stop near the minimum
     rows = re.findall(r"^\| [^|]+ \| `(.+)` \| ([\d.]+) \|$", page, re.M)
     assert len(rows) == 4
     for line, value in rows:
