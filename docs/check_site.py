@@ -71,9 +71,17 @@ all.textContent = JSON.stringify(found);
 document.body.append(all);
 </script>"""
 FOUND_FIRST = {  # what a search finds first, by its main entries of the index
-    "published-code": ("EventProp", "IM-Loss", "DECOLLE", "tempotron", "S4NN", "NDT"),
+    "published-code": (
+        "EventProp",
+        "IM-Loss",
+        "DECOLLE",
+        "tempotron",
+        "S4NN",
+        "NDT",
+    ),
     "guides/recordings": ("GLM", "nemos"),
-    "guides/regression": ("R2", "RMSE"),
+    "guides/regression": ("R2", "RMSE", "MSE"),
+    "contract": ("vmap",),
     "guides/padded-batches": ("padding",),
     "quickstart": ("one sample",),
 }
@@ -167,7 +175,9 @@ def not_found(site):
     for page, names in FOUND_FIRST.items():
         for name in names:
             entries = index["indexentries"].get(name.lower(), [])
-            found = [index["docnames"][file] for file, _, is_main in entries if is_main]
+            found = [
+                index["docnames"][file] for file, _, is_main in entries if is_main
+            ]
             if found != [page]:
                 yield f"a search for {name} finds {found}, and not {page}"
 

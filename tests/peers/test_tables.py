@@ -256,3 +256,13 @@ def test_likelihoods_match(source, there, here):
         for line in (there, here)
     )
     assert_match(theirs, ours, given)
+
+
+def test_r2_on_the_page_of_regression_is_that_of_scikit_learn():
+    metrics, names = import_peer("sklearn.metrics"), {}
+    page = (DOCS / "guides" / "regression.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)[:2]:
+        exec(block, names)
+    pairs = [names[name][names["kept"]] for name in ("signal", "output")]
+    score = metrics.r2_score(*pairs, multioutput="variance_weighted")
+    assert float(names["r2"]) == pytest.approx(score, rel=1e-5)  # in float32
