@@ -17,6 +17,12 @@ from spikeloss_xp.gradients import value_and_grad
 
 __all__ = ["assert_consistent"]
 
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 PRECISION = {  # the machine epsilon and the smallest positive number of each dtype
     "float64": (2.0**-52, 2.0**-1074),
     "float32": (2.0**-23, 2.0**-149),

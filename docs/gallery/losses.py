@@ -35,10 +35,10 @@ SPIKES = trains([5, 17, 30], [9, 29], [3, 12, 18, 27, 34], [])
 TARGETS = trains([5, 17, 30], [5, 25], [3, 27], [12, 28])
 COUNTS = SPIKES[0].sum(axis=-1)
 RATES = COUNTS / STEPS
-WINDOW = sx.moving_average(SPIKES, 10)[0]
+WINDOW = sx.moving_average(SPIKES, 10, time_axis=-1)[0]
 LATENCIES = np.where(SPIKES.any(axis=-1), SPIKES.argmax(axis=-1), STEPS)[0]
 FILTERED = [
-    sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS))
+    sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS), time_axis=-1)
     for x in (SPIKES, TARGETS)
 ]
 OPTIONS = {"reduction": "sum", "time_axis": -1}

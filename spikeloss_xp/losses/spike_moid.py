@@ -7,8 +7,8 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import MULTI_HOT, Target
-from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
-from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp._typing import Array, PerClass, Readout, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss, check_readout
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class SpikeMoid(ClassLoss):
     """
 
     _: KW_ONLY
+    readout: Readout = _checks.option("rate", check_readout)
     alpha: float = field(metadata=_checks.checked_by(_checks.scale))
     theta: float = field(metadata=_checks.checked_by(_checks.number))
     pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))

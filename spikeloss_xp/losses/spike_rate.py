@@ -6,8 +6,8 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
-from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
-from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp._typing import Array, PerClass, Readout, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss, check_readout
 from spikeloss_xp.readouts import READOUTS
 
 REAL = _checks.one_or_more(_checks.number)
@@ -100,6 +100,7 @@ class SpikeRate(ClassLoss):
     true_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     false_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     _: KW_ONLY
+    readout: Readout = _checks.option("rate", check_readout)
     one_sided: bool = _checks.option(False, _checks.flag)
 
     _shields_masked: ClassVar[bool] = False

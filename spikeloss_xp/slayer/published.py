@@ -26,6 +26,11 @@ from spikeloss_xp.readouts import ReadResult
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
 
 
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 def only_one(value: PerClass, argument: str) -> PerClass:
     """Return `value` if it is 1, otherwise raise an error."""
     if value != 1:

@@ -158,8 +158,8 @@ def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))
     lazy = da.from_array(x, chunks=(3, 50, 2))
     for run in (
-        lambda x: sx.causal_filter(x, [1, 0.5, 0.25], axis),
-        lambda x: sx.moving_average(x, 40, axis),
+        lambda x: sx.causal_filter(x, [1, 0.5, 0.25], time_axis=axis),
+        lambda x: sx.moving_average(x, 40, time_axis=axis),
     ):
         assert run(lazy).chunks == lazy.chunks
         compare([run(lazy)], [run(x)])

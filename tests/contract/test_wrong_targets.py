@@ -37,8 +37,13 @@ AT_STEPS = "(3,) ([batch]) or (3, 5) (one at each step)"
             )
         ),
         (moid(), float, f"{HOT};", [(4, 3), (3,), (12,), (1, 4), (3, 1), (3, 4, 5)]),
-        (moid(3), float, f"{HOT} or (3, 4, 5)", [(4, 3), (3, 5), (3, 5, 4), (4, 3, 5), (3, 4, 1)]),
-        (moid(3, time_axis=1), float, "(3, 5).*or (3, 4, 5)", [(3, 5, 4)]),
+        (
+            moid(moving_window=3),
+            float,
+            f"{HOT} or (3, 4, 5)",
+            [(4, 3), (3, 5), (3, 5, 4), (4, 3, 5), (3, 4, 1)],
+        ),
+        (moid(moving_window=3, time_axis=1), float, "(3, 5).*or (3, 4, 5)", [(3, 5, 4)]),
         (
             sx.SpikeTime(time_axis=-1, reduction="sum"),
             float,

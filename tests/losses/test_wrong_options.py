@@ -38,7 +38,7 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ("reduction", ["average", None], "must be one of sum, mean, batchmean, none", FEW),
         ("readout", ["first"], "must be one of rate, count, max, last", [rate]),
         ("mode", ["any"], "must be one of probability, softmax", [maximum]),
-        ("per", ["layer"], "must be one of array, neuron", [sparsity]),
+        ("per", ["layer"], "must be one of all, neuron", [sparsity]),
         ("link", ["log", None], "must be one of logit, hazard", [bernoulli]),
         # Integers
         ("num_classes", [0], "must be at least 1", READ_CLASSES),
@@ -65,7 +65,7 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ("delta", [0], "must be above 0", [huber]),
         *(
             (option, [-1], "must be at least 0", [sparsity])
-            for option in ("max_rate", "min_rate", "lam")
+            for option in ("max_rate", "min_rate", "rate_weight")
         ),
         ("power", [3], "must be 1 or 2", [sparsity]),
     ],
@@ -181,7 +181,7 @@ def test_options_that_do_not_fit_together_raise():
         with raises(ValueError, "min_rate must be at most max_rate, 0.25 for neuron 1; got 0."):
             sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron", time_axis=-1)
     sparsity(max_rate=0.1, min_rate=np.float32(0.1))  # above 0.1 only by rounding
-    for per in ("array", "sample"):
+    for per in ("all", "sample"):
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
             sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per, time_axis=-1)
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):

@@ -164,7 +164,11 @@ EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
     "SpikeMoid, window": (LOSSES["SpikeMoid, window"][0], [SHORT, MULTI_HOT], False),
     # Without a loop, first spikes of 100 steps take 1.5 seconds to compile.
     "SpikeLatency": (LOSSES["SpikeLatency"][0], [LONG, LABELS[1]], True),
-    "causal_filter": (lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100))), [LARGE], False),
+    "causal_filter": (
+        lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100), time_axis=-1)),
+        [LARGE],
+        False,
+    ),
     "van_rossum": (lambda x: jnp.sum(DISTANCE(x[0, :9, :50])), [LARGE], False),
 }
 
