@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 
 import spikeloss_xp as sx
-
 from _support.processes import CASES, EACH_LOSS, MEANS, SPARSITY, assert_equal_one_process, recipes
 from _support.split import mixed, mixing
 
