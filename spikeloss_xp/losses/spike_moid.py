@@ -20,7 +20,8 @@ class SpikeMoid(ClassLoss):
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     where :math:`r` are the firing rates of `SpikeRate` (or other readings) and :math:`y` are the
-    labels. With a moving window, the terms are also summed over time steps.
+    labels. With a moving window, there is a term at each step. The formula is the sum of the terms,
+    as with ``reduction="sum"``; the default is their mean.
 
     Parameters
     ----------

@@ -24,8 +24,9 @@ class SpikeRate(ClassLoss):
         \end{cases}
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
-    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the terms
-    are also summed over time steps. There is no factor of 1/2. With ``one_sided=True``, the target
+    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and there
+    is a term at each step too. The formula is the sum of the terms, as with ``reduction="sum"``;
+    the default is their mean. There is no factor of 1/2. With ``one_sided=True``, the target
     rates are bounds, and the term of a rate within its bound is 0.
 
     Parameters
