@@ -1,4 +1,4 @@
-"""Carry a lava-dl network of `cuba.Dense` blocks to other frameworks, through NIR."""
+"""Carry a network of lava-dl's `cuba.Dense` to other frameworks, through NIR."""
 
 import nir
 import numpy as np

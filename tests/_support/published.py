@@ -230,7 +230,8 @@ FIRST_SPIKES = (
         of="t",
         note="The target of the label is the first spike of all classes. The target of a class "
         "that is less than `gamma` later is `gamma` later, and other targets are the times "
-        "themselves. The public code also normalises the error of each sample.",
+        "themselves. The public code also normalises the error of each sample, and has other "
+        "targets if no class fires.",
     ),
     Row(
         ("Comsa", "ihmehimmeli"),
@@ -281,11 +282,11 @@ LAYERS = (
         "sx.SquaredError(time_axis=0)(u.reshape(-1, 1, 1), [[0.5 / T]])",
         "(u.mean() - 0.5 / T) ** 2",
         of="u",
-        note="`u` is the input of the neurons. With more than one step, the paper has 0.5.",
+        note="`u` is the input of the neurons. A comment in the code allows 0.5 as the target.",
     ),
     Row(
         ("RMP-Loss", "RecDis-SNN", "MPD-Loss", "membrane potential quantisation"),
-        "Guo et al., ICCV, 2023 (the line is in the code of IM-Loss)",
+        "Guo et al., ICCV, 2023 (the line is a comment in the code of IM-Loss)",
         "(torch.minimum(u.abs(), (1 - u).abs()) ** 2).mean()",
         "sx.SquaredError(time_axis=0, moving_window=1)(u, xp.where(u > 0.5, 1.0, 0.0))",
         "(jnp.minimum(jnp.abs(u), jnp.abs(1 - u)) ** 2).mean()",

@@ -123,6 +123,7 @@ def test_published_loss_and_our_line_match_in_pytorch(row):
     assert_row_matches(row, row.there, names, torch.cat)
 
 
+@pytest.mark.slow(but=12)  # JAX compiles each row
 @pytest.mark.parametrize("row", [r for r in ROWS if r.jax], ids=lambda row: row.names[0])
 def test_published_loss_and_our_line_match_in_jax(row):
     jax = import_peer("jax")
