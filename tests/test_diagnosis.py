@@ -221,7 +221,7 @@ RARE = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.020
          "several axes of (20, 20, 4) have the same length"),
         ((LOSS, diagnoses.TRAINED[..., :4], LABEL), {},
          "several axes of (24, 4, 4) have the same length"),
-        ((sx.SpikeRate(0.5, 0.02, time_axis=0, reduction="sum"), 3 * FRESH_FIRST[:1], LABEL), {},
+        ((sx.SpikeRate(0.5, 0.02, time_axis=0), 3 * FRESH_FIRST[:1], LABEL), {},
          "the input has one time step, and entries up to 3"),
         ((LOSS, FRESH, LABEL % 2 * 2), {}, "no sample has label [1, 3]"),
         ((POISSON, 1000 + LOG_RATES, COUNTS), {}, "the loss is inf"),
@@ -453,7 +453,7 @@ def test_bounds_are_a_remedy_only_of_losses_that_accept_them(readout):
 
 def test_quiet_trains_are_no_problem_without_classes_or_after_learning():
     loss, rare = (
-        sx.SpikeTime(time_constant=5.0, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=5.0, time_axis=-1),
         np.eye(200)[None, :24],
     )
     assert "quiet-output" not in codes(sx.diagnose(loss, rare, 0 * rare, earlier=1.0))
@@ -815,9 +815,9 @@ UP_TO_2 = np.where(np.arange(24) < 21, 20, np.arange(24) - 21)  # the last have 
         ((sx.CrossEntropy(time_axis=-1, moving_window=5), FRESH, AT_STEP), {}, SAMPLES,
          [12, 12, 12, 12]),
         (BATCH, {"weight": [0, 1, 1, 1]}, "fraction of labels without a gradient", 0.25),
-        ((sx.SpikeTime(time_axis=-1, reduction="sum"), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
-        ((sx.SpikeTime(time_axis=-1, reduction="sum"), FRESH, FRESH), {}, "accuracy", None),
-        ((sx.SpikeTime(time_axis=-1, reduction="sum"), FRESH, FRESH), {}, "neurons that never fire", 0),
+        ((sx.SpikeTime(time_axis=-1), FRESH, FRESH), {}, "neurons", 4),  # with target trains, no classes
+        ((sx.SpikeTime(time_axis=-1), FRESH, FRESH), {}, "accuracy", None),
+        ((sx.SpikeTime(time_axis=-1), FRESH, FRESH), {}, "neurons that never fire", 0),
         ((POISSON, LOG_RATES, COUNTS), {}, "neurons that never fire", None),
     ],
 )  # fmt: skip
@@ -849,8 +849,8 @@ def test_busy_layer_of_a_network_that_has_learned_is_a_note():
 @pytest.mark.parametrize(
     ("loss", "spikes", "target"),
     [
-        (sx.SpikeRate(1.0, 0.0, time_axis=-1, reduction="sum"), ONE_HOT, LABEL),
-        (sx.SpikeTime(time_axis=-1, reduction="sum"), ONE_HOT, ONE_HOT),
+        (sx.SpikeRate(1.0, 0.0, time_axis=-1), ONE_HOT, LABEL),
+        (sx.SpikeTime(time_axis=-1), ONE_HOT, ONE_HOT),
         (sx.SquaredError(time_axis=-1), ONE_HOT, ONE_HOT.mean(axis=-1)),
         (sx.SparsityEnforcer(0.5, time_axis=-1), ONE_HOT / 4, None),
         (lambda x, y: 0.0 * x.sum(), ONE_HOT, LABEL),

@@ -34,12 +34,12 @@ OBJECTS = (
     *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
     # Hyper-parameters at their bounds, and potentials in a window of one step.
     *(
-        sx.SpikeTime(time_constant=1e-3, length=1, filter_order=1, time_axis=-1, reduction="sum"),
-        sx.SpikeRate(1, 0, time_axis=-1, reduction="sum"),
-        sx.SpikeRate(1.5, -2, moving_window=1, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=1e-3, length=1, filter_order=1, time_axis=-1),
+        sx.SpikeRate(1, 0, time_axis=-1),
+        sx.SpikeRate(1.5, -2, moving_window=1, time_axis=-1),
     ),
     *(
-        sx.SpikeMoid(alpha=1, theta=-2, time_axis=-1, reduction="sum"),
+        sx.SpikeMoid(alpha=1, theta=-2, time_axis=-1),
         sx.SparsityEnforcer(0, rate_weight=0, time_axis=-1),
     ),
     # Numbers and strings of NumPy become those of Python.
@@ -47,7 +47,7 @@ OBJECTS = (
     sx.SpikeMax(
         mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3), reduction="sum"
     ),
-    sx.SpikeMoid(alpha=np.float32(0.5), theta=0, time_axis=-1, reduction="sum"),
+    sx.SpikeMoid(alpha=np.float32(0.5), theta=0, time_axis=-1),
     sx.SparsityEnforcer(per=np.str_("neuron"), time_axis=-1),
 )
 
@@ -83,7 +83,7 @@ def test_loss_may_have_such_an_option():
 
 @pytest.mark.parametrize(
     "loss",
-    [sx.SpikeTime(time_axis=-1, reduction="sum"), sx.SparsityEnforcer(time_axis=-1)],
+    [sx.SpikeTime(time_axis=-1), sx.SparsityEnforcer(time_axis=-1)],
     ids=repr,
 )
 def test_loss_that_is_moved_says_that_it_follows_its_input(loss):
