@@ -235,7 +235,9 @@ class Activity:
             lines += _table(("layer", "rate", "sparsity", "operations/sample"), [*rows, last])
         if modules:
             head = "module, per sample", "accumulates", "multiply-accumulates", "dense"
-            numbers = {name: [_quotient(x, m.samples) for x in m[:3]] for name, m in modules.items()}
+            numbers = {
+                name: [_quotient(x, m.samples) for x in m[:3]] for name, m in modules.items()
+            }
             each = [(name, *row) for name, row in numbers.items()]
             lines += [""] * bool(layers) + _table(head, each)
         if self.not_counted:
