@@ -9,7 +9,7 @@ from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import BinaryTrains, CountTrains, WholeCountTrains
-from spikeloss_xp._typing import Array, Link, ValueAndPullback
+from spikeloss_xp._typing import Array, Link, RateLink, ValueAndPullback
 from spikeloss_xp.losses.likelihood import COUNTS, Likelihood
 
 WHOLE_COUNTS = (WholeCountTrains(),)
@@ -31,10 +31,10 @@ class PoissonNLL(Likelihood):
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
-    log_rates : bool, default True
-        Whether `input` holds the logarithms of rates. If False, it holds rates, which are at least
-        0. In both cases, the unit is counts per time step: divide rates in Hz by the number of
-        steps per second.
+    link : {"log", "identity"}, default "log"
+        What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
+        ``"identity"``, it holds rates, which are at least 0. In both cases, the unit is counts per
+        time step: divide rates in Hz by the number of steps per second.
     constant : bool, default False
         Whether to add :math:`\log n!`, which does not depend on the input. The target must then
         hold whole numbers; otherwise, counts may be fractions, such as means over trials.
@@ -55,7 +55,7 @@ class PoissonNLL(Likelihood):
     entries, and `weight` to weight the neurons.
 
     If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
-    the loss is infinite. An infinite rate makes the loss NaN or, with ``log_rates=True`` and a
+    the loss is infinite. An infinite rate makes the loss NaN or, with ``link="log"`` and a
     count of 0, infinite.
 
     This is the likelihood of a point process in bins of one time step [1]_.
@@ -80,7 +80,7 @@ class PoissonNLL(Likelihood):
     """
 
     _: KW_ONLY
-    log_rates: bool = _checks.option(True, _checks.flag)  # type: ignore[misc]
+    link: RateLink = _checks.option("log", _checks.one_of(("log", "identity")))
     constant: bool = _checks.option(False, _checks.flag)
 
     @property
@@ -89,14 +89,19 @@ class PoissonNLL(Likelihood):
         return WHOLE_COUNTS if self.constant else COUNTS
 
     @property
+    def _of_rates(self) -> bool:  # type: ignore[override]
+        """Whether the input holds rates, and not their logarithms."""
+        return self.link == "identity"
+
+    @property
     def _shields_masked(self) -> bool:  # type: ignore[override]
         """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
-        return not self.log_rates
+        return self._of_rates
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return ``r - n log(r)``, plus ``log(n!)`` if `constant` is True."""
         adapter, u, n = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
-        if self.log_rates:
+        if self.link == "log":
             terms, pullback = criteria.poisson_of_log_rates(adapter, u, n)
         else:
             positive = adapter.are_within(u, criteria.TINY, math.inf)
@@ -106,10 +111,10 @@ class PoissonNLL(Likelihood):
         return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
 
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
-        return _log(adapter, mean) if self.log_rates else mean
+        return mean if self._of_rates else _log(adapter, mean)
 
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        return adapter.xp.exp(u) if self.log_rates else u
+        return u if self._of_rates else adapter.xp.exp(u)
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,7 @@ def _check_rates(adapter: Adapter, u: Array) -> None:
     if lowest is not None:
         raise ValueError(
             f"input must hold rates, which are not negative; got {lowest:g} (for logarithms of "
-            "rates, use log_rates=True)"
+            'rates, use link="log")'
         )
 
 
