@@ -370,6 +370,7 @@ NO_FINDING = [
 QUIET = np.zeros((BATCH, CLASSES, 10 * STEPS))
 QUIET[:, :, 0] = np.eye(CLASSES)[np.arange(BATCH) // 6]
 HALF = (np.arange(BATCH) // 6 + np.arange(BATCH) % 2) % CLASSES
+FAULTY["diverged"] = [case(entropy(), WITH_NAN, LABEL, earlier=1.4)]
 FAULTY["quiet-output"] = [case(entropy(), QUIET, HALF, earlier=9.0)]
 FAULTY["not-moved"] = [case(entropy(), FRESH, LABEL, earlier=0.0)]
 NOT_FINITE = np.where(np.arange(COUNTS.size).reshape(COUNTS.shape) < 1, np.nan, 0.0)
