@@ -217,9 +217,17 @@ class Batch:
             right = np.trace(self.confusion, axis1=-2, axis2=-1).sum()
             self.accuracy = float(right / self.confusion.sum())  # NaN without labels
             self.progress = self._progress()
-        constants = [float(found[key]) for key in ("mean", "silent") if key in found]
-        self.constant = min(constants, default=None)
+        self.constant = self._constant()
         self.learned = self._has_learned()
+
+    def _constant(self) -> float | None:
+        """Return the lowest known loss of a constant answer.
+
+        For potentials, it may be their mean. The mean of noisy spikes is no answer of a network.
+        """
+        holds_spikes = self.output is not None and self.output.holds_spikes
+        known = ("silent",) if holds_spikes else ("silent", "mean")
+        return min((float(self.found[key]) for key in known if key in self.found), default=None)
 
     def _progress(self) -> float:
         """Return the part of the way from chance to an accuracy of 1 that has been covered.

@@ -75,11 +75,11 @@ def diagnose(
         chance to 1. Chance is the share of the commonest label, or 1 / C for C classes if that is
         larger. Masked entries do not count, and class weights apply to both accuracies. Without
         classes, the batch has not moved if the loss is within 10 % of the loss of a constant answer
-        (the loss of silent outputs, or of the mean output), or if it is larger and has covered less
+        (silent outputs, or the mean of all potentials), or if it is larger and has covered less
         than a fifth of the way there. If no constant answer is known, as for spike times, the batch
         has not moved if the loss has fallen by less than 0.3 %.
     updates : int, optional
-        The number of updates since the earlier report. After fewer than 75, the report does not
+        The number of updates since the earlier report. After fewer than 90, the report does not
         judge.
 
     Returns
