@@ -157,7 +157,7 @@ def test_potentials_are_compared_with_their_mean():
     constant = random.normal(size=(24, 3, STEPS))
     constant[..., -1] = target.mean(0)
     first = 30.0  # the loss of potentials of 0
-    report = sx.diagnose(loss, constant, target, **VANISHING, earlier=first)
+    report = sx.diagnose(loss, constant, target, **BUSY, earlier=first)
     assert severities(report)["not-moved"] == "problem"
     half = 0.5 * constant + 0.5 * target[..., None]
     assert "not-moved" not in severities(sx.diagnose(loss, half, target, earlier=first))
