@@ -302,7 +302,8 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     is finite.
     """
     xp, own = adapter.xp, spike != 0
-    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, -0.1, -2.0, 7.0))
+    tiny, most = (adapter.scalar(u, value) for value in (1e-18, 7.0))
+    low, high = (adapter.scalar(u, value) for value in (-0.1, -2.0))
     # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)

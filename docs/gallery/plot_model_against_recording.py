@@ -87,7 +87,7 @@ def simulate(trials=12, jitter=2.0, missing=0.05):
     """Return a current in pA, ``[time]`` in ms, and spike times of trials."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(1, DURATION))
-    noise = sx.causal_filter(noise, sx.exponential_kernel(20, 200))[0]
+    noise = sx.causal_filter(noise, sx.exponential_kernel(20, 200), time_axis=-1)[0]
     current = np.maximum(60 + 30 * (noise - noise.mean()) / noise.std(), 5)
     charge = np.cumsum(current) / 1000  # pC
     levels = np.arange(TRUE_CHARGE, charge[-1], TRUE_CHARGE)

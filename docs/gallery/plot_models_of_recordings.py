@@ -114,7 +114,7 @@ CONSTANTS = np.asarray([1, 2, 4, 8, 16, 100])  # ms
 def recent_rate(constant):
     """Return the mean rate before each step, ``[batch, neuron, time]``."""
     taps = sx.exponential_kernel(constant, 8 * constant)
-    rate = sx.causal_filter(counts, taps / taps.sum())
+    rate = sx.causal_filter(counts, taps / taps.sum(), time_axis=-1)
     # without the step itself
     return np.pad(rate, [(0, 0), (0, 0), (1, 0)])[..., :-1]
 

@@ -196,7 +196,12 @@ fig, axes = figure(4, size=(7, 4.6), sharex=True)
 raster(axes[0], pair)
 axes[0].set_title("two seconds of the recording, their first 250 ms")
 for ax, constant in zip(axes[1:], CONSTANTS, strict=True):
-    trace(ax, sx.causal_filter(pair, sx.exponential_kernel(constant, 8 * constant)))
+    trace(
+        ax,
+        sx.causal_filter(
+            pair, sx.exponential_kernel(constant, 8 * constant), time_axis=-1
+        ),
+    )
     ax.set_title(rf"filtered with $\tau$ = {constant} ms")
 axes[-1].set_xlabel("time (ms)")
 for ax in axes:

@@ -280,14 +280,14 @@ terms = sx.SpikeTime(time_constant=3, reduction="none", time_axis=-1)(spikes, tr
 
 kernel = sx.exponential_kernel(time_constant=3, length=60)
 show(
-    sx.causal_filter(spikes[0], kernel),
+    sx.causal_filter(spikes[0], kernel, time_axis=-1),
     "filtered, and the filtered target (dashed)",
     terms,
     gradient,
     "The gradient is blue around each missing spike of the silent neuron, orange "
     "everywhere for the busy neuron, 0 for the regular neuron, and blue and "
     "then orange at each late spike",
-    target=sx.causal_filter(trains[0], kernel),
+    target=sx.causal_filter(trains[0], kernel, time_axis=-1),
     trains=trains[0],
 )
 print(f"loss {value:.1f}")
@@ -312,7 +312,7 @@ value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
 terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none", time_axis=-1)(
     spikes, [0]
 )
-rate = sx.moving_average(spikes, 16)
+rate = sx.moving_average(spikes, 16, time_axis=-1)
 
 # %%
 

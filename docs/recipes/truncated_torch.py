@@ -185,13 +185,19 @@ def main():
     # segment.
     kernel = sx.exponential_kernel(5, 20)
     error = (
-        sx.causal_filter((train - target) * mask[:, None], kernel) * mask[:, None]
+        sx.causal_filter((train - target) * mask[:, None], kernel, time_axis=-1)
+        * mask[:, None]
     )
     for part, seen, got in zip(
         *(x.split(50, dim=-1) for x in (error, mask[:, None], outputs[truncated])),
         strict=True,
     ):
-        close(got, 2 * sx.causal_filter(part.flip(-1), kernel).flip(-1) * seen)
+        close(
+            got,
+            2
+            * sx.causal_filter(part.flip(-1), kernel, time_axis=-1).flip(-1)
+            * seen,
+        )
 
     counting = sx.CrossEntropy(time_axis=-1, readout="sqrt_count")
     labels = [0, 1, 2, 3]

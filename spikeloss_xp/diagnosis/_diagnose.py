@@ -1,5 +1,6 @@
 """The function `diagnose`: it checks its arguments, calls the loss, and makes the report."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ DETACHED = "the output is detached, so the loss has no gradient with respect to 
 
 
 def diagnose(
-    loss: Any, input: Any, target: ArrayLike | None = None, *, time_axis: int | None = None,
+    loss: Callable[..., Any] | None, input: Any, target: ArrayLike | None = None, *,
+    time_axis: int | None = None,
     hidden: Any = None, gradients: Any = None, where: ArrayLike | None = None,
     lengths: ArrayLike | None = None, weight: ArrayLike | None = None,
     earlier: Report | float | None = None, updates: int = 100,

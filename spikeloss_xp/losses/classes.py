@@ -90,7 +90,7 @@ class ClassLoss(Predictor):
     moving_window: int | None = _checks.option(None, _checks.optional_count)
     reduction: Reduction = _checks.option("mean", _checks.reduction)
     num_classes: int | None = _checks.option(None, _checks.optional_count)
-    ignore_index: int | None = _checks.option(-100, _checks.label)
+    ignore_index: int = _checks.option(-100, _checks.label)
 
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _per_class: ClassVar[tuple[str, ...]] = ()

@@ -271,7 +271,8 @@ def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> 
 
     The probabilities of masked classes are set to 0.
     """
-    xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
+    xp, classes, class_mask = reading.xp, reading.classes, reading.class_mask
+    q = labels.numbers
     if label_smoothing:
         present: Any = classes.length(q)
         if class_mask is not None:

@@ -261,7 +261,7 @@ class Likelihood(TrainLoss):
 
         def terms(values: Array) -> Array:
             values = adapter.xp.broadcast_to(values, counts.shape)
-            return self._terms(prepared.part(values, prepared.mask), labels)[0]
+            return self._terms(prepared.part(values, prepared.mask), labels).values
 
         if null is None:
             mean = _means(prepared, counts)

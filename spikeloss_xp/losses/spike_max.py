@@ -22,7 +22,8 @@ class SpikeMax(ClassLoss):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, the terms are also summed over time steps. If you need another readout, a temperature,
+    window, there is a term at each step. The formula is the sum of the terms, as with
+    ``reduction="sum"``; the default is their mean. If you need another readout, a temperature,
     class probabilities or label smoothing, use `CrossEntropy`.
 
     Parameters

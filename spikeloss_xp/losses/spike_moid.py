@@ -7,8 +7,8 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import MULTI_HOT, Target
-from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
-from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp._typing import Array, PerClass, Readout, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss, check_readout
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class SpikeMoid(ClassLoss):
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     where :math:`r` are the firing rates of `SpikeRate` (or other readings) and :math:`y` are the
-    labels. With a moving window, the terms are also summed over time steps.
+    labels. With a moving window, there is a term at each step. The formula is the sum of the terms,
+    as with ``reduction="sum"``; the default is their mean.
 
     Parameters
     ----------
@@ -77,10 +78,11 @@ class SpikeMoid(ClassLoss):
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> loss = sx.SpikeMoid(time_axis=-1, alpha=0.25, theta=0.5)
     >>> float(loss(spikes, [[True, False]]).round(3))
-    0.314
+    0.313
     """
 
     _: KW_ONLY
+    readout: Readout = _checks.option("rate", check_readout)
     alpha: float = field(metadata=_checks.checked_by(_checks.scale))
     theta: float = field(metadata=_checks.checked_by(_checks.number))
     pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))

@@ -6,8 +6,8 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
-from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
-from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp._typing import Array, PerClass, Readout, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss, check_readout
 from spikeloss_xp.readouts import READOUTS
 
 REAL = _checks.one_or_more(_checks.number)
@@ -24,8 +24,9 @@ class SpikeRate(ClassLoss):
         \end{cases}
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
-    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the terms
-    are also summed over time steps. There is no factor of 1/2. With ``one_sided=True``, the target
+    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and there
+    is a term at each step too. The formula is the sum of the terms, as with ``reduction="sum"``;
+    the default is their mean. There is no factor of 1/2. With ``one_sided=True``, the target
     rates are bounds, and the term of a rate within its bound is 0.
 
     Parameters
@@ -100,6 +101,7 @@ class SpikeRate(ClassLoss):
     true_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     false_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     _: KW_ONLY
+    readout: Readout = _checks.option("rate", check_readout)
     one_sided: bool = _checks.option(False, _checks.flag)
 
     _shields_masked: ClassVar[bool] = False
@@ -112,6 +114,16 @@ class SpikeRate(ClassLoss):
         if READOUTS[self.readout].windowed and self.moving_window != 1:
             for name in self._per_class:
                 _checks.one_or_more(_checks.rate)(getattr(self, name), name)
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """Raise an error unless the label's rate is above the rate of the other classes."""
+        for true, false in _checks.each_class(self.true_rate, self.false_rate):
+            if not true > false:
+                raise ValueError(
+                    f"true_rate must be above false_rate, which is {false:g}; got {true:g}: the "
+                    "labelled neuron should fire more often than the others"
+                )
 
     def score(self, reading: Reading) -> Array:
         """Return, for each class, how much the loss decreases if that class becomes the label."""

@@ -26,7 +26,8 @@ class SpikeTime(TrainLoss):
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
     This is a discrete van Rossum distance. The loss compares all spikes, not only first spikes.
-    There is no factor of 1/2 or 1/T.
+    The formula is the sum of the terms, as with ``reduction="sum"``; the default is their mean over
+    samples, neurons and steps.
 
     Parameters
     ----------

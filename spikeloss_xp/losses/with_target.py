@@ -70,10 +70,6 @@ class TargetLoss(Loss):
         value: ArrayT = adapter_of(input).evaluate(self, input, options)
         return value
 
-    def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
-        """Return the loss. Calling the object has the same effect."""
-        return self(input, target, **options)
-
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 

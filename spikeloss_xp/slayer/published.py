@@ -1,7 +1,7 @@
 """The losses whose numbers differ in lava-dl and in this library, for every array library.
 
-`SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the options of the losses with the same names in
-`spikeloss_xp`, and the values and gradients of lava-dl 0.6.0. The PyTorch modules in
+`SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the options of the losses with the
+same names in `spikeloss_xp`, and the values and gradients of lava-dl 0.6.0. The PyTorch modules in
 `spikeloss_xp.slayer.loss` use them. Importing this module does not import PyTorch.
 
 For training, use the losses of `spikeloss_xp`: those of this module may be infinite, or have no
@@ -23,7 +23,12 @@ from spikeloss_xp.criteria import EPSILON, of_class_mask, taking_part
 from spikeloss_xp.losses.event_rates import mean_magnitude
 from spikeloss_xp.readouts import ReadResult
 
-__all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid"]
+__all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
 
 
 def only_one(value: PerClass, argument: str) -> PerClass:
@@ -42,6 +47,23 @@ class Published:
     def __repr__(self) -> str:
         options = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))  # type: ignore[arg-type]
         return f"published.{type(self).__name__}({', '.join(options)})"
+
+
+@dataclass(frozen=True, repr=False)
+class SpikeRate(Published, losses.SpikeRate):
+    """The published `spikeloss_xp.SpikeRate`, which accepts equal and reversed target rates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeloss_xp.slayer import published
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
+    >>> float(published.SpikeRate(0.0, 0.5, time_axis=-1)(spikes, [1]))
+    0.0625
+    """
+
+    def _check_order(self) -> None:
+        """Accept target rates in any order."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +103,7 @@ class SpikeMoid(Published, losses.SpikeMoid):
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> loss = published.SpikeMoid(time_axis=-1, alpha=0.25, theta=0.5)
     >>> float(loss(spikes, [[True, False]]).round(3))
-    0.627
+    0.313
     """
 
     _: KW_ONLY

@@ -60,7 +60,8 @@ class PairedLoss(TimesLoss):
         return prepare_times(input, where, lengths, None)
 
     def _read(self, trains: Trains, labels: Labels) -> ReadResult:
-        adapter, xp, target, values = trains.adapter, trains.xp, labels.numbers, trains.values
+        adapter, xp = trains.adapter, trains.xp
+        values, target = trains.values, labels.numbers
         x, y = (xp.reshape(each, (-1, each.shape[2])) for each in (values, target))
         entries = values.shape[2] * (values.shape[2] + target.shape[2])
         chunks = slices(x.shape[0], _tuning.PAIRS_CHUNK // entries)

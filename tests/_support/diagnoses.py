@@ -185,12 +185,6 @@ FAULTY = {
         case(sx.SpikeMax(time_axis=-1, reduction="sum"), softmax(POTENTIALS), LABEL),
         case(entropy(readout="latency"), softmax(POTENTIALS), LABEL),
     ],
-    "reversed-rates": [
-        case(sx.SpikeRate(0.02, 0.5, time_axis=-1, reduction="sum"), FRESH, LABEL),
-        case(
-            sx.SpikeRate((0.5, 0.5, 0.5, 0.02), 0.1, time_axis=-1, reduction="sum"), TRAINED, LABEL
-        ),
-    ],
     "impossible-rate": [
         case(entropy(rates=(0.5, 0.02)), 7 + FRESH[..., :1], LABEL),
         case(sx.SpikeRate(0.5, 0.02, time_axis=0, reduction="sum"), COUNT_FIRST, LABEL),
@@ -389,10 +383,6 @@ OTHER_FINDING = [  # codes that must not be among the findings
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID, where=VALID[:, None])),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=ONLY_VALID[:, None], where=ALL_VALID)),
     ("not-finite", case(entropy(), FRESH, LABEL, hidden=WIDE, where=LENGTHS[:, None, None] > 12)),
-    (
-        "reversed-rates",
-        case(sx.SpikeRate(0.02, 0.5, time_axis=-1, reduction="sum"), POTENTIALS, LABEL),
-    ),
     ("rate-units", case(sx.BernoulliNLL(time_axis=-1), np.exp(LOG_RATES) + 0.1, FRESH)),
     (
         "vanishing-gradient",

@@ -426,7 +426,7 @@ def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> f
         distance = max(m - highest, lowest - m if lowest else 0, 0)
         brackets.append(distance**o.power)
     divisor = 1 if o.reduction == "sum" else len(brackets) or 1
-    return o.lam * sum(brackets) / divisor
+    return o.rate_weight * sum(brackets) / divisor
 
 
 def mean_magnitudes(

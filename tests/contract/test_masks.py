@@ -11,6 +11,7 @@ from _support.calls import NOT_JAX, example, one_jax, run
 from _support.cases import close
 from _support.contract import FORMS
 from _support.split import Count
+from spikeloss_xp.slayer import published
 
 ARGUMENTS = {
     "where": np.asarray([True, False, True, True, True]),
@@ -90,13 +91,13 @@ def test_impossible_length_makes_gradients_scores_and_penalties_nan(backend):
 def test_negative_ignore_index_never_matches_unsigned_labels(backend):
     # 156 has the bit pattern of -100 in 8 bits, but as an unsigned label it is not ignored
     losses = (
-        sx.SpikeRate(1, 1, reduction="none", time_axis=-1),
+        published.SpikeRate(1, 1, reduction="none", time_axis=-1),
         sx.SpikeMax(reduction="none", time_axis=-1),
     )
 
     def evaluate(spikes, unsigned, signed):
         terms = [loss(spikes, unsigned) for loss in losses]
-        return *terms, sx.SpikeRate(0, 0, reduction="none", time_axis=-1)(spikes, signed)
+        return *terms, published.SpikeRate(0, 0, reduction="none", time_axis=-1)(spikes, signed)
 
     label = np.asarray([156, 0], "uint8"), np.asarray([156, -100])
     terms, wrapped, ignored = run(backend, evaluate, np.ones((2, 157, 1)), *label)

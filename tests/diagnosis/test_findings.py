@@ -126,7 +126,7 @@ RARE = (np.arange(FRESH.size) % 50 == 0).reshape(FRESH.shape)  # a mean of 0.020
          "several axes of (20, 20, 4) have the same length"),
         ((LOSS, diagnoses.TRAINED[..., :4], LABEL), {},
          "several axes of (24, 4, 4) have the same length"),
-        ((sx.SpikeRate(0.5, 0.02, time_axis=0, reduction="sum"), 3 * FRESH_FIRST[:1], LABEL), {},
+        ((sx.SpikeRate(0.5, 0.02, time_axis=0), 3 * FRESH_FIRST[:1], LABEL), {},
          "the input has one time step, and entries up to 3"),
         ((LOSS, FRESH, LABEL % 2 * 2), {}, "no sample has label [1, 3]"),
         ((POISSON, 1000 + LOG_RATES, COUNTS), {}, "the loss is inf"),
@@ -191,7 +191,7 @@ def test_bounds_are_a_remedy_only_of_losses_that_accept_them(readout):
 
 def test_quiet_trains_are_no_problem_without_classes_or_after_learning():
     loss, rare = (
-        sx.SpikeTime(time_constant=5.0, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=5.0, time_axis=-1),
         np.eye(200)[None, :24],
     )
     assert "quiet-output" not in codes(sx.diagnose(loss, rare, 0 * rare, earlier=1.0))

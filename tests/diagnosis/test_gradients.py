@@ -117,8 +117,8 @@ ONE_HOT = (LABEL[:, None] == np.arange(4))[..., None] * np.ones(STEPS)
 @pytest.mark.parametrize(
     ("loss", "spikes", "target"),
     [
-        (sx.SpikeRate(1.0, 0.0, time_axis=-1, reduction="sum"), ONE_HOT, LABEL),
-        (sx.SpikeTime(time_axis=-1, reduction="sum"), ONE_HOT, ONE_HOT),
+        (sx.SpikeRate(1.0, 0.0, time_axis=-1), ONE_HOT, LABEL),
+        (sx.SpikeTime(time_axis=-1), ONE_HOT, ONE_HOT),
         (sx.SquaredError(time_axis=-1), ONE_HOT, ONE_HOT.mean(axis=-1)),
         (sx.SparsityEnforcer(0.5, time_axis=-1), ONE_HOT / 4, None),
         (lambda x, y: 0.0 * x.sum(), ONE_HOT, LABEL),
