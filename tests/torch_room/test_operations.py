@@ -154,6 +154,8 @@ def test_steps_and_samples_in_one_axis_need_the_number_of_samples():
         assert found.modules == same.modules
     by_sample = INPUTS.transpose(0, 1).flatten(0, 1)
     assert counted(network, by_sample, time_axis=1, samples=BATCH).layers == expected.layers
+    with pytest.raises(ValueError, match="pass samples= to activity"):
+        counted(network[:1], INPUTS.flatten(0, 1))
     functions = counted(network[:1], INPUTS.flatten(0, 1), samples=BATCH)
     assert functions.modules == expected.modules
 
@@ -225,6 +227,7 @@ def test_mode_of_the_network_has_no_effect(mode):
     assert len(found.not_counted) == 1  # not the parts of the parametrization
 
 
+@pytest.mark.compiles  # a checkpoint imports the compiler
 def test_sums_exceed_float32_and_checkpoints_are_counted_once():
     layer = nn.Linear(3, 2**14 + 1, bias=False)
     network = module_of(
