@@ -23,15 +23,20 @@ def counted(network, *inputs, **options):
     return seen.activity(**({"time_axis": 0} | options))
 
 
-def one_at_a_time(layer, inputs):
-    """Return the outputs that each active input reaches, counted for one spike at a time."""
+def one_at_a_time(layer, inputs, times=False):
+    """Return the outputs that each active input reaches, counted for one spike at a time.
+
+    If `times` is True, the inputs are numbers of spikes.
+    """
     weights = {n: torch.ones_like(p) * (n == "weight") for n, p in layer.named_parameters()}
     sizes = {}
     for place in set(map(tuple, inputs[0].isnan().logical_not().nonzero().tolist())):
         spike = torch.zeros_like(inputs[:1])
         spike[(0, *place)] = 1
         sizes[place] = torch.func.functional_call(layer, weights, (spike,)).sum().item()
-    return sum(sizes[tuple(place)] for _, *place in inputs.nonzero().tolist())
+    places = inputs.nonzero().tolist()
+    number = inputs if times else inputs != 0
+    return sum(sizes[(*place,)] * number[(i, *place)].item() for i, *place in places)
 
 
 def random_layer(choose):
@@ -213,8 +218,10 @@ def test_network_and_inputs_are_left_alone():
 
 @pytest.mark.parametrize("mode", ["inference", "bfloat16", "float64", "parametrized"])
 def test_mode_of_the_network_has_no_effect(mode):
-    layer, spikes = nn.Conv2d(2, 300, 3, padding=1), (torch.rand(4, 2, 20, 20) < 0.3).float()
-    expected = counted(nn.Sequential(layer), spikes, samples=4).modules
+    size = 10 + len(mode)  # the connections of a shape are cached
+    layer = nn.Conv2d(300, 2, 3, padding=1)
+    spikes = (torch.rand(4, 300, size, size) < 0.9).float()
+    expected = one_at_a_time(nn.Conv2d(1, 2, 3, padding=1), spikes.sum(1, keepdim=True), times=True)
     if mode == "parametrized":
         nn.utils.parametrizations.weight_norm(layer)
     elif mode != "inference":
@@ -223,8 +230,16 @@ def test_mode_of_the_network_has_no_effect(mode):
     with context, record(nn.Sequential(layer), operations=True) as seen:
         layer(spikes)
     found = seen.activity(time_axis=0, samples=4)
-    assert found.modules == expected
+    assert found.modules["0"].accumulates == expected
     assert len(found.not_counted) == 1  # not the parts of the parametrization
+
+
+def test_calls_with_different_shapes_and_changed_inputs_are_counted_as_they_were():
+    network = module_of(
+        lambda self, x: [self.layer(x), x.zero_(), self.layer(x[:1] + 1)], layer=nn.Linear(20, 3)
+    )
+    found = counted(network, torch.ones(4, 20), samples=4).modules["layer"]
+    assert found == (5 * 60, 0, 5 * 60, 4)
 
 
 @pytest.mark.compiles  # a checkpoint imports the compiler
@@ -243,11 +258,11 @@ def test_sums_exceed_float32_and_checkpoints_are_counted_once():
 
 
 def test_size_of_the_output_of_a_transposed_convolution_counts():
-    layer = nn.ConvTranspose1d(2, 3, 3, stride=2)
-    spikes = torch.ones(4, 2, 5)
-    network = module_of(lambda self, x: self.layer(x, [12]), layer=layer)
-    (found,) = counted(network, spikes, samples=4).modules.values()
-    assert found.dense == found.accumulates == 4 * 2 * 3 * 3 * 5
+    layer, spikes = nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1), torch.ones(4, 2, 5)
+    for size, places in ((9, 13), (10, 14)):
+        network = module_of(lambda self, x, size=size: self.layer(x, [size]), layer=layer)
+        (found,) = counted(network, spikes, samples=4).modules.values()
+        assert found.dense == found.accumulates == 4 * 2 * 3 * places
 
 
 def test_without_operations_only_layers_are_summed():
