@@ -380,10 +380,10 @@ describe(
 # -------------------
 #
 # The gradient moves spikes, but does not add or remove them. In the fit above, two precautions
-# prevent that spikes are missing. The model always has as many spikes as the trial with the most
-# spikes. Spikes after the end of the trial remain in the loss. The last columns of the table show
-# the fit without these precautions: spikes after the end of the trial are removed, and a model with
-# too few spikes cannot get the missing spikes back.
+# ensure that the model never lacks spikes. The model always has as many spikes as the trial with
+# the most spikes. Spikes after the end of the trial remain in the loss. The last columns of the
+# table show the fit without these precautions: spikes after the end of the trial are removed, and a
+# model with too few spikes cannot get the missing spikes back.
 #
 # The number of recorded spikes gives a first guess of the charge of a spike: the total charge in a
 # trial divided by the mean number of spikes. The losses in the table are computed with a time

@@ -133,7 +133,7 @@ one = np.ones((*counts.shape, 1))
 # %%
 # The loss is convex, so Newton's method finds the best weights in a few steps. The mask ``where``
 # selects the seconds that are used for the fit. The neuron never fires in two successive bins, so
-# one weight would go to minus infinity. A small penalty on the weights keeps them finite.
+# the weights of the recent spikes would grow without limit. A small penalty keeps them finite.
 
 loss = sx.PoissonNLL(time_axis=-1)
 
