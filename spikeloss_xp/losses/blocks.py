@@ -56,7 +56,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
 
     The call is checked before it is split. A loss that overrides `value` or `value_and_pullback` is
     not split, because its value may not be a quotient of sums. A loss that holds arrays is not
-    split either, because the arrays may not be available where the blocks are evaluated.
+    split either, because the processes that evaluate the blocks may not have these arrays.
     """
     kind = type(loss)
     own = kind.value is TargetLoss.value
