@@ -37,7 +37,7 @@ PUBLIC = sorted(
 FENCE = r"^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?"
 """A code block. A block of text after one in Python is the output that the page shows."""
 
-WORDS, LONGEST = 34_000, 1_700
+WORDS, LONGEST = 34_850, 1_700
 """The most words of all pages, and of one page: see docs/contributing/testing.md."""
 NOT_COUNTED = {"docs/published-code.md"}
 """Pages for looking up, which no one reads from beginning to end."""
