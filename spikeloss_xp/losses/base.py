@@ -40,6 +40,7 @@ OTHER_NAMES = {
     "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
+    "log_rates": 'use link="log" for logarithms of rates, and link="identity" for rates',
     "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
     "spikeloss_xp.slayer.published",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",

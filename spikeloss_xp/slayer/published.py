@@ -13,7 +13,9 @@ import functools
 import math
 from dataclasses import KW_ONLY, dataclass, fields
 
-from spikeloss_xp import losses
+import numpy as np
+
+from spikeloss_xp import criteria, losses
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._checks import number, option, scale
 from spikeloss_xp._input.labels import Labels
@@ -25,6 +27,8 @@ from spikeloss_xp.losses.event_rates import mean_magnitude
 from spikeloss_xp.readouts import ReadResult
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
+
+LEAST = float(np.float32(1e-12))  # the smallest divisor in PyTorch's derivative, in any dtype
 
 
 def __dir__() -> list[str]:
@@ -169,28 +173,30 @@ def cross_entropy_of_rates(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
-    clamped in the same way. It occurs in two cases: ``log(1 - p)`` is the logarithm of 0 if `p`
-    rounds to 1, and ``log(p)`` is the logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1,
-    ``1 - p`` and ``log(1 - p)`` are imprecise, as in lava-dl. ``log(p)`` is computed from `z`.
+    A logarithm below -100 is clamped to -100. The logarithm of 0 is clamped in the same way. It
+    occurs in two cases: ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1, and ``log(p)`` is
+    the logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    imprecise, as in lava-dl. ``log(p)`` is computed from `z`.
+
+    The derivative is the one that PyTorch computes for lava-dl, and not the derivative of the
+    clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then multiplies
+    the quotient by ``p (1 - p)``.
     """
-    xp = adapter.xp
-    zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
+    xp, fixed = adapter.xp, adapter.stop_gradient
+    zero, clamped, least = (adapter.scalar(logit, value) for value in (0.0, -100.0, LEAST))
     lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
-    hopeless = logit < lowest
-    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # cannot overflow
-    p = 1 / (1 + odds)
-    sure = p == 1
-    log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
-    # Where `p` is 1, the logarithm is taken of 1 instead of 0. Otherwise, the gradient of log(0)
-    # would be NaN, even though the result of log(0) is not selected below.
-    rest = xp.where(sure, zero + 1, 1 - p)
-    log_rest = xp.where(sure, clamped, xp.log(rest))
+    low, high = (adapter.scalar(logit, sign * (lowest + 1)) for sign in (1, -1))
+    z = xp.maximum(xp.minimum(logit, high), low)  # exp(-z) cannot overflow
+    p = 1 / (1 + xp.exp(-z))
+    rest = 1 - p
+    sure = rest == 0
+    log_p = xp.where(sure, zero, -xp.logaddexp(zero, -logit))
+    log_p = xp.where(logit < lowest, clamped, log_p)
+    log_rest = xp.where(sure, clamped, xp.log(xp.where(sure, zero + 1, rest)))
     terms = -(target * log_p + (1 - target) * log_rest)
 
-    def pullback(cotangent: Array) -> Array:
-        of_log_p = xp.where(hopeless | sure, zero, xp.exp(-xp.logaddexp(zero, logit)))
-        of_log_rest = xp.where(sure, zero, -odds * p * p / rest)
-        return -cotangent * (target * of_log_p + (1 - target) * of_log_rest)
-
-    return terms, pullback
+    # The difference from the fixed terms is 0, so it changes the derivative but not the value.
+    precise, _ = criteria.binary_cross_entropy(adapter, z, target)
+    share = fixed(p * rest / xp.maximum(p * rest, least))
+    terms = fixed(terms) + share * (precise - fixed(precise))
+    return terms, lambda cotangent: cotangent * share * (p - target)
