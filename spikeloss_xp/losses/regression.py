@@ -40,7 +40,7 @@ class SquaredError(ClassLoss):
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of readings per sample. The neurons are divided into as many groups of
+        The number of readings per sample. The neurons are divided into this number of groups of
         neighbouring neurons, and each reading is computed from the mean of a group. By default,
         each neuron has its own reading.
 

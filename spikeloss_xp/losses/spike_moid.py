@@ -40,8 +40,8 @@ class SpikeMoid(ClassLoss):
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, whose mean is used. By
-        default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     alpha : float
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.
