@@ -181,8 +181,9 @@ before = report_of(Network(slope=25, scale=1))
 print(before)
 
 # %%
-# The first finding is the problem: no weight has a gradient above 1e-10. The last layers are silent
-# too, but that is only a note, because silent layers can learn where a gradient reaches them.
+# No weight has a gradient above 1e-10, so no update can change this network. This is why silent
+# layers are problems here, even before training. Where a gradient reaches them, they are only
+# notes.
 #
 # First change: a wider surrogate
 # -------------------------------
