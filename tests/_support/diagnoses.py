@@ -127,7 +127,7 @@ HEALTHY = [  # beside those that `random_healthy` draws
     case(FIRST_TIMES, np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
     case(times.VictorPurpura(cost=0.1), SEVERAL, SEVERAL[::-1]),
     case(sx.PoissonNLL(time_axis=-1), LOG_RATES, COUNTS, where=~MISSING),
-    case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES), COUNTS),
+    case(sx.PoissonNLL(time_axis=-1, link="identity"), np.exp(LOG_RATES), COUNTS),
     case(sx.BernoulliNLL(time_axis=-1), 0 * LOG_RATES - 4, FRESH),
     case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES, FRESH),
 ]
@@ -155,7 +155,7 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, hidden=[WIDE, WITH_NAN]),
         case(sx.SpikeTime(time_constant=5, time_axis=-1, reduction="sum"), FRESH, FRESH * np.nan),
         case(sx.SparsityEnforcer(0.05, time_axis=-1), 1e200 * WIDE.astype("float64")),
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), TINY_RATE, np.ones_like(COUNTS)),
+        case(sx.PoissonNLL(time_axis=-1, link="identity"), TINY_RATE, np.ones_like(COUNTS)),
         case(
             published.SpikeMax(time_axis=-1, reduction="sum"),
             np.where(np.arange(4)[:, None] < 2, 0, FRESH),
@@ -195,8 +195,8 @@ FAULTY = {
         ),
     ],
     "rate-units": [
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), 200 * np.exp(LOG_RATES), COUNTS),
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES) / 50, COUNTS),
+        case(sx.PoissonNLL(time_axis=-1, link="identity"), 200 * np.exp(LOG_RATES), COUNTS),
+        case(sx.PoissonNLL(time_axis=-1, link="identity"), np.exp(LOG_RATES) / 50, COUNTS),
         case(sx.PoissonNLL(time_axis=-1), 20 * np.exp(LOG_RATES), COUNTS),
         case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS),
         case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS, where=~MISSING),
