@@ -6,7 +6,7 @@ Error messages name the argument, the rule and the value that arrived.
 import math
 import operator
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import Field, field
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -38,7 +38,7 @@ def has_unit(x: Any) -> bool:
     return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return the repr of a value, or the shape of an array with more than ten entries."""
     shape = tuple(getattr(value, "shape", ()))
     return f"an array of shape {shape}" if math.prod(shape) > 10 else repr(value)
@@ -57,7 +57,7 @@ def real(value: Any, argument: str) -> float:
         # A scalar array whose value cannot be read is a traced array.
         learned = learned or getattr(value, "shape", None) == ()
         hint = WITHOUT_UNIT if has_unit(value) else LEARNED if learned else ""
-        raise TypeError(f"{argument} must be a number; got {_shown(value)}{hint}") from None
+        raise TypeError(f"{argument} must be a number; got {shown(value)}{hint}") from None
     except OverflowError:
         return math.inf
 
@@ -109,18 +109,22 @@ class Checked:
 def check_field(instance: Any, argument: str, check: Check) -> None:
     """Check a field of `instance`, and replace it with the value that its check returns.
 
-    Arrays of spikes must be passed when the instance is called. If the field is such an array, the
-    error message explains how to pass it.
+    Arrays of spikes must be passed when the instance is called.
     """
     value = getattr(instance, argument)
+    check_no_spikes(type(instance), argument, value)
+    object.__setattr__(instance, argument, check(value, argument))
+
+
+def check_no_spikes(kind: type, argument: str, value: Any) -> None:
+    """Raise an error that says how to pass spikes if an option is an array of spikes."""
     if getattr(value, "ndim", 0) > 1:
-        name, target = type(instance).__name__, ", target" * bool(getattr(instance, "targets", ()))
+        name, target = kind.__name__, ", target" * bool(getattr(kind, "targets", ()))
         raise TypeError(
             f"{argument} of {name} must have at most one axis; got shape {tuple(value.shape)}: if "
             f"these are spikes, create {name} first and then call it with the arrays, "
             f"{name}(...)(input{target})"
         )
-    object.__setattr__(instance, argument, check(value, argument))
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
@@ -145,10 +149,17 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
     if rates is None or not rates[0] > rates[1]:
         raise ValueError(
             f"{argument} must be a pair of rates, with a bound for the labelled class and a "
-            f"smaller bound for the other classes; got {_shown(value)}"
+            f"smaller bound for the other classes; got {shown(value)}"
         )
     pair: tuple[float, float] = rates
     return pair
+
+
+def each_class(*options: Any) -> Iterator[tuple[float, ...]]:
+    """Yield the values of several options for each class. An option may hold a single number."""
+    several = [value if isinstance(value, tuple) else (value,) for value in options]
+    number = max(map(len, several))
+    return zip(*(value * number if len(value) == 1 else value for value in several), strict=False)
 
 
 def integer(value: Any, argument: str) -> int:
@@ -190,6 +201,7 @@ positive = _within(real, *NUMBER, ABOVE_0)
 not_negative = _within(real, *NUMBER, (0, math.inf, "be at least 0"))
 fraction = _within(real, *NUMBER, (0, math.nextafter(1, 0), "be at least 0 and below 1"))
 share = _within(real, *NUMBER, (0, 1, "be between 0 and 1"))
+dispersion = _within(real, *NUMBER, (0, 1e6, "be between 0 and 1e6"))
 rate = _within(real, *NUMBER, (0, 1, "be between 0 and 1, in spikes per time step"))
 firing_rate = _within(
     real, *NUMBER, ABOVE_0, (-math.inf, 1, "be at most 1, in spikes per time step")

@@ -10,8 +10,8 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
     "float16": (2.0**-10, 2.0**-24),
     "bfloat16": (2.0**-7, 2.0**-133),
 }
-# The tolerance, in rounding errors of the dtype. For the reference cases of the published losses, a
-# tolerance of 15 rounding errors would be enough.
+# The tolerance, in rounding errors of the dtype. For the cases recorded from lava-dl, a tolerance
+# of 15 rounding errors would be enough.
 ROUNDINGS = 100
 
 

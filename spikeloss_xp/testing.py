@@ -19,6 +19,12 @@ from spikeloss_xp.gradients import value_and_grad
 
 __all__ = ["assert_consistent", "compare_runs"]
 
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 HEADER = "library  device      value  value err  grad err"
 ROW = "{backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  {gradient_difference:8.1e}"
 
@@ -44,10 +50,10 @@ def assert_consistent(
 ) -> Rows:
     """Check that a loss has the same value and gradient with every array library.
 
-    Each library evaluates the loss and its gradient in the dtype of `input`, on its first device
-    of each kind. The results are compared with those of NumPy in float64. With
-    ``reduction="none"``, the terms and the gradient of their weighted sum are compared. The
-    weights are random but reproducible.
+    Each library evaluates the loss and its gradient in the dtype of `input`, on its first device of
+    each kind, such as its first GPU. The results are compared with the results of NumPy in float64.
+    With ``reduction="none"``, the function compares the terms, and the gradient of a weighted sum
+    of the terms. The weights are random but reproducible.
 
     Parameters
     ----------
@@ -62,8 +68,8 @@ def assert_consistent(
         that `spikeloss_xp.backends.available` reports as usable and that has the dtype of `input`.
     rtol : float, optional
         The allowed difference, relative to the largest entry of the reference. The default is 100
-        times the machine epsilon of the dtype used for the computation. For a 16-bit gradient, the
-        epsilon of its own dtype is added.
+        times the machine epsilon of the dtype used for the computation. For a gradient in float16
+        or bfloat16, the machine epsilon of this dtype is added.
     atol : float, optional
         An additional allowed difference. The default is the smallest positive number of
         the dtype.
@@ -71,9 +77,9 @@ def assert_consistent(
     Returns
     -------
     list of dict
-        For each device, its `backend`, `version` and `device`, the `value`, and two differences
-        from the reference, relative to its largest entry: `value_difference` and
-        `gradient_difference`. The list is printed as a table.
+        A dictionary for each device, with the keys `backend`, `version`, `device`, `value`,
+        `value_difference` and `gradient_difference`. Both differences are relative to the largest
+        entry of the reference. The list is printed as a table.
 
     Raises
     ------
@@ -154,7 +160,7 @@ class Device:
 def select_devices(
     backends: Sequence[str] | None, dtype: str, wanted: str | None = None
 ) -> tuple[list[Device], dict[str, str]]:
-    """Return the devices to compare, and the reasons why the other libraries are not used.
+    """Return the devices to compare and, for each library that is left out, the reason.
 
     A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
     the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,

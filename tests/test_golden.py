@@ -18,15 +18,19 @@ REFERENCE = np.load(Path(__file__).parent / "data" / "lava_dl.npz")
 RTOL = 2e-5  # both sides are float32 sums of up to 10^5 terms
 
 
+LAVA_DEFAULTS = {"time_axis": -1, "reduction": "sum"}
+
+
 def load_case(i: int, losses: Any = sx) -> tuple[Any, ...]:
     """Return a loss, the factors of the arrays that it collects, and the recorded arrays."""
     spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
+    defaults = LAVA_DEFAULTS if losses is sx else {}
     if losses is sx and spec["loss"] == "SparsityEnforcer":
-        losses = published
-    defaults = {"time_axis": -1, "reduction": "sum"}  # of lava-dl
-    if spec["loss"] == "SparsityEnforcer":
-        defaults = {}
-    loss = getattr(losses, spec["loss"])(**defaults | spec["kwargs"])
+        losses, defaults = published, {}
+    options = defaults | spec["kwargs"]
+    if "lam" in options and losses is published:
+        options["rate_weight"] = options.pop("lam")
+    loss = getattr(losses, spec["loss"])(**options)
     arrays = (REFERENCE[f"case/{i}/{key}"] for key in ("input", "target", "loss", "grad"))
     return loss, spec.get("append"), *arrays
 

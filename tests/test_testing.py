@@ -29,13 +29,13 @@ def test_loss_passes_on_all_libraries_at_once():
 def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, backends):
     spikes, label = np.ones(shape, np.float32), np.zeros(shape[0], np.int64)
     for loss, target in (
-        (sx.SpikeRate(0.2, 0.03, moving_window=5, time_axis=-1, reduction="sum"), label),
-        (sx.SpikeMax(moving_window=5, mode="softmax", time_axis=-1, reduction="sum"), label),
+        (sx.SpikeRate(0.2, 0.03, moving_window=5, time_axis=-1), label),
+        (sx.SpikeMax(moving_window=5, mode="softmax", time_axis=-1), label),
         (
-            sx.SpikeMoid(moving_window=5, alpha=0.25, theta=0.5, time_axis=-1, reduction="sum"),
+            sx.SpikeMoid(moving_window=5, alpha=0.25, theta=0.5, time_axis=-1),
             np.zeros(shape[:2]),
         ),
-        (sx.SpikeTime(time_axis=-1, reduction="sum"), 0 * spikes),
+        (sx.SpikeTime(time_axis=-1), 0 * spikes),
     ):
         assert_consistent(loss, spikes, target, backends=backends)
 
@@ -51,7 +51,7 @@ def test_first_device_of_each_kind_is_compared(wanted, chosen):
 def test_arrays_of_any_library_are_accepted(backend):
     spikes = backend.asarray(SPIKES, "float32")
     rows = assert_consistent(
-        sx.SpikeTime(time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_axis=-1),
         spikes,
         spikes,
         backends=["numpy", backend.library],
@@ -60,19 +60,15 @@ def test_arrays_of_any_library_are_accepted(backend):
     assert all(row["gradient_difference"] < backend.rtol for row in rows)
     assert repr(rows).splitlines()[1].split()[:2] == ["numpy", "cpu"]
     label = backend.asarray(LABEL)
-    assert_consistent(
-        sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, label, backends=[backend.library]
-    )
+    assert_consistent(sx.SpikeMax(time_axis=-1), spikes, label, backends=[backend.library])
 
 
 def test_bfloat16_is_compared_on_libraries_that_have_it():
     torch = pytest.importorskip("torch")
     spikes = torch.tensor(SPIKES).bfloat16()
-    assert_consistent(sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, LABEL)
+    assert_consistent(sx.SpikeMax(time_axis=-1), spikes, LABEL)
     with pytest.raises(ValueError, match="cannot use numpy: it has no bfloat16"):
-        assert_consistent(
-            sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, LABEL, backends=["numpy"]
-        )
+        assert_consistent(sx.SpikeMax(time_axis=-1), spikes, LABEL, backends=["numpy"])
     numbers = torch.finfo(torch.bfloat16)
     assert PRECISION["bfloat16"] == (numbers.eps, numbers.smallest_normal * numbers.eps)
 
@@ -80,8 +76,8 @@ def test_bfloat16_is_compared_on_libraries_that_have_it():
 class WrongGradient(sx.SpikeRate):
     """A loss whose closed-form gradient is wrong by one part in a thousand, in one entry."""
 
-    def _read(self, library, values, mask, labels):
-        rate, pullback = super()._read(library, values, mask, labels)
+    def _read(self, trains, labels):
+        rate, pullback = super()._read(trains, labels)
 
         def wrong(cotangent):
             gradient = np.array(pullback(cotangent))
@@ -93,7 +89,7 @@ class WrongGradient(sx.SpikeRate):
 
 def test_wrong_gradient_is_reported_with_its_location():
     pytest.importorskip("torch")
-    loss = WrongGradient(0.2, 0.03)
+    loss = WrongGradient(0.2, 0.03, time_axis=-1, reduction="sum")
     with pytest.raises(AssertionError) as raised:
         assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=["torch"])
     message = str(raised.value)
@@ -115,7 +111,7 @@ class AveragedCotangent(sx.SpikeRate):
 
 def test_terms_have_different_cotangents():
     pytest.importorskip("torch")
-    loss = AveragedCotangent(0.2, 0.03, reduction="none")
+    loss = AveragedCotangent(0.2, 0.03, time_axis=-1, reduction="none")
     with pytest.raises(AssertionError, match="the gradient is"):
         assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=["torch"])
 
@@ -132,7 +128,7 @@ def test_equal_infinities_and_nans_are_no_difference():
 
 
 def test_tolerances_can_be_set():
-    loss, spikes = sx.SpikeTime(time_axis=-1, reduction="sum"), SPIKES.astype(np.float32)
+    loss, spikes = sx.SpikeTime(time_axis=-1), SPIKES.astype(np.float32)
     desired = np.roll(spikes, 1, axis=-1)
     with pytest.raises(AssertionError, match=r"numpy .* on cpu: the value is .*; the gradient is"):
         assert_consistent(loss, spikes, desired, rtol=1e-12, backends=["numpy"])
@@ -152,7 +148,7 @@ def test_tolerances_can_be_set():
 def test_invalid_arguments_raise(arguments, error, message):
     arguments = {"input": SPIKES, "target": LABEL, **arguments}
     with pytest.raises(error, match=message):
-        assert_consistent(sx.SpikeMax(time_axis=-1, reduction="sum"), **arguments)
+        assert_consistent(sx.SpikeMax(time_axis=-1), **arguments)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])

@@ -78,7 +78,7 @@ def ways() -> dict[str, str]:
     )
     found = {
         "SpikeMax(20), NumPy": way_of(lambda: spike_max(spikes, label)),
-        "SpikeTime(), NumPy, gradient": way_of(lambda: spike_time(spikes, trains)),
+        "SpikeTime, NumPy, gradient": way_of(lambda: spike_time(spikes, trains)),
     }
     found["construction of CrossEntropy"] = way_of(lambda: sx.CrossEntropy(time_axis=0))
     return found | ways_in_torch() if importlib.util.find_spec("torch") else found

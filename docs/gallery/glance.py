@@ -24,7 +24,7 @@ LIBRARIES = {"NumPy": np, "PyTorch": torch, "JAX": jnp}
 DERIVATIVES = {"NumPy": "closed forms", "PyTorch": "autograd", "JAX": "autodiff"}
 CODE = """\
 # spikes and target: arrays of NumPy, PyTorch or JAX
-loss = sx.SpikeTime(time_constant=5)
+loss = sx.SpikeTime(time_axis=-1, reduction="sum")
 value, gradient = sx.value_and_grad(loss)(spikes, target)"""
 NEURONS = ["on target", "late", "too few", "too many", "silent"]
 
@@ -69,7 +69,8 @@ def draw(spikes, target, results):
     pictures.names(raster, NEURONS)
     kernel = sx.exponential_kernel(time_constant=5, length=100)
     read, filtered_target = (
-        sx.causal_filter(trains[0], kernel) for trains in (spikes, target)
+        sx.causal_filter(trains[0], kernel, time_axis=-1)
+        for trains in (spikes, target)
     )
     pictures.trace(trace, read, target=filtered_target)
     value, gradient = results["NumPy"]

@@ -63,7 +63,7 @@ def in_segments(
 @jax.enable_x64(True)
 def main():
     """Compare segments of 50 steps with the whole train."""
-    loss = sx.SpikeMax(moving_window=20, reduction="mean", time_axis=0)
+    loss = sx.SpikeMax(moving_window=20, time_axis=0)
     keys = jax.random.split(jax.random.key(0), 4)
     params = {
         "input": 0.3 * jax.random.normal(keys[0], (20, 5)),

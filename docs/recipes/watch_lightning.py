@@ -1,6 +1,7 @@
-"""Log a few numbers in Lightning: see docs/guides/watch-a-training.md."""
+"""Log a few numbers in Lightning: see docs/guides/watch-a-training.md and activity.md."""
 
 import contextlib
+import dataclasses
 
 import lightning
 
@@ -53,3 +54,35 @@ class Watch(lightning.Callback):
         )
         for logger in trainer.loggers:
             logger.log_metrics(report.scalars(), trainer.global_step)
+
+
+class Operations(lightning.Callback):
+    """Log the rates and the operations of the validation data of all processes.
+
+    See docs/guides/activity.md.
+    """
+
+    def on_validation_epoch_start(self, trainer, module):
+        """Forget the sums of the last epoch."""
+        self.parts, self.recording = [], contextlib.ExitStack()
+
+    def on_validation_batch_start(self, trainer, module, *_):
+        """Begin to count."""
+        recording = record(module.network, operations=True)
+        self.seen = self.recording.enter_context(recording)
+
+    def on_validation_batch_end(self, trainer, module, outputs, batch, *_):
+        """Keep the sums of a batch."""
+        self.recording.close()
+        _, _, options = batch
+        masks = {k: x for k, x in options.items() if k in ("lengths", "where")}
+        time_axis = module.hparams.loss.time_axis
+        self.parts.append(self.seen.activity(time_axis=time_axis, **masks))
+
+    def on_validation_epoch_end(self, trainer, module):
+        """Log what all batches of all processes have together."""
+        counts = sum(self.parts)
+        sums = trainer.strategy.reduce(counts.sums, reduce_op="sum")
+        counts = dataclasses.replace(counts, sums=sums)
+        for logger in trainer.loggers:
+            logger.log_metrics(counts.scalars(), trainer.global_step)

@@ -71,11 +71,13 @@ class Labels(NamedTuple):
         return own if self.invalid is None else own | self.invalid
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return the labels with each masked number set to 0."""
+        """Return the labels with each masked number set to 0, and no masked label invalid."""
         if self.numbers is None:
             return self
-        mask = both(mask, reading.class_mask)
-        return self._replace(numbers=reading.adapter.masked(self.numbers, mask))
+        # The terms depend on the class weights, and NaN times the 0 of a masked term is NaN.
+        invalid = None if self.invalid is None else self.invalid & mask
+        numbers = reading.adapter.masked(self.numbers, both(mask, reading.class_mask))
+        return self._replace(numbers=numbers, invalid=invalid)
 
     def shares(self, reading: Any) -> Array:
         """Return the sum of the class probabilities of each label, multiplied by the class weights.
@@ -97,7 +99,8 @@ class Labels(NamedTuple):
         Each term is multiplied by its factor. To compute a mean, the sum of the terms is divided by
         the sum of the weights. None stands for a factor or a weight of 1.
         """
-        xp, u, adapter, factor = reading.xp, reading.u, reading.adapter, self.class_weight
+        xp, u, adapter = reading.xp, reading.u, reading.adapter
+        factor = self.class_weight
         if self.indices is not None and factor is not None:  # use the weight of the label
             factor = reading.classes.at(factor, self.indices)
         weight = factor

@@ -8,8 +8,6 @@ import math
 from functools import singledispatch
 from typing import Any
 
-import numpy as np
-
 from spikeloss_xp import losses, times
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Trains
@@ -140,15 +138,9 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 
 @findings.register
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
-    """Yield findings if the rates are reversed, or if the input holds counts of several steps.
-
-    There are none for potentials, whose means may have any target.
-    """
-    if not batch.output.holds_spikes:
-        return
-    if np.any(np.asarray(loss.true_rate) < np.asarray(loss.false_rate)):
-        yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
-    yield from _counts_in_one_step(batch)
+    """Yield a finding if the input holds counts of several steps, but not for potentials."""
+    if batch.output.holds_spikes:
+        yield from _counts_in_one_step(batch)
 
 
 def _counts_in_one_step(batch: Any) -> Observations:
@@ -165,7 +157,7 @@ def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
     mean = spikes / (batch.kept or 1)
     if spikes and (rate <= spikes / 30 or rate >= 30 * spikes):  # NaN is another finding
         yield "rate-units", f"the mean rate is {rate / spikes:.3g} times the mean count"
-    elif loss.log_rates and 0 < mean < 0.5 and _may_be_rates(loss, found):
+    elif not loss._of_rates and 0 < mean < 0.5 and _may_be_rates(loss, found):
         seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
         yield "rate-units", seen
     silent = (found["recorded"] == 0) & batch.entries.any(axis=0).ravel()

@@ -4,10 +4,13 @@
 
 A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
 `_sum` then reads the spikes, compares the readings with the target, and sums the terms. Each stage
-returns its result and the pullback of that result, so the gradient is the composition of the
-pullbacks. A mean is the sum of the terms divided by their weight, ``sum / weight``. The sum and the
-weight are both additive over micro-batches, processes, devices, and chunks that fit in the cache.
-If a loss has a term at each step, the sum and the weight are also additive over segments of time.
+in the diagram returns its result and the pullback of that result, so the gradient is the
+composition of the pullbacks.
+
+A mean is the sum of the terms divided by their weight, ``sum / weight``. If a batch is split into
+micro-batches, processes, devices, or chunks that fit in the cache, the sums of the parts can be
+added, and so can their weights. If a loss has a term at each step, this is also true for segments
+of time.
 
 Each method with a leading underscore is either final or abstract. Subclasses must define the
 abstract methods. Subclasses may also override public methods and class attributes.
@@ -16,9 +19,9 @@ abstract methods. Subclasses may also override public methods and class attribut
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import both, divisor_of
@@ -28,15 +31,16 @@ from spikeloss_xp._input.targets import Given, Target, kind_of
 from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.readouts import ReadResult, identity
 
-TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
     "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
+    "lam": "use rate_weight=..., the weight of a penalty on firing rates",
     "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
+    "log_rates": 'use link="log" for logarithms of rates, and link="identity" for rates',
     "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
     "spikeloss_xp.slayer.published",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
@@ -65,6 +69,21 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
         elif name in CALL_NAMES:
             message += f": {CALL_NAMES[name]}"
     return TypeError(message)
+
+
+class Terms(NamedTuple):
+    """The terms of a batch or chunk, multiplied by their weights. Masked terms are 0.
+
+    The mask and the weight broadcast to the shape of the terms. A mask of None means that nothing
+    is masked, and a weight of None means a weight of 1. The pullback takes the derivative with
+    respect to the terms. It returns the derivative with respect to the readings or, after
+    `Loss._terms`, with respect to the spikes.
+    """
+
+    values: Array
+    mask: Array | None
+    weight: Array | None
+    pullback: Pullback
 
 
 class Loss(_checks.Checked, ABC):
@@ -100,14 +119,32 @@ class Loss(_checks.Checked, ABC):
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
-        accepted = vars(cls).get("__match_args__", args)  # a dataclass lists them there
-        if len(args) > len(accepted):
-            others = ", ".join(each.name for each in fields(cls) if each.kw_only)  # type: ignore[arg-type]
-            raise TypeError(
-                f"pass {others} of {cls.__name__} by name; got {len(args)} positional arguments, "
-                f"of which {len(accepted)} are accepted"
-            )
+        # A copy is made without arguments. A dataclass lists its positional options.
+        if (args or options) and "__match_args__" in vars(cls):
+            accepted = len(vars(cls)["__match_args__"])
+            cls._check_spelling(args[accepted:], options)
         return super().__new__(cls)
+
+    @classmethod
+    def _check_spelling(cls, nameless: Sequence[Any], options: Collection[str]) -> None:
+        """Raise an error if an option is passed without its name, or if the time axis is missing.
+
+        `nameless` holds the values that should have been passed by name.
+        """
+        name = cls.__name__
+        if nameless:
+            _checks.check_no_spikes(cls, "the first option", nameless[0])
+            by_name = ", ".join(each.name for each in fields(cls) if each.kw_only)  # type: ignore[arg-type]
+            raise TypeError(
+                f"pass these options of {name} by name, as in {name}(..., time_axis=0): {by_name}; "
+                f"got {', '.join(map(_checks.shown, nameless))} without a name"
+            )
+        time_axis = cls.__dataclass_fields__.get("time_axis")  # type: ignore[attr-defined]
+        if time_axis and time_axis.default is MISSING and "time_axis" not in options:
+            raise TypeError(
+                f"{name} needs the time axis of the spikes: write {name}(..., time_axis=0) for "
+                "[time, batch, class], or time_axis=-1 for [batch, class, time]"
+            )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Determine whether a subclass that overrides the evaluation still has a closed form."""
@@ -139,10 +176,10 @@ class Loss(_checks.Checked, ABC):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains.
+        """The number of earlier steps that a term depends on, or None if there is no limit.
 
-        A segment that is passed to `sum_and_weight` needs `memory` earlier steps as context. The
-        terms are then the same as for the whole train.
+        If you pass a segment of a train to `sum_and_weight`, pass `memory` earlier steps as its
+        context. The terms are then the same as for the whole train.
         """
         return None
 
@@ -220,10 +257,9 @@ class Loss(_checks.Checked, ABC):
         """Return the loss and, if `with_pullback` is True, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
-            terms, _, _, to_values = self._terms(prepared, labels)
-            value, to_terms = self._result(prepared, terms)
-            to_input = prepared.to_input()
-            return value, lambda cotangent: to_input(to_values(to_terms(cotangent)))
+            terms, to_input = self._terms(prepared, labels), prepared.to_input()
+            value, to_terms = self._result(prepared, terms.values)
+            return value, lambda cotangent: to_input(terms.pullback(to_terms(cotangent)))
 
         with_weight = self.reduction != "sum"
         total, weight, to_input = self._sum(prepared, labels, with_weight, with_pullback)
@@ -245,9 +281,12 @@ class Loss(_checks.Checked, ABC):
         adapter = prepared.adapter
 
         def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms, mask, weight, to_values = self._terms(prepared.part(values, input_mask), labels)
-            divisor = self._weight(prepared, terms, mask, weight) if with_weight else None
-            return (adapter.sum_all(terms), divisor), to_values if with_pullback else None
+            terms = self._terms(prepared.part(values, input_mask), labels)
+            weight = self._weight(prepared, *terms[:3]) if with_weight else None
+            return (
+                adapter.sum_all(terms.values),
+                weight,
+            ), terms.pullback if with_pullback else None
 
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
@@ -265,41 +304,37 @@ class Loss(_checks.Checked, ABC):
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
-    def _terms(self, trains: Trains, labels: Any) -> TermsAndPullback:
+    def _terms(self, trains: Trains, labels: Any) -> Terms:
         """Read the trains and compare the readings with the labels.
 
-        The terms, the mask and the weight are the same as in `_compare`. The pullback also passes
-        through the reading, so it returns the derivative with respect to the values.
+        The pullback of the terms also passes through the reading.
         """
         mask = trains.mask
         reading, to_values = self._read(trains, labels)
-        terms, term_mask, weight, to_reading = self._compare(trains, reading, labels)
-        # If the readings are the values themselves, the pullback of `_compare` has already set the
-        # derivatives of masked entries to 0.
-        if mask is None or to_values is identity:
-            return terms, term_mask, weight, lambda cotangent: to_values(to_reading(cotangent))
+        terms = self._compare(trains, reading, labels)
+        to_reading = terms.pullback
 
         def pullback(cotangent: Array) -> Array:
-            return trains.adapter.masked(to_values(to_reading(cotangent)), mask)
+            derivative = to_values(to_reading(cotangent))
+            # If the readings are the values themselves, the pullback of `_compare` has already set
+            # the derivatives of masked entries to 0.
+            if mask is None or to_values is identity:
+                return derivative
+            return trains.adapter.masked(derivative, mask)
 
-        return terms, term_mask, weight, pullback
+        return terms._replace(pullback=pullback)
 
-    def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> TermsAndPullback:
-        """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
-
-        The terms are multiplied by their weights. Masked terms are 0. The mask and the weight can
-        be broadcast to the shape of the terms. None stands for a mask that is True everywhere, or
-        for a weight of 1. The pullback maps the derivative with respect to the terms to the
-        derivative with respect to the readings.
-        """
+    def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> Terms:
+        """Return the terms of a batch or chunk."""
         adapter = prepared.adapter
         reading, mask = self._masked(reading, labels)
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # A masked term with an invalid label is multiplied by a factor of NaN. The gradient of
-            # a masked term is 0, but automatic differentiation multiplies it by the factor, and the
-            # product is NaN. Replacing masked readings by 1 keeps this NaN out of the gradient.
+            # A term with an invalid label is multiplied by a factor of NaN, even if it is masked.
+            # The gradient of a masked term is 0, but automatic differentiation multiplies this 0 by
+            # the factor, and the product is NaN. Replacing masked readings by 1 keeps this NaN out
+            # of the gradient.
             if self._shields_masked or not adapter.on_host:
                 reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
@@ -311,7 +346,7 @@ class Loss(_checks.Checked, ABC):
         if mask is not None:
             terms = adapter.masked(terms, factor_of_mask)
         if factor is None and mask is None:
-            return terms, None, weight, to_reading
+            return Terms(terms, None, weight, to_reading)
 
         def pullback(cotangent: Array) -> Array:
             if factor is not None:
@@ -322,7 +357,7 @@ class Loss(_checks.Checked, ABC):
                 return to_reading(adapter.masked(cotangent, factor_of_mask))
             return adapter.masked(to_reading(cotangent), mask)
 
-        return terms, mask, weight, pullback
+        return Terms(terms, mask, weight, pullback)
 
     def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
         """Return the reading with its `class_mask` set, and the mask of the terms."""

@@ -30,7 +30,7 @@ def check_readout(value: Any, argument: str) -> str:
 
 @dataclass(frozen=True)
 class ClassLoss(Predictor):
-    """Base class for losses that read one number for each class, such as its firing rate.
+    """Base class for losses that read one number for each class, such as a firing rate.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
     `criterion`. The subclass inherits the options below, and may change their defaults. Masks,
@@ -90,7 +90,7 @@ class ClassLoss(Predictor):
     moving_window: int | None = _checks.option(None, _checks.optional_count)
     reduction: Reduction = _checks.option("mean", _checks.reduction)
     num_classes: int | None = _checks.option(None, _checks.optional_count)
-    ignore_index: int | None = _checks.option(-100, _checks.label)
+    ignore_index: int = _checks.option(-100, _checks.label)
 
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _per_class: ClassVar[tuple[str, ...]] = ()
@@ -112,7 +112,7 @@ class ClassLoss(Predictor):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains."""
+        """The number of earlier steps that a term depends on, or None if there is no limit."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property

@@ -40,8 +40,9 @@ class SquaredError(ClassLoss):
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of readings. Each reading is taken from the mean of a group of neighbouring
-        neurons. By default, each neuron has its own reading.
+        The number of readings per sample. The neurons are divided into as many groups of
+        neighbouring neurons, and the mean of each group is read. By default, each neuron has its
+        own reading.
 
     Raises
     ------
@@ -88,8 +89,8 @@ class AbsoluteError(SquaredError):
     .. math::
         L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|
 
-    Large differences have less influence than in `SquaredError`, because the gradient has the same
-    size for large and small differences.
+    Large differences have less influence on training than with `SquaredError`, because the gradient
+    has the same size for large and small differences.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ class AbsoluteError(SquaredError):
 
 @dataclass(frozen=True)
 class HuberError(SquaredError):
-    r"""Huber loss between readings and target numbers: quadratic near the target, linear far away.
+    r"""Huber loss of readings and target numbers, quadratic near the target and linear far away.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad

@@ -214,7 +214,7 @@ CONTRACTS = (
         },
     ),
     Contract(
-        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"log_rates": False, "constant": True}}
+        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"link": "identity", "constant": True}}
     ),
     Contract(sx.BernoulliNLL, COUNTS, SUMMED, variants={"hazard": {"link": "hazard"}}),
     Contract(
@@ -222,7 +222,7 @@ CONTRACTS = (
         None,
         required={"max_rate": 0.4375, "time_axis": -1},
         variants={
-            "neuron": {"per": "neuron", "lam": 2.0},
+            "neuron": {"per": "neuron", "rate_weight": 2.0},
             "min": {"max_rate": 0.75, "min_rate": 0.6875, "per": "neuron"},
             "sample": {"per": "sample", "min_rate": 0.4, "power": 1},
             "sample-neuron": {"per": "sample_neuron", "max_rate": 0.75, "min_rate": 0.4},

@@ -287,14 +287,14 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     if kind is sx.SparsityEnforcer:
         limits = [(0.13, 0.0), (0.53, 0.0), (0.53, 0.53), (0.77, 0.53)]
         max_rate, min_rate = one(*limits)
-        options = {"per": one("array", "neuron", "sample", "sample_neuron"), "power": one(1, 2)}
+        options = {"per": one("all", "neuron", "sample", "sample_neuron"), "power": one(1, 2)}
         if options["per"].endswith("neuron") and one(True, False):
             max_rate, min_rate = zip(*(one(*limits) for _ in range(neurons)), strict=True)
             min_rate = one(min_rate, 0.0)
         options["min_rate"] = min_rate
         options["reduction"] = one("mean", "sum")
         kind = one(kind, kind, published.SparsityEnforcer)
-        return kind(max_rate, lam=one(1.0, 2.5), time_axis=-1, **options)
+        return kind(max_rate, rate_weight=one(1.0, 2.5), time_axis=-1, **options)
     options = {"time_axis": -1, "reduction": one(*REDUCTIONS)}
     if kind is sx.SpikeTime:
         length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
@@ -306,7 +306,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options["time_constant"] = one(0.75, 3.0, 20.0, 400.0)
         return kind(length=length, filter_order=one(1, 1, 2, 3), **options)
     if kind is sx.PoissonNLL:
-        options |= {"log_rates": one(True, False), "constant": one(True, False)}
+        options |= {"link": one("log", "identity"), "constant": one(True, False)}
         return kind(**options)
     if kind is sx.BernoulliNLL:
         return kind(link=one("logit", "hazard"), **options)
@@ -352,14 +352,14 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), **options)
     assert kind is sx.SpikeRate, f"{kind.__name__} has no random options"
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
-    per_class = tuple(one(*targets) for _ in range(neurons // group))
-    rates = one(one(*targets), per_class), one(*targets)
-    return kind(*rates, one_sided=one(False, False, True), **options)
+    low, *others = sorted(one(targets, targets[:2]))
+    per_class = tuple(one(*others) for _ in range(neurons // group))
+    return kind(one(one(*others), per_class), low, one_sided=one(False, False, True), **options)
 
 
 def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Draw spikes in eighths or ones; some neurons never or always spike."""
-    if not getattr(loss, "log_rates", True):  # so far from 0 that differences are accurate
+    if getattr(loss, "link", "") == "identity":  # so far from 0 that differences are accurate
         return random.integers(4, 17, size=shape) / 8
     if getattr(loss, "readout", None) == "max":  # all steps differ, so that the maximum is unique
         ramp = np.broadcast_to(np.arange(1.0, 1 + shape[-1]) / 8, shape)

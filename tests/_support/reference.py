@@ -426,7 +426,7 @@ def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> f
         distance = max(m - highest, lowest - m if lowest else 0, 0)
         brackets.append(distance**o.power)
     divisor = 1 if o.reduction == "sum" else len(brackets) or 1
-    return o.lam * sum(brackets) / divisor
+    return o.rate_weight * sum(brackets) / divisor
 
 
 def mean_magnitudes(
@@ -484,8 +484,8 @@ def paired_trains(
 
 
 def poisson_nll(o: SimpleNamespace, u: float, n: float) -> float:
-    rate = math.exp(u) if o.log_rates else u
-    log_rate = u if o.log_rates or n == 0 else math.log(u)
+    rate = math.exp(u) if o.link == "log" else u
+    log_rate = u if o.link == "log" or n == 0 else math.log(u)
     return rate - (n * log_rate if n else 0) + (math.lgamma(n + 1) if o.constant else 0)
 
 

@@ -17,9 +17,7 @@ SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
 
 def test_torch_no_grad_and_inference_mode_give_the_same_gradient():
     torch = pytest.importorskip("torch")
-    evaluate = sx.value_and_grad(
-        sx.SpikeTime(time_constant=2, length=4, time_axis=-1, reduction="sum")
-    )
+    evaluate = sx.value_and_grad(sx.SpikeTime(time_constant=2, length=4, time_axis=-1))
     spikes, desired = torch.tensor(SPIKES), torch.zeros(SPIKES.shape)
     _, expected = evaluate(spikes, desired)
     for mode in (torch.no_grad(), torch.inference_mode()):

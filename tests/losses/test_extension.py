@@ -69,21 +69,17 @@ def test_options_are_inherited_and_the_time_axis_is_required():
         FocalLoss(time_axis=0, readout="max", moving_window=3)
 
 
-@pytest.mark.parametrize(
-    ("loss", "signature"),
-    [
-        (sx.SpikeTime, "time_constant length filter_order reduction"),
-        (sx.SpikeRate, "true_rate false_rate moving_window reduction"),
-        (sx.SpikeMax, "moving_window mode reduction"),
-        (published.SpikeMoid, "moving_window reduction alpha theta"),
-        (sx.SparsityEnforcer, "max_rate lam"),
-    ],
-)
-def test_published_losses_keep_their_positional_signature(loss, signature):
-    parameters = inspect.signature(loss).parameters.values()
-    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
-    assert positional == signature.split()
-    assert loss.__dataclass_fields__["time_axis"].default == -1
+def test_options_are_given_by_name():
+    nameless = {
+        "SpikeRate": ["true_rate", "false_rate"],
+        "SparsityEnforcer": ["max_rate"],
+        "SpikeLatency": ["true_time", "false_time"],
+    }
+    for room in (sx, published):
+        for name in set(room.__all__) & set(sx.losses.__all__):
+            parameters = inspect.signature(getattr(room, name)).parameters.values()
+            positional = [x.name for x in parameters if x.kind is x.POSITIONAL_OR_KEYWORD]
+            assert positional == nameless.get(name, []), name
 
 
 PAIRS = np.moveaxis(np.repeat(SPIKES, 2, axis=1), -1, 0)  # [time, batch, neuron]
@@ -158,7 +154,7 @@ def test_error_in_a_property_of_a_subclass_is_shown():
             return self.not_there
 
     with pytest.raises(AttributeError, match="'Broken' object has no attribute 'not_there'"):
-        Broken(0.5, 0.0).sum_and_weight(SPIKES, LABEL, context=1)
+        Broken(0.5, 0.0, time_axis=-1).sum_and_weight(SPIKES, LABEL, context=1)
 
 
 class Doubled(sx.SpikeRate):
@@ -185,10 +181,8 @@ class DoubledBoth(DoubledValue):
 
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])
 def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
-    value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, time_axis=-1, reduction="sum"))(
-        SPIKES, LABEL
-    )
-    loss = kind(0.5, 0.0)
+    value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, time_axis=-1))(SPIKES, LABEL)
+    loss = kind(0.5, 0.0, time_axis=-1)
     if not backend.differentiates and kind is not DoubledBoth:
         np.testing.assert_allclose(run(backend, loss, SPIKES, LABEL), 2 * value, rtol=backend.rtol)
         with pytest.raises(TypeError, match=f"no automatic differentiation.*{kind.__name__}"):
@@ -217,10 +211,10 @@ def test_arrays_that_a_loss_holds_get_a_gradient():
 
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     spikes = torch.tensor(SPIKES, requires_grad=True)
-    value = Learnt(0.5, 0.0, scale=scale)(spikes, LABEL)
+    value = Learnt(0.5, 0.0, time_axis=-1, scale=scale)(spikes, LABEL)
     value.backward()
     torch.testing.assert_close(scale.grad, value.detach() / 2)
-    assert captured_arrays(Learnt(0.5, 0.0, scale=scale)) == (scale,)
-    assert captured_arrays(Learnt(0.5, 0.0, scale=2.0)) == ()
-    assert captured_arrays(Learnt(0.5, 0.0, scale=lambda x: x)) is None
-    assert captured_arrays(Learnt(0.5, 0.0, scale=(2.0, scale))) is None
+    assert captured_arrays(Learnt(0.5, 0.0, time_axis=-1, scale=scale)) == (scale,)
+    assert captured_arrays(Learnt(0.5, 0.0, time_axis=-1, scale=2.0)) == ()
+    assert captured_arrays(Learnt(0.5, 0.0, time_axis=-1, scale=lambda x: x)) is None
+    assert captured_arrays(Learnt(0.5, 0.0, time_axis=-1, scale=(2.0, scale))) is None

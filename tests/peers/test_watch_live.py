@@ -10,6 +10,7 @@ import spikeloss_xp as sx
 from _support.networks import network_of
 from _support.processes import recipes
 from _support.side_by_side import import_peer, labels, torch, trains
+from spikeloss_xp.torch import record
 
 pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
 
@@ -166,6 +167,29 @@ def test_lightning_callback_logs_every_other(every, unit, steps, tmp_path):
     expected |= gradient_sizes(network)
     assert len(first) == 13
     assert {name: float(first[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_lightning_callback_logs_the_operations_of_all_validation_data(tmp_path):
+    lightning, loggers = import_peer("lightning"), import_peer("lightning.pytorch.loggers")
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        callbacks=[recipes("watch_lightning").Operations()],
+        enable_progress_bar=False,
+        logger=loggers.CSVLogger(tmp_path),
+    )
+    network, lengths = own_network(), torch.arange(5, 13)
+    parts = slice(0, 5), slice(5, 8)
+    batches = [(INPUTS[:, x], LABEL[x], {"lengths": lengths[x]}) for x in parts]
+    module = recipes("in_lightning").Classifier(network, LOSS)
+    trainer.validate(module, torch.utils.data.DataLoader(batches, batch_size=None), verbose=False)
+    with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv", encoding="utf-8") as file:
+        logged = {name: float(x) for row in csv.DictReader(file) for name, x in row.items() if x}
+    with record(network, operations=True) as seen, torch.no_grad():
+        network(INPUTS)
+    expected = seen.activity(time_axis=0, lengths=lengths).scalars()
+    assert expected["operations_per_sample"] > expected["module/0/operations_per_sample"] > 0
+    assert {name: logged[name] for name in expected} == pytest.approx(expected, rel=1e-12)
 
 
 # Hidden spikes in JAX. `record` is tested in test_record_live.py.

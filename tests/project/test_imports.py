@@ -20,14 +20,14 @@ EVALUATE = """
 import numpy as np
 import spikeloss_xp as sx
 train = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype="float32")
-losses = [(sx.SpikeTime(), train), (sx.SpikeRate(0.5, 0.0, moving_window=2), [0])]
-losses += [(sx.SpikeMoid(alpha=0.1, theta=0.2), [[True, False]])]
-losses += [(sx.SpikeMax(), [0]), (sx.SparsityEnforcer(),)]
+losses = [(sx.SpikeTime(time_axis=-1), train), (sx.SpikeRate(0.5, 0.0, time_axis=-1), [0])]
+losses += [(sx.SpikeMoid(alpha=0.1, theta=0.2, time_axis=-1), [[True, False]])]
+losses += [(sx.SpikeMax(time_axis=-1), [0]), (sx.SparsityEnforcer(),)]
 def evaluate(spikes):
     for loss, *target in losses:
         loss(spikes, *target)
         sx.value_and_grad(loss)(spikes, *target)
-    sx.SpikeMax(2).predict(spikes, per_step=True)
+    sx.SpikeMax(time_axis=-1, moving_window=2).predict(spikes, per_step=True)
 """
 
 
