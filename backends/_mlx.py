@@ -55,6 +55,9 @@ class MLXAdapter(ArrayAPIAdapter):
             x = mx.sum(mx.reshape(mx.pad(x, (0, -x.size % BLOCK)), (-1, BLOCK)), axis=1)
         return mx.sum(x)
 
+    def stop_gradient(self, x: Array) -> Array:
+        return mx.stop_gradient(x)
+
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
     ) -> tuple[Array, Array]:

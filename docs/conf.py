@@ -77,7 +77,7 @@ numpydoc_xref_ignore = {
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
     # adding-a-loss.md describes them
     *("Reading", "Labels", "Target", "Trains", "Axis"),
-    "Recording",  # `record` describes it
+    *("Recording", "Runs"),  # `record` and `compare_runs` describe them
     "Figure",  # of matplotlib
 }
 

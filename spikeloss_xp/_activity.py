@@ -26,7 +26,6 @@ ROUNDING = 0.01  # entries this close to a whole number n, relative to n, are n
 FRACTIONS = 2.0**30  # fractions are added as multiples of 1 / FRACTIONS
 LARGEST = 2.0**53  # larger entries are treated like infinity
 LAYER, CONNECTED, MODULE = "layer", "connected layer", "module"  # what a row of sums describes
-COLUMNS = 7  # of a layer: see `_sums_of`
 
 
 class LayerActivity(NamedTuple):
@@ -116,7 +115,12 @@ class Activity:
     ----------
     sums : array
         All sums in one int64 array, with a row for each layer and module. To add up the sums of
-        several processes, add up this array, for example with ``torch.distributed.all_reduce``.
+        several processes, add up this array, for example with ``torch.distributed.all_reduce``. The
+        columns of a layer are the whole spikes, the fractions of spikes in units of 2^-30, the
+        entries without a finite value (or with an invalid length), the entries that are not 0, all
+        entries, the samples, and the operations. The columns of a module are the accumulates, the
+        multiply-accumulates, the samples with an invalid length, the dense operations, 0, the
+        samples, and 0.
     rows : tuple
         What each row describes, and its name.
     not_counted : tuple of str
@@ -189,13 +193,19 @@ class Activity:
         return _operations(*self._read())
 
     def _read(self) -> tuple[dict[str, LayerActivity], dict[str, ModuleOperations]]:
+        """Return the sums of the layers and of the modules, given the rows of `sums`."""
         layers, modules = {}, {}
         numbers = host_values(self.sums, "sums").tolist()
         for (kind, name), row in zip(self.rows, numbers, strict=True):
+            nan = math.nan if row[2] else 0
+            first, second, active, operations = (row[i] + nan for i in (0, 1, 3, 6))
+            entries, samples = row[4:6]
             if kind == MODULE:
-                modules[name] = _module(*row[:5])
+                modules[name] = ModuleOperations(first, second, active, samples)
             else:
-                layers[name] = _layer(kind == CONNECTED, *row)
+                events, known = first + second / FRACTIONS, kind == CONNECTED
+                operations = operations if known else None
+                layers[name] = LayerActivity(events, active, entries, samples, operations)
         return layers, modules
 
     def scalars(self) -> dict[str, float]:
@@ -235,32 +245,14 @@ class Activity:
             lines += _table(("layer", "rate", "sparsity", "operations/sample"), [*rows, last])
         if modules:
             head = "module, per sample", "accumulates", "multiply-accumulates", "dense"
-            numbers = {name: [_quotient(x, m.samples) for x in m[:3]] for name, m in modules.items()}
+            numbers = {
+                name: [_quotient(x, m.samples) for x in m[:3]] for name, m in modules.items()
+            }
             each = [(name, *row) for name, row in numbers.items()]
             lines += [""] * bool(layers) + _table(head, each)
         if self.not_counted:
             lines += ["", "not counted:", *(f"  {each}" for each in self.not_counted)]
         return "\n".join(lines)
-
-
-def _layer(
-    is_connected: bool, whole: int, fraction: int, unknown: int, active: float, entries: int,
-    samples: int, operations: float,
-) -> LayerActivity:  # fmt: skip
-    """Return the sums of a layer, given its row of the array."""
-    events = whole + fraction / FRACTIONS
-    if unknown:
-        events = active = operations = math.nan
-    return LayerActivity(events, active, entries, samples, operations if is_connected else None)
-
-
-def _module(
-    accumulates: float, multiply_accumulates: float, dense: float, samples: int, unknown: int
-) -> ModuleOperations:
-    """Return the sums of a module, given its row of the array."""
-    if unknown:
-        accumulates = multiply_accumulates = dense = math.nan
-    return ModuleOperations(accumulates, multiply_accumulates, dense, samples)
 
 
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
@@ -382,7 +374,7 @@ def activity(
 def _sums_of(
     name: str, x: Array, time_axis: int, lengths: Any, where: Any, connections: Any
 ) -> Array:
-    """Return the sums of a layer, in the order of the arguments of `_layer`."""
+    """Return the row of sums of a layer, in the order of the attribute `Activity.sums`."""
     adapter = adapter_of(x, name)
     xp, shape = adapter.xp, tuple(x.shape)
     if len(shape) < 3:

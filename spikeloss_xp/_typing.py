@@ -61,6 +61,7 @@ Numerics = Literal["stable", "lava"]
 Per = Literal["all", "neuron", "sample", "sample_neuron"]
 ScorePer = Literal["all", "neuron"]
 Link = Literal["logit", "hazard"]
+RateLink = Literal["log", "identity"]
 Power = Literal[1, 2]
 Total = Literal["mean", "sum"]
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import __version__, losses, testing
-from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, reference, select_devices
+from spikeloss_xp._tolerance import PRECISION
+from spikeloss_xp.testing import Comparison, Device, compare, reference, select_devices
 
 DESCRIPTION = """Evaluate the losses and their gradients with every array library on this machine,
 on spikes recorded from a grasshopper's ear, and compare the results with those of NumPy in float64.

@@ -85,7 +85,7 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
     -------
     array
         The filtered array, with the same shape and dtype as `input`. If `input` is bool or integer,
-        the result has the library's default floating-point dtype; if `input` is float16 or
+        the result has the library's default floating-point dtype. If `input` is float16 or
         bfloat16, the result is float32.
 
     Raises
@@ -96,9 +96,9 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
 
     Notes
     -----
-    The filter is differentiable in libraries that have automatic differentiation. The filter
-    processes blocks of steps with matrix products. A NaN or infinity in `input` therefore also
-    affects some steps that the kernel does not reach.
+    The filter is differentiable in libraries that have automatic differentiation. The filter is
+    computed with matrix products of many steps at a time. A NaN or infinity in `input` therefore
+    also affects some steps that the kernel does not reach.
 
     Examples
     --------
@@ -149,8 +149,8 @@ def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
 
     Notes
     -----
-    The average is computed in blocks, so a NaN or infinity in `input` may affect all steps along
-    the axis.
+    The average is computed for many steps at a time, so a NaN or infinity in `input` may affect all
+    steps along the axis.
 
     Examples
     --------

@@ -118,7 +118,6 @@ def test_compiled_function_returns_and_adds_sums():
         jax.jit(lambda layers: sx.activity(layers, **OPTIONS).rate)(layers)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_entry_that_is_no_number_of_spikes_gives_nan(backend, bad):
     spikes = SPIKES.copy()

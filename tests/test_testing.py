@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from spikeloss_xp._tolerance import PRECISION
 from spikeloss_xp.backends import available
-from spikeloss_xp.testing import PRECISION, _difference, _first_of_each_kind, assert_consistent
+from spikeloss_xp.testing import _difference, _first_of_each_kind, assert_consistent
 
 SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
 USABLE = [name for name, info in available().items() if info.usable]

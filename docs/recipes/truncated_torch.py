@@ -75,7 +75,7 @@ def truncated(loss, layer, inputs, target, mask, length):
 
 
 def one_segment_later(loss, layer, inputs, target, mask, length):
-    """Do the same as `truncated`, but let gradients continue into the context.
+    """Do the same as `truncated`, but let gradients flow into the context.
 
     Two graphs are in memory at a time. Each segment needs at least `loss.memory`
     steps.

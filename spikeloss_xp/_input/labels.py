@@ -71,11 +71,13 @@ class Labels(NamedTuple):
         return own if self.invalid is None else own | self.invalid
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return the labels with each masked number set to 0."""
+        """Return the labels with each masked number set to 0, and no masked label invalid."""
         if self.numbers is None:
             return self
-        mask = both(mask, reading.class_mask)
-        return self._replace(numbers=reading.adapter.masked(self.numbers, mask))
+        # The terms depend on the class weights, and NaN times the 0 of a masked term is NaN.
+        invalid = None if self.invalid is None else self.invalid & mask
+        numbers = reading.adapter.masked(self.numbers, both(mask, reading.class_mask))
+        return self._replace(numbers=numbers, invalid=invalid)
 
     def shares(self, reading: Any) -> Array:
         """Return the sum of the class probabilities of each label, multiplied by the class weights.

@@ -174,10 +174,7 @@ class ClassIndices(ClassTarget):
         if checked:
             return Labels(label if mask is None else label % classes, mask=mask)
         index = label % classes
-        invalid = label != index
-        if not adapter.in_place(label):  # a derivative multiplies NaN by the 0 of masked terms
-            invalid = both(invalid, mask)
-        return Labels(index, mask=mask, invalid=invalid)
+        return Labels(index, mask=mask, invalid=label != index)
 
     def check_dtype(self, given: Given, label: Array) -> None:
         """Raise a `TypeError` unless the converted target holds integers."""

@@ -33,6 +33,8 @@ def numbers_of(batch: Batch) -> dict[str, Any]:
     numbers: dict[str, Any] = {"loss": batch.value}
     if batch.equal is not None:
         numbers["loss of equal scores"] = batch.equal
+    if "silent" in batch.found:
+        numbers["loss of silent outputs"] = float(batch.found["silent"])
     if batch.has_labels:
         numbers["accuracy"] = batch.accuracy
     if batch.reads_rates:

@@ -4,10 +4,13 @@
 
 A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
 `_sum` then reads the spikes, compares the readings with the target, and sums the terms. Each stage
-returns its result and the pullback of that result, so the gradient is the composition of the
-pullbacks. A mean is the sum of the terms divided by their weight, ``sum / weight``. The sum and the
-weight are both additive over micro-batches, processes, devices, and chunks that fit in the cache.
-If a loss has a term at each step, the sum and the weight are also additive over segments of time.
+in the diagram returns its result and the pullback of that result, so the gradient is the
+composition of the pullbacks.
+
+A mean is the sum of the terms divided by their weight, ``sum / weight``. If a batch is split into
+micro-batches, processes, devices, or chunks that fit in the cache, the sums of the parts can be
+added, and so can their weights. If a loss has a term at each step, this is also true for segments
+of time.
 
 Each method with a leading underscore is either final or abstract. Subclasses must define the
 abstract methods. Subclasses may also override public methods and class attributes.
@@ -37,6 +40,7 @@ OTHER_NAMES = {
     "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
+    "log_rates": 'use link="log" for logarithms of rates, and link="identity" for rates',
     "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
     "spikeloss_xp.slayer.published",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
@@ -70,9 +74,10 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
 class Terms(NamedTuple):
     """The terms of a batch or chunk, multiplied by their weights. Masked terms are 0.
 
-    The mask and the weight broadcast to the shape of the terms. None stands for a mask that is True
-    everywhere, or for a weight of 1. The pullback maps the derivative with respect to the terms to
-    the derivative with respect to the readings or, after `Loss._terms`, to the values.
+    The mask and the weight broadcast to the shape of the terms. A mask of None means that nothing
+    is masked, and a weight of None means a weight of 1. The pullback takes the derivative with
+    respect to the terms. It returns the derivative with respect to the readings or, after
+    `Loss._terms`, with respect to the spikes.
     """
 
     values: Array
@@ -171,10 +176,10 @@ class Loss(_checks.Checked, ABC):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains.
+        """The number of earlier steps that a term depends on, or None if there is no limit.
 
-        A segment that is passed to `sum_and_weight` needs `memory` earlier steps as context. The
-        terms are then the same as for the whole train.
+        If you pass a segment of a train to `sum_and_weight`, pass `memory` earlier steps as its
+        context. The terms are then the same as for the whole train.
         """
         return None
 
@@ -287,7 +292,7 @@ class Loss(_checks.Checked, ABC):
         to_values: Any
         axes = self._chunk_axes(prepared)
         if adapter.compiles_loops and self.memory == 0:
-            axes = ()  # a compiler merges terms that read a single step without chunks
+            axes = ()  # a compiler can fuse such terms better without chunks
         if axes is None:
             (total, weight), to_values = sums(*arrays)
         else:
@@ -326,9 +331,10 @@ class Loss(_checks.Checked, ABC):
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # A masked term with an invalid label is multiplied by a factor of NaN. The gradient of
-            # a masked term is 0, but automatic differentiation multiplies it by the factor, and the
-            # product is NaN. Replacing masked readings by 1 keeps this NaN out of the gradient.
+            # A term with an invalid label is multiplied by a factor of NaN, even if it is masked.
+            # The gradient of a masked term is 0, but automatic differentiation multiplies this 0 by
+            # the factor, and the product is NaN. Replacing masked readings by 1 keeps this NaN out
+            # of the gradient.
             if self._shields_masked or not adapter.on_host:
                 reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
@@ -365,7 +371,7 @@ class Loss(_checks.Checked, ABC):
         counted = self.reduction == "batchmean" and labels.numbers is not None
         if not (of_classes or counted):
             return reading, mask
-        # There is a term if a neuron of a class that belongs to the label is unmasked.
+        # A sample has a term if the label contains a class with an unmasked neuron.
         own = labels.of_classes(reading)
         if not of_classes:
             return reading, both(mask, classes.any(own))

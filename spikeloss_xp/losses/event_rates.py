@@ -12,7 +12,7 @@ from spikeloss_xp.readouts import ReadResult
 
 
 def arrays_in(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays that nested sequences and mappings hold, in their order."""
+    """Return the arrays in nested sequences and mappings, in the order in which they appear."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     items = input.items() if isinstance(input, Mapping) else enumerate(input)

@@ -40,8 +40,8 @@ class Likelihood(TrainLoss):
     targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
     _largest_mean: ClassVar[float] = math.inf  # the largest mean count of a null model
-    log_rates: ClassVar[bool] = True
-    """Whether the input holds logarithms of rates or odds."""
+    _of_rates: ClassVar[bool] = False
+    """Whether the input holds rates, and not logarithms of rates or of odds."""
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
@@ -60,7 +60,7 @@ class Likelihood(TrainLoss):
         if adapter.on_host:  # the target has been checked
             return target
         valid = self.targets[0].holds(adapter.xp, target)
-        if not self.log_rates:
+        if self._of_rates:
             valid = valid & ~(reading.u < 0)
         return adapter.xp.where(valid, target, adapter.operand(target, math.nan))
 
@@ -119,7 +119,7 @@ class Likelihood(TrainLoss):
         >>> import numpy as np
         >>> import spikeloss_xp as sx
         >>> rates, counts = [[[0.5], [0.5], [2.0], [1.0]]], [[[0], [1], [2], [1]]]
-        >>> loss = sx.PoissonNLL(time_axis=1, log_rates=False)
+        >>> loss = sx.PoissonNLL(time_axis=1, link="identity")
         >>> float(loss.bits_per_spike(np.asarray(rates), counts).round(3))
         0.25
         """
@@ -175,7 +175,7 @@ class Likelihood(TrainLoss):
         >>> import numpy as np
         >>> import spikeloss_xp as sx
         >>> rates, counts = [[[0.5], [0.5], [2.0], [1.0]]], [[[0], [1], [2], [1]]]
-        >>> loss = sx.PoissonNLL(time_axis=1, log_rates=False)
+        >>> loss = sx.PoissonNLL(time_axis=1, link="identity")
         >>> float(loss.deviance_explained(np.asarray(rates), counts).round(3))
         0.5
         """
@@ -223,7 +223,7 @@ class Likelihood(TrainLoss):
         --------
         >>> import numpy as np
         >>> import spikeloss_xp as sx
-        >>> loss, counts = sx.PoissonNLL(time_axis=1, log_rates=False), np.ones((1, 4, 1))
+        >>> loss, counts = sx.PoissonNLL(time_axis=1, link="identity"), np.ones((1, 4, 1))
         >>> gain, spikes = loss.gain_and_spikes(counts, counts, null=[0.5])
         >>> float(gain.round(3)), float(spikes)
         (0.773, 4.0)

@@ -41,10 +41,10 @@ class SparsityEnforcer(Loss):
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    The sum is over arrays :math:`x`, usually one for each layer. Called with a single array, the
-    loss returns the term for that array. Called with a sequence or mapping of arrays, which may be
-    nested, the loss returns the sum of the terms of all arrays. Rates are in events per neuron and
-    time step.
+    The sum is over arrays :math:`x`, usually one array for each layer. If you call the loss with a
+    single array, it returns the term of this array. If you call it with a sequence or mapping of
+    arrays, which may be nested, it returns the sum of the terms of all arrays. Rates are in events
+    per neuron and time step.
 
     Parameters
     ----------
@@ -53,6 +53,9 @@ class SparsityEnforcer(Loss):
         neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, it may be a
         sequence or array with one rate for each neuron. All arrays must then have the same number
         of neurons.
+    time_axis : int, optional
+        The time axis of each array. With ``per="all"`` and no mask, the arrays may have any shape
+        and need no time axis. Otherwise, the time axis is required.
     rate_weight : float, default 1.0
         The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
     min_rate : float or sequence of float, default 0
@@ -72,9 +75,6 @@ class SparsityEnforcer(Loss):
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
-    time_axis : int, optional
-        The time axis of each array. With ``per="all"`` and no mask, the arrays may have any shape
-        and need no time axis. Otherwise, the time axis is required.
 
     Raises
     ------
@@ -89,16 +89,17 @@ class SparsityEnforcer(Loss):
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
-    rate is too high, training lowers the potentials that cause spikes and, because the derivative
-    of :math:`|x|` at a silent step is 1 here, as for a spike count, also the potentials that stay
-    just below the threshold. In lava-dl [1]_, that derivative is 0 if the rate is above `max_rate`.
-    For graded or signed events, which are not spike counts, use the loss with the same name in
-    `spikeloss_xp.slayer.published`, which has lava-dl's derivative.
+    rate is too high, training lowers the potentials that cause spikes. It also lowers the
+    potentials that stay just below the threshold, because in this loss the derivative of
+    :math:`|x|` at a silent step is 1, as for a spike count. In lava-dl [1]_, the derivative at a
+    silent step is 0 if the rate is above `max_rate`. For graded or signed events, which are not
+    spike counts, use the loss with the same name in `spikeloss_xp.slayer.published`, which has the
+    derivative of lava-dl.
 
-    With ``per="all"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so
-    the terms of micro-batches cannot simply be added. `events_and_entries` returns two sums that
-    can be added. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be added:
-    see `sum_and_weight`.
+    With ``per="all"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so the
+    terms of micro-batches cannot simply be added. Add the two sums that `events_and_entries`
+    returns instead. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be
+    added: see `sum_and_weight`.
 
     References
     ----------
@@ -306,7 +307,8 @@ class SparsityEnforcer(Loss):
 
         Examples
         --------
-        The gradient for a micro-batch equals the corresponding part of the full-batch gradient:
+        The gradient for a micro-batch is the same as the matching part of the gradient for the
+        whole batch:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx

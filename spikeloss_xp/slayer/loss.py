@@ -93,7 +93,7 @@ class SpikeTime(torch.nn.Module):
 
 
 def _check_none(name: str, unknown: Collection[str]) -> None:
-    """Raise an error if the call to a published loss has further arguments."""
+    """Raise an error if the call has further arguments, which lava-dl does not have."""
     if unknown:
         raise TypeError(
             f"a call to slayer.loss.{name} takes only spikes and their target, as in lava-dl; got "

@@ -1,18 +1,21 @@
-"""The losses whose numbers differ in lava-dl and in this library, for every array library.
+"""Losses with the numbers of lava-dl, where they differ from `spikeloss_xp`, for every library.
 
-`SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the options of the losses with the
-same names in `spikeloss_xp`, and the values and gradients of lava-dl 0.6.0. The PyTorch modules in
-`spikeloss_xp.slayer.loss` use them. Importing this module does not import PyTorch.
+`SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the same options as the losses with
+the same names in `spikeloss_xp`. Their values and gradients are those of lava-dl 0.6.0, which are
+called the published numbers. The PyTorch modules in `spikeloss_xp.slayer.loss` use these losses.
+Importing this module does not import PyTorch.
 
-For training, use the losses of `spikeloss_xp`: those of this module may be infinite, or have no
-gradient, where neurons are silent or saturated.
+For training, use the losses of `spikeloss_xp`. The losses of this module may be infinite if neurons
+are silent, and may have no gradient if neurons are silent or saturated.
 """
 
 import functools
 import math
 from dataclasses import KW_ONLY, dataclass, fields
 
-from spikeloss_xp import losses
+import numpy as np
+
+from spikeloss_xp import criteria, losses
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._checks import number, option, scale
 from spikeloss_xp._input.labels import Labels
@@ -24,6 +27,8 @@ from spikeloss_xp.losses.event_rates import mean_magnitude
 from spikeloss_xp.readouts import ReadResult
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
+
+LEAST = float(np.float32(1e-12))  # the smallest divisor in PyTorch's derivative, in any dtype
 
 
 def __dir__() -> list[str]:
@@ -51,7 +56,7 @@ class Published:
 
 @dataclass(frozen=True, repr=False)
 class SpikeRate(Published, losses.SpikeRate):
-    """The published `spikeloss_xp.SpikeRate`, which accepts equal and reversed target rates.
+    """`spikeloss_xp.SpikeRate` as in lava-dl, which accepts equal and reversed target rates.
 
     Examples
     --------
@@ -68,9 +73,9 @@ class SpikeRate(Published, losses.SpikeRate):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMax(Published, losses.SpikeMax):
-    """The published `spikeloss_xp.SpikeMax`, which is infinite if the labelled neuron is silent.
+    """`spikeloss_xp.SpikeMax` as in lava-dl, which is infinite if the labelled neuron is silent.
 
-    The options are the same; `pseudo_count` has no effect.
+    The options are the same as in `spikeloss_xp.SpikeMax`, but `pseudo_count` has no effect.
 
     Examples
     --------
@@ -91,10 +96,10 @@ class SpikeMax(Published, losses.SpikeMax):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMoid(Published, losses.SpikeMoid):
-    """The published `spikeloss_xp.SpikeMoid`, whose logarithms are at least -100.
+    """`spikeloss_xp.SpikeMoid` as in lava-dl, where no logarithm is below -100.
 
-    The options are the same, except that `alpha` is 1 and `theta` is 0 by default, as in lava-dl,
-    and that `pos_weight` must be 1.
+    The options are the same as in `spikeloss_xp.SpikeMoid`, with two exceptions. By default,
+    `alpha` is 1 and `theta` is 0, as in lava-dl. `pos_weight` must be 1.
 
     Examples
     --------
@@ -120,12 +125,12 @@ class SpikeMoid(Published, losses.SpikeMoid):
 
 @dataclass(frozen=True, repr=False)
 class SparsityEnforcer(Published, losses.SparsityEnforcer):
-    """The published `spikeloss_xp.SparsityEnforcer`, for graded and signed events too.
+    """`spikeloss_xp.SparsityEnforcer` as in lava-dl, also for graded and signed events.
 
-    The options are the same. The derivative of ``|x|`` at silent steps, where ``x`` is 0, is 0 if
-    the rate is above `max_rate`, so that silent steps have no gradient. If the rate is below
-    `min_rate`, the derivative is 1, because an event at a silent step would bring the rate closer
-    to `min_rate`.
+    The options are the same as in `spikeloss_xp.SparsityEnforcer`. The difference is the derivative
+    of ``|x|`` at silent steps, where ``x`` is 0. If the rate is above `max_rate`, this derivative
+    is 0, so silent steps have no gradient. If the rate is below `min_rate`, the derivative is 1,
+    because an event at a silent step would bring the rate closer to `min_rate`.
 
     Examples
     --------
@@ -168,28 +173,30 @@ def cross_entropy_of_rates(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    A logarithm below -100 is clamped to -100, and its derivative is 0. The logarithm of 0 is
-    clamped too. ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1. ``log(p)`` is the
-    logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
-    imprecise, as in the published loss. ``log(p)`` is computed from `z`.
+    A logarithm below -100 is clamped to -100. The logarithm of 0 is clamped in the same way. It
+    occurs in two cases: ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1, and ``log(p)`` is
+    the logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    imprecise, as in lava-dl. ``log(p)`` is computed from `z`.
+
+    The derivative is the one that PyTorch computes for lava-dl, and not the derivative of the
+    clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then multiplies
+    the quotient by ``p (1 - p)``.
     """
-    xp = adapter.xp
-    zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
+    xp, fixed = adapter.xp, adapter.stop_gradient
+    zero, clamped, least = (adapter.scalar(logit, value) for value in (0.0, -100.0, LEAST))
     lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
-    hopeless = logit < lowest
-    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # cannot overflow
-    p = 1 / (1 + odds)
-    sure = p == 1
-    log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
-    # Where `p` is 1, the logarithm is taken of 1 instead of 0. Otherwise, the gradient of log(0)
-    # would be NaN, even though the result of log(0) is not selected below.
-    rest = xp.where(sure, zero + 1, 1 - p)
-    log_rest = xp.where(sure, clamped, xp.log(rest))
+    low, high = (adapter.scalar(logit, sign * (lowest + 1)) for sign in (1, -1))
+    z = xp.maximum(xp.minimum(logit, high), low)  # exp(-z) cannot overflow
+    p = 1 / (1 + xp.exp(-z))
+    rest = 1 - p
+    sure = rest == 0
+    log_p = xp.where(sure, zero, -xp.logaddexp(zero, -logit))
+    log_p = xp.where(logit < lowest, clamped, log_p)
+    log_rest = xp.where(sure, clamped, xp.log(xp.where(sure, zero + 1, rest)))
     terms = -(target * log_p + (1 - target) * log_rest)
 
-    def pullback(cotangent: Array) -> Array:
-        of_log_p = xp.where(hopeless | sure, zero, xp.exp(-xp.logaddexp(zero, logit)))
-        of_log_rest = xp.where(sure, zero, -odds * p * p / rest)
-        return -cotangent * (target * of_log_p + (1 - target) * of_log_rest)
-
-    return terms, pullback
+    # The difference from the fixed terms is 0, so it changes the derivative but not the value.
+    precise, _ = criteria.binary_cross_entropy(adapter, z, target)
+    share = fixed(p * rest / xp.maximum(p * rest, least))
+    terms = fixed(terms) + share * (precise - fixed(precise))
+    return terms, lambda cotangent: cotangent * share * (p - target)

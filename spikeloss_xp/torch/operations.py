@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spikeloss_xp._activity import COLUMNS, ROUNDING
+from spikeloss_xp._activity import ROUNDING
 from spikeloss_xp._arrays import adapter_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
@@ -148,27 +148,27 @@ class Operations:
 
 
 def sums_of(calls: list[Call], name: str, batch: Batch) -> Tensor:
-    """Return the sums of a module, in the order of the arguments of `_activity._module`."""
-    mask = batch.mask
+    """Return the row of sums of a module: see `spikeloss_xp.Activity.sums`."""
     active, distance, dense = (
         torch.cat([x.reshape(-1) for x in each])
         for each in (
-            [call.active.long() for call in calls],
+            [call.active.long() * call.channels for call in calls],
             [call.deviation for call in calls],
             [torch.full_like(call.active, call.dense, dtype=torch.int64) for call in calls],
         )
     )
-    samples, unknown = active.new_tensor(batch.samples), active.new_tensor(0)
-    if mask is not None:
-        parts = [x.reshape(-1) for x in batch.masks(mask, calls, name)]
-        keep = torch.cat(parts).to(active.device)
+    zero = active.new_tensor(0)
+    samples, unknown = zero + batch.samples, zero
+    if batch.mask is not None:
+        parts = [x.reshape(-1) for x in batch.masks(batch.mask, calls, name)]
+        keep = torch.cat(parts).to(zero.device)
         active, distance, dense = active * keep, distance.where(keep, 0), dense * keep
-        samples = mask.any(0 if batch.time_first else 1).sum()
-        unknown = unknown if batch.invalid is None else batch.invalid.sum()
-    total, only_spikes = active.sum() * calls[0].channels, (distance <= ROUNDING).all()
+        samples = batch.mask.any(0 if batch.time_first else 1).sum()
+        unknown = zero if batch.invalid is None else batch.invalid.sum()
+    total, only_spikes = active.sum(), (distance <= ROUNDING).all()
     accumulates = total.where(only_spikes, 0)
-    row = accumulates, total - accumulates, dense.sum(), samples, unknown
-    return torch.stack([x.to(total.device) for x in row] + [total * 0] * (COLUMNS - len(row)))
+    row = accumulates, total - accumulates, unknown, dense.sum(), zero, samples, zero
+    return torch.stack([x.to(zero.device) for x in row])
 
 
 def _calls(module: Any, x: Tensor, output_size: tuple[int, ...] | None) -> Iterator[Call]:

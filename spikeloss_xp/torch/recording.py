@@ -122,7 +122,8 @@ class Recording:
                 "no spiking modules were found: call the network within `with record(network)` or "
                 "in `forward`, and pass modules=[...] if its spikes are not whole numbers. If the "
                 "neurons are functions, return their spikes from the network, and scale the "
-                "weights with scale_to_rate"
+                "weights with scale_to_rate. Operations can be counted without them: pass samples= "
+                "to activity, without lengths and where"
             )
         return found
 

@@ -214,7 +214,7 @@ CONTRACTS = (
         },
     ),
     Contract(
-        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"log_rates": False, "constant": True}}
+        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"link": "identity", "constant": True}}
     ),
     Contract(sx.BernoulliNLL, COUNTS, SUMMED, variants={"hazard": {"link": "hazard"}}),
     Contract(

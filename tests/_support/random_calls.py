@@ -306,7 +306,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options["time_constant"] = one(0.75, 3.0, 20.0, 400.0)
         return kind(length=length, filter_order=one(1, 1, 2, 3), **options)
     if kind is sx.PoissonNLL:
-        options |= {"log_rates": one(True, False), "constant": one(True, False)}
+        options |= {"link": one("log", "identity"), "constant": one(True, False)}
         return kind(**options)
     if kind is sx.BernoulliNLL:
         return kind(link=one("logit", "hazard"), **options)
@@ -359,7 +359,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
 
 def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Draw spikes in eighths or ones; some neurons never or always spike."""
-    if not getattr(loss, "log_rates", True):  # so far from 0 that differences are accurate
+    if getattr(loss, "link", "") == "identity":  # so far from 0 that differences are accurate
         return random.integers(4, 17, size=shape) / 8
     if getattr(loss, "readout", None) == "max":  # all steps differ, so that the maximum is unique
         ramp = np.broadcast_to(np.arange(1.0, 1 + shape[-1]) / 8, shape)

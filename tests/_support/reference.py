@@ -484,8 +484,8 @@ def paired_trains(
 
 
 def poisson_nll(o: SimpleNamespace, u: float, n: float) -> float:
-    rate = math.exp(u) if o.log_rates else u
-    log_rate = u if o.log_rates or n == 0 else math.log(u)
+    rate = math.exp(u) if o.link == "log" else u
+    log_rate = u if o.link == "log" or n == 0 else math.log(u)
     return rate - (n * log_rate if n else 0) + (math.lgamma(n + 1) if o.constant else 0)
 
 

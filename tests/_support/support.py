@@ -212,21 +212,11 @@ def _in_lines(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def _sometimes_notes() -> Iterable[str]:
-    """Yield sentences about the problems that are only notes in some cases."""
-    for key, condition in NOTE_IF.items():
-        *first, last = (f"`{x}`" for x, text in texts().items() if text.get("note_if") == key)
-        yield (
-            f"{', '.join(first)} and {last} are notes instead of problems if {condition}."
-            if first
-            else f"{last} is a note instead of a problem if {condition}."
-        )
-
-
 def findings() -> str:
     """Return the sections about the findings of `diagnose`, each with its remedy in full."""
     sections = {
-        "problem": ["## Problems", _in_lines(" ".join(_sometimes_notes()))],
+        "problem": ["## Problems", PROBLEMS],
+        "cause": ["## Possible causes", CAUSES],
         "note": ["## Notes"],
     }
     for code, text in texts().items():
@@ -236,10 +226,12 @@ def findings() -> str:
     return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
-NOTE_IF = {  # when a problem is only a note
-    "learned": "the network has learned the batch",
-    "gradients": "all weights have gradients",
-}
+PROBLEMS = "These findings make learning from the batch impossible or meaningless."
+CAUSES = _in_lines(
+    "These findings are notes, because networks with any of them may learn. They are problems if "
+    "training has not moved the batch (`not-moved`), if a weight has no gradient because nothing "
+    "connects it to the loss, or if no gradient is larger than 1e-8, which is too small for Adam."
+)
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section
     DOCS / "support.md": {

@@ -1,5 +1,6 @@
 """Masks, lengths and weights: which arrays they may be, and what no random call draws."""
 
+import functools
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import BACKENDS, on
-from _support.calls import NOT_JAX, example, one_jax, run
+from _support.calls import IGNORED, NOT_JAX, example, one_jax, run
 from _support.cases import close
 from _support.contract import FORMS
 from _support.split import Count
@@ -118,3 +119,28 @@ def test_mean_without_weight_is_zero_with_its_gradient(backend):
 def test_mask_of_one_axis_is_of_samples_where_there_are_as_many_steps():
     loss, where = sx.CrossEntropy(time_axis=0, reduction="none"), [True, False, True, True]
     assert (loss(np.ones((4, 4, 2)), [0, 0, 0, 0], where=where) != 0).tolist() == where
+
+
+@one_jax
+@pytest.mark.parametrize("label", [IGNORED, 7], ids=["ignored", "invalid"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradient_of_weights_equals_that_without_the_masked_sample(backend, label, smoothing):
+    if not backend.differentiates:
+        pytest.skip(f"{backend.name} has no automatic differentiation")
+    loss = sx.CrossEntropy(time_axis=0, label_smoothing=smoothing)
+    spikes = np.random.default_rng(0).random((5, 3, 4))
+    given = {"target": [0, label, 2], "where": [True, label == IGNORED, True]}
+
+    def gradient(kept):
+        def value(weight, spikes, target, where):
+            return loss(spikes, target, where=where, weight=weight)
+
+        arrays = (spikes[:, kept], *(np.asarray(x)[kept] for x in given.values()))
+        evaluate = functools.partial(_with_gradient, backend, value)
+        return run(backend, evaluate, ARGUMENTS["weight"], *arrays)[1]
+
+    close(gradient([0, 1, 2]), gradient([0, 2]), backend.rtol)
+
+
+def _with_gradient(backend, function, x, *others):
+    return backend.adapter.value_and_grad(lambda x: function(x, *others), x, None)

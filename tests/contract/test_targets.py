@@ -71,14 +71,14 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         (loss, TRAINS, {"target": with_entry(TRAINS, bad, 1)})
         for loss, bad in (
             (sx.PoissonNLL(time_axis=-1), -1.0),
-            (sx.PoissonNLL(time_axis=-1, log_rates=False), np.nan),
+            (sx.PoissonNLL(time_axis=-1, link="identity"), np.nan),
             (sx.PoissonNLL(time_axis=-1, constant=True), 0.5),
             (sx.BernoulliNLL(time_axis=-1), 2.0),
             (sx.BernoulliNLL(time_axis=-1, link="hazard"), np.nan),
         )
     ),
     (
-        sx.PoissonNLL(time_axis=-1, log_rates=False),
+        sx.PoissonNLL(time_axis=-1, link="identity"),
         TRAINS,
         {"spikes": with_entry(SPIKES, -0.25, 1)},
     ),

@@ -26,7 +26,7 @@ OBSERVED = RANDOM.random(COUNTS.shape) < 0.75
 MISSING = np.where(OBSERVED, COUNTS, np.nan)
 for array in (LOG_RATES, COUNTS, SPIKES, OBSERVED, MISSING):
     array.flags.writeable = False  # a loss and its scores must not change their arguments
-POISSON, RATES = sx.PoissonNLL(time_axis=1), sx.PoissonNLL(time_axis=1, log_rates=False)
+POISSON, RATES = sx.PoissonNLL(time_axis=1), sx.PoissonNLL(time_axis=1, link="identity")
 LOGITS, HAZARD = sx.BernoulliNLL(time_axis=1), sx.BernoulliNLL(time_axis=1, link="hazard")
 EVERY = (  # losses, with an input and a target
     (POISSON, LOG_RATES, COUNTS),

@@ -40,6 +40,7 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ("mode", ["any"], "must be one of probability, softmax", [maximum]),
         ("per", ["layer"], "must be one of all, neuron", [sparsity]),
         ("link", ["log", None], "must be one of logit, hazard", [bernoulli]),
+        ("link", ["logit", True, None], "must be one of log, identity", [poisson]),
         # Integers
         ("num_classes", [0], "must be at least 1", READ_CLASSES),
         ("moving_window", [0, -3], "must be at least 1", READ_CLASSES),
@@ -87,7 +88,6 @@ def test_wrong_value_of_an_option_raises(option, values, message, losses):
         (trains, "time_constant", ["5ms", None], "a number"),
         (entropy, "temperature", [Learned(2.0), np.ones(2)], "a number"),
         (rate, "one_sided", [None, 1], "True or False"),
-        (poisson, "log_rates", [None, 1], "True or False"),
         (poisson, "constant", ["full"], "True or False"),
     ],
 )
@@ -193,6 +193,7 @@ def test_options_that_do_not_fit_together_raise():
     [
         (sx.CrossEntropy, "weight", "to the call, loss(input, target, weight=...)"),
         (sx.PoissonNLL, "weight", "to the call, loss(input, target, weight=...)"),
+        (sx.PoissonNLL, "log_rates", 'use link="log" for logarithms of rates, and link="iden'),
         (sx.SpikeMax, "mask", "to the call, loss(input, target, where=...)"),
         (sx.SpikeTime, "tau", "time_constant=..., in time steps"),
         (sx.SpikeRate, "window", "moving_window=..., in time steps"),

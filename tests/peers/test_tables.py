@@ -242,7 +242,7 @@ def test_likelihoods_match(source, there, here):
     names = {
         "sx": sx, "N": CLASSES, "n": n, "nn": torch.nn,
         "m": torch.rand(shape, generator=generator(3)) < 0.8,
-        "loss": sx.PoissonNLL(time_axis=1, log_rates=logarithms),
+        "loss": sx.PoissonNLL(time_axis=1, link="log" if logarithms else "identity"),
         "bits_per_spike": bits_of_log_rates if logarithms else bits_of_rates,
         "mean_poisson_deviance": mean_poisson_deviance,
     }  # fmt: skip

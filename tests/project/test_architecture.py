@@ -38,12 +38,12 @@ DIRECTION = (
     {"times"},
     {"_activity", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "readouts", "softmax"},
-    {"_input", "_spike_pairs", "binning"},
+    {"_input", "_runs", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"primitives"},
     {"_checks"},
-    {"_tuning", "_typing"},
+    {"_tolerance", "_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 

@@ -30,7 +30,7 @@ PUBLIC = sorted(
     # Without the module `losses`.
     {name for part in MODULES for name in part.__all__}
     # Those of `spikeloss_xp.torch`, which imports PyTorch.
-    | {"LossModule", "parameter_groups", "record", "scale_network"}
+    | {"LossModule", "diagnose_network", "parameter_groups", "record", "scale_network"}
 )
 
 

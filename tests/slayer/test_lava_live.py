@@ -10,6 +10,7 @@ import pytest
 from _support.pages import DOCS
 from _support.processes import recipes
 from _support.side_by_side import generator, import_peer, torch
+from spikeloss_xp import slayer as ours
 
 slayer = import_peer("lava.lib.dl.slayer")
 FRAMEWORKS = {  # the module of each framework, and the name that the page has for it
@@ -99,3 +100,14 @@ def test_network_that_nir_carries_spikes_like_that_of_lava_dl(framework):
     differing = (recipe.run(imported, spikes) != there).sum()
     assert there.mean() > 0.2
     assert differing <= 0.1 * there.sum()  # a spike that rounding moves changes the next layer
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_gradient_of_spike_moid_equals_that_of_lava_dl(label):
+    logits, alpha = torch.linspace(-60, 60, 481), 0.05
+    labels, gradients = torch.full((481, 1), label), []
+    for module in (ours.loss.SpikeMoid(alpha=alpha), slayer.loss.SpikeMoid(alpha=alpha)):
+        leaf = (logits * alpha)[:, None, None].requires_grad_()
+        gradients += torch.autograd.grad(module(leaf, labels), leaf)
+    # A few roundings of float32, relative to the largest slope, 1 / alpha.
+    torch.testing.assert_close(*gradients, rtol=2e-6, atol=4e-7 / alpha)

@@ -1,6 +1,7 @@
 """Check that the `slayer` modules are drop-in replacements for those of lava-dl 0.6.0."""
 
 import copy
+import functools
 import gc
 import inspect
 import io
@@ -240,3 +241,30 @@ def test_unknown_mode_or_negative_factor_raises():
             call()
     with pytest.raises(ValueError, match="lam must be at least 0"):
         slayer.loss.SparsityEnforcer(lam=-1)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.25, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradient_of_spike_moid_equals_that_of_the_published_formula(dtype, alpha):
+    """Also where the logarithms are clamped, and where PyTorch limits the slope of the entropy."""
+    logits = torch.linspace(-60, 60, 481, dtype=torch.float64)
+    rates = (logits.repeat(3) * alpha).to(dtype)[:, None, None]
+    labels = torch.tensor([0.0, 1.0, 0.3]).repeat_interleave(481).to(dtype)[:, None]
+    module = slayer.loss.SpikeMoid(alpha=alpha)
+    loss = slayer.published.SpikeMoid(alpha=alpha, time_axis=-1, reduction="sum")
+
+    def published(x):
+        p = torch.sigmoid((x / alpha).mean(-1))
+        return torch.nn.functional.binary_cross_entropy(p, labels, reduction="sum")
+
+    def gradient_of(function):
+        leaf = rates.clone().requires_grad_()
+        return torch.autograd.grad(function(leaf), leaf)[0]
+
+    expected, eps = gradient_of(published), torch.finfo(dtype).eps
+    close = functools.partial(torch.testing.assert_close, expected=expected, rtol=20 * eps)
+    close(gradient_of(lambda x: module(x, labels)), atol=4 * eps / alpha)
+    closed_form = sx.value_and_grad(loss)(rates.numpy(), labels.numpy())[1]
+    close(torch.asarray(closed_form), atol=4 * eps / alpha)
+    # The slope of the precise entropy differs from `p - 1` by the rounding of `p`.
+    close(torch.func.grad(lambda x: loss(x, labels))(rates), atol=4 * eps / alpha)

@@ -1,6 +1,7 @@
 """The operations of modules, as `record` counts them, against one spike at a time."""
 
 import gc
+import math
 import random
 import weakref
 
@@ -23,15 +24,17 @@ def counted(network, *inputs, **options):
     return seen.activity(**({"time_axis": 0} | options))
 
 
-def one_at_a_time(layer, inputs):
-    """Return the outputs that each active input reaches, counted for one spike at a time."""
+def one_at_a_time(layer, inputs, times=False):
+    """Return the outputs that each active input reaches, counted for one spike at a time.
+
+    If `times` is True, the inputs are numbers of spikes.
+    """
     weights = {n: torch.ones_like(p) * (n == "weight") for n, p in layer.named_parameters()}
-    sizes = {}
-    for place in set(map(tuple, inputs[0].isnan().logical_not().nonzero().tolist())):
-        spike = torch.zeros_like(inputs[:1])
-        spike[(0, *place)] = 1
-        sizes[place] = torch.func.functional_call(layer, weights, (spike,)).sum().item()
-    return sum(sizes[tuple(place)] for _, *place in inputs.nonzero().tolist())
+    shape = inputs.shape[1:]
+    spikes = torch.eye(math.prod(shape)).reshape(-1, *shape)  # one in each sample
+    sizes = torch.func.functional_call(layer, weights, (spikes,)).flatten(1).sum(1)
+    number = inputs if times else inputs != 0
+    return (sizes * number.flatten(1)).sum().item()
 
 
 def random_layer(choose):
@@ -154,6 +157,8 @@ def test_steps_and_samples_in_one_axis_need_the_number_of_samples():
         assert found.modules == same.modules
     by_sample = INPUTS.transpose(0, 1).flatten(0, 1)
     assert counted(network, by_sample, time_axis=1, samples=BATCH).layers == expected.layers
+    with pytest.raises(ValueError, match="pass samples= to activity"):
+        counted(network[:1], INPUTS.flatten(0, 1))
     functions = counted(network[:1], INPUTS.flatten(0, 1), samples=BATCH)
     assert functions.modules == expected.modules
 
@@ -211,8 +216,10 @@ def test_network_and_inputs_are_left_alone():
 
 @pytest.mark.parametrize("mode", ["inference", "bfloat16", "float64", "parametrized"])
 def test_mode_of_the_network_has_no_effect(mode):
-    layer, spikes = nn.Conv2d(2, 300, 3, padding=1), (torch.rand(4, 2, 20, 20) < 0.3).float()
-    expected = counted(nn.Sequential(layer), spikes, samples=4).modules
+    size = 10 + len(mode)  # the connections of a shape are cached
+    layer = nn.Conv2d(300, 2, 3, padding=1)
+    spikes = (torch.rand(4, 300, size, size) < 0.9).float()
+    expected = one_at_a_time(nn.Conv2d(1, 2, 3, padding=1), spikes.sum(1, keepdim=True), times=True)
     if mode == "parametrized":
         nn.utils.parametrizations.weight_norm(layer)
     elif mode != "inference":
@@ -221,10 +228,19 @@ def test_mode_of_the_network_has_no_effect(mode):
     with context, record(nn.Sequential(layer), operations=True) as seen:
         layer(spikes)
     found = seen.activity(time_axis=0, samples=4)
-    assert found.modules == expected
+    assert found.modules["0"].accumulates == expected
     assert len(found.not_counted) == 1  # not the parts of the parametrization
 
 
+def test_calls_with_different_shapes_and_changed_inputs_are_counted_as_they_were():
+    network = module_of(
+        lambda self, x: [self.layer(x), x.zero_(), self.layer(x[:1] + 1)], layer=nn.Linear(20, 3)
+    )
+    found = counted(network, torch.ones(4, 20), samples=4).modules["layer"]
+    assert found == (5 * 60, 0, 5 * 60, 4)
+
+
+@pytest.mark.compiles  # a checkpoint imports the compiler
 def test_sums_exceed_float32_and_checkpoints_are_counted_once():
     layer = nn.Linear(3, 2**14 + 1, bias=False)
     network = module_of(
@@ -240,11 +256,11 @@ def test_sums_exceed_float32_and_checkpoints_are_counted_once():
 
 
 def test_size_of_the_output_of_a_transposed_convolution_counts():
-    layer = nn.ConvTranspose1d(2, 3, 3, stride=2)
-    spikes = torch.ones(4, 2, 5)
-    network = module_of(lambda self, x: self.layer(x, [12]), layer=layer)
-    (found,) = counted(network, spikes, samples=4).modules.values()
-    assert found.dense == found.accumulates == 4 * 2 * 3 * 3 * 5
+    layer, spikes = nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1), torch.ones(4, 2, 5)
+    for size, places in ((9, 13), (10, 14)):
+        network = module_of(lambda self, x, size=size: self.layer(x, [size]), layer=layer)
+        (found,) = counted(network, spikes, samples=4).modules.values()
+        assert found.dense == found.accumulates == 4 * 2 * 3 * places
 
 
 def test_without_operations_only_layers_are_summed():

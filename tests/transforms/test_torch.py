@@ -201,6 +201,25 @@ def test_options_work_under_transforms(form):
     check_symmetric(torch.func.hessian(batch_loss)(spikes), 1e-12)
 
 
+@pytest.mark.parametrize("label", [-100, 7], ids=["ignored", "invalid"])
+def test_gradient_of_weights_of_a_transform_ignores_masked_samples(label):
+    loss, kept = sx.CrossEntropy(time_axis=-1, label_smoothing=0.1), [0, 2, 3]
+    labels, where = torch.tensor([0, label, 1, 2]), torch.tensor([1, label == -100, 1, 1]).bool()
+
+    def value(weight):
+        return loss(SPIKES, labels, where=where, weight=weight)
+
+    weight = torch.asarray([0.5, 1.0, 2.0], dtype=torch.float64)
+    expected = gradient_of(lambda w: loss(SPIKES[kept], labels[kept], weight=w), weight)
+    compiled = torch.compile(value, fullgraph=True, backend="aot_eager")
+    for gradient in (
+        torch.func.grad(value)(weight),
+        torch.func.vmap(torch.func.grad(value))(weight[None])[0],
+        gradient_of(compiled, weight),
+    ):
+        close(gradient.numpy(), expected.numpy(), 1e-12)
+
+
 @every("name", LOSSES, QUICK)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", ["torch", "torch-cuda"], indirect=True)

@@ -47,7 +47,7 @@ PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # our penalty and the 
 
 LIKELIHOODS = {
     "log rates": sx.PoissonNLL(time_axis=0),
-    "rates": sx.PoissonNLL(time_axis=0, log_rates=False),
+    "rates": sx.PoissonNLL(time_axis=0, link="identity"),
     "logits": sx.BernoulliNLL(time_axis=0),
 }
 
