@@ -23,7 +23,8 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 # Libraries that may not be installed: code blocks that import them are then skipped.
 OPTIONAL = ("array_api_strict", "cupy", "dask", "distributed", "dpctl", "dpnp", "jax", "lava")
-OPTIONAL += ("mlx", "optax", "torch", "cubed", "ndonnx", "onnxruntime", "scipy")
+OPTIONAL += ("mlx", "optax", "torch", "cubed", "ndonnx", "onnxruntime", "scipy", "flax", "sklearn")
+OPTIONAL += ("neurobench", "nir", "nirtorch", "norse", "snntorch", "spikingjelly", "torchmetrics")
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
 MODULES = (sx, sx.backends, sx.distances, sx.testing, losses)
 PUBLIC = sorted(
