@@ -20,11 +20,11 @@ def test_costs_are_the_record():
         for name, factor in (("PyTorch: counts: {} first", 1), ("share: counts: {}", 100))
     )
     for size, ratio, share in zip(("[20, 100, 10]", "[100, 256, 20]"), ratios, shares, strict=True):
-        cost = f"it takes {ratio:.1f} times as long, or {share:.1f} % of a training step"
+        cost = f"the loss takes {ratio:.1f} times as long, or {share:.1f} % of a training step"
         assert f"For spikes of shape `{size}`, {cost}" in TRUST
     assert (
-        f"takes {ratios[1]:.1f} times as long as `F.cross_entropy(x.sum(0), y)`. This is "
-        f"{shares[1]:.0f} % of a training step"
+        f"takes {ratios[1]:.1f} times as long as `F.cross_entropy(x.sum(0), y)`. In a "
+        f"training step with such spikes, the loss takes {shares[1]:.0f} % of the time"
     ) in README
 
 
