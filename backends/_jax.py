@@ -98,7 +98,8 @@ class JAXAdapter(ArrayAPIAdapter):
         def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
-            if isinstance(weight, int):  # the whole weight is not computed by the program
+            # This program does not compute the weight of the whole batch.
+            if isinstance(weight, int):
                 number = weight * (x.shape[0] // leaves[0].shape[0])
                 weight = None
             one = jnp.ones((1,) * x.ndim, x.dtype)

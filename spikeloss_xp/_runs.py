@@ -359,7 +359,7 @@ def _hints(layers: list[Layer], found: Difference, batch: int) -> Iterator[str]:
 
 
 def _differs_after_spikes(layer: Layer) -> bool:
-    """Return whether the trains of a layer differ only after their first spikes, and many do."""
+    """Return whether many trains of a layer differ, and each of them only after its first spike."""
     has_fired = np.cumsum(layer.runs[0] != 0, axis=0) > 0
     trains, fired = layer.differs.any(axis=0).sum(), has_fired[-1].sum()
     too_early = layer.differs[0].any() or (layer.differs[1:] & ~has_fired[:-1]).any()

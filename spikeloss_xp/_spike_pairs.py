@@ -216,7 +216,7 @@ class EditTable(NamedTuple):
         return xp.stack([match, insertion, rest - insertion], axis=0)
 
     def _as_matrix(self, matched: Any) -> Array:
-        """Return values for the matches of all steps as a matrix of all pairs of spikes."""
+        """Return the values of all matches as a matrix with an entry for each pair of spikes."""
         adapter, xp = self.adapter, self.adapter.xp
         n, m = self.x.shape[0], self.y.shape[0]
         rows, columns = adapter.arange(n * n + n, self.x), adapter.arange(m * n, self.x)

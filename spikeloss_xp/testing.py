@@ -141,7 +141,7 @@ class Device:
         return f"{self.library} {self.version} on {self.name}"
 
     def row(self) -> dict[str, str]:
-        """Return the names under which a row of results gives the device."""
+        """Return the entries of a row of results that identify the device."""
         return {"backend": self.library, "version": self.version, "device": self.name}
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:

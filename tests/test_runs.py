@@ -116,6 +116,16 @@ def test_fault_in_the_reset_of_a_later_layer_is_named():
     assert "different resets: in layer1" in hint
 
 
+def test_hint_at_the_reset_needs_trains_that_agree_up_to_their_first_spike():
+    spikes = run()[0]["layer0"]
+    spikes[0] = 0
+    first_spikes = (np.cumsum(spikes, axis=0) == 1) * spikes
+    at_step_0 = spikes.copy()
+    at_step_0[0] = 1 - spikes[0]
+    for second in (spikes - first_spikes, at_step_0):
+        assert not compare_runs({"layer0": spikes}, {"layer0": second}, time_axis=0).hints
+
+
 def test_equal_runs_agree():
     """In the first run, the entries are not exact, as with a surrogate gradient."""
     for seed in range(100):
@@ -168,6 +178,12 @@ def test_gradients_are_compared_with_the_tolerance_of_their_dtype():
             assert result.rows[0].spikes is None
 
 
+def test_small_gradients_and_fractions_of_spikes_are_not_rounded():
+    spikes = np.ones((5, 2, 3))
+    assert not compare_runs({"w": 1e-3 * spikes}, {"w": 2e-3 * spikes}, time_axis=None).agrees
+    assert not compare_runs({"s": spikes}, {"s": 1.3 * spikes}, time_axis=0).agrees
+
+
 def test_later_explosion_does_not_hide_the_first_difference():
     first = np.random.default_rng(0).normal(size=(9, 2, 3))
     second = first.copy()
@@ -180,20 +196,22 @@ def test_later_explosion_does_not_hide_the_first_difference():
 
 def test_arrays_without_a_time_axis_come_after_all_steps():
     spikes, weight, bias = np.zeros((9, 2, 3)), np.full((4, 3), 0.5), np.asarray(0.5)
-    first = {"hidden": spikes, "weight": weight, "bias": bias, "output": spikes}
-    second = {"hidden": spikes, "weight": 2 * weight, "bias": 2 * bias, "output": spikes.copy()}
+    first = {"hidden": spikes, "bias": bias, "weight": weight, "output": spikes}
+    second = {"hidden": spikes, "bias": 2 * bias, "weight": 2 * weight, "output": spikes.copy()}
     second["output"][8, 1] = 1
     result = compare_runs(first, second, time_axis=0)
     assert result.first == ("output", 8, 1, (0,))
-    assert result.rows[2].first == ("bias", None, None, ())
+    assert result.rows[2].first == ("weight", None, None, (0, 0))
     second["output"] = spikes
-    assert compare_runs(first, second, time_axis=0).first == ("weight", None, None, (0, 0))
+    result = compare_runs(first, second, time_axis=0, potentials=first, thresholds=1)
+    assert result.first == ("bias", None, None, ())
+    assert not result.hints
 
 
 def test_nan_in_one_run_is_a_difference():
     spikes = np.zeros((5, 2, 3))
-    spikes[3, 1, 2] = np.nan
-    clean = {"hidden": np.nan_to_num(spikes)}
+    spikes[3, 1, 2], spikes[4, 0] = np.nan, np.inf
+    clean = {"hidden": np.nan_to_num(spikes, posinf=np.inf)}
     assert compare_runs({"hidden": spikes}, {"hidden": spikes}, time_axis=0).agrees
     for scale in (1, 0.3):  # spikes, and other numbers
         pair = [{"hidden": scale * (x["hidden"] + 1)} for x in ({"hidden": spikes}, clean)]
@@ -214,6 +232,7 @@ def test_state_that_was_kept_is_named():
     assert "a state that one run kept from the previous batch" in hint
     assert "batch 1, step 0" in repr(result)
     assert result.rows[0].entries == 3 * fresh[0]["layer0"].size
+    assert result.rows[0].spikes[0] == sum(x["layer0"].sum() for x in fresh)
     for other in ([run(batches[0])[0], run(batches[1], decay=0.8)[0]], [run(batches[1])[0]] * 2):
         assert not compare_runs(fresh[:2], other, time_axis=0).hints
 

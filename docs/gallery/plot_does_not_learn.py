@@ -182,9 +182,9 @@ before = report_of(Network(slope=25, scale=1))
 print(before)
 
 # %%
-# The first finding is the problem: no weight has a gradient above 1e-10. The report also says that
-# the last layers are silent. That is only a note, because a silent layer can still learn if a
-# gradient reaches it.
+# No weight has a gradient above 1e-10, so no update can change this network. This is why the silent
+# layers are problems here, even before training. If a gradient reached them, they would only be
+# notes, because a silent layer can then still learn.
 #
 # First change: a wider surrogate
 # -------------------------------

@@ -266,9 +266,9 @@ class Batch:
     def _has_learned(self) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
 
-        Without classes, the loss is compared with the loss in which each sample is replaced by the
-        mean of all samples. The minimum of a negative log-likelihood is not 0. If it is below the
-        loss of the mean, the input contains information about the target.
+        Without classes, the loss is compared with its value after each sample has been replaced by
+        the mean of all samples. The minimum of a negative log-likelihood is not 0. If it is below
+        the loss of the mean, the input contains information about the target.
         """
         if self.has_labels:
             return self.accuracy >= MOST

@@ -292,7 +292,7 @@ class Loss(_checks.Checked, ABC):
         to_values: Any
         axes = self._chunk_axes(prepared)
         if adapter.compiles_loops and self.memory == 0:
-            axes = ()  # a compiler merges terms that read a single step without chunks
+            axes = ()  # a compiler can fuse such terms better without chunks
         if axes is None:
             (total, weight), to_values = sums(*arrays)
         else:
@@ -371,7 +371,7 @@ class Loss(_checks.Checked, ABC):
         counted = self.reduction == "batchmean" and labels.numbers is not None
         if not (of_classes or counted):
             return reading, mask
-        # There is a term if a neuron of a class that belongs to the label is unmasked.
+        # A sample has a term if the label contains a class with an unmasked neuron.
         own = labels.of_classes(reading)
         if not of_classes:
             return reading, both(mask, classes.any(own))

@@ -32,7 +32,7 @@ class CrossEntropy(ClassLoss):
         and -1 for ``[batch, class, time]``. Targets and terms with a time axis use the same order
         of axes as `input`.
     readout : str, default "count"
-        The quantity read from each class:
+        The quantity that is computed for each class:
 
         - ``"count"``: the spike count :math:`n`;
         - ``"sqrt_count"``: the square root :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson
@@ -49,16 +49,16 @@ class CrossEntropy(ClassLoss):
         The length of the moving window, in time steps. Only the readouts ``"count"``,
         ``"sqrt_count"`` and ``"rate"`` support a window. With a window, there is a term at each
         step. With a window of 1 and the readout ``"count"`` or ``"rate"``, the logits at each step
-        are the input at that step, as in temporal efficient training [3]_. By default, each class
-        is read over the whole duration.
+        are the input at that step, as in temporal efficient training [3]_. By default, the quantity
+        is computed over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
         window, ``[batch, time]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons. The readouts
-        ``"count"`` and ``"sqrt_count"`` read the sum over the neurons of a class, and the other
-        readouts read the mean. By default, each neuron is a class.
+        ``"count"`` and ``"sqrt_count"`` use the sum over the neurons of a class, and the other
+        readouts use the mean. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.

@@ -1,6 +1,6 @@
 """Predict classes, and count how often the predictions are correct.
 
-All losses that read classes are subclasses of `Predictor`.
+All losses whose input has a class axis are subclasses of `Predictor`.
 """
 
 import math

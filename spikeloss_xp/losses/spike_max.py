@@ -40,8 +40,8 @@ class SpikeMax(ClassLoss):
         of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
         window, ``[batch, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.

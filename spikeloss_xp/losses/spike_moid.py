@@ -30,18 +30,18 @@ class SpikeMoid(ClassLoss):
         ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
-        value of its membrane potential.
+        The quantity that is computed for each neuron: its firing rate, its spike count, or the
+        maximum or last value of its membrane potential.
     moving_window : int, optional
-        The length of the moving window, in time steps. By default, each neuron is read over the
-        whole duration.
+        The length of the moving window, in time steps. By default, the quantity is computed over
+        the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     alpha : float
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.

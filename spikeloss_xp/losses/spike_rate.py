@@ -41,10 +41,10 @@ class SpikeRate(ClassLoss):
         ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
-        value of its membrane potential. A spike count is compared with the target rate times the
-        number of steps. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any
-        real numbers.
+        The quantity that is computed for each neuron: its firing rate, its spike count, or the
+        maximum or last value of its membrane potential. A spike count is compared with the target
+        rate times the number of steps. With ``"max"``, ``"last"`` or a window of 1, the target
+        rates can be any real numbers.
     moving_window : int, optional
         The length :math:`W` of the moving window, in time steps. By default, the rates are computed
         over the whole duration.
@@ -53,8 +53,8 @@ class SpikeRate(ClassLoss):
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.

@@ -54,8 +54,8 @@ class SpikeTime(TrainLoss):
         are stored as a tuple, and the number of taps replaces `length`. The taps are not
         normalised.
     filter_target : bool, default True
-        Whether the target is filtered too. If False, the filtered spikes are compared with the
-        unfiltered target, which is then a signal.
+        Whether the target is filtered too. If `filter_target` is False, the filtered spikes are
+        compared with the unfiltered target, which is then a signal.
 
     Raises
     ------

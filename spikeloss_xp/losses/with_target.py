@@ -133,9 +133,9 @@ class TargetLoss(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
-            "sum" and "mean", the weight is the number of unmasked terms. With class weights, it is
-            the sum of the weights of the unmasked terms. For "batchmean", the weight is the number
-            of samples with an unmasked term.
+            "sum" and "mean", the weight is the number of unmasked terms. With class weights, the
+            weight is the sum of the class weights of the unmasked terms. For "batchmean", the
+            weight is the number of samples with an unmasked term.
 
         Raises
         ------

@@ -32,7 +32,7 @@ __all__ = ["classifier", "loss", "published"]
 if not TYPE_CHECKING:  # so that a type checker still reports a missing name as an error
 
     def __getattr__(name: str) -> Any:
-        """Import a module that needs PyTorch, or raise an error for one that only lava-dl has."""
+        """Import a module that needs PyTorch. Raise an error for names that only lava-dl has."""
         if name in ("classifier", "loss"):
             return importlib.import_module(f"spikeloss_xp.slayer.{name}")
         message = f"module {__name__!r} has no attribute {name!r}"

@@ -23,7 +23,7 @@ check_mode = _checks.one_of(get_args(ConfidenceMode))
 
 
 def confidence(rate: torch.Tensor, mode: str, eps: float) -> torch.Tensor:
-    """Return the confidence in each class, given rates ``[batch, class]`` or per step."""
+    """Return the confidence in each class, given rates ``[batch, class]`` or with a time axis."""
     if check_mode(mode, "mode") == "probability":
         return rate / (rate.sum(1, keepdim=True) + _checks.not_negative(eps, "eps"))
     return rate.softmax(1) if mode == "softmax" else rate.log_softmax(1)

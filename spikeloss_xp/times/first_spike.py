@@ -37,7 +37,7 @@ class TimesLoss(TargetLoss):
 
 
 class FirstSpike(TimesLoss, Predictor):
-    """Base class for losses that read the time of the first spike of each class."""
+    """Base class for losses that use the time of the first spike of each class."""
 
     silent_time: float
 

@@ -283,7 +283,7 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, where=np.arange(24) < 0),
         case(times.VictorPurpura(cost=1000.0), SEVERAL, SEVERAL + 100),
         case(
-            published.SpikeMoid(alpha=0.001, theta=0.5, time_axis=-1, reduction="sum"),
+            published.SpikeMoid(alpha=0.001, theta=-0.5, time_axis=-1),
             FRESH,
             MULTI_HOT,
         ),
