@@ -461,6 +461,17 @@ RECORDINGS = (
         of="v",
         note="`v` are log rates, `counts` were recorded, and `m` is True for the steps to predict.",
     ),
+    Row(
+        ("negative binomial",),
+        "scVI (Lopez et al., Nature Methods, 2018) and nemos",
+        "-torch.distributions.NegativeBinomial(1 / 0.3, logits=v + math.log(0.3))"
+        ".log_prob(counts).mean()",
+        "sx.NegativeBinomialNLL(time_axis=0, dispersion=0.3, constant=True)(v, counts)",
+        "((counts + 1 / 0.3) * jnp.log1p(0.3 * jnp.exp(v)) - counts * (v + math.log(0.3)) "
+        "- lgamma(counts + 1 / 0.3) + lgamma(1 / 0.3) + lgamma(counts + 1)).mean()",
+        of="v",
+        note="`v` are log rates, and the dispersion is 0.3.",
+    ),
 )
 
 GROUPS = {
@@ -473,11 +484,6 @@ GROUPS = {
 }
 
 MISSING = (
-    Missing(
-        ("negative binomial",),
-        "scVI (Lopez et al., Nature Methods, 2018) and nemos",
-        "There is no loss with a dispersion. `PoissonNLL` is the limit of no overdispersion.",
-    ),
     Missing(
         ("zero-inflated Poisson",),
         "Lambert, Technometrics, 1992",
