@@ -216,6 +216,12 @@ CONTRACTS = (
     Contract(
         sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"link": "identity", "constant": True}}
     ),
+    Contract(
+        sx.NegativeBinomialNLL,
+        COUNTS,
+        SUMMED | {"dispersion": 0.375},
+        variants={"rates": {"link": "identity", "constant": True, "dispersion": (0, 0.25, 1, 8)}},
+    ),
     Contract(sx.BernoulliNLL, COUNTS, SUMMED, variants={"hazard": {"link": "hazard"}}),
     Contract(
         sx.SparsityEnforcer,
@@ -247,6 +253,7 @@ ONE_OF_EACH = (
     "HuberError-rate",
     "SpikeTime-signal",
     *("PoissonNLL", "PoissonNLL-rates", "BernoulliNLL", "BernoulliNLL-hazard"),
+    *("NegativeBinomialNLL", "NegativeBinomialNLL-rates"),
 )
 """A few forms that cover every loss, readout and shape of terms."""
 

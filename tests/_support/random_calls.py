@@ -37,7 +37,7 @@ in `kernels.py` and `block_filter.py`, `SHORT` of the adapters, and multiples of
 LONG_STEPS = 33_000
 """A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
 LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap
-LIKELIHOODS = (sx.PoissonNLL, sx.BernoulliNLL)
+LIKELIHOODS = (sx.PoissonNLL, sx.NegativeBinomialNLL, sx.BernoulliNLL)
 LONG_CASES = {"long": 0.05, "large": 0.1}  # the share of calls with so many steps
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
@@ -305,8 +305,11 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
             return kind(kernel=taps, **options)
         options["time_constant"] = one(0.75, 3.0, 20.0, 400.0)
         return kind(length=length, filter_order=one(1, 1, 2, 3), **options)
-    if kind is sx.PoissonNLL:
+    if kind in (sx.PoissonNLL, sx.NegativeBinomialNLL):
         options |= {"link": one("log", "identity"), "constant": one(True, False)}
+        if kind is sx.NegativeBinomialNLL:
+            each = tuple(one(1e-9, 0.125, 1.0, 8.0) for _ in range(neurons))
+            options["dispersion"] = one(0.5, each)
         return kind(**options)
     if kind is sx.BernoulliNLL:
         return kind(link=one("logit", "hazard"), **options)

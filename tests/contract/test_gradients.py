@@ -46,6 +46,7 @@ SECOND_ORDER = [
     *("CrossEntropy-count", "CrossEntropy-rate-window", "CrossEntropy-softmax_sum"),
     *("CrossEntropy-probabilities-count", "SpikeMoid-rate"),
     *("PoissonNLL", "PoissonNLL-rates", "BernoulliNLL", "BernoulliNLL-hazard"),
+    *("NegativeBinomialNLL", "NegativeBinomialNLL-rates"),
     *("SpikeMoid-rate-window", "SpikeMoid-pos-weight-rate", "SpikeMoid-lava"),
 ]
 
@@ -58,7 +59,7 @@ def few_samples(form):
         call = call.replace(loss=as_published(call.loss))
     else:
         call = example(FORMS[form])
-    rates = form == "PoissonNLL-rates"
+    rates = form.endswith("NLL-rates")
     spikes = (call.spikes[:2] + rates) * np.asarray([1, rates])[:, None, None]
     return call.replace(spikes=spikes, target=call.target[:2])
 

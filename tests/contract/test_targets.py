@@ -73,6 +73,8 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
             (sx.PoissonNLL(time_axis=-1), -1.0),
             (sx.PoissonNLL(time_axis=-1, link="identity"), np.nan),
             (sx.PoissonNLL(time_axis=-1, constant=True), 0.5),
+            (sx.NegativeBinomialNLL(time_axis=-1, dispersion=0.5), -1.0),
+            (sx.NegativeBinomialNLL(time_axis=-1, dispersion=0.5, constant=True), 0.5),
             (sx.BernoulliNLL(time_axis=-1), 2.0),
             (sx.BernoulliNLL(time_axis=-1, link="hazard"), np.nan),
         )
