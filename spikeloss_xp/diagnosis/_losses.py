@@ -113,7 +113,8 @@ def findings(loss: Any, batch: Any) -> Observations:
 def of_options(loss: Any, batch: Any) -> Observations:
     """Yield the findings that are registered for the class of the loss and for its bases.
 
-    The findings of a subclass are those of its base classes, and those of the function that is registered for it.
+    The findings of a subclass are those of its base classes, and those of the function that is
+    registered for it.
     """
     for kind in type(loss).__mro__[:-1]:
         if kind in findings.registry:

@@ -38,10 +38,11 @@ PUBLIC = sorted(
 FENCE = r"^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?"
 """A code block. A block of text after one in Python is the output that the page shows."""
 
-WORDS, LONGEST = 34_850, 1_700
+WORDS, LONGEST = 38_000, 1_700
 """The most words of all pages, and of one page: see docs/contributing/testing.md."""
 NOT_COUNTED = {
     "docs/published-code.md",  # a table for looking up, which no one reads from beginning to end
+    "docs/diagnosis-measured.md",  # tables of measurements, with an interval for each number
     "docs/guides/activity.md",
     "docs/guides/nir.md",
     "docs/guides/two-frameworks.md",
@@ -252,8 +253,8 @@ TITLE = r"(?:Can|How|Measured|My|Watch|What|When|Which|Why)\b[^\]]*|[^\]]*\?"
 LINK = rf"\[(?:{TITLE})\](?:\(|\[|(?=[ .,;)]))"
 MARKED = r"(?:\"|\b[Pp]ages? |\bguides? |\bsections? |(?:^|\n)\s*(?:[-*|] )?|[·|] )$"
 OUR_WORDS = (
-    r"\bplain lines?\b|\bhand-written\b|\bwritten by hand\b|\bread cheaply\b|\bfindings of the call\b"
-    r"|\bshares? (?:a|one) term\b|\brooms\b"
+    r"\bplain lines?\b|\bhand-written\b|\bwritten by hand\b|\bread cheaply\b"
+    r"|\bfindings of the call\b|\bshares? (?:a|one) term\b|\brooms\b"
 )
 """Words that readers outside the project did not understand."""
 ABOUT_US = {"glossary.md", "contributing"}
