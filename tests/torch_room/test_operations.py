@@ -204,6 +204,7 @@ def test_network_and_inputs_are_left_alone():
     state = torch.get_rng_state()
     with record(network, operations=True) as seen:
         output = network(inputs)
+    assert not seen._operations._waiting  # not even a copy
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(output, network(inputs))
     expected = seen.activity(time_axis=0, samples=4).modules
