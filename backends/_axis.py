@@ -2,12 +2,8 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from spikeloss_xp._typing import Array
-
-if TYPE_CHECKING:
-    from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp._typing import Adapter, Array
 
 AlongAxis = Callable[..., Array]
 
@@ -27,8 +23,8 @@ class Axis:
         The adapter's methods with the same names, applied along this axis.
     """
 
-    def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
-        self.adapter: ArrayAPIAdapter = adapter
+    def __init__(self, adapter: Adapter, index: int) -> None:
+        self.adapter: Adapter = adapter
         self.index: int = index
         self.sum: AlongAxis = functools.partial(adapter.sum, index)
         self.spread: AlongAxis = functools.partial(adapter.spread, index)

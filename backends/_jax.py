@@ -1,6 +1,7 @@
 """The JAX adapter, with automatic differentiation and full-precision matrix products."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -37,6 +38,9 @@ class JAXAdapter(ArrayAPIAdapter):
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function)
+
+    def register_container(self, kind: type, arrays: tuple[str, ...]) -> None:
+        _register(kind, arrays)
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
         with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks this
@@ -94,7 +98,8 @@ class JAXAdapter(ArrayAPIAdapter):
         def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
-            if isinstance(weight, int):  # the whole weight is not computed by the program
+            # This program does not compute the weight of the whole batch.
+            if isinstance(weight, int):
                 number = weight * (x.shape[0] // leaves[0].shape[0])
                 weight = None
             one = jnp.ones((1,) * x.ndim, x.dtype)
@@ -208,6 +213,12 @@ class JAXAdapter(ArrayAPIAdapter):
         value, pullback = jax.vjp(function, x)
         (gradient,) = pullback(jnp.ones_like(value) if cotangent is None else cotangent)
         return value, gradient
+
+
+@functools.cache  # a class can be registered only once
+def _register(kind: type, arrays: tuple[str, ...]) -> None:
+    others = [each.name for each in dataclasses.fields(kind) if each.name not in arrays]
+    jax.tree_util.register_dataclass(kind, data_fields=[*arrays], meta_fields=others)
 
 
 def _sum_and_product(factors: Array, weight: Array | None, axis: int) -> tuple[Array, Array]:

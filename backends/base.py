@@ -108,6 +108,13 @@ class ArrayAPIAdapter(FastPaths):
         """
         return function
 
+    def register_container(self, kind: type, arrays: tuple[str, ...]) -> None:
+        """Let compiled functions take and return objects of a dataclass.
+
+        The fields named in `arrays` hold arrays, and the other fields are constants. The base class
+        does nothing.
+        """
+
     # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:

@@ -1,9 +1,10 @@
 """Check a built site: ``python docs/check_site.py build/site``.
 
 Every link inside it leads to something, nothing is fetched from elsewhere, public names in inline
-code are linked to the reference, every page has a description for search engines, code can be read
-in both themes, no example of the gallery took longer than `SECONDS`, and axe-core finds no problem
-of accessibility in `PAGES`, where Chromium and the package axe-playwright-python are installed.
+code are linked to the reference, every page has a description for search engines, a search finds
+the pages in `FOUND_FIRST`, code can be read in both themes, no example of the gallery took longer
+than `SECONDS`, and axe-core finds no problem of accessibility in `PAGES`, where Chromium and the
+package axe-playwright-python are installed.
 """
 
 import functools
@@ -69,6 +70,21 @@ const all = Object.assign(document.createElement("pre"), { id: "found" });
 all.textContent = JSON.stringify(found);
 document.body.append(all);
 </script>"""
+FOUND_FIRST = {  # what a search finds first, by its main entries of the index
+    "published-code": (
+        "EventProp",
+        "IM-Loss",
+        "DECOLLE",
+        "tempotron",
+        "S4NN",
+        "NDT",
+    ),
+    "guides/recordings": ("GLM", "nemos"),
+    "guides/regression": ("R2", "RMSE", "MSE"),
+    "contract": ("vmap",),
+    "guides/padded-batches": ("padding",),
+    "quickstart": ("one sample",),
+}
 STYLES = Path("_static", "styles", "pydata-sphinx-theme.css")
 
 
@@ -150,6 +166,20 @@ def not_linked(site, pages):
         if path.parent.name != "reference":
             for name in sorted(page.code & names - found):
                 yield f"{path.relative_to(site)} has no link for {name}: see docs/conf.py"
+
+
+def not_found(site):
+    """Yield the names for which a search does not show their page first."""
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
+    for page, names in FOUND_FIRST.items():
+        for name in names:
+            entries = index["indexentries"].get(name.lower(), [])
+            found = [
+                index["docnames"][file] for file, _, is_main in entries if is_main
+            ]
+            if found != [page]:
+                yield f"a search for {name} finds {found}, and not {page}"
 
 
 def missing_fonts(site):
@@ -280,6 +310,7 @@ def main(site):
     wrong = [
         *broken(site, pages),
         *not_linked(site, pages),
+        *not_found(site),
         *missing_fonts(site),
         *pale(site),
         *slow(site / "gallery.xml"),

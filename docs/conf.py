@@ -77,7 +77,7 @@ numpydoc_xref_ignore = {
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
     # adding-a-loss.md describes them
     *("Reading", "Labels", "Target", "Trains", "Axis"),
-    "Recording",  # `record` describes it
+    *("Recording", "Runs"),  # `record` and `compare_runs` describe them
     "Figure",  # of matplotlib
 }
 
@@ -285,7 +285,12 @@ class NarrowPictures(SphinxPostTransform):
 
 
 def signature_of_class(app, what, name, kind, options, signature, returned):
-    """Show the options of a class, which its base takes as any arguments."""
+    """Show the options of a class, which its base takes as any arguments.
+
+    The page of a loss shows them once, with the arguments of the call.
+    """
+    if what == "class" and app.env.docname.startswith("losses/"):
+        return "", returned
     if what == "class" and "*args" in (signature or ""):
         shown = stringify_signature(inspect.signature(kind), show_annotation=False)
         return "" if "*args" in shown else shown, returned

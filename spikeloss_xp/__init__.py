@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from spikeloss_xp import backends, distances, testing, times
+from spikeloss_xp._activity import Activity, activity
 from spikeloss_xp.binning import bin_spikes
 from spikeloss_xp.diagnosis import diagnose, scale_to_rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
@@ -25,6 +26,7 @@ from spikeloss_xp.losses import (
     BernoulliNLL,
     CrossEntropy,
     HuberError,
+    NegativeBinomialNLL,
     PoissonNLL,
     SparsityEnforcer,
     SpikeLatency,
@@ -39,9 +41,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbsoluteError",
+    "Activity",
     "BernoulliNLL",
     "CrossEntropy",
     "HuberError",
+    "NegativeBinomialNLL",
     "PoissonNLL",
     "SparsityEnforcer",
     "SpikeLatency",
@@ -50,6 +54,7 @@ __all__ = [
     "SpikeRate",
     "SpikeTime",
     "SquaredError",
+    "activity",
     "backends",
     "bin_spikes",
     "causal_filter",

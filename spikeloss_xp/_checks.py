@@ -201,6 +201,7 @@ positive = _within(real, *NUMBER, ABOVE_0)
 not_negative = _within(real, *NUMBER, (0, math.inf, "be at least 0"))
 fraction = _within(real, *NUMBER, (0, math.nextafter(1, 0), "be at least 0 and below 1"))
 share = _within(real, *NUMBER, (0, 1, "be between 0 and 1"))
+dispersion = _within(real, *NUMBER, (0, 1e6, "be between 0 and 1e6"))
 rate = _within(real, *NUMBER, (0, 1, "be between 0 and 1, in spikes per time step"))
 firing_rate = _within(
     real, *NUMBER, ABOVE_0, (-math.inf, 1, "be at most 1, in spikes per time step")

@@ -216,8 +216,9 @@ class EditTable(NamedTuple):
         return xp.stack([match, insertion, rest - insertion], axis=0)
 
     def _as_matrix(self, matched: Any) -> Array:
-        """Return values for the matches of all steps as a matrix of all pairs of spikes."""
-        adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
+        """Return the values of all matches as a matrix with an entry for each pair of spikes."""
+        adapter, xp = self.adapter, self.adapter.xp
+        n, m = self.x.shape[0], self.y.shape[0]
         rows, columns = adapter.arange(n * n + n, self.x), adapter.arange(m * n, self.x)
         place = xp.reshape(rows[:: n + 1, None] + columns[None, ::n], (-1,))  # (i + j) * n + i
         if adapter.compiles_loops:
@@ -232,7 +233,8 @@ class EditTable(NamedTuple):
         If the library compiles a single step function, the arrays have the same shape at every
         step. Entries outside the table are then either infinite or never used.
         """
-        adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
+        adapter, xp = self.adapter, self.adapter.xp
+        n, m = self.x.shape[0], self.y.shape[0]
         corner = xp.zeros_like(xp.broadcast_arrays(self.x[:1, ...], self.y[:1, ...])[0])
         last = self._joined(self._with_costs(corner, corner))
         y = xp.flip(self.y, axis=0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 Array = Any
+Adapter = Any  # of a module that adapters import, and that cannot import them
 Namespace = Any
 Pullback = Callable[[Array], Array]
 ValueAndPullback = tuple[Array, Pullback]
@@ -39,7 +40,13 @@ else:
     TimesT = ArrayT
 Times: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 Events: TypeAlias = ArrayT | Sequence["Events[ArrayT]"] | Mapping[Any, "Events[ArrayT]"]
-ArrayLike = SupportsArray | Sequence[Any]
+# A nested list of numbers or arrays, but no string, which is a sequence of strings.
+ArrayLike: TypeAlias = (
+    SupportsArray
+    | Sequence[float | SupportsArray]
+    | Sequence[Sequence[float]]
+    | Sequence[Sequence[Sequence[float]]]
+)
 OptionalArray = ArrayLike | None
 HostArray = np.ndarray[Any, np.dtype[Any]]
 IntegerArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -51,9 +58,10 @@ EntropyReadout = Literal["count", "sqrt_count", "rate", "max", "last", "latency"
 MaxMode = Literal["probability", "softmax"]
 ConfidenceMode = Literal["probability", "softmax", "logsoftmax"]
 Numerics = Literal["stable", "lava"]
-Per = Literal["array", "neuron", "sample", "sample_neuron"]
+Per = Literal["all", "neuron", "sample", "sample_neuron"]
 ScorePer = Literal["all", "neuron"]
 Link = Literal["logit", "hazard"]
+RateLink = Literal["log", "identity"]
 Power = Literal[1, 2]
 Total = Literal["mean", "sum"]
 

@@ -35,11 +35,11 @@ def bin_spikes(
 ) -> TimesT:
     """Return the number of spikes of each neuron in each time bin.
 
-    Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
-    ``start + (k + 1) * time_step``. Rounding may move a time slightly below the edge of a bin. Such
-    a time is counted in the bin that begins at that edge, provided that it is below the edge by at
-    most a tenth of a bin. With bins of 0.1, the time 0.3 is in bin 3, although ``0.3 / 0.1`` is
-    less than 3 in floating-point arithmetic.
+    Bin `k` contains the times from ``start + k * time_step`` up to, but not including, ``start + (k
+    + 1) * time_step``. Rounding may move a time slightly below the edge of a bin. If the distance
+    can be explained by rounding, and is at most a tenth of a bin, the time is counted in the bin
+    that begins at this edge. For example, with bins of 0.1, the time 0.3 is in bin 3, although
+    ``0.3 / 0.1`` is less than 3 in floating-point arithmetic.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def bin_spikes(
         the arguments do not match in length, or if the dtype of `times` is too coarse for
         `time_step`.
     TypeError
-        If an argument has the wrong type, if its values cannot be read because it is traced (under
-        ``jit`` or ``vmap``), or if only one of `times` and `time_step` has a unit.
+        If an argument has the wrong type, if the values of an argument cannot be read because it is
+        traced (in ``jit`` or ``vmap``), or if only one of `times` and `time_step` has a unit.
 
     Examples
     --------

@@ -259,24 +259,107 @@ def poisson_of_rates(
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
 
-def log_factorial(adapter: Adapter, n: Array) -> Array:
-    """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64.
+def negative_binomial_of_log_rates(
+    adapter: Adapter, u: Array, n: Array, dispersion: Array, *, constant: bool
+) -> ValueAndPullback:
+    """Return the terms of `_negative_binomial` for the logarithms `u` of the means."""
+    mean = adapter.xp.exp(adapter.xp.minimum(u, _largest(adapter, dispersion)))
+    terms = _negative_binomial(adapter, u, mean, n, dispersion, constant)
+    return terms, lambda cotangent: cotangent * ((mean - n) / (1 + dispersion * mean))
 
-    Stirling's series is accurate at ``z = n + 9``. The factors from ``n + 1`` to ``n + 8`` are then
-    divided out. Each factor is first divided by `z`, so that the product of the factors cannot
+
+def negative_binomial_of_rates(
+    adapter: Adapter, rate: Array, n: Array, dispersion: Array, *, positive: bool, constant: bool
+) -> ValueAndPullback:
+    """Return the terms of `_negative_binomial` for rates, which are the means.
+
+    If `positive` is True, no rate is 0.
+    """
+    xp = adapter.xp
+    # If `n` and the rate are both 0, the logarithm is taken of 1 instead of 0.
+    inside = rate if positive else rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
+    mean = xp.minimum(rate, xp.exp(_largest(adapter, dispersion)))
+    terms = _negative_binomial(adapter, xp.log(inside), mean, n, dispersion, constant)
+    return terms, lambda cotangent: cotangent * ((1 - n / inside) / (1 + dispersion * rate))
+
+
+def _largest(adapter: Adapter, a: Array) -> Array:
+    """Return a log rate above which ``log(1 + a m)`` is ``log(a m)``, up to rounding.
+
+    Even the square of ``1 + a m``, which a second derivative contains, is finite there.
+    """
+    xp = adapter.xp
+    return 0.45 * math.log(xp.finfo(a.dtype).max) - xp.log(a)
+
+
+def _negative_binomial(
+    adapter: Adapter, u: Array, mean: Array, n: Array, a: Array, constant: bool
+) -> Array:
+    """Return ``n log(1/m + a) + log(1 + a m) / a`` for a mean `m` and a dispersion `a`.
+
+    This is ``(n + 1/a) log(1 + a m) - n log(m)``, and 0 if `n` and `m` are both 0. `u` is the
+    logarithm of the mean, and `mean` is ``min(m, exp(_largest))``, whose products are finite.
+
+    If `constant` is True, the result is the full negative log-likelihood. For large counts, it is
+    much smaller than ``n log(m)`` and ``log(n!)``, whose sum would lose digits. It is computed as
+    the result for a mean of `n`, plus ``n log((1/m + a) / (1/n + a)) + log(1 + a d) / a`` with
+    ``d = (m - n) / (1 + a n)``.
+    """
+    xp, zero, largest = adapter.xp, adapter.scalar(u, 0.0), _largest(adapter, a)
+    log_mean = xp.where((n == 0) & xp.isinf(u), zero, u)  # 0 times infinity is NaN
+    beyond = xp.where(u > largest, u - largest, zero)
+    scaled, log_scaled = a * mean, xp.log1p(a * mean)
+    large = (mean if constant else scaled) > 1  # otherwise, 1/m may overflow
+    odds = a + 1 / xp.where(large, mean, 1.0)
+    if not constant:
+        log_odds = xp.where(large, xp.log(odds), log_scaled - log_mean)
+        return n * log_odds + (log_scaled + beyond) / a
+    spread = 1 + a * n
+    odds = xp.where(large, odds, 1 + scaled) * xp.where(n > 0, n / spread, 1.0)
+    log_odds = xp.log(odds) - xp.where(large, zero, log_mean)
+    shift = a * ((mean - n) / spread)
+    far = shift < -0.5  # then 1 + shift loses digits
+    near = xp.log1p(xp.where(far, zero, shift))
+    rest = (xp.where(far, xp.log((1 + scaled) / spread), near) + beyond) / a
+    return n * log_odds + rest + _negative_binomial_at_its_mean(adapter, n, a)
+
+
+def _negative_binomial_at_its_mean(adapter: Adapter, n: Array, a: Array) -> Array:
+    """Return the negative log-likelihood of whole counts `n` if the mean is `n` too.
+
+    By Stirling's formula, most of the logarithms of the three gamma functions cancel.
+    """
+    xp = adapter.xp
+    k, shape = xp.where(n > 0, n, 1.0), 1 / a
+    value = 0.5 * (xp.log(k) + xp.log1p(a * k) + math.log(2 * math.pi))
+    value = value + stirling(adapter, k) + (stirling(adapter, shape) - stirling(adapter, k + shape))
+    return xp.where(n > 0, value, 0 * n)
+
+
+def log_factorial(adapter: Adapter, n: Array) -> Array:
+    """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64."""
+    xp = adapter.xp
+    k = xp.where(n > 1, n, 1.0)
+    log_k = xp.log(k)
+    value = k * (log_k - 1) + 0.5 * (log_k + math.log(2 * math.pi)) + stirling(adapter, k)
+    return xp.where(n < 2, n * 0, value)  # log(0!) and log(1!) are exact
+
+
+def stirling(adapter: Adapter, z: Array) -> Array:
+    """Return the error of Stirling's formula, ``log(z!) - z log(z) + z - log(2 pi z) / 2``.
+
+    Stirling's series is accurate at ``w = z + 9``. The factors from ``z + 1`` to ``z + 8`` are then
+    divided out. Each factor is first divided by `w`, so that the product of the factors cannot
     overflow.
     """
     xp = adapter.xp
-    z = n + 9
-    w = 1 / z
-    series, product = 0.5 * math.log(2 * math.pi) - 9 + w * 0, 1.0 + 0 * w
+    w = 1 / (z + 9)
+    series, product = 0 * w - 9, 1 + 0 * w
     for power, coefficient in enumerate((1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)):
         series = series + coefficient * w ** (2 * power + 1)
     for j in range(1, 9):
         product = product * (1 - j * w)
-    log_z = xp.log(z)
-    value = n * (log_z - 1) + 0.5 * log_z - xp.log(product) + series
-    return xp.where(n < 2, n * 0, value)  # log(0!) and log(1!) are exact
+    return (z + 0.5) * xp.log1p(9 / z) - xp.log(product) + series
 
 
 def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:

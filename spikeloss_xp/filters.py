@@ -66,7 +66,7 @@ def check_size(kernel: Exponential) -> None:
 
 
 @on_device_of("input")
-def causal_filter(input: ArrayT, kernel: ArrayLike, time_axis: int = -1) -> ArrayT:
+def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT:
     """Filter an array causally along its time axis.
 
     The result is ``y[t] = sum(kernel[k] * input[t - k] for k in range(len(kernel)))``, where
@@ -78,14 +78,14 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, time_axis: int = -1) -> Arra
         An array of any shape. The result is an array from the same library, on the same device.
     kernel : array or sequence of float
         The taps, of shape ``[length]``. The first tap belongs to the current step.
-    time_axis : int, default -1
+    time_axis : int
         The axis to filter along.
 
     Returns
     -------
     array
         The filtered array, with the same shape and dtype as `input`. If `input` is bool or integer,
-        the result has the library's default floating-point dtype; if `input` is float16 or
+        the result has the library's default floating-point dtype. If `input` is float16 or
         bfloat16, the result is float32.
 
     Raises
@@ -96,15 +96,15 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, time_axis: int = -1) -> Arra
 
     Notes
     -----
-    The filter is differentiable in libraries that have automatic differentiation. The filter
-    processes blocks of steps with matrix products. A NaN or infinity in `input` therefore also
-    affects some steps that the kernel does not reach.
+    The filter is differentiable in libraries that have automatic differentiation. The filter is
+    computed with matrix products of many steps at a time. A NaN or infinity in `input` therefore
+    also affects some steps that the kernel does not reach.
 
     Examples
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
+    >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5], time_axis=0)
     array([0. , 1. , 0.5, 0. ])
     """
     adapter, x = _checked(input, time_axis)
@@ -120,7 +120,7 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, time_axis: int = -1) -> Arra
 
 
 @on_device_of("input")
-def moving_average(input: ArrayT, window: int, time_axis: int = -1) -> ArrayT:
+def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
     """Return, at each step, the average over the last `window` steps.
 
     The result is ``y[t] = sum(input[t - k] for k in range(window)) / window``, where `input` is 0
@@ -132,7 +132,7 @@ def moving_average(input: ArrayT, window: int, time_axis: int = -1) -> ArrayT:
         An array of any shape. The result is an array from the same library, on the same device.
     window : int
         The number of steps to average over; at least 1.
-    time_axis : int, default -1
+    time_axis : int
         The axis to average along.
 
     Returns
@@ -149,14 +149,14 @@ def moving_average(input: ArrayT, window: int, time_axis: int = -1) -> ArrayT:
 
     Notes
     -----
-    The average is computed in blocks, so a NaN or infinity in `input` may affect all steps along
-    the axis.
+    The average is computed for many steps at a time, so a NaN or infinity in `input` may affect all
+    steps along the axis.
 
     Examples
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
+    >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2, time_axis=0)
     array([0.5, 0.5, 0.5, 1. ])
     """
     adapter, x = _checked(input, time_axis)

@@ -18,15 +18,15 @@ from spikeloss_xp._typing import Array, ValueAndGrad
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
-    The gradient is computed by automatic differentiation if the array library supports it, and
-    otherwise by the closed form of the loss. The two gradients agree up to rounding.
+    If the array library has automatic differentiation, the gradient is computed with it. Otherwise,
+    the gradient is computed in closed form. The two gradients agree up to rounding.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, or one of the functions `distances.van_rossum` and
-        `distances.similarity`. A `functools.partial` of a loss or of one of these functions is also
-        accepted if it sets only keyword arguments. If the library of the input has automatic
+        `distances.similarity`. You can also pass a `functools.partial` of a loss or of one of these
+        functions, if it sets only keyword arguments. If the library of the input has automatic
         differentiation, `loss` may be any function of arrays, for example a loss that overrides
         only `value` or ``__call__``.
 
@@ -36,10 +36,10 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         A function ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``.
         The function takes the same targets and options as the loss: ``target``, ``where``,
         ``lengths`` and ``weight``. `input` is one array, which is not changed. The value is
-        detached. The gradient has the shape, library, device and dtype of `input`; if the spikes
-        are bool or integer, the gradient has the dtype of the value. With ``reduction="none"``,
-        pass a `cotangent` with the shape of the terms to get the gradient of
-        ``sum(cotangent * terms)``.
+        detached. The gradient has the shape, library, device and dtype of `input`. If the spikes
+        are bool or integer, the gradient has the dtype of the value. With ``reduction="none"``, the
+        value is an array of terms. Pass a `cotangent` with the shape of the terms to get the
+        gradient of ``sum(cotangent * terms)``.
 
     Raises
     ------
@@ -112,9 +112,9 @@ def _has_closed_form(loss: Any) -> bool:
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
     """Return `given` on the device of `like` if `given` is an array from the adapter's library.
 
-    Any other object is returned unchanged. If the values of `given` can be read cheaply but the
-    values of `like` cannot, the result is a NumPy array. The loss then checks the values of the
-    NumPy array, and copies the array to the device of `like`.
+    Any other object is returned unchanged. If the values of `given` can be read without a transfer
+    from a device, but the values of `like` cannot, the result is a NumPy array. The loss then
+    checks the values of the NumPy array, and copies the array to the device of `like`.
     """
     if find_adapter(given) is not adapter:
         return given

@@ -26,7 +26,8 @@ def identity(cotangent: Array) -> Array:
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
     """Compute ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
-    spikes, mask, time, classes = trains.values, trains.mask, trains.time, trains.classes
+    spikes, mask = trains.values, trains.mask
+    time, classes = trains.time, trains.classes
     adapter, xp = trains.adapter, trains.xp
     if window == 1:
         return Reading(spikes, classes, adapter, xp, 1.0, 1, spikes, 1, mask), identity
@@ -185,7 +186,8 @@ def read_groups(
     """
     if classes is None:
         return read(trains)
-    spikes, mask, time, axis = trains.values, trains.mask, trains.time, trains.classes
+    spikes, mask = trains.values, trains.mask
+    time, axis = trains.time, trains.classes
     xp, of_class, size = trains.xp, axis.index, axis.length(spikes) // classes
     shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
     total = xp.sum(xp.reshape(spikes, shape), axis=of_class + 1)
@@ -229,7 +231,8 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
 
 def softmax_sum(trains: Trains) -> ReadResult:
     """Compute ``sum_t p[t]``, where ``p[t]`` is the softmax over the unmasked classes at step t."""
-    spikes, mask, time, classes = trains.values, trains.mask, trains.time, trains.classes
+    spikes, mask = trains.values, trains.mask
+    time, classes = trains.time, trains.classes
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
     highest = classes.max(logit)  # the maximum prevents overflow and cancels in `p`
@@ -261,7 +264,8 @@ def latency(trains: Trains) -> ReadResult:
     steps than other neurons. The field `saturated` of the reading holds the latency of a silent
     neuron.
     """
-    spikes, mask, time, classes = trains.values, trains.mask, trains.time, trains.classes
+    spikes, mask = trains.values, trains.mask
+    time, classes = trains.time, trains.classes
     adapter, xp = trains.adapter, trains.xp
     factors = 1 - spikes
     if mask is None:

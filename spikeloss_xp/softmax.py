@@ -28,7 +28,7 @@ def cross_entropy_of_logits(
     even if the probability of the label is close to 1. If the odds could overflow, the term is
     computed from ``u - max(u)`` instead.
     """
-    adapter = classes.adapter
+    adapter: Adapter = classes.adapter
     if class_mask is not None:
         logit = _without_masked(adapter, logit, class_mask)
     if not adapter.in_place(logit):
@@ -78,7 +78,8 @@ def cross_entropy_of_probabilities(
     The first class with the largest `q` is treated as the label, so the term of a one-hot row
     preserves its precision even if the probability of its label is close to 1.
     """
-    adapter, xp = classes.adapter, classes.adapter.xp
+    adapter: Adapter = classes.adapter
+    xp = adapter.xp
     if class_mask is not None:
         logit = _without_masked(adapter, logit, class_mask)
     index = classes.argmax(q)

@@ -11,21 +11,20 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp._arrays import adapter_of, host_values
+from spikeloss_xp._runs import compare_runs
+from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name, largest_finite
 from spikeloss_xp._typing import Array, ArrayLike, SupportsArray
 from spikeloss_xp.backends._available import adapter, available, describe
 from spikeloss_xp.gradients import value_and_grad
 
-__all__ = ["assert_consistent"]
+__all__ = ["assert_consistent", "compare_runs"]
 
-PRECISION = {  # the machine epsilon and the smallest positive number of each dtype
-    "float64": (2.0**-52, 2.0**-1074),
-    "float32": (2.0**-23, 2.0**-149),
-    "float16": (2.0**-10, 2.0**-24),
-    "bfloat16": (2.0**-7, 2.0**-133),
-}
-# The tolerance, in rounding errors of the dtype. For the reference cases of the published losses, a
-# tolerance of 15 rounding errors would be enough.
-ROUNDINGS = 100
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 HEADER = "library  device      value  value err  grad err"
 ROW = "{backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  {gradient_difference:8.1e}"
 
@@ -51,10 +50,10 @@ def assert_consistent(
 ) -> Rows:
     """Check that a loss has the same value and gradient with every array library.
 
-    Each library evaluates the loss and its gradient in the dtype of `input`, on its first device
-    of each kind. The results are compared with those of NumPy in float64. With
-    ``reduction="none"``, the terms and the gradient of their weighted sum are compared. The
-    weights are random but reproducible.
+    Each library evaluates the loss and its gradient in the dtype of `input`, on its first device of
+    each kind, such as its first GPU. The results are compared with the results of NumPy in float64.
+    With ``reduction="none"``, the function compares the terms, and the gradient of a weighted sum
+    of the terms. The weights are random but reproducible.
 
     Parameters
     ----------
@@ -69,8 +68,8 @@ def assert_consistent(
         that `spikeloss_xp.backends.available` reports as usable and that has the dtype of `input`.
     rtol : float, optional
         The allowed difference, relative to the largest entry of the reference. The default is 100
-        times the machine epsilon of the dtype used for the computation. For a 16-bit gradient, the
-        epsilon of its own dtype is added.
+        times the machine epsilon of the dtype used for the computation. For a gradient in float16
+        or bfloat16, the machine epsilon of this dtype is added.
     atol : float, optional
         An additional allowed difference. The default is the smallest positive number of
         the dtype.
@@ -78,9 +77,9 @@ def assert_consistent(
     Returns
     -------
     list of dict
-        For each device, its `backend`, `version` and `device`, the `value`, and two differences
-        from the reference, relative to its largest entry: `value_difference` and
-        `gradient_difference`. The list is printed as a table.
+        A dictionary for each device, with the keys `backend`, `version`, `device`, `value`,
+        `value_difference` and `gradient_difference`. Both differences are relative to the largest
+        entry of the reference. The list is printed as a table.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def assert_consistent(
     adapter_of(input)  # raises unless `input` is an array
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of one or more names; got {backends!r}")
-    host_input, dtype = host_values(input, "input"), _dtype_name(input)
+    host_input, dtype = host_values(input, "input"), dtype_name(input)
     targets = () if target is None else (host_values(target, "target"),)
     devices, _ = select_devices(backends, dtype)
     given = {"where": where, "lengths": lengths, "weight": weight}
@@ -130,11 +129,6 @@ def assert_consistent(
     return rows
 
 
-def _dtype_name(x: Any) -> str:
-    """Return the name of an array's dtype, without the name of the library."""
-    return str(x.dtype).rpartition(".")[2]
-
-
 @dataclass(frozen=True)
 class Device:
     """A device on which an array library computes."""
@@ -147,7 +141,7 @@ class Device:
         return f"{self.library} {self.version} on {self.name}"
 
     def row(self) -> dict[str, str]:
-        """Return the names under which a row of results gives the device."""
+        """Return the entries of a row of results that identify the device."""
         return {"backend": self.library, "version": self.version, "device": self.name}
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
@@ -166,7 +160,7 @@ class Device:
 def select_devices(
     backends: Sequence[str] | None, dtype: str, wanted: str | None = None
 ) -> tuple[list[Device], dict[str, str]]:
-    """Return the devices to compare, and the reasons why the other libraries are not used.
+    """Return the devices to compare and, for each library that is left out, the reason.
 
     A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
     the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,
@@ -251,11 +245,11 @@ def compare(
         keywords = {name: device.put(option) for name, option in options.items()}
         results = library.compiled(value_and_grad(loss))(*arrays, **keywords)
         found = [library.to_host(x).astype(np.float64) for x in results]
-    epsilon, _ = PRECISION[_dtype_name(results[0])]
+    epsilon, _ = PRECISION[dtype_name(results[0])]
     differences: dict[str, float] = {}
     problems: list[str] = []
     for name, x, got, right in zip(("value", "gradient"), results, found, expected, strict=True):
-        own_epsilon, smallest = PRECISION[_dtype_name(x)]
+        own_epsilon, smallest = PRECISION[dtype_name(x)]
         allowed = ROUNDINGS * epsilon + (own_epsilon if own_epsilon != epsilon else 0.0)
         tolerances = allowed if rtol is None else rtol, smallest if atol is None else atol
         differences[f"{name}_difference"], problem = _difference(got, right, *tolerances)
@@ -269,18 +263,14 @@ def _difference(
 ) -> tuple[float, str | None]:
     """Return the largest difference, relative to the largest expected entry, and a description.
 
-    The difference is infinite if an entry is NaN or infinite in only one of the arrays, or if it is
-    infinite in both arrays with opposite signs. The description is None if the difference is within
+    `distances` defines the differences. The description is None if the largest difference is within
     the tolerance.
     """
     if got.shape != expected.shape:
         return math.inf, f"has shape {got.shape} instead of {expected.shape}"
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    with np.errstate(invalid="ignore"):
-        distance = np.nan_to_num(np.abs(got - expected), nan=np.inf, posinf=np.inf)
-    distance = np.where(same, 0.0, distance)
+    distance = distances(got, expected)
     where = np.unravel_index(np.argmax(distance), distance.shape)
-    scale = float(np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)))
+    scale = largest_finite(expected)
     largest, allowed = float(distance[where]), atol + rtol * scale
     relative, most = (x / scale if scale else x and math.inf for x in (largest, allowed))
     if largest <= allowed:

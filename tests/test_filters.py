@@ -44,9 +44,9 @@ def random_filter(random):
         if kind == "sum":
             return library.moving_sum(x, length, axis, reverse=reverse)
         if kind == "average":
-            return sx.moving_average(x, length, axis)
+            return sx.moving_average(x, length, time_axis=axis)
         if kind == "taps" and not reverse:
-            return sx.causal_filter(x, taps, axis)
+            return sx.causal_filter(x, taps, time_axis=axis)
         return library.causal_filter(x, kernel or library.constants(taps, x), axis, reverse=reverse)
 
     return apply, taps, reverse
@@ -87,7 +87,7 @@ def test_moving_sum_of_binary_spikes_is_exact(backend, window):
     @backend.compiled
     def run(x):
         add_up = functools.partial(backend.adapter.moving_sum, x, window)
-        return add_up(), add_up(reverse=True), sx.moving_average(x, window)
+        return add_up(), add_up(reverse=True), sx.moving_average(x, window, time_axis=-1)
 
     forward, backward, averaged = map(backend.numpy, run(backend.asarray(spikes, "float32")))
     for got, rows in ((forward, spikes), (backward[:, ::-1], spikes[:, ::-1])):
@@ -139,7 +139,11 @@ def test_output_is_exactly_zero_outside_the_kernel(backend, length, order):
     @backend.compiled
     def run(x):
         both = [backend.adapter.causal_filter(x, kernel, -1, reverse=r) for r in (False, True)]
-        return *both, sx.causal_filter(x, kernel.taps()), sx.moving_average(x, length)
+        return (
+            *both,
+            sx.causal_filter(x, kernel.taps(), time_axis=-1),
+            sx.moving_average(x, length, time_axis=-1),
+        )
 
     forward, backward, by_taps, averaged = map(backend.numpy, run(backend.asarray(x)))
     for y, after in ((forward, lag), (backward, -lag), (by_taps, lag), (averaged, lag)):
@@ -153,13 +157,17 @@ def test_output_is_exactly_zero_outside_the_kernel(backend, length, order):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: sx.causal_filter(x, [[1.0]]), ValueError, "kernel.*(1, 1)"),
-        (lambda x: sx.causal_filter(x, []), ValueError, "kernel.*(0,)"),
+        (lambda x: sx.causal_filter(x, [[1.0]], time_axis=-1), ValueError, "kernel.*(1, 1)"),
+        (lambda x: sx.causal_filter(x, [], time_axis=-1), ValueError, "kernel.*(0,)"),
         (lambda x: sx.causal_filter(x, [1.0], time_axis=2), ValueError, "time_axis=2.*(2, 3)"),
-        (lambda x: sx.causal_filter(x[:, :0], [1.0]), ValueError, "no steps.*(2, 0)"),
-        (lambda x: sx.moving_average(x, 0), ValueError, "window.*0"),
+        (lambda x: sx.causal_filter(x[:, :0], [1.0], time_axis=-1), ValueError, "no steps.*(2, 0)"),
+        (lambda x: sx.moving_average(x, 0, time_axis=-1), ValueError, "window.*0"),
         (lambda x: sx.moving_average(x, 2, time_axis=-3), ValueError, "time_axis=-3.*(2, 3)"),
-        (lambda x: sx.moving_average([0.0, 1.0], 2), TypeError, "input must be an array.*list"),
+        (
+            lambda x: sx.moving_average([0.0, 1.0], 2, time_axis=-1),
+            TypeError,
+            "input must be an array.*list",
+        ),
         (lambda x: sx.exponential_kernel(0, 3), ValueError, "time_constant.*0"),
         (lambda x: sx.exponential_kernel(5, 0), ValueError, "length.*0"),
         (lambda x: sx.exponential_kernel(1e9, 10**6, 9), ValueError, "filter_order=9.*float32"),

@@ -27,7 +27,10 @@ def load_case(i: int, losses: Any = sx) -> tuple[Any, ...]:
     defaults = LAVA_DEFAULTS if losses is sx else {}
     if losses is sx and spec["loss"] == "SparsityEnforcer":
         losses, defaults = published, {}
-    loss = getattr(losses, spec["loss"])(**defaults | spec["kwargs"])
+    options = defaults | spec["kwargs"]
+    if "lam" in options and losses is published:
+        options["rate_weight"] = options.pop("lam")
+    loss = getattr(losses, spec["loss"])(**options)
     arrays = (REFERENCE[f"case/{i}/{key}"] for key in ("input", "target", "loss", "grad"))
     return loss, spec.get("append"), *arrays
 

@@ -19,7 +19,7 @@ random = np.random.default_rng(3)
 SPIKES = (random.random((BATCH, CLASSES, STEPS)) < 0.4).astype(float)
 LABEL = np.asarray([0, 2, 1, -100, 2, 0])
 ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
-RATE = sx.SpikeMax(time_axis=-1, reduction="sum")  # predicts the class with the highest rate
+RATE = sx.SpikeMax(time_axis=-1)  # predicts the class with the highest rate
 NUMBERS = sx.SquaredError(time_axis=-1)
 
 
@@ -34,7 +34,7 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
     for counts in got:
         assert np.trace(counts) == right
         assert counts.sum() == 5
-    moid = sx.SpikeMoid(alpha=1, theta=0.4, time_axis=-1, reduction="sum")
+    moid = sx.SpikeMoid(alpha=1, theta=0.4, time_axis=-1)
     counts = run(backend, moid.confusion, spikes[:2], np.eye(3, dtype=bool)[LABEL[:2]])
     assert counts.sum() == 6
     assert (counts[0, 1, 0], counts[2, 1, 0]) == (1, 1)  # where the label is 1, it predicts 0
@@ -48,14 +48,10 @@ def test_masked_values_have_no_effect_with_a_window_of_one_step(backend, bad):
     calls = each(
         [
             scores,
-            partial(
-                sx.SpikeMax(moving_window=1, time_axis=-1, reduction="sum").predict, per_step=True
-            ),
+            partial(sx.SpikeMax(moving_window=1, time_axis=-1).predict, per_step=True),
         ]
     )
-    counts = each(
-        [roots.confusion, sx.SpikeMax(moving_window=1, time_axis=-1, reduction="sum").confusion]
-    )
+    counts = each([roots.confusion, sx.SpikeMax(moving_window=1, time_axis=-1).confusion])
     steps = np.tile(LABEL[:, None], STEPS)
     for evaluate, *arguments in ((calls,), (counts, steps)):
         clean, got = (
@@ -71,7 +67,7 @@ def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
     half = backend.asarray(np.full((6, 3), 0.5))
     calls = [
         (
-            sx.SpikeMoid(alpha=1, theta=0, time_axis=-1, reduction="sum").confusion,
+            sx.SpikeMoid(alpha=1, theta=0, time_axis=-1).confusion,
             half,
             {},
             "must be 0 or 1",

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from spikeloss_xp._tolerance import PRECISION
 from spikeloss_xp.backends import available
-from spikeloss_xp.testing import PRECISION, _difference, _first_of_each_kind, assert_consistent
+from spikeloss_xp.testing import _difference, _first_of_each_kind, assert_consistent
 
 SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
 USABLE = [name for name, info in available().items() if info.usable]
@@ -28,13 +29,13 @@ def test_loss_passes_on_all_libraries_at_once():
 def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, backends):
     spikes, label = np.ones(shape, np.float32), np.zeros(shape[0], np.int64)
     for loss, target in (
-        (sx.SpikeRate(0.2, 0.03, moving_window=5, time_axis=-1, reduction="sum"), label),
-        (sx.SpikeMax(moving_window=5, mode="softmax", time_axis=-1, reduction="sum"), label),
+        (sx.SpikeRate(0.2, 0.03, moving_window=5, time_axis=-1), label),
+        (sx.SpikeMax(moving_window=5, mode="softmax", time_axis=-1), label),
         (
-            sx.SpikeMoid(moving_window=5, alpha=0.25, theta=0.5, time_axis=-1, reduction="sum"),
+            sx.SpikeMoid(moving_window=5, alpha=0.25, theta=0.5, time_axis=-1),
             np.zeros(shape[:2]),
         ),
-        (sx.SpikeTime(time_axis=-1, reduction="sum"), 0 * spikes),
+        (sx.SpikeTime(time_axis=-1), 0 * spikes),
     ):
         assert_consistent(loss, spikes, target, backends=backends)
 
@@ -50,7 +51,7 @@ def test_first_device_of_each_kind_is_compared(wanted, chosen):
 def test_arrays_of_any_library_are_accepted(backend):
     spikes = backend.asarray(SPIKES, "float32")
     rows = assert_consistent(
-        sx.SpikeTime(time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_axis=-1),
         spikes,
         spikes,
         backends=["numpy", backend.library],
@@ -59,19 +60,15 @@ def test_arrays_of_any_library_are_accepted(backend):
     assert all(row["gradient_difference"] < backend.rtol for row in rows)
     assert repr(rows).splitlines()[1].split()[:2] == ["numpy", "cpu"]
     label = backend.asarray(LABEL)
-    assert_consistent(
-        sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, label, backends=[backend.library]
-    )
+    assert_consistent(sx.SpikeMax(time_axis=-1), spikes, label, backends=[backend.library])
 
 
 def test_bfloat16_is_compared_on_libraries_that_have_it():
     torch = pytest.importorskip("torch")
     spikes = torch.tensor(SPIKES).bfloat16()
-    assert_consistent(sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, LABEL)
+    assert_consistent(sx.SpikeMax(time_axis=-1), spikes, LABEL)
     with pytest.raises(ValueError, match="cannot use numpy: it has no bfloat16"):
-        assert_consistent(
-            sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, LABEL, backends=["numpy"]
-        )
+        assert_consistent(sx.SpikeMax(time_axis=-1), spikes, LABEL, backends=["numpy"])
     numbers = torch.finfo(torch.bfloat16)
     assert PRECISION["bfloat16"] == (numbers.eps, numbers.smallest_normal * numbers.eps)
 
@@ -131,7 +128,7 @@ def test_equal_infinities_and_nans_are_no_difference():
 
 
 def test_tolerances_can_be_set():
-    loss, spikes = sx.SpikeTime(time_axis=-1, reduction="sum"), SPIKES.astype(np.float32)
+    loss, spikes = sx.SpikeTime(time_axis=-1), SPIKES.astype(np.float32)
     desired = np.roll(spikes, 1, axis=-1)
     with pytest.raises(AssertionError, match=r"numpy .* on cpu: the value is .*; the gradient is"):
         assert_consistent(loss, spikes, desired, rtol=1e-12, backends=["numpy"])
@@ -151,7 +148,7 @@ def test_tolerances_can_be_set():
 def test_invalid_arguments_raise(arguments, error, message):
     arguments = {"input": SPIKES, "target": LABEL, **arguments}
     with pytest.raises(error, match=message):
-        assert_consistent(sx.SpikeMax(time_axis=-1, reduction="sum"), **arguments)
+        assert_consistent(sx.SpikeMax(time_axis=-1), **arguments)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])

@@ -29,7 +29,6 @@ def test_rate_equal_to_theta_is_not_above_it(window, dtype):
                 theta=theta,
                 num_classes=1,
                 time_axis=-1,
-                reduction="sum",
             )
             assert not loss.predict(spikes, per_step=bool(window)).any(), (theta, group, steps)
 
@@ -41,7 +40,7 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, group):
     spikes = np.zeros((1, 2 * group, steps))
     spikes[0, 0, :count] = 1
     spikes[0, -1, 0] = 1
-    loss = sx.SpikeMax(pseudo_count=count, num_classes=2, time_axis=-1, reduction="sum")
+    loss = sx.SpikeMax(pseudo_count=count, num_classes=2, time_axis=-1)
     _, gradient = run(backend, sx.value_and_grad(loss), spikes, [0])
     per_spike = 1 / steps / group
     total = (count + 1) * per_spike + 1e-6
@@ -51,7 +50,7 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, group):
 
 def test_max_readout_ties_share_the_gradient(backend):
     spikes = backend.asarray(np.asarray([[[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]]))
-    loss = sx.CrossEntropy(readout="max", reduction="sum", time_axis=-1)
+    loss = sx.CrossEntropy(readout="max", time_axis=-1)
     _, gradient = backend.compiled(sx.value_and_grad(loss))(spikes, np.asarray([1]))
     p = 1 / (1 + np.exp(-1.0))
     expected = np.asarray([[[0, p / 2, 0, p / 2], [-p / 4] * 4]])
@@ -82,12 +81,12 @@ def check_random_classification(backend, seed):
         mask &= options["where"]
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
-        loss = sx.SpikeMax(moving_window=window, num_classes=classes, time_axis=-1, reduction="sum")
+        loss = sx.SpikeMax(moving_window=window, num_classes=classes, time_axis=-1)
         sums = np.cumsum(counts, axis=-1)
         counts = sums - np.pad(sums, ((0, 0), (0, 0), (window, 0)))[..., :steps]
         counts *= mask[:, None]  # a masked step predicts 0
     else:
-        loss = sx.SpikeMax(num_classes=classes, time_axis=-1, reduction="sum")
+        loss = sx.SpikeMax(num_classes=classes, time_axis=-1)
         counts = counts.sum(axis=-1)
     expected, mask = np.argmax(counts, axis=1), mask if windowed else mask.any(axis=-1)
     ignored = random.random(mask.shape) < 0.2

@@ -69,7 +69,8 @@ def draw(spikes, target, results):
     pictures.names(raster, NEURONS)
     kernel = sx.exponential_kernel(time_constant=5, length=100)
     read, filtered_target = (
-        sx.causal_filter(trains[0], kernel) for trains in (spikes, target)
+        sx.causal_filter(trains[0], kernel, time_axis=-1)
+        for trains in (spikes, target)
     )
     pictures.trace(trace, read, target=filtered_target)
     value, gradient = results["NumPy"]

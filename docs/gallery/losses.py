@@ -35,10 +35,10 @@ SPIKES = trains([5, 17, 30], [9, 29], [3, 12, 18, 27, 34], [])
 TARGETS = trains([5, 17, 30], [5, 25], [3, 27], [12, 28])
 COUNTS = SPIKES[0].sum(axis=-1)
 RATES = COUNTS / STEPS
-WINDOW = sx.moving_average(SPIKES, 10)[0]
+WINDOW = sx.moving_average(SPIKES, 10, time_axis=-1)[0]
 LATENCIES = np.where(SPIKES.any(axis=-1), SPIKES.argmax(axis=-1), STEPS)[0]
 FILTERED = [
-    sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS))
+    sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS), time_axis=-1)
     for x in (SPIKES, TARGETS)
 ]
 OPTIONS = {"reduction": "sum", "time_axis": -1}
@@ -52,16 +52,19 @@ CASES = {
     "SquaredError": (
         sx.SquaredError(moving_window=10, **OPTIONS), SIGNAL[None], "moving rates", WINDOW, SIGNAL
     ),
-    "SpikeTime": (sx.SpikeTime(time_constant=4, time_axis=-1, reduction="sum"), TARGETS, "filtered", *FILTERED),
-    "SpikeRate": (sx.SpikeRate(0.25, 0.05, time_axis=-1, reduction="sum"), LABEL, "rates", RATES, [[0.05, 0.25, 0.05, 0.05]]),
-    "SpikeMax": (sx.SpikeMax(time_axis=-1, reduction="sum"), LABEL, "shares", COUNTS / COUNTS.sum()),
+    "SpikeTime": (sx.SpikeTime(time_constant=4, **OPTIONS), TARGETS, "filtered", *FILTERED),
+    "SpikeRate": (sx.SpikeRate(0.25, 0.05, **OPTIONS), LABEL, "rates", RATES,
+                  [[0.05, 0.25, 0.05, 0.05]]),
+    "SpikeMax": (sx.SpikeMax(**OPTIONS), LABEL, "shares", COUNTS / COUNTS.sum()),
     "SpikeLatency": (sx.SpikeLatency(**OPTIONS), FIRST, "latencies", LATENCIES, FIRST),
     "SpikeMoid": (
-        sx.SpikeMoid(alpha=0.05, theta=0.1, time_axis=-1, reduction="sum"), SEVERAL, "probabilities",
+        sx.SpikeMoid(alpha=0.05, theta=0.1, **OPTIONS), SEVERAL,
+        "probabilities",
         1 / (1 + np.exp((0.1 - RATES) / 0.05)), SEVERAL,
     ),
     "SparsityEnforcer": (
-        sx.SparsityEnforcer(LIMITS[1], min_rate=LIMITS[0], per="neuron", time_axis=-1), None, "mean activity",
+        sx.SparsityEnforcer(LIMITS[1], min_rate=LIMITS[0], per="neuron", time_axis=-1), None,
+        "mean activity",
         RATES, np.tile(LIMITS, (4, 1)).T,
     ),
     "times": (
@@ -260,9 +263,9 @@ TABLE = (  # of the page "Which loss": name, options, loss and target
         "CrossEntropy", "rates=(0.5, 0.02)",
         sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02)), LABEL,
     ),
-    ("SpikeRate", "0.5, 0.02", sx.SpikeRate(0.5, 0.02, time_axis=-1, reduction="sum"), LABEL),
-    ("SpikeMax", "", sx.SpikeMax(time_axis=-1, reduction="sum"), LABEL),
-    ("SpikeMoid", "theta=0.1", sx.SpikeMoid(theta=0.1, alpha=0.05, time_axis=-1, reduction="sum"), ONE_HOT),
+    ("SpikeRate", "0.5, 0.02", sx.SpikeRate(0.5, 0.02, **OPTIONS), LABEL),
+    ("SpikeMax", "", sx.SpikeMax(**OPTIONS), LABEL),
+    ("SpikeMoid", "theta=0.1", sx.SpikeMoid(theta=0.1, alpha=0.05, **OPTIONS), ONE_HOT),
     (
         "SquaredError", "of rates", sx.SquaredError(time_axis=-1),
         np.asarray([[0.05, 0.25, 0.05, 0.05]]),
@@ -273,7 +276,7 @@ TABLE = (  # of the page "Which loss": name, options, loss and target
         sx.CrossEntropy(time_axis=-1, readout="latency", temperature=10), LABEL,
     ),
     ("SpikeLatency", "10, 36", sx.SpikeLatency(10, 36, time_axis=-1), LABEL),
-    ("SpikeTime", "time_constant=4", sx.SpikeTime(time_constant=4, time_axis=-1, reduction="sum"), TARGETS),
+    ("SpikeTime", "time_constant=4", sx.SpikeTime(time_constant=4, **OPTIONS), TARGETS),
     (
         "times.SpikeTime", "in the times", sx.times.SpikeTime(time_constant=4, reduction="sum"),
         times(TARGETS),

@@ -60,8 +60,8 @@ def evaluate():
     values = np.asarray([value for value, _ in results])
     gradients = np.asarray([gradient[0, 0] for _, gradient in results])
     return (
-        sx.causal_filter(target, kernel),
-        sx.causal_filter(spikes, kernel),
+        sx.causal_filter(target, kernel, time_axis=-1),
+        sx.causal_filter(spikes, kernel, time_axis=-1),
         values,
         gradients,
     )

@@ -5,8 +5,8 @@ A signal decoded from spikes
 A small spiking network learns to decode the position of a moving point at every step.
 
 Each of the 100 input neurons has a place in the plane, and fires while the point is close to this
-place. This is a regression task: the targets are numbers, the two coordinates of the point, and
-``SquaredError`` compares them with the membrane potentials of the output layer.
+place. Decoding is a regression task, because the targets are numbers: the two coordinates of the
+point. ``SquaredError`` compares these numbers with the membrane potentials of the output layer.
 """
 
 # %%
@@ -168,9 +168,9 @@ class Decoder(torch.nn.Module):
 # Training
 # --------
 #
-# With a window of one step, the loss has a term at each step. In the first steps there are too few
-# spikes to decode from, so a mask leaves out the terms of these steps. Each training step uses new
-# random paths.
+# With a moving window of one step, the loss has a term at each step. In the first steps, too few
+# spikes have arrived to decode a position, so a mask leaves out the terms of these steps. Each
+# training step uses new random paths.
 
 TRAINING = 90
 SHOWN = 0, 10, TRAINING
@@ -229,8 +229,8 @@ describe(
 )
 
 # %%
-# The next picture shows the same paths in the plane, without the masked steps. The titles give the
-# number of training steps and the mean squared error.
+# The next picture shows the paths in the plane, without the masked steps. The title of each panel
+# gives the number of training steps and the mean squared error.
 
 fig, axes = figure(1, len(SHOWN), size=(7, 2.6), sharex=True, sharey=True)
 for ax, (step, x) in zip(axes, decoded.items(), strict=True):
@@ -250,16 +250,17 @@ describe(
 # Most of the remaining error is delay
 # ------------------------------------
 #
-# Both layers are leaky integrators, so the decoded point lags behind: it is closest to where the
-# point was a few steps before.
+# Both layers are leaky integrators, so the decoded point lags behind the true point. The decoded
+# point is closest to the place where the true point was a few steps before.
 
 for delay in range(0, 9, 2):
     late = loss(decoded[TRAINING][20:], test_path[20 - delay : STEPS - delay]).item()
     print(f"compared with the path {delay} steps before: {late:.4f}")
 
 # %%
-# For comparison, here is a linear decoder. The input spikes are filtered with an exponential, and
-# the weights are the least-squares solution for 300 random paths.
+# For comparison, we also decode the position with a linear decoder. It filters the input spikes
+# with an exponential kernel and multiplies them by weights, which are the least-squares solution
+# for 300 random paths.
 
 
 def filtered(spikes):
@@ -281,8 +282,8 @@ print(f"linear decoder: mean squared error {error:.3f} on the test path")
 # %%
 # The error of the linear decoder is larger than the error of the network.
 #
-# For other kinds of targets, see the guide "Regression". It covers numbers for each sample, and a
-# signal that the filtered output spikes should follow.
+# For other kinds of targets, see the guide "Regression". It covers one number per sample and
+# neuron, and signals that the filtered output spikes should follow.
 
 # sphinx_gallery_start_ignore
 # The numbers of the text.

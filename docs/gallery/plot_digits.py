@@ -5,17 +5,18 @@ One training run in two frameworks
 A small spiking network learns handwritten digits, once in PyTorch and once in JAX.
 
 The training is repeated with two losses, ``CrossEntropy`` and ``SpikeRate``. Both frameworks use
-the same loss object and the same initial weights, and see the images in the same order. Their loss
-curves are equal.
+the same loss object and the same initial weights, and see the images in the same order. The loss
+curves of the two frameworks are equal.
 """
 
 # %%
 # Digits as spikes
 # ----------------
 #
-# scikit-learn provides 1797 images of 8 by 8 pixels. A fifth of them is kept for the test. Each
-# pixel is an input neuron, and pixels with more ink fire more often: by step t, a pixel has fired
-# floor(t v) times, where v is the amount of ink, from 0 to 1. The spikes are not random.
+# scikit-learn provides 1797 images of 8 by 8 pixels. A fifth of the images is kept for the test.
+# Each pixel is an input neuron, and pixels with more ink fire more often. Let v be the amount of
+# ink in a pixel, from 0 to 1. By step t, the pixel has fired floor(t v) times. The spikes are not
+# random.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -324,8 +325,8 @@ def train_jax(loss, dtype="float64", slope=box):
 # ----------
 #
 # Both losses are means over the batch. With ``CrossEntropy``, the labelled neuron should fire more
-# often than the others. With ``SpikeRate``, it should fire in half of the steps, and the others in
-# 2 % of the steps.
+# often than the other neurons. With ``SpikeRate``, the labelled neuron should fire in half of the
+# steps, and the other neurons in 2 % of the steps.
 
 losses = {
     "CrossEntropy": sx.CrossEntropy(time_axis=0),
@@ -371,9 +372,9 @@ describe(
 # How far apart the frameworks are
 # --------------------------------
 #
-# The losses depend only on spike counts, and both frameworks produce the same spikes. The remaining
-# difference comes from the order in which each framework adds numbers. It is a few rounding errors
-# of float64, each about 2e-16.
+# The losses depend only on spike counts, and both frameworks produce the same spikes. The losses
+# still differ slightly, because the frameworks add numbers in different orders. The difference is a
+# few rounding errors of float64, each about 2e-16.
 
 
 def accuracy(run):
@@ -400,9 +401,9 @@ print("One digit is 0.3%.")
 # What the output neurons do
 # --------------------------
 #
-# The picture shows the output spikes for the digit above. The row of its class is shaded.
+# The picture shows the output spikes for the digit above. The row of the correct class is shaded.
 # ``CrossEntropy`` compares spike counts, so other neurons may fire as long as the labelled neuron
-# fires more. With ``SpikeRate``, the target of the labelled neuron is 10 spikes.
+# fires more often. With ``SpikeRate``, the target of the labelled neuron is 10 spikes.
 
 panels = {name: in_torch[name].output for name in losses}
 fig, axes = figure(1, 2, size=(7, 2.6), sharey=True)
@@ -421,14 +422,17 @@ describe(
 # When two runs diverge
 # ---------------------
 #
-# Now we repeat the training with ``SpikeRate`` in two other ways. In float32, rounding errors are
-# 5e8 times larger. At some step, a membrane potential is so close to its threshold that rounding
-# decides whether the neuron fires. From that spike on, the two runs are different.
+# Now we repeat the training with ``SpikeRate`` twice, each time with one change. In the first
+# repetition, both frameworks compute in float32, where rounding errors are 5e8 times larger than in
+# float64. At some step, a membrane potential is so close to the threshold that rounding decides
+# whether the neuron fires. From that spike on, the two frameworks give different results.
 #
-# In float64, both the spikes and the box are step functions. A membrane potential that is off by a
-# rounding error changes neither of them, unless it crosses an edge. If the box is replaced by a
-# smooth curve, every rounding error changes the gradient, and training may amplify the change. With
-# the curve below, the runs diverge in float64 too.
+# In the second repetition, both frameworks compute in float64 again, but with a different surrogate
+# derivative. So far, this derivative was a box. A box is a step function of the potential, like the
+# spike itself, so a rounding error changes neither the spike nor the derivative, unless the
+# potential is at an edge of a step. If we replace the box by a smooth curve, every rounding error
+# changes the gradient, and training may amplify this change. With the curve below, the two
+# frameworks give different results in float64 as well.
 
 
 def smooth(membrane):
@@ -488,7 +492,8 @@ for name, (ours, theirs, _) in runs.items():
     )
 
 # %%
-# Rounding errors of float64 stay below 1e-14, whereas a single different spike causes a difference
-# of more than 1e-5. The limit of 1e-9 that the runs above had to meet lies in between.
+# Rounding errors of float64 stay below 1e-14. A single different spike causes a difference of more
+# than 1e-5. The code above checks that the losses differ by less than 1e-9, which lies between
+# these two numbers.
 
 # sphinx_gallery_thumbnail_number = 2

@@ -2,8 +2,8 @@
 Which responses are alike
 =========================
 
-The distances between all pairs of recorded spike trains reveal the best time constant, and
-clusters.
+We compute the distances between all pairs of recorded spike trains. The distances show which time
+constant is best, and which responses form clusters.
 
 The recordings are from an auditory neuron of a grasshopper, and ``sx.distances.van_rossum``
 computes the distances. Cross-validation chooses the time constant: responses that are close to each
@@ -17,9 +17,10 @@ other should come from similar sounds. The same distances then sort the response
 # The recordings are included in the package nitime (BSD licence, ``pip install nitime``). One
 # receptor neuron of *Locusta migratoria* heard a tone of 2.5 kHz whose amplitude followed random
 # noise [1]_. There are two recordings of 10 seconds each. The noise had frequencies up to 200 Hz in
-# the first recording and up to 800 Hz in the second. nitime provides the spike times in
-# microseconds, and the amplitude in steps of 50 microseconds. The code counts the spikes in bins of
-# 1 ms, converts the amplitude to a level in decibels, and averages the level over each bin.
+# the first recording, which we call the slower noise. It had frequencies up to 800 Hz in the second
+# recording, which we call the faster noise. nitime provides the spike times in microseconds, and
+# the amplitude in steps of 50 microseconds. The code counts the spikes in bins of 1 ms, converts
+# the amplitude to a level in decibels, and averages the level over each bin.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -118,9 +119,9 @@ describe(
 # recordings have **no repeated trials**, because the noise never repeats. But two pieces of noise
 # can be similar for a few milliseconds, and the responses to them should then be similar too.
 #
-# Each recording is therefore cut into windows of 50 ms. A window holds a response and the sound
-# that caused it. The spikes lag behind the sound: on average, the level is highest 6 or 7 ms before
-# a spike.
+# We therefore cut each recording into windows of 50 ms. A window contains a response and the sound
+# that caused this response. The spikes lag behind the sound: on average, the level is highest 6 or
+# 7 ms before a spike.
 
 WIDTH, HOP, DELAY = 50, 10, 6  # ms
 
@@ -144,10 +145,11 @@ for name, (spikes, level) in zip(NAMES, recordings, strict=True):
 # The time constant, by cross-validation
 # --------------------------------------
 #
-# The decoder predicts the sound of a window as the mean sound of the 30 windows with the nearest
-# responses. These neighbours must be from other seconds, because windows of the same second
-# overlap. The score is the fraction of the variance of the sound level that is explained: 1 is a
-# perfect prediction, and 0 is as good as predicting the mean level.
+# The decoder predicts the sound in a window. Its prediction is the mean sound of the 30 windows
+# whose responses are closest to the response in this window. These neighbours must come from other
+# seconds of the recording, because windows in the same second overlap. The score is the fraction of
+# the variance of the sound level that the predictions explain. A score of 1 is a perfect
+# prediction, and a score of 0 is as good as always predicting the mean level.
 
 TIME_CONSTANTS = 0.5, 1, 2, 3, 5, 8, 12, 20, 50, 100  # ms
 NEIGHBOURS = 30
@@ -201,15 +203,15 @@ describe(
 )
 
 # %%
-# For the slower noise, the best time constant is 3 ms, also with 10 or 100 neighbours. With a
-# shorter time constant, responses seem different even if their spikes differ by only 1 or 2 ms.
-# With 100 ms, the distance is little more than a comparison of spike counts. For the faster noise,
-# hardly any variance is explained, because its level changes from one millisecond to the next and a
-# window has only four or five spikes.
+# For the slower noise, the best time constant is 3 ms. It is the same with 10 and with 100
+# neighbours. With a shorter time constant, responses seem different even if their spikes differ by
+# only 1 or 2 ms. With 100 ms, the distance is little more than a comparison of spike counts. For
+# the faster noise, hardly any variance is explained, because its level changes from one millisecond
+# to the next and a window has only four or five spikes.
 #
-# The maximum over ten time constants is a biased estimate, because the same windows chose the time
-# constant and gave the score. To avoid this bias, each second of the slower noise is now predicted
-# with the time constant that is best for the other nine seconds.
+# The highest of these ten scores is a biased estimate, because we used the same windows to choose
+# the time constant and to compute the score. To avoid this bias, we now predict each second of the
+# slower noise with the time constant that is best for the other nine seconds.
 
 responses, sounds, seconds = windows[0]
 predicted, chosen = np.empty_like(sounds), []
@@ -232,9 +234,9 @@ print(f"explained in the seconds left out: {explained(sounds, predicted):.3f}")
 # On a GPU
 # --------
 #
-# If the responses are CuPy arrays, the same function computes on the GPU. Both results agree up to
-# the rounding of float64. The distance between nearly equal trains is the square root of a small
-# difference, so it has only half of the digits.
+# If the responses are CuPy arrays, the same function computes on the GPU. The results agree with
+# the results in NumPy up to the rounding of float64. If two trains are nearly equal, their distance
+# is the square root of a small difference, so only half of its digits are correct.
 
 try:
     import cupy
@@ -312,8 +314,8 @@ describe(
 # The sounds of the clusters
 # --------------------------
 #
-# The clustering did not use the sounds. Still, the mean sound of a cluster has its peaks where the
-# cluster has its spikes (grey). This is clearest for the slower noise.
+# The clustering did not use the sounds. Still, the mean sound of a cluster has peaks at the times
+# at which the responses in the cluster have spikes (grey). This is clearest for the slower noise.
 
 fig, axes = figure(2, CLUSTERS // 2, size=(7, 4.2), sharex=True, sharey=True)
 for number, ax in enumerate(axes.flat):
@@ -349,8 +351,9 @@ describe(
 )
 
 # %%
-# How much does a cluster tell us about new sounds? To find out, the mean sounds of the first five
-# seconds predict the sounds of the last five seconds.
+# How much does the cluster of a response tell us about the sound? To find out, we compute the mean
+# sound of each cluster from the first five seconds, and use it to predict the sounds of the last
+# five seconds.
 
 for value, name in enumerate(NAMES):
     first, last = ((noise == value) & half for half in (seconds < 5, seconds >= 5))
@@ -362,9 +365,9 @@ for value, name in enumerate(NAMES):
     print(f"{name}: {score:.3f} of the variance explained")
 
 # %%
-# Do the responses also tell which of the two noises was played? The 31 nearest windows from other
-# seconds vote. Both noises have the same number of windows, so guessing is right in 50 % of the
-# cases.
+# Do the responses also tell which of the two noises was played? For each window, the 31 nearest
+# windows from other seconds vote for one of the noises. Both noises have the same number of
+# windows, so guessing would be right in 50 % of the cases.
 
 others = np.where(seconds[:, None] == seconds, np.inf, distances)
 nearest = np.argpartition(others, 31, axis=1)[:, :31]
@@ -374,13 +377,14 @@ print(f"right: {right.mean():.0%} of {len(noise)} windows")
 print("share of the faster noise in each cluster:", *share)
 
 # %%
-# Hardly. Each cluster contains windows of both noises, because both noises evoke similar patterns
-# of spikes in 20 ms.
+# The responses hardly tell the noises apart. Each cluster contains windows of both noises, because
+# both noises evoke similar patterns of spikes in 20 ms.
 #
-# With repeated trials, we would ask a different question. Responses to the *same* piece of noise
-# would be compared with responses to other pieces, and the time constant that separates them best
-# would measure how precise the neuron is. In this example, the best time constant is the one at
-# which similar responses come from similar sounds.
+# With repeated trials, we could ask a different question: how precise is the neuron? We would
+# compare responses to the *same* piece of noise with responses to other pieces. The time constant
+# that separates the two best would be a measure of precision. In this example, which has no
+# repeated trials, the best time constant is the one at which similar responses come from similar
+# sounds.
 #
 # .. [1] A. Rokem, S. Watzl, T. Gollisch, M. Stemmler, A. V. M. Herz and I. Samengo, "Spike-timing
 #    precision underlies the coding efficiency of auditory receptor neurons", Journal of

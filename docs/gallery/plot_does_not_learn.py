@@ -2,7 +2,8 @@
 From 8 % to 95 %: a network that does not learn
 ===============================================
 
-A deep spiking network stays at chance. One report finds the cause, and two changes mend it.
+A deep spiking network does not learn: its accuracy stays at chance. The report of `diagnose` shows
+the cause, and after two changes the network learns.
 
 Six hidden layers should learn handwritten digits. The surrogate gradient is a fast sigmoid with
 slope 25, and the weights are those that PyTorch draws, both of which are common defaults.
@@ -12,10 +13,10 @@ slope 25, and the weights are those that PyTorch draws, both of which are common
 # The network
 # -----------
 #
-# Each pixel is an input neuron that fires more often the more ink it has. A membrane potential is
-# multiplied by 0.9 at each step, and the current is added. At 1 the neuron fires, and 1 is
-# subtracted. Arrays have the axes ``[time, batch, neuron]``. The network returns its output spikes,
-# and the spikes of each hidden layer.
+# Each pixel is an input neuron. The more ink a pixel has, the more often it fires. At each step, a
+# neuron multiplies its membrane potential by 0.9 and adds the input current. If the potential then
+# reaches 1, the neuron fires, and 1 is subtracted from the potential. Arrays have the axes ``[time,
+# batch, neuron]``. The network returns its output spikes, and the spikes of each hidden layer.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -181,14 +182,16 @@ before = report_of(Network(slope=25, scale=1))
 print(before)
 
 # %%
-# The first finding is the problem: no weight has a gradient above 1e-10. The last layers are silent
-# too, but that is only a note, because silent layers can learn where a gradient reaches them.
+# No weight has a gradient above 1e-10, so no update can change this network. This is why the silent
+# layers are problems here, even before training. If a gradient reached them, they would only be
+# notes, because a silent layer can then still learn.
 #
 # First change: a wider surrogate
 # -------------------------------
 #
-# The derivative of a fast sigmoid with slope 25 is 0.04 at a potential that is 0.16 below the
-# threshold, and each layer multiplies the gradient by such numbers. With slope 1 it is 0.74.
+# Take a potential that is 0.16 below the threshold. The derivative of a fast sigmoid with slope 25
+# is 0.04 there. Each layer multiplies the gradient by such small numbers, so the gradient vanishes.
+# With slope 1, the derivative at the same potential is 0.74.
 
 curves["slope 1"] = train(Network(slope=1, scale=1))
 wide = report_of(Network(slope=1, scale=1))
@@ -201,8 +204,8 @@ print(
 # Second change: larger weights
 # -----------------------------
 #
-# The layers that were silent are the remaining notes. With weights 1.5 times as large, all hidden
-# layers fire from the beginning, and the network learns faster.
+# The report now contains only notes about silent layers. If we multiply all weights by 1.5, all
+# hidden layers fire from the beginning, and the network learns faster.
 
 after = report_of(Network(slope=1, scale=1.5))
 curves["slope 1, larger weights"] = train(Network(slope=1, scale=1.5))
@@ -224,13 +227,14 @@ describe(
 )
 
 # %%
-# The report also draws the layers. Before the changes, each layer fires less than the layer before
-# it, and the gradients are far too small. Weights with a problem are red:
+# The report can also draw the layers. This is the picture before the changes: each layer fires less
+# than the layer before it, and the gradients are far too small. Weights with a problem are red:
 
 describe(before.plot(), "Rates that fall to 0, and gradients below 1e-10")
 
 # %%
-# After the changes, all hidden layers fire, and all weights have a useful gradient:
+# This is the picture after the changes: all hidden layers fire, and all weights have a useful
+# gradient.
 
 describe(after.plot(), "Rates from 12 percent, and gradients of 1e-3 to 0.1")
 

@@ -14,9 +14,10 @@ early it comes.
 # Digits as spike times
 # ---------------------
 #
-# The images are the digits of scikit-learn, which have 8 by 8 pixels. A fifth of them is kept for
-# the test. Each pixel is an input neuron that fires at most once. A pixel full of ink fires in the
-# first of 20 steps, a pixel with hardly any ink in the last step, and an empty pixel not at all.
+# The images are the digits of scikit-learn, which have 8 by 8 pixels. A fifth of the images is kept
+# for the test. Each pixel is an input neuron that fires at most once. A pixel full of ink fires in
+# the first of 20 steps. A pixel with hardly any ink fires in the last step. An empty pixel does not
+# fire.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -198,14 +199,15 @@ def network(weights, spikes, width):
 # Three losses
 # ------------
 #
-# In this example, the logits of ``CrossEntropy`` are either the rates of the output neurons or the
-# negative latencies of their first spikes. In both cases they are divided by a temperature.
+# Two of the three losses are ``CrossEntropy`` with different readouts. For the rate loss, the
+# logits are the rates of the output neurons. For the latency loss, the logits are the negative
+# latencies of the first output spikes. In both losses, the logits are divided by a temperature.
 #
-# snnTorch 1.0.0 also has a cross-entropy of latencies, ``ce_temporal_loss``. The code below repeats
-# its formulas in a few lines of JAX, so that this script does not need snnTorch. Unlike the
-# gradient of ``CrossEntropy``, its gradient is -1 at the step of the first spike and 0 at all other
-# steps. A silent neuron is treated as if it fired in the last step, and has a gradient at that step
-# only.
+# The third loss is ``ce_temporal_loss`` from snnTorch 1.0.0, which is also a cross-entropy of
+# latencies. The code below repeats its formulas in a few lines of JAX, so that this script does not
+# need snnTorch. The two latency losses have different gradients. In snnTorch, the derivative of a
+# latency is -1 at the step of the first spike, and 0 at all other steps. A silent neuron is treated
+# as if it fired in the last step, so it has a gradient at that step only.
 
 
 def first_spike(spikes, at_silence=False):
@@ -244,8 +246,8 @@ losses = {
 # Training
 # --------
 #
-# With every loss, training starts from the same weights and uses the same batches, with Adam. The
-# last loss in the list is for a comparison at the end.
+# For every loss, training starts from the same weights, and uses the same batches and Adam. The
+# fourth loss in the list is a variant of snnTorch's loss. We use it at the end of this example.
 
 EPOCHS, BATCH = 8, 64
 optimiser, labels = optax.adam(0.005), jnp.asarray(train_labels)
@@ -300,10 +302,11 @@ runs = {name: trained(name) for name in ("rate", "snnTorch", "latency")}
 # How often the answers are right, and how early they come
 # --------------------------------------------------------
 #
-# With the temporal losses, the answer is the class of the first output spike, and it comes at the
-# step of that spike. If several classes fire in that step, the first of these classes is taken.
-# With the rate loss, the answer is the class with the most spikes after a number of steps that you
-# have to choose. If an image causes no output spike, it has no answer, which counts as wrong.
+# With the two latency losses, the answer is the class of the first output spike, and it comes at
+# the step of that spike. If several classes fire in that step, the answer is the class with the
+# lowest index. With the rate loss, the answer is the class with the most spikes after a certain
+# number of steps, which you have to choose. If an image causes no output spike, there is no answer,
+# which counts as wrong.
 
 first = sx.CrossEntropy(time_axis=0, readout="latency")
 most = sx.CrossEntropy(time_axis=0)
@@ -392,17 +395,18 @@ describe(
 )
 
 # %%
-# Each dot is one network. The grey line shows the answers from spike counts, with the rate loss,
-# after each number of steps. With the latency loss, the first spike gives the right answer for 78 %
-# of the images, at a mean step of 3.
+# In the left picture, each dot is one network. The grey line belongs to the rate loss: it shows how
+# many answers are right if the spikes are counted up to a given step. With the latency loss, the
+# first spike gives the right answer for 78 % of the images, at a mean step of 3.
 #
 # With the rate loss, the spike counts give the right answer for 63 % of the images at step 3, for
 # 81 % at step 8 and for 84 % at the end. However, the first spikes of these networks are wrong for
-# more than half of the images, and the networks fire six times as many output spikes. With
-# snnTorch's loss, nearly half of the images get no answer, and the others get it late.
+# more than half of the images. These networks also fire six times as many output spikes as the
+# networks with the latency loss. With snnTorch's loss, nearly half of the images get no answer, and
+# the other images get a late answer.
 #
-# The next picture shows the output spikes of the last network for the digit above. The row of its
-# class is shaded.
+# The next picture shows the output spikes of the last of the four networks for the digit above. The
+# row of the correct class is shaded.
 
 fig, axes = figure(1, 3, size=(7, 2.4), sharey=True)
 axes[0].set_ylabel("output neuron")
@@ -421,13 +425,14 @@ describe(
 # Why snnTorch's loss trains worse here
 # -------------------------------------
 #
-# The gradient of a silent neuron should say at which steps a spike would help. snnTorch's gradient
-# is nonzero only at the last step. If the membrane potential is far from its threshold at that
-# step, the neuron learns nothing. The gradient of ``CrossEntropy`` is the effect of one added
-# spike, so a silent neuron has a gradient at every step, and it is largest at the earliest steps.
+# The gradient of a silent neuron should say at which steps a spike would help. With snnTorch's
+# loss, this gradient is nonzero only at the last step. If the membrane potential is far from the
+# threshold at that step, the neuron learns nothing. With ``CrossEntropy``, the gradient at a step
+# is the change of the loss caused by one added spike. A silent neuron therefore has a gradient at
+# every step, and the gradient is largest at the earliest steps.
 #
-# To test whether this is the cause, we change only this property of snnTorch's loss, so that its
-# gradient is -1 at every step of a silent neuron:
+# To test whether this difference explains the results, we change only this property of snnTorch's
+# loss: the derivative of the latency of a silent neuron is now -1 at every step.
 
 changed = {
     name: runs[name] if name in runs else trained(name) for name in list(losses)[1:]
@@ -436,21 +441,23 @@ table(changed)
 
 # %%
 # The gradient of silent neurons is indeed the main cause: this change alone raises the fraction of
-# right answers from 32 % to 71 %. Three differences from ``CrossEntropy`` remain: the temperature,
-# the size of the gradient at the early steps of a silent neuron, and the size of the gradient at a
-# first spike, which in ``CrossEntropy`` is the distance to the second spike.
+# right answers from 32 % to 71 %. Three differences from ``CrossEntropy`` remain. The temperature
+# is different. The gradient at the early steps of a silent neuron has a different size. The
+# derivative of the latency at the first spike is different as well: in ``CrossEntropy``, its size
+# is the time between the first and the second spike.
 #
-# How much this matters depends on the surrogate gradient. With a rectangle that is three times as
-# wide, the gradient at the last step reaches more of the silent neurons:
+# How much this difference matters depends on the surrogate gradient. If the rectangle is three
+# times as wide, the gradient at the last step reaches more of the silent neurons:
 
 wide = {name: trained(name, width=3.0) for name in changed}
 table(wide)
 
 # %%
-# Now only few images have no answer, and the gradient at every silent step no longer helps: 51 % of
-# the answers are right with it and 58 % without it. With the latency loss, 73 % are right, so the
-# remaining difference must have other causes as well. These are small networks on a single data
-# set, so compare the losses on your own task.
+# With the wide rectangle, only few images have no answer. A gradient at every step of silent
+# neurons no longer helps: with snnTorch's loss, 58 % of the answers are right, and with the changed
+# loss, 51 %. With the latency loss, 73 % of the answers are right, so the remaining difference must
+# have other causes as well. These are small networks on a single data set, so compare the losses on
+# your own task.
 
 # sphinx_gallery_start_ignore
 # The numbers of the text, with room for other versions of the libraries.

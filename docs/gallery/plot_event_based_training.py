@@ -4,9 +4,10 @@ Training on spike times
 
 A network of event-based neurons learns the YinYang task with four losses on first spike times.
 
-The spike time of each neuron has a closed form, so the gradient of the loss with respect to the
-times reaches the weights. Two of the losses are part of this library, one is from jaxsnn and one
-from ml_genn. In a further run, the term that wakes silent neurons is left out.
+The spike time of each neuron has a closed form, so automatic differentiation can continue from the
+spike times to the weights. Two of the four losses are part of this library, one loss is from
+jaxsnn, and one loss is from ml_genn. Training needs a second term, which wakes silent neurons. In
+one run, we leave out this term.
 """
 
 # %%
@@ -129,10 +130,10 @@ train_times, test_times = encode(train), encode(test)
 #
 # .. math:: z = \frac{\sum_{i \in C} w_i z_i}{\sum_{i \in C} w_i - 1}
 #
-# C is the causal set, which contains the inputs that spike before the neuron does. To find it, sort
-# the inputs, and compute z for the first input, for the first two inputs, and so on. The spike time
-# is the first z that lies between the last input of its set and the next input. If there is no such
-# z, the time is infinite, and the neuron is silent.
+# C is the causal set: the inputs that spike before the neuron does. To find C, sort the inputs by
+# their spike times. Then compute z for the first input, for the first two inputs, and so on. The
+# spike time is the first z that lies between the last input used for this z and the next input. If
+# there is no such z, the spike time is infinite, and the neuron is silent.
 
 
 def layer(weights, times):
@@ -174,9 +175,9 @@ def initial_weights(rng):
 #
 # The logits of ``sx.times.CrossEntropy`` are the negative first spike times, divided by a
 # temperature, so the earliest class is the most probable one. The temperature is 0.1, which is
-# about a twentieth of the range of the input times; for comparison, one run uses 0.4. Neurons that
-# are silent or that spike after the end of the trial are treated as if they had spiked at
-# ``silent_time``, and have no gradient.
+# about a twentieth of the range of the input times. For comparison, one run uses a temperature of
+# 0.4. Neurons that are silent or that spike after the end of the trial are treated as if they had
+# spiked at ``silent_time``, and have no gradient.
 #
 # ``sx.times.SpikeLatency`` compares the times with two target times, one for the label and one for
 # the other classes. ``mse_loss`` from jaxsnn [3]_ does the same, up to a factor.
@@ -200,13 +201,15 @@ for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
     print(f"{name:12}  {value:.4f}  gradient {rounded[0]} {rounded[1]}")
 
 # %%
-# The label of the second sample is class 1, which is silent. Its gradient is 0, and nothing in the
-# cross entropy can make it spike. Training therefore needs a term that wakes silent neurons. The
-# term here is by Mostafa [2]_, and penalises small sums of weights.
+# The label of the second sample is class 1, and the output neuron of this class is silent. The
+# gradient of this neuron is 0, so nothing in the cross entropy can make it spike. Training
+# therefore needs a term that wakes silent neurons. We use a term proposed by Mostafa [2]_, which
+# penalises small sums of weights.
 #
-# If all inputs of a neuron spike, and their weights sum to more than 1, the neuron spikes too. This
-# may happen after the end of the trial. For hidden neurons, sums below 1 are penalised. For output
-# neurons, sums below 3 are penalised, unlike in Mostafa's paper.
+# If all inputs of a neuron spike, and the weights of the neuron sum to more than 1, the neuron
+# spikes, too, possibly after the end of the trial. For hidden neurons, the term penalises sums
+# below 1. For output neurons, it penalises sums below 3. This value for output neurons is not from
+# Mostafa's paper.
 
 
 def weight_sum_penalty(weights):
@@ -224,25 +227,25 @@ def weight_sum_penalty(weights):
 #
 # .. math:: -\log \sum_c e^{(t_y - t_c) / \tau}
 #
-# In the cross entropy with the temperature tau, there is a plus instead of the minus. Minimising
-# ``ttfs_loss`` therefore delays the label.
+# In the cross entropy with the temperature tau, the logarithm has a plus sign instead of the minus
+# sign. Minimising ``ttfs_loss`` therefore delays the spike of the label.
 #
-# The code of ml_genn 2.3.1 [4]_ contains the gradients of a loss, but not the loss itself. They
-# are the gradients of the cross entropy plus a second term, which makes the label fire earlier. For
-# a trial of length T and a label that spikes, this term is
+# The code of ml_genn 2.3.1 [4]_ contains the gradients of a loss, but not the loss itself. From
+# these gradients, we see that the loss is the cross entropy plus a second term, which makes the
+# label fire earlier. For a trial of length T and a label that spikes, this second term is
 #
 # .. math:: \frac{\alpha}{1.01 \, T - t_y}
 #
-# If the label is silent, its potential V at the end of the trial gets the gradient that the term
-# would have for a spike at that time:
+# If the label is silent, the second term is proportional to the potential V of the label at the end
+# of the trial. Its gradient is the gradient that the term above has for a spike at that time:
 #
 # .. math:: -\frac{\alpha}{(0.01 \, T)^2} V_y(T)
 #
-# This loss wakes a silent label without help, so it is trained without the penalty. Some parts of
-# our run differ from ml_genn: the neurons, the automatic differentiation and the temperature. In
-# ml_genn, the softmax has a temperature of 1 ms, and ``softmax_temperature`` divides the gradient.
-# We set alpha to T / 300. The YinYang example of ml_genn has the same ratio, but trains with a
-# different loss, ``RelativeMeanSquareError``.
+# This loss wakes a silent label by itself, so we train it without the penalty on small sums of
+# weights. Our run differs from ml_genn in the neurons, the automatic differentiation and the
+# temperature. In ml_genn, the softmax has a temperature of 1 ms, and ``softmax_temperature``
+# divides the gradient. We set alpha to T / 300. The YinYang example of ml_genn uses the same ratio,
+# but trains with a different loss, ``RelativeMeanSquareError``.
 
 
 def of_label(x, labels):
@@ -284,8 +287,9 @@ print("cross entropy {:.4f}, ttfs_loss {:.4f}".format(*values))
 # norm 1, because a spike time changes fast if the sum of the weights in the causal set is close to
 # 1.
 #
-# ``jax.vmap`` trains all seeds at once. The picture shows the loss without the penalty. A sample is
-# assigned to the class that spikes first, or to class 0 if all classes are silent.
+# ``jax.vmap`` trains all seeds at once. The loss in the picture does not include the penalty on
+# small sums of weights. The prediction for a sample is the class that spikes first, or class 0 if
+# all classes are silent.
 
 rate = optax.cosine_decay_schedule(LEARNING_RATE, EPOCHS * (len(train) // BATCH))
 optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
@@ -416,26 +420,29 @@ describe(
 )
 
 # %%
-# - ``CrossEntropy`` with a temperature of 0.1 is best. The softmax pushes the other classes later,
-#   until they are several temperatures after the label. With a temperature of 0.4, many of these
-#   spikes would be pushed past the end of the trial, where they have no gradient.
+# - ``CrossEntropy`` with a temperature of 0.1 is best. The softmax delays the spikes of the other
+#   classes, until they come several temperatures after the spike of the label. With a temperature
+#   of 0.4, training would push many of these spikes past the end of the trial, where they have no
+#   gradient.
 # - Without the penalty, one seed in three ends with all outputs silent, and its loss is log 3. Once
 #   all outputs are silent, there is no gradient left.
-# - ``SpikeLatency`` learns more slowly. Its targets are exact times, although an early spike of the
-#   label is enough to make the prediction right.
-# - With the loss from ml_genn, the network learns, and about a tenth of the outputs are silent. If
-#   labels are silent, this loss can fall below 0, because it contains their potential.
+# - With ``SpikeLatency``, the network learns more slowly. The targets of this loss are exact times,
+#   although an early spike of the label is enough to make the prediction right.
+# - With the loss from ml_genn, the network learns, and about a tenth of the outputs are silent.
+#   This loss can fall below 0 if labels are silent, because it contains the potentials of these
+#   labels.
 # - With ``ttfs_loss``, the loss falls, but the network does not learn: the label spikes last, or
 #   not at all.
 #
-# With 8 seeds and 60 epochs, ``CrossEntropy`` reached an accuracy of 97.0 %, the loss from ml_genn
-# 96.8 % and ``SpikeLatency`` 95.2 %. To reproduce this, run
-# ``python plot_event_based_training.py 8 60``.
+# With 8 seeds and 60 epochs, the accuracy was 97.0 % for ``CrossEntropy``, 96.8 % for the loss from
+# ml_genn, and 95.2 % for ``SpikeLatency``. To reproduce these numbers, run ``python
+# plot_event_based_training.py 8 60``.
 #
 # Decision regions
 # ----------------
 #
-# For each point of the disc, the pictures show the class that spikes first, for the first seed.
+# The pictures show which class spikes first for each point of the disc, in the network with the
+# first seed.
 
 grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 60)] * 2), axis=-1).reshape(-1, 2)
 inside = np.hypot(*(grid - 0.5).T) <= 0.5

@@ -2,11 +2,11 @@
 A large recording
 =================
 
-Five minutes of 64 neurons are compared with a model, in pieces that fit in memory.
+We compare a five-minute recording of 64 neurons with a model, in pieces that fit in memory.
 
-The same line of code computes the distances in NumPy, in CuPy if there is a GPU, and in Dask, a few
-seconds of the recording at a time. The distances reveal a neuron that falls silent, and a neuron
-that fires late. Spike counts would not show the late neuron.
+The same line of code computes the distances in NumPy, in Dask and, if there is a GPU, in CuPy. With
+Dask, only a few seconds of the recording are in memory at a time. The distances reveal a neuron
+that falls silent, and a neuron that fires late. Spike counts would not show the late neuron.
 """
 
 # %%
@@ -14,9 +14,9 @@ that fires late. Spike counts would not show the late neuron.
 # -----------------------------
 #
 # The arrays have shape ``[window, neuron, time]``, with a window for each second and a step for
-# each millisecond. The recording is artificial. It contains the spikes of the model, shifted by up
-# to 2 ms, and one in twenty spikes is lost. In addition, two neurons go wrong. Both arrays are
-# written to files, with one byte per entry.
+# each millisecond. The recording is artificial. We take the spikes of the model, shift each spike
+# by up to 2 ms, and delete one spike in twenty. In addition, two neurons fail for some time: one is
+# silent, and one is late. Both arrays are written to files, with one byte per entry.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -158,9 +158,9 @@ write(model_file, recording_file)
 print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
 
 # %%
-# A memory-mapped file is read only where it is needed. The picture shows 400 ms of three neurons,
-# at a time when one of them is silent, and later when a second one is late. The circles are the
-# spikes that the model predicts.
+# A memory-mapped file is read only where it is needed. The picture shows three neurons in two
+# stretches of 400 ms. In the first stretch, one of the neurons is silent. In the second stretch, a
+# different neuron is late. The circles are the spikes that the model predicts.
 
 model, recording = (
     np.load(file, mmap_mode="r") for file in (model_file, recording_file)
@@ -186,8 +186,9 @@ describe(
 # One line for every library
 # --------------------------
 #
-# If the terms of ``SpikeTime`` are summed over the time in each window, the result is a distance
-# for each window and neuron. This is the cost of a single spike that is missing, or 8 ms late:
+# If we sum the terms of ``SpikeTime`` over the time in each window, we get a distance for each
+# window and neuron. To get an idea of the size of these distances, we compute the distance for a
+# single spike that is missing, and for a single spike that is 8 ms late:
 
 loss = sx.SpikeTime(time_constant=10, reduction="none", time_axis=-1)
 
@@ -207,9 +208,9 @@ print(f"late:    {distances(np.roll(lone, DELAY), lone).item():.1f}")
 # ---------------------
 #
 # The spikes are converted to float32, which takes 77 MB. The differences and the filtered traces
-# are just as large. The peak is measured with ``tracemalloc``, so it includes what Python and NumPy
-# have allocated, but not the pages of a memory-mapped file, which the system can take back at any
-# time.
+# take the same amount each. We measure the peak with ``tracemalloc``. It includes everything that
+# Python and NumPy have allocated. It does not include the pages of a memory-mapped file, which the
+# operating system can release at any time.
 
 
 def measured(evaluate):
@@ -228,11 +229,11 @@ print(f"NumPy, all at once: {peak:.0f} MB at most")
 # In Dask, chunk by chunk
 # -----------------------
 #
-# A Dask array knows how to read each of its chunks. Here, a chunk is a number of windows with all
-# of their steps. The same line, applied to Dask arrays, computes nothing yet. It builds a graph of
-# tasks, and ``compute`` runs two tasks at a time. The progress bar is Dask's own.
-# (``da.from_array`` accepts a memory-mapped file as well, but newer versions copy all of it into
-# memory.)
+# A Dask array knows how to read each of its chunks. In this example, a chunk consists of several
+# windows with all of their steps. If we apply the same line to Dask arrays, nothing is computed
+# yet: the line builds a graph of tasks. ``compute`` then runs two tasks at a time. The progress bar
+# comes from Dask. (``da.from_array`` also accepts a memory-mapped file, but newer versions of Dask
+# copy the whole file into memory.)
 
 
 def chunks_of(file, windows):
@@ -294,8 +295,8 @@ else:
 # What the distances show
 # -----------------------
 #
-# The lower picture shows the distances, divided by the number of spikes that the model predicts, so
-# that they are a cost per spike. For comparison, the upper picture shows what spike counts reveal.
+# The lower picture shows the distances, divided by the number of spikes that the model predicts.
+# The result is a cost per spike. For comparison, the upper picture shows what spike counts reveal.
 
 predicted = model.sum(axis=-1, dtype=int)
 change = 100 * (recording.sum(axis=-1, dtype=int) / predicted - 1)
@@ -323,9 +324,9 @@ describe(
 )
 
 # %%
-# The silent neuron is visible in both pictures. The late neuron has its usual number of spikes, and
-# only the distance shows that they come at the wrong time. While they go wrong, both neurons are
-# more than twelve median absolute deviations above the median:
+# The silent neuron is visible in both pictures. The late neuron fires its usual number of spikes,
+# and only the distance shows that these spikes come at the wrong time. During their failures, the
+# distances of both neurons are more than twelve median absolute deviations above the median:
 
 usual = np.median(price)
 wrong = price > usual + 12 * np.median(np.abs(price - usual))

@@ -2,10 +2,11 @@
 A model against a recording
 ===========================
 
-Spike times from an NWB file are compared with a model, and the model is then fitted to them.
+We compare spike times from an NWB file with a model, and then fit the model to these spike times.
 
-A neuron was recorded in twelve trials while the same current was injected. The trials are also
-compared with each other. The fit is gradient descent on the spike times.
+A neuron was recorded in twelve trials, with the same injected current in each trial. We also
+compare the trials with each other. The fit is a gradient descent: the gradient of the loss with
+respect to the spike times gives the gradient with respect to the parameters of the model.
 """
 
 # %%
@@ -13,9 +14,9 @@ compared with each other. The fit is gradient descent on the spike times.
 # ------------------------
 #
 # The recording in this example is simulated, so that the true parameters are known. The neuron is
-# an integrate-and-fire neuron without a leak: it sums the current, and fires each time another 3 pC
-# have arrived. The recorded spikes come 8 ms later. Their times vary from trial to trial, with a
-# standard deviation of 2 ms, and 5 % of the spikes are missing.
+# an integrate-and-fire neuron without a leak: it sums the current, and fires whenever a charge of 3
+# pC has arrived since the last spike. The recorded spikes come 8 ms later than these times. They
+# vary from trial to trial, with a standard deviation of 2 ms, and 5 % of the spikes are missing.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -87,7 +88,7 @@ def simulate(trials=12, jitter=2.0, missing=0.05):
     """Return a current in pA, ``[time]`` in ms, and spike times of trials."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(1, DURATION))
-    noise = sx.causal_filter(noise, sx.exponential_kernel(20, 200))[0]
+    noise = sx.causal_filter(noise, sx.exponential_kernel(20, 200), time_axis=-1)[0]
     current = np.maximum(60 + 30 * (noise - noise.mean()) / noise.std(), 5)
     charge = np.cumsum(current) / 1000  # pC
     levels = np.arange(TRUE_CHARGE, charge[-1], TRUE_CHARGE)
@@ -161,8 +162,8 @@ with TemporaryDirectory() as folder:
 print("spikes of the trials:", *(len(train) for train in trials))
 
 # %%
-# To read many other formats, use neo. Its trains have a unit. Convert them first, because the
-# distances take plain numbers, in the same unit as their arguments, such as ``cost``.
+# To read many other formats, use neo. The trains of neo have a unit, but the distances take plain
+# numbers. Convert the trains first, to the unit that you also use for arguments such as ``cost``.
 
 trains = [neo.SpikeTrain(train / 1000 * pq.s, t_stop=1 * pq.s) for train in trials]
 converted = [train.rescale("ms").magnitude for train in trains]
@@ -181,9 +182,9 @@ np.testing.assert_allclose(distances, sx.distances.victor_purpura(trials, cost=0
 #    \frac{\partial t_k}{\partial q} = \frac{k}{I(t_k - d)}, \qquad
 #    \frac{\partial t_k}{\partial d} = 1 .
 #
-# :math:`Q^{-1}` is computed by interpolation. After the end of the trial, the current is constant
-# at its mean, so the model can fire any number of spikes. The fit uses spikes after the end of the
-# trial, but they are removed when the model is compared with the trials.
+# :math:`Q^{-1}` is computed by interpolation. After the end of the trial, the model continues with
+# a constant current, the mean current of the trial, so it can fire any number of spikes. The fit
+# uses these late spikes. When we compare the model with the trials, we remove them.
 
 EDGES = np.append(np.arange(DURATION + 1.0), 100 * DURATION)  # ms
 CURRENT = np.append(current, current.mean())  # pA, between the edges
@@ -235,10 +236,10 @@ describe(
 # How far the model is from the trials
 # ------------------------------------
 #
-# The distances compare all pairs. Here they compare the model with the trials, and the trials with
-# each other. The Victor-Purpura distance is measured in spikes: with a cost of 0.1 per ms, two
-# spikes match if they are less than 20 ms apart. The coincidence factor is 1 for equal trains and
-# about 0 for chance. In this example, spikes coincide if they are at most 4 ms apart.
+# We compute the distances between the model and each trial, and between all pairs of trials. The
+# Victor-Purpura distance is measured in spikes: with a cost of 0.1 per ms, two spikes match if they
+# are less than 20 ms apart. The coincidence factor is 1 for equal trains, and about 0 for trains
+# that coincide only by chance. In this example, two spikes coincide if they are at most 4 ms apart.
 
 SAME = np.eye(len(trials), dtype=bool)  # the pairs of a trial with itself
 
@@ -265,13 +266,13 @@ compare("model before fit", [before], np.s_[:])
 # The fit
 # -------
 #
-# ``sx.times.SpikeTime`` compares each train with its own target. Both are arrays
+# ``sx.times.SpikeTime`` compares each train with its own target. Trains and targets are arrays
 # ``[batch, class, spike]``, padded with NaN or infinity. In this example, each trial is a sample,
 # and there is one class.
 #
 # ``sx.value_and_grad`` returns the gradient with respect to the spike times. The chain rule turns
-# it into the gradient with respect to the two parameters. In JAX and PyTorch, automatic
-# differentiation does both. The last four trials are not used for the fit.
+# this gradient into the gradient with respect to the two parameters. In JAX and PyTorch, automatic
+# differentiation would do both steps. The last four trials are not used for the fit.
 
 
 def padded(trains):
@@ -325,20 +326,21 @@ for name, values in (
     print("{:6} {:11.3f} {:11.2f}".format(name, *values))
 
 # %%
-# The jitter limits how precisely the parameters can be determined. Over twelve seeds of the random
-# numbers, fits that started at 2.5 pC had a root mean square error of 0.002 pC and 0.4 ms.
+# The jitter of the spikes limits how precisely a fit can determine the parameters. We repeated the
+# simulation with twelve seeds, and started each fit at 2.5 pC. The root mean square error was 0.002
+# pC for the charge and 0.4 ms for the delay.
 #
 # Why the fit starts with a long time constant
 # --------------------------------------------
 #
 # The gradient of a spike depends only on spikes that are less than a few time constants away. With
-# a time constant of 3 ms, most spikes of a wrong model have no recorded spike so close. The others
-# move to the nearest recorded spike, which may be the wrong one. The loss is then nearly flat, with
-# many local minima.
+# a time constant of 3 ms, most spikes of a wrong model have no recorded spike that is so close. The
+# remaining spikes move to the nearest recorded spike, which may be the wrong one. The loss is
+# therefore nearly flat, with many local minima.
 #
-# With a time constant of 300 ms, the loss compares slow changes of the rate and has one wide
-# minimum. This minimum determines the parameters less precisely: the first stage ends at 3.1 pC.
-# The stages with shorter time constants correct this error.
+# With a time constant of 300 ms, the loss compares slow changes of the firing rate, and has one
+# wide minimum. A wide minimum determines the parameters less precisely: the first stage of the fit
+# ends at 3.1 pC. The later stages, with shorter time constants, correct this error.
 
 short = fit(START, [3])
 
@@ -377,15 +379,15 @@ describe(
 # Where the fit fails
 # -------------------
 #
-# The gradient moves spikes, but does not add or remove them. The fit above therefore has two
-# remedies: the model always has as many spikes as the trial with the most spikes, and spikes after
-# the end of the trial remain in the loss. The last columns of the table show the fit without these
-# remedies. Spikes after the end of the trial are then removed, and a model with too few spikes
-# cannot get the missing spikes back.
+# The gradient moves spikes, but does not add or remove them. In the fit above, two precautions
+# ensure that the model never lacks spikes. The model always has as many spikes as the trial with
+# the most spikes. Spikes after the end of the trial remain in the loss. The last columns of the
+# table show the fit without these precautions: spikes after the end of the trial are removed, and a
+# model with too few spikes cannot get the missing spikes back.
 #
-# The number of recorded spikes gives a first guess of the charge: the total charge divided by the
-# mean number of spikes. The losses in the table are computed with a time constant of 3 ms, from the
-# spikes within the trial.
+# The number of recorded spikes gives a first guess of the charge of a spike: the total charge in a
+# trial divided by the mean number of spikes. The losses in the table are computed with a time
+# constant of 3 ms, from the spikes within the trial.
 
 guess = float(CHARGE[DURATION] / np.isfinite(RECORDED).sum(axis=-1).mean())
 print(f"first guess from the number of spikes: {guess:.2f} pC")
@@ -406,19 +408,20 @@ for charge in (1.5, guess, 5.0):
     )
 
 # %%
-# If the time constant is 3 ms from the start, no fit reaches the true parameters. If the fit begins
-# with long time constants, all fits in this table reach them. This is not guaranteed: with five
-# other seeds of the random numbers, 3 of 20 fits ended in a local minimum, and with 8 % missing
-# spikes, 6 of 20 did. So **fit from several starting points, and keep the fit with the lowest
-# loss**. The local minima in the table have at least 1.6 times the loss of the true minimum.
+# With a time constant of 3 ms from the start, no fit reaches the true parameters. With long time
+# constants at first, all fits in this table reach the true parameters. This is not guaranteed: with
+# five other seeds, 3 of 20 fits ended in a local minimum. With 8 % missing spikes, 6 of 20 fits
+# did. So **fit from several starting points, and keep the fit with the lowest loss**. In the table,
+# the loss at each local minimum is at least 1.6 times the loss at the true minimum.
 #
 # The fitted model and the trials
 # -------------------------------
 #
-# Finally, the fitted model is compared with the last four trials, which were not used for the fit.
-# The model is closer to a trial than a second trial is, because the times of the model do not vary
-# at random. For a real neuron, a model never has exactly the right form, so it will be further
-# away. The distances between the trials show how good a model can be expected to be.
+# Finally, we compare the fitted model with the last four trials, which were not used for the fit.
+# On average, the model is closer to a trial than the other trials are, because the spike times of
+# the model do not vary at random. A model of a real neuron never has exactly the right form, so it
+# will be further away from the trials. The distances between the trials show how close to them a
+# good model can be expected to be.
 
 fitted = in_trial(model(*path[-1], 50)[0])
 compare("trials with trials", trials, ~SAME)

@@ -2,11 +2,13 @@
 Models of recorded neurons
 ==========================
 
-Four models predict recorded spikes. The likelihood fits them, and bits per spike compare them.
+Four models predict recorded spikes. We fit the models by maximising their likelihood, and compare
+them in bits per spike.
 
-The models are fitted in JAX to half of a recording from an auditory receptor of a grasshopper, and
-scored on the other half. One of them is worse than a constant rate. Finally, the best model
-generates spikes, and distances in JAX compare these spikes with the recording.
+The recording is from an auditory receptor of a grasshopper. The models are fitted in JAX to one
+half of the recording, and scored on the other half. One of the models is worse than a constant
+rate. Finally, the best model generates spikes, and distances in JAX compare these spikes with the
+recording.
 """
 
 # %%
@@ -103,10 +105,11 @@ print("spikes of the two neurons:", counts.sum(axis=(0, 2)).astype(int))
 # Three linear models
 # -------------------
 #
-# A generalised linear model (GLM) predicts the logarithm of the rate as a weighted sum. The
-# predictors are the sound level of the last 2 to 15 ms, and the recent firing of the neuron: its
-# average with time constants from 1 to 100 ms. The first model uses the sound, the second one the
-# recent spikes, and the third one both.
+# A generalised linear model (GLM) predicts the logarithm of the rate as a weighted sum of
+# predictors. There are two groups of predictors. The first group is the sound level 2 to 15 ms
+# before the step. The second group is the recent firing of the neuron, averaged with time constants
+# from 1 to 100 ms. The first model uses the sound. The second model uses the recent spikes. The
+# third model uses both.
 
 CONSTANTS = np.asarray([1, 2, 4, 8, 16, 100])  # ms
 
@@ -114,7 +117,7 @@ CONSTANTS = np.asarray([1, 2, 4, 8, 16, 100])  # ms
 def recent_rate(constant):
     """Return the mean rate before each step, ``[batch, neuron, time]``."""
     taps = sx.exponential_kernel(constant, 8 * constant)
-    rate = sx.causal_filter(counts, taps / taps.sum())
+    rate = sx.causal_filter(counts, taps / taps.sum(), time_axis=-1)
     # without the step itself
     return np.pad(rate, [(0, 0), (0, 0), (1, 0)])[..., :-1]
 
@@ -129,8 +132,8 @@ one = np.ones((*counts.shape, 1))
 
 # %%
 # The loss is convex, so Newton's method finds the best weights in a few steps. The mask ``where``
-# selects the seconds of the fit. A small penalty keeps the weights finite, although the neuron
-# never fires in two successive bins.
+# selects the seconds that are used for the fit. The neuron never fires in two successive bins, so
+# the weights of the recent spikes would grow without limit. A small penalty keeps them finite.
 
 loss = sx.PoissonNLL(time_axis=-1)
 
@@ -168,9 +171,10 @@ models["both"], weights = fit(one, sound, history)
 # A model that is worse than its null model
 # -----------------------------------------
 #
-# The fourth model is a peristimulus time histogram (PSTH): the mean response in the seconds of the
-# fit, at each millisecond after the start of the second, smoothed over about 10 ms. Such a model is
-# good if the stimulus is repeated. Here the noise never repeats.
+# The fourth model is a peristimulus time histogram (PSTH). It averages the seconds that are used
+# for the fit: the result is the mean response at each millisecond after the start of a second,
+# smoothed over about 10 ms. Such a model is good if the stimulus is repeated in each second. In
+# this recording, the noise never repeats.
 
 smooth = np.hanning(21) / np.hanning(21).sum()
 seconds = counts.reshape(2, 10, 1000)
@@ -211,8 +215,9 @@ describe(
 # --------------
 #
 # ``bits_per_spike`` compares each model with a null model, which predicts a constant rate for each
-# neuron. Here it is the mean rate in the seconds of the fit. The score of all neurons divides the
-# total gain by the total number of spikes. It is not the mean of the two scores.
+# neuron. In this example, the constant rate is the mean rate in the seconds that are used for the
+# fit. The score of all neurons is the total gain divided by the total number of spikes. It is not
+# the mean of the scores of the two neurons.
 
 null = counts[..., train].mean(axis=(0, 2))
 print(f"{'':14} {NAMES[0]}  {NAMES[1]}  all neurons")
@@ -245,10 +250,11 @@ describe(
 )
 
 # %%
-# The sound and the recent spikes together explain more than the sum of both: the sound says when
-# the neuron is driven, and the recent spikes say when it is refractory. The PSTH has a negative
-# score. It learned the noise of the seconds of the fit, so it predicts other seconds worse than a
-# constant rate does. On the seconds of the fit, however, its score is positive:
+# The score of the third model, which uses both groups of predictors, is higher than the sum of the
+# scores of the first two models: the sound says when the neuron is driven, and the recent spikes
+# say when it is refractory. The PSTH has a negative score. It has learned the noise in the seconds
+# that are used for the fit, so it predicts other seconds worse than a constant rate does. On the
+# seconds that are used for the fit, its score is positive:
 
 print(
     "PSTH, seconds of the fit: "
@@ -259,9 +265,10 @@ print(
 # Spikes from the model, and their distances
 # ------------------------------------------
 #
-# A likelihood needs rates. To compare spikes with spikes, use a distance. The best model can also
-# generate spikes: each step has a spike with a probability that follows from the predicted rate,
-# and the spike then changes the rates of the next steps.
+# A likelihood compares predicted rates with recorded spikes. To compare spikes with spikes, use a
+# distance. The best model can also generate spikes: in each step, there is a spike with a
+# probability that follows from the predicted rate. The spike then changes the predicted rates of
+# the next steps.
 
 decay = jnp.exp(-1 / jnp.asarray(CONSTANTS, dtype=jnp.float32))
 drive = jnp.einsum("ntk,nk->tn", sound[0], weights[:, 1:15]) + weights[:, 0]
@@ -281,9 +288,9 @@ generated = np.asarray(generated).T
 print("generated spikes:", generated.sum(axis=-1).astype(int))
 
 # %%
-# Each second of the recording is compared with each generated second, by two distances that run in
-# JAX. The van Rossum distance takes bins. The Victor-Purpura distance takes spike times, padded
-# with NaN. Both can be compiled, and both have gradients.
+# We compare each second of the recording with each generated second. Both distances that we use run
+# in JAX. The van Rossum distance takes binned spikes. The Victor-Purpura distance takes spike
+# times, padded with NaN. Both distances can be compiled, and both have gradients.
 
 
 @jax.jit

@@ -2,25 +2,26 @@
 A loss of your own
 ==================
 
-A loss consists of a readout, which reads a quantity from the spikes, and a criterion, which
-compares the reading with the target.
+A loss consists of two parts. The readout computes a quantity from the spikes, which is called the
+reading. The criterion compares the reading with the target.
 
-This example defines both: the label should lead, and it should lead early. Because the derivatives
-of both are written out, the loss also has a gradient in NumPy and CuPy. A single line tests that
-all libraries agree.
+This example defines both parts for a new loss: the labelled neuron should lead, and it should lead
+early. We also write the derivatives of both parts, so the loss has a gradient in NumPy and CuPy as
+well. A single line tests that all libraries agree.
 """
 
 # %%
 # The formula
 # -----------
 #
-# Later spikes have less weight, and the label should be ahead of every other class by a margin:
+# Later spikes have less weight, and the labelled class should be ahead of every other class by a
+# margin:
 #
 # .. math::
 #    u_c = \sum_t e^{-t / \tau} s_{c, t}, \qquad
 #    L = \sum_{c \ne y} \max(m - (u_y - u_c), 0)^2 .
 #
-# Once the lead is large enough, the loss is 0, and so is its gradient.
+# Once the lead of the label is at least the margin, the loss and its gradient are 0.
 #
 # The loss
 # --------
@@ -260,8 +261,8 @@ class EarlyLead(sx.losses.ClassLoss):
 # Its gradient
 # ------------
 #
-# In both samples the labelled neuron fires five times: late in the first sample, and early in the
-# second.
+# The labelled neuron fires five times in each of two samples. In the first sample it fires late,
+# and in the second sample it fires early.
 
 spikes = np.zeros((2, 3, 60))
 spikes[0, 0, 35:60:5] = spikes[1, 0, 4:29:5] = 1
@@ -298,10 +299,10 @@ describe(
 )
 
 # %%
-# In the left sample, a spike of the label lowers the loss, most of all an early spike. A spike of
-# any other class raises it, most of all a spike of the class that is furthest ahead. In the right
-# sample, the label leads by the margin, so the gradient is 0. A loss that counts spikes cannot tell
-# the two samples apart:
+# In the left sample, a spike of the label lowers the loss, and an early spike lowers it most. A
+# spike of any other class raises the loss, and a spike of the class that is furthest ahead raises
+# it most. In the right sample, the label leads by the margin, so the gradient is 0. A loss that
+# counts spikes cannot tell the two samples apart:
 
 counts = sx.CrossEntropy(time_axis=-1, reduction="none")
 print("CrossEntropy", counts(spikes, labels))
@@ -311,8 +312,9 @@ print("EarlyLead   ", terms.sum(axis=-1))
 # A test that all libraries agree
 # -------------------------------
 #
-# In this test, PyTorch and JAX differentiate the readout and the criterion themselves, whereas the
-# gradient in NumPy comes from the pullbacks. So the two gradients check each other.
+# In this test, PyTorch and JAX differentiate the readout and the criterion automatically. The
+# gradient in NumPy comes from the pullbacks that we wrote. If the two gradients agree, the
+# pullbacks are right.
 
 print(sx.testing.assert_consistent(loss, spikes.astype(np.float32), labels))
 sx.testing.assert_consistent(

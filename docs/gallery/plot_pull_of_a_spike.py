@@ -5,18 +5,19 @@ How strongly a loss pulls
 ``CrossEntropy`` uses the spike count of a class as its logit, or the square root of the count.
 ``SpikeMax`` uses the logarithm of the count.
 
-These three logits differ in how much they change with one more spike, and in how certain the loss
-is of a prediction that is due to chance.
+This example compares the three logits in two ways: how much does one more spike change the logit,
+and how certain is the loss of a prediction that is due to chance?
 """
 
 # %%
 # The logit, and what one spike adds
 # ----------------------------------
 #
-# The gradient of a cross entropy with respect to a spike of the label is the product of two
-# factors. The first is 1 - p, where p is the probability of the label. The second is the slope of
-# the logit at the spike count n of the label. So if we divide the gradient by 1 - p, we get the
-# slope. The code below does this for a label with n spikes and a second class with 3 spikes.
+# The gradient of a cross entropy with respect to a spike of the label is, apart from its sign, the
+# product of two factors. The first factor is 1 - p, where p is the probability of the label. The
+# second factor is the slope of the logit at the spike count n of the label. We call this slope the
+# pull. To get the slope, we divide the gradient by 1 - p. The code below does this for a label with
+# n spikes and a second class with 3 spikes.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -98,8 +99,8 @@ for name, loss in losses.items():
     print(f"{name:15}", *(f"{slope(loss, number):5.2f}" for number in (1, 4, 25)))
 
 # %%
-# As this code shows, you can call a loss with spike counts: ``counts[..., None]`` is a train of one
-# step.
+# As this code shows, you can also call a loss with spike counts: ``counts[..., None]`` is a spike
+# train with a single step.
 #
 # The picture shows the three logits and their slopes. Below half a spike, ``SpikeMax`` continues
 # the logarithm along its tangent, so that its loss is finite if the label is silent.
@@ -150,17 +151,18 @@ silent, busy = curves["root of n + 3/8"][1][[0, -1]]
 print(f"slope of the root: {silent:.2f} at silence, {busy:.2f} at 25 spikes")
 
 # %%
-# With n, the pull on a silent neuron is the same as on a neuron that fires 25 times. With the
-# square root, the pull on the silent neuron is eight times as strong, and with the logarithm fifty
-# times.
+# The picture compares the pull on a silent neuron with the pull on a neuron that fires 25 times. If
+# the logit is n, both pulls are the same. If the logit is the square root of n, the pull on the
+# silent neuron is eight times as strong. If the logit is the logarithm of n, it is fifty times as
+# strong.
 #
 # How certain a loss is of a random result
 # ----------------------------------------
 #
 # Before training, the spike counts of ten output neurons differ only by chance. To imitate this, we
-# draw all counts from the same Poisson distribution, so no class is the right one. The left picture
-# shows the standard deviation of a logit. The right picture shows the probability that the loss
-# assigns to the class with the most spikes.
+# draw all counts from the same Poisson distribution, so the counts contain no information about the
+# class. The left picture shows the standard deviation of a logit. The right picture shows the
+# probability that the loss assigns to the class with the most spikes.
 
 means = np.geomspace(0.5, 100, 24)
 rng = np.random.default_rng(0)
@@ -206,24 +208,25 @@ for mean in (1, 10, 100):
     print(f"mean of {means[k]:5.1f} spikes: {shares}")
 
 # %%
-# With n and many spikes, the softmax is certain of a class that was chosen by chance. Nine samples
-# in ten have a different label, so the first training steps push the neurons that fire towards
-# silence.
+# If the logit is n and there are many spikes, the softmax is certain of a class that has the most
+# spikes only by chance. Nine samples in ten have a different label, so the first training steps
+# push the firing neurons towards silence.
 #
-# The square root has a standard deviation of about one half at any mean (F. J. Anscombe, 1948), so
-# its softmax stays undecided as long as the classes differ only by chance. This is a likely reason
-# why training with ``readout="sqrt_count"`` works at high learning rates and with long samples,
-# where training with counts may fail. The page "Measured: which loss trains best" describes the
-# measurements.
+# The square root of a random count has a standard deviation of about one half at any mean (F. J.
+# Anscombe, 1948), so the softmax of square roots stays undecided as long as the classes differ only
+# by chance. At high learning rates and with long samples, training with counts may fail, and
+# training with ``readout="sqrt_count"`` works. The scatter of the logits is a likely reason. The
+# page "Measured: which loss trains best" describes the measurements.
 #
 # Bounds pull until they are reached
 # ----------------------------------
 #
-# With ``rates=(0.5, 0.02)``, the labelled neuron should fire in at least half of the steps, and the
-# other neurons in at most 2 %. Bounds pull until this is the case, whatever the softmax says. In
-# this example, a sample has 100 steps. In the left picture, the label has n spikes and the other
-# class has 40. In the right picture, the label has 10 spikes and the other class has n. The weights
-# of the bounds are those that trained best: 3 with counts and 1 with square roots.
+# With the bounds ``rates=(0.5, 0.02)``, the labelled neuron should fire in at least half of the
+# steps, and every other neuron in at most 2 % of the steps. Bounds pull until this is the case,
+# even if the softmax is already certain. In this example, a sample has 100 steps. In the left
+# picture, the label has n spikes and the second class has 40 spikes. In the right picture, the
+# label has 10 spikes and the second class has n spikes. For the weight of the bounds, we use the
+# values that trained best: 3 with counts, and 1 with square roots.
 
 steps, n = 100, np.arange(100)
 fig, (left, right) = figure(1, 2, size=(7, 2.9), sharex=True)

@@ -4,9 +4,10 @@ Distances between recorded spike trains
 
 ``SpikeTime`` is a distance between spike trains, so it can compare recordings too.
 
-The loss is the squared van Rossum distance in discrete time. In this example it compares all pairs
-of 20 seconds from an auditory receptor of a grasshopper at once, with three time constants. A short
-time constant compares coincident spikes; a long one compares spike counts.
+The loss is the squared van Rossum distance in discrete time. In this example, we take 20 seconds of
+a recording from an auditory receptor of a grasshopper, and compare each second with each other
+second in a single call. We do this for three time constants. With a short time constant, the
+distance shows which spikes coincide. With a long time constant, it compares spike counts.
 """
 
 # %%
@@ -184,10 +185,11 @@ describe(
 # What the time constant does
 # ---------------------------
 #
-# The trains are filtered with an exponential of time constant :math:`\tau`, and the distance is the
-# sum of the squared differences between the traces. The picture shows a quarter of a second of two
-# trains. With a time constant of 1 ms, a trace is little more than the spikes themselves. With 100
-# ms, it is nearly a count of the recent spikes.
+# The loss filters both trains with an exponential kernel with time constant :math:`\tau`. The
+# filtered trains are called traces, and the distance is the sum of the squared differences between
+# the two traces. The picture shows a quarter of a second of two trains. With a time constant of 1
+# ms, a trace shows little more than the spikes themselves. With a time constant of 100 ms, it is
+# nearly a count of the recent spikes.
 
 CONSTANTS = 1, 10, 100
 pair = trains[[3, 4], :250]
@@ -196,7 +198,12 @@ fig, axes = figure(4, size=(7, 4.6), sharex=True)
 raster(axes[0], pair)
 axes[0].set_title("two seconds of the recording, their first 250 ms")
 for ax, constant in zip(axes[1:], CONSTANTS, strict=True):
-    trace(ax, sx.causal_filter(pair, sx.exponential_kernel(constant, 8 * constant)))
+    trace(
+        ax,
+        sx.causal_filter(
+            pair, sx.exponential_kernel(constant, 8 * constant), time_axis=-1
+        ),
+    )
     ax.set_title(rf"filtered with $\tau$ = {constant} ms")
 axes[-1].set_xlabel("time (ms)")
 for ax in axes:
@@ -211,9 +218,10 @@ describe(
 # All pairs at once
 # -----------------
 #
-# A loss takes any number of trains, so a single call is enough for all pairs. ``reduction="none"``
-# returns a term for each step, and the sum of these terms over time is the distance. It is divided
-# by the cost of one surplus spike, so that it has the same unit for each time constant.
+# A loss takes any number of trains, so a single call is enough for all pairs. With
+# ``reduction="none"``, the loss returns a term for each step, and the sum of these terms over time
+# is the distance. We divide the distance by the cost of one surplus spike, so that distances have
+# the same unit for every time constant.
 
 
 def distances(first, second, constant):
@@ -260,8 +268,8 @@ describe(
 # ----------------------
 #
 # The first second of each stimulus stands out, because the neuron fired most in these seconds. With
-# a long time constant, little else is visible. A distance depends mostly on how many spikes the two
-# trains have:
+# a long time constant, little else is visible. The reason is that a distance depends mostly on how
+# many spikes the two trains have:
 
 others = ~np.eye(len(trains), dtype=bool)  # a train is at no distance from itself
 total = counts[:, None] + counts[None, :]
@@ -275,9 +283,10 @@ for constant, matrix in matrices.items():
     print(f"{constant:3} ms: {r_total:.2f} and {r_difference:.2f}")
 
 # %%
-# With a time constant of 1 ms, most spikes of either train have no counterpart and are surplus.
-# With 100 ms, it matters little when the spikes occur. The matrices do **not** show the stimulus:
-# two seconds of the same stimulus are as far apart as two seconds of different stimuli.
+# With a time constant of 1 ms, most spikes of both trains have no counterpart in the other train,
+# so they are surplus. With a time constant of 100 ms, it matters little when the spikes occur. The
+# matrices do **not** show the stimulus: two seconds of the same stimulus are as far apart as two
+# seconds of different stimuli.
 
 same = others & (np.arange(20)[:, None] // 10 == np.arange(20) // 10)
 for constant, matrix in matrices.items():
@@ -289,17 +298,17 @@ for constant, matrix in matrices.items():
 print(f"spikes of two trains: {total[others].mean():.0f}")
 
 # %%
-# This is expected, because nothing was repeated. Repetitions would be close to each other, if the
-# neuron is precise enough for the time constant.
+# This is expected, because no sound was repeated. Responses to a repeated sound would be close to
+# each other, if the neuron is precise enough for the time constant.
 #
 # What a repetition would look like
 # ---------------------------------
 #
-# We can make artificial repetitions: copies in which each spike is moved by a random, normally
-# distributed time. The left picture shows the distances between the recorded seconds and copies
-# that were moved by 4 ms. The diagonal holds the distance between each second and its own copy. The
-# right picture shows the distance to the second's own copy, divided by the distance to the copies
-# of other seconds.
+# We can make artificial repetitions: in a copy of each second, we move every spike by a random,
+# normally distributed time. The left picture shows the distances between the recorded seconds and
+# copies whose spikes were moved by 4 ms. The diagonal holds the distance between each second and
+# its own copy. The right picture shows the distance between a second and its own copy, divided by
+# the distance between this second and the copies of other seconds.
 
 rng = np.random.default_rng(0)
 
@@ -349,9 +358,9 @@ describe(
 )
 
 # %%
-# The time constant acts as a tolerance. If spikes are moved by 4 ms, a copy is almost as far away
-# as a different second for a time constant of 1 ms, half as far for 10 ms, and almost the same
-# train for 100 ms.
+# The time constant acts as a tolerance. Take copies whose spikes are moved by 4 ms. With a time
+# constant of 1 ms, a copy is almost as far away as a different second. With 10 ms, it is half as
+# far away. With 100 ms, the distance between a second and its copy is almost 0.
 #
 # .. [1] A. Rokem, S. Watzl, T. Gollisch, M. Stemmler, A. V. M. Herz and I. Samengo, "Spike-timing
 #    precision underlies the coding efficiency of auditory receptor neurons", Journal of

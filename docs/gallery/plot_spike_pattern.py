@@ -14,9 +14,9 @@ spikes until the word appears.
 # --------
 #
 # The target is a word made of dots. Each dot is four neurons high, and the dots in a row are five
-# steps apart. The input is 100 neurons that fire at random, in 5 % of all steps. It is drawn once
-# and stays the same during training. Arrays have shape ``[time, batch, neuron]``, with a batch size
-# of one.
+# steps apart. The input consists of 100 neurons that fire at random, in 5 % of all steps. We draw
+# the input spikes once, and they stay the same during training. Arrays have shape ``[time, batch,
+# neuron]``, with a batch size of one.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -144,9 +144,9 @@ describe(
 #
 # The network has two layers of leaky integrate-and-fire neurons, with 100 inputs, 256 hidden
 # neurons and 28 outputs. At each step, a membrane potential keeps 0.9 of its value and adds the
-# input current; in the step after a spike, it is lowered by 1. The derivative of the threshold is 0
-# almost everywhere, so training replaces it by a triangle, which is 1 at the threshold and falls to
-# 0 at a distance of 1.
+# input current; in the step after a spike, it is lowered by 1. The derivative of a spike with
+# respect to the potential is 0 almost everywhere, so training replaces it by a triangle, which is 1
+# at the threshold and falls to 0 at a distance of 1.
 
 
 class Fire(torch.autograd.Function):
@@ -181,8 +181,8 @@ def layer(current):
 # --------
 #
 # ``SpikeTime`` filters both trains with an exponential and sums the squared differences. With a
-# time constant of 5 steps, a spike that is slightly late still overlaps with the target spike. The
-# closer it is, the less it costs:
+# time constant of 5 steps, the trace of a spike that is slightly late still overlaps with the trace
+# of the target spike. The closer the spike is to its target, the less it costs:
 
 loss = sx.SpikeTime(time_constant=5, time_axis=0, reduction="sum")
 one = torch.zeros((60, 1, 1))
@@ -258,13 +258,13 @@ assert found(outcomes[-1], 2) >= 0.98 * number
 assert np.sum((outcomes[-1].numpy() > 0) & ~near(target, 2)) <= 0.02 * number
 
 # %%
-# The left picture shows the loss during training. Its scale is logarithmic down to 1 and linear
-# below, so that it can show 0, the loss when every spike is in its place. A single spike that is
-# one step late costs 1.10.
+# The left picture shows the loss during training. The loss is 0 when every spike is in its place.
+# To show this value, the scale is linear below 1, and logarithmic above. A single spike that is one
+# step late costs 1.10.
 #
-# The grey line shows the same training from initial weights that are three times as large. The
-# output then starts with far too many spikes. Within ten steps nearly all of them are gone, and few
-# come back:
+# The grey line shows a training run whose initial weights are three times as large. The output of
+# this network starts with far too many spikes. Within ten training steps, nearly all output spikes
+# are gone, and few come back:
 
 fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, SHORT)]
 print(f"Output spikes from large weights, after 0, 1, 10 and {SHORT} steps:", *fired)

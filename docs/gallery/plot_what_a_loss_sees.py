@@ -2,10 +2,12 @@
 What a loss sees
 ================
 
-A loss reads a quantity from the spikes, such as a rate, and compares it with a target.
+A loss computes a quantity from the spikes, such as a rate, and compares this quantity with a
+target.
 
 This example applies four losses to the same small sample. Each picture shows the spikes at the top,
-what the loss reads from them in the middle, and the gradient of the loss at the bottom.
+the quantity that the loss computes from the spikes in the middle, and the gradient of the loss at
+the bottom.
 """
 
 # %%
@@ -260,9 +262,10 @@ def show(
 # SpikeTime: when a neuron should fire
 # ------------------------------------
 #
-# The target is a spike train for each neuron (circles). Both trains are filtered. The loss is the
-# squared distance between the two traces, summed over time, and is shown on the right. The colours
-# show the square root of the gradient, so that small values are visible.
+# The target is a spike train for each neuron (circles). The loss filters both trains, and the
+# filtered trains are called traces. The loss is the squared difference between the two traces,
+# summed over time. The number on the right is the loss of each neuron. The colours show the square
+# root of the gradient, so that small values are visible.
 
 trains = np.zeros_like(spikes)
 trains[0, 0, 15::25] = 1
@@ -280,14 +283,14 @@ terms = sx.SpikeTime(time_constant=3, reduction="none", time_axis=-1)(spikes, tr
 
 kernel = sx.exponential_kernel(time_constant=3, length=60)
 show(
-    sx.causal_filter(spikes[0], kernel),
+    sx.causal_filter(spikes[0], kernel, time_axis=-1),
     "filtered, and the filtered target (dashed)",
     terms,
     gradient,
     "The gradient is blue around each missing spike of the silent neuron, orange "
     "everywhere for the busy neuron, 0 for the regular neuron, and blue and "
     "then orange at each late spike",
-    target=sx.causal_filter(trains[0], kernel),
+    target=sx.causal_filter(trains[0], kernel, time_axis=-1),
     trains=trains[0],
 )
 print(f"loss {value:.1f}")
@@ -295,15 +298,15 @@ print(f"loss {value:.1f}")
 # %%
 # The gradient of the silent neuron is negative around each circle, because a spike there would
 # lower the loss. The gradient of the busy neuron is positive everywhere. The regular neuron already
-# fires at its target times, so its gradient is 0. The sparse neuron fires four steps too late, and
-# spikes before its own would lower the loss.
+# fires at its target times, so its gradient is 0. The sparse neuron fires four steps too late, so
+# earlier spikes would lower the loss.
 #
 # SpikeRate: how often a neuron should fire
 # -----------------------------------------
 #
 # The target is a class: the labelled neuron should fire at one rate, and all other neurons at a
-# second, lower rate. With a moving window, the loss compares the rate over the last steps with its
-# target at every step.
+# second, lower rate. With a moving window, the loss computes the rate over the last steps at every
+# step, and compares this rate with the target rate.
 
 spike_rate = sx.SpikeRate(
     true_rate=0.6, false_rate=0.1, moving_window=16, time_axis=-1, reduction="sum"
@@ -312,7 +315,7 @@ value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
 terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none", time_axis=-1)(
     spikes, [0]
 )
-rate = sx.moving_average(spikes, 16)
+rate = sx.moving_average(spikes, 16, time_axis=-1)
 
 # %%
 
@@ -337,9 +340,9 @@ print(f"loss {value:.1f}")
 # SpikeMax: who should fire most
 # ------------------------------
 #
-# The label may change over time. Here it is the silent neuron for the first 40 steps, and then the
-# bursting neuron. The loss reads the share of each class in the sum of all rates. Each step has a
-# single term, the negative logarithm of the label's share.
+# The label may change over time. In this example, the label is the silent neuron for the first 40
+# steps, and then the bursting neuron. For each class, the loss computes the share of its rate in
+# the sum of all rates. Each step has a single term: the negative logarithm of the label's share.
 
 labels = np.repeat([[0, 4]], 40, axis=1)  # [batch, time]
 spike_max = sx.SpikeMax(moving_window=16, time_axis=-1, reduction="sum")
@@ -376,8 +379,8 @@ print(f"loss as it was published: {as_published(torch.asarray(spikes), labels):.
 # SpikeMoid: several labels at once
 # ---------------------------------
 #
-# A sample may have several labels. The loss reads a probability for each class: the sigmoid of its
-# rate, which is one half at the rate ``theta``.
+# A sample may have several labels. The loss computes a probability for each class. The probability
+# is a sigmoid function of the rate, and is one half at the rate ``theta``.
 
 several = np.asarray([[True, False, True, False, False]])  # [batch, class]
 spike_moid = sx.SpikeMoid(
@@ -403,7 +406,8 @@ show(
 print(f"loss {value:.1f}")
 
 # %%
-# The rate of the silent neuron is as far from its target as possible, but its gradient is not 0.
+# The rate of the silent neuron is as far from its target as possible. Still, the gradient of this
+# neuron is not 0.
 #
 # Does the gradient point the right way?
 # --------------------------------------
@@ -432,9 +436,10 @@ for loss, target in tasks:
 # The same code with other libraries
 # ----------------------------------
 #
-# The loss is computed by the array library of the spikes. NumPy has no automatic differentiation,
-# so its gradients are closed forms. PyTorch and JAX differentiate the losses themselves. The last
-# column is the largest difference from NumPy's gradient, relative to its largest entry.
+# The array library of the spikes computes the loss. NumPy has no automatic differentiation, so
+# ``value_and_grad`` computes its gradients in closed form. PyTorch and JAX differentiate the losses
+# automatically. The last column gives the largest difference from the gradient in NumPy, relative
+# to the largest entry of that gradient.
 
 for loss, target in tasks:
     _, expected = sx.value_and_grad(loss)(spikes, target)

@@ -32,9 +32,10 @@ from scipy.spatial.distance import squareform
 import spikeloss_xp as sx
 
 # %%
-# This cell writes an example file, with two units whose firing rates follow one of two stimuli. To
-# use a file of your own, set ``path`` to it and skip this cell. The trials of the file need a
-# column with the stimulus; here it is called ``stimulus``.
+# This cell writes an example file. It contains two units, and in each trial their firing rates
+# follow one of two stimuli. To use a file of your own, set ``path`` to your file and skip this
+# cell. The table of trials in your file needs a column with the stimulus. In this notebook, the
+# column is called ``stimulus``.
 
 path = Path(tempfile.mkdtemp()) / "recording.nwb"
 rng = np.random.default_rng(0)
@@ -89,9 +90,9 @@ plt.show()
 # Distances of one unit
 # ---------------------
 #
-# The van Rossum distance compares the trains at one time scale. The Victor-Purpura distance counts
-# how many spikes must be added, removed and moved. Time constants and costs are for times in
-# seconds.
+# The van Rossum distance compares the trains at one time scale. The Victor-Purpura distance is the
+# lowest cost of turning one train into the other by adding, removing and moving spikes. The spike
+# times are in seconds, so the time constant is in seconds too, and the cost is per second.
 
 distances = {
     "van Rossum, 50 ms": sx.distances.van_rossum(
@@ -106,7 +107,7 @@ for axes, (name, matrix) in zip(places, distances.items(), strict=True):
 plt.show()
 
 # %%
-# The stimulus of a trial can be predicted from the nearest other trial:
+# To predict the stimulus of a trial, take the stimulus of the trial that is closest to it:
 
 same = stimulus[:, None] == stimulus
 for ms in (1, 5, 20, 50, 200, 1000):
@@ -119,9 +120,9 @@ for ms in (1, 5, 20, 50, 200, 1000):
 # All units
 # ---------
 #
-# To compare trains of several units, bin them into an array ``[trial, unit, time]``. The bins here
-# are 1 ms long, and the time constant is given in bins. ``lengths`` holds the number of bins of
-# each trial, which may differ between trials.
+# To compare trains of several units, bin the trains into an array ``[trial, unit, time]``. In this
+# notebook, bins are 1 ms long, and the time constant is given in bins. ``lengths`` holds the number
+# of bins of each trial, which may differ between trials.
 
 lengths = np.round((limits[:, 1] - limits[:, 0]) * 1000).astype(int)
 bins = {"steps": int(lengths.max()), "time_step": 0.001, "outside": "drop"}
@@ -140,9 +141,9 @@ print(
 # A model
 # -------
 #
-# ``SpikeTime`` is a loss for fitting a model to a recording, with the same filter as the van Rossum
-# distance. Here a different trial takes the place of the model, with the same stimulus or with the
-# other stimulus.
+# To fit a model to a recording, use the loss ``SpikeTime``, which filters the trains like the van
+# Rossum distance. This notebook has no model. Instead of the output of a model, we pass a second
+# trial to the loss: first a trial with the same stimulus, and then a trial with the other stimulus.
 
 loss = sx.SpikeTime(time_constant=50, reduction="batchmean", time_axis=-1)
 for name, shift in (("same", 1), ("other", 10)):

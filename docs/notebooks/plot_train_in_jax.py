@@ -59,7 +59,7 @@ weights = [jnp.asarray(weight, jnp.float32) for weight in weights]
 # --------
 #
 # The loss is a function of arrays, so you can transform it with ``jax.jit`` and
-# ``jax.value_and_grad``. It reads the spike count of each output neuron. You can also try
+# ``jax.value_and_grad``. This loss computes the spike count of each output neuron. You can also try
 # ``readout="sqrt_count"`` or ``moving_window=10``.
 
 loss = sx.CrossEntropy(time_axis=0)

@@ -57,8 +57,8 @@ optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.00
 # The loss
 # --------
 #
-# The loss reads the spike count of each output neuron. You can also try ``readout="sqrt_count"`` or
-# a window, ``moving_window=10``.
+# The loss computes the spike count of each output neuron. You can also try
+# ``readout="sqrt_count"``, or a moving window with ``moving_window=10``.
 
 loss = sx.CrossEntropy(time_axis=0)
 values, accuracies = [], []
@@ -86,8 +86,9 @@ right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
 plt.show()
 
 # %%
-# A loss predicts from the quantity that it reads, here the spike counts. In the confusion matrix,
-# the rows are the true digits.
+# A loss predicts the class from the quantity that it computes. In this notebook, the predicted
+# class is the class with the highest spike count. In the confusion matrix, the rows are the true
+# digits.
 
 confusion = loss.confusion(output, labels[test])
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

@@ -7,6 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import spikeloss_xp as sx
+from spikeloss_xp.torch import record
 
 
 class Network(torch.nn.Linear):
@@ -50,17 +51,22 @@ def main(rank, processes):
             (total * processes / weight).backward()
             optimizer.step()
 
-        with torch.no_grad():
+        with torch.no_grad(), record(model, operations=True) as seen:
             output = model(inputs[own])
             total, weight = loss.sum_and_weight(
                 output, labels[own], lengths=lengths[own]
             )
             matrix = loss.confusion(output, labels[own], lengths=lengths[own])
-        for tensor in (total, weight, matrix):
+        counts = seen.activity(time_axis=1, lengths=lengths[own])
+        for tensor in (total, weight, matrix, counts.sums):
             dist.all_reduce(tensor)
         if rank == 0:
             accuracy = matrix.trace() / matrix.sum()
-            print(f"test loss {total / weight:.4f}, accuracy {accuracy:.1%}")
+            print(
+                f"test loss {total / weight:.4f}, rate {counts.rate:.3f},", end=" "
+            )
+            print(f"{counts.operations_per_sample:.1f} operations", end=" ")
+            print(f"per sample, accuracy {accuracy:.1%}")
 
 
 if __name__ == "__main__":

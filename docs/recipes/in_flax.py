@@ -48,7 +48,7 @@ def nnx_value_and_grad(trainer, spikes, target, options):
 
 @nnx.jit
 def nnx_train_step(trainer, optimizer, spikes, target, options):
-    """Update the parameters of an nnx module, and return the loss before."""
+    """Update the parameters of an nnx module. Return the loss before the update."""
     value, gradient = nnx_value_and_grad(trainer, spikes, target, options)
     optimizer.update(trainer, gradient)
     return value

@@ -44,9 +44,7 @@ def train(loss, epochs=10, seed=0):
     options = {"batch_size": 100, "epochs": epochs, "verbose": 0}
     network.fit(spikes[:1400], labels[:1400], **options)
     output = network.predict(spikes[1400:], verbose=0)
-    return float(
-        sx.SpikeMax(time_axis=1, reduction="sum").accuracy(output, labels[1400:])
-    )
+    return float(sx.SpikeMax(time_axis=1).accuracy(output, labels[1400:]))
 
 
 if __name__ == "__main__":

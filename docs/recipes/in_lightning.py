@@ -27,7 +27,7 @@ class Classifier(lightning.LightningModule):
         self.loss = LossModule(loss, weight=class_weights)
 
     def training_step(self, batch, batch_idx):
-        """Return this process's share. Lightning averages the gradients."""
+        """Return the share of this process. Lightning averages the gradients."""
         spikes, target, options = batch
         output = self.network(spikes)
         total, weight = self.loss.sum_and_weight(output, target, **options)

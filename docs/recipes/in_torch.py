@@ -29,7 +29,7 @@ def accumulate(loss, model, micro_batches):
 
 
 def distributed(loss, output, target, **options):
-    """Return this process's share. The loss is the mean of all shares."""
+    """Return the share of this process. The mean of all shares is the loss."""
     total, weight = loss.sum_and_weight(output, target, **options)
     dist.all_reduce(weight)  # in place: now the weight of the whole batch
     return total * dist.get_world_size() / divisor(loss, weight)

@@ -35,7 +35,7 @@ def main():
     gradient = online_gradient(weights, spikes, labels, decay)
     np.testing.assert_allclose(gradient, parameter.grad, rtol=1e-9, atol=1e-9)
 
-    traces = sx.causal_filter(spikes, sx.exponential_kernel(20, 100))
+    traces = sx.causal_filter(spikes, sx.exponential_kernel(20, 100), time_axis=-1)
     trace = 0
     for step in range(100):
         trace = decay * trace + spikes[..., step]

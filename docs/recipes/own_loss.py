@@ -41,7 +41,7 @@ class QuantileError(sx.SquaredError):
 
 @dataclass(frozen=True)
 class FocalLoss(ClassLoss):
-    """Softmax focal loss: samples classified with confidence hardly matter.
+    """Softmax focal loss, in which samples that are surely right hardly count.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class LateSquaredError(sx.SquaredError):
 
 
 def check(loss, input, target, **options):
-    """Compare with central differences, and all array libraries with NumPy."""
+    """Compare the gradient with finite differences, and all libraries with NumPy."""
     _, gradient = sx.value_and_grad(loss)(input, target, **options)
     steps = 1e-6 * np.eye(input.size).reshape(-1, *input.shape)
     higher, lower = (
@@ -141,7 +141,7 @@ def test_own_losses():
 
 
 def test_values():
-    """Compare with values by hand, for rates of 0.75 and 0.25 and counts 3 and 1."""
+    """Compare with values computed by hand, for counts of 3 and 1 in four steps."""
     spikes = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
     error = QuantileError(0.9, time_axis=-1)(spikes, [[0.5, 0.5]])
     np.testing.assert_allclose(error, (0.1 * 0.25 + 0.9 * 0.25) / 2)

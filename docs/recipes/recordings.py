@@ -22,7 +22,7 @@ def trial_matching(generated, recorded):
 
 
 def rescaled_intervals(rates, spikes, rng):
-    """Return intervals that are uniform between 0 and 1 if the model is true."""
+    """Return intervals that are uniform between 0 and 1 if the model is correct."""
     at, total = np.flatnonzero(spikes), np.cumsum(rates)
     before = total[at[1:] - 1] - total[at[:-1]]  # over the steps between two spikes
     chance = -np.expm1(-rates[at[1:]])  # of a spike in its step

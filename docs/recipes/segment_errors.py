@@ -41,7 +41,7 @@ LOSSES = {
 
 
 def in_segments(loss, target, length, memory):
-    """Return the value, and the gradient without and with the contexts."""
+    """Return the value, and the gradients without and with the contexts."""
     value, detached, reaching = 0, np.zeros_like(spikes), np.zeros_like(spikes)
     for start in range(0, 1000, length):
         context = min(start, memory)
@@ -57,7 +57,11 @@ def in_segments(loss, target, length, memory):
 
 
 def row(loss, target, length=50):
-    """Return errors in percent without context, and of the detached gradient."""
+    """Return a row with three errors in percent.
+
+    They are the errors of the value and of the gradient without a context, and the
+    error of the gradient with a detached context.
+    """
     whole, expected = sx.value_and_grad(loss)(spikes, target)
     exact, detached, reaching = in_segments(loss, target, length, loss.memory)
     np.testing.assert_allclose(exact, whole, rtol=1e-12)

@@ -77,7 +77,7 @@ def zeros_before_a_train_are_its_context():
 
 
 def masked_context_is_none():
-    """Compare sums of a segment with, with masked and without context."""
+    """Compare a segment that has a context, a masked context, or no context."""
     loss, seen = (
         sx.SpikeMax(moving_window=20, time_axis=-1, reduction="sum"),
         np.arange(69) >= 19,
@@ -119,7 +119,7 @@ def counts_have_the_gradient_of_each_step():
 
 
 def sparsity_has_one_gradient_above_its_limit():
-    """Check the gradient's formula, and that the loss follows from two halves."""
+    """Check the formula of the gradient, and compute the loss from two halves."""
     _, gradient = sx.value_and_grad(
         sx.SparsityEnforcer(max_rate=0.02, time_axis=-1)
     )(spikes)

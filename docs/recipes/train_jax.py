@@ -47,9 +47,7 @@ def train(loss, epochs=10, seed=0):
             updates, state = optimizer.update(slopes, state)
             layers = eqx.apply_updates(layers, updates)
     output = run(layers, spikes[:, 1437:])
-    return float(
-        sx.SpikeMax(time_axis=0, reduction="sum").accuracy(output, labels[1437:])
-    )
+    return float(sx.SpikeMax(time_axis=0).accuracy(output, labels[1437:]))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,7 @@ def train(loss, epochs=20, seed=0):
                 spikes[:, batch], gradient, ([0, 1], [0, 1])
             )
     output, _ = fire(spikes[:, 1437:] @ weights)
-    return float(
-        sx.SpikeMax(time_axis=0, reduction="sum").accuracy(output, labels[1437:])
-    )
+    return float(sx.SpikeMax(time_axis=0).accuracy(output, labels[1437:]))
 
 
 if __name__ == "__main__":

@@ -36,9 +36,7 @@ def train(loss, epochs=10, seed=0):
             value.backward()
             optimizer.step()
     output = run(network, spikes[:, 1437:])
-    return float(
-        sx.SpikeMax(time_axis=0, reduction="sum").accuracy(output, labels[1437:])
-    )
+    return float(sx.SpikeMax(time_axis=0).accuracy(output, labels[1437:]))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,7 @@ def train(loss, epochs=10, seed=0):
             optimizer.step()
             functional.reset_net(network)
     output = network(spikes[:, 1437:])
-    return float(
-        sx.SpikeMax(time_axis=0, reduction="sum").accuracy(output, labels[1437:])
-    )
+    return float(sx.SpikeMax(time_axis=0).accuracy(output, labels[1437:]))
 
 
 if __name__ == "__main__":

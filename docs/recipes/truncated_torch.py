@@ -75,7 +75,7 @@ def truncated(loss, layer, inputs, target, mask, length):
 
 
 def one_segment_later(loss, layer, inputs, target, mask, length):
-    """Do the same as `truncated`, but let gradients continue into the context.
+    """Do the same as `truncated`, but let gradients flow into the context.
 
     Two graphs are in memory at a time. Each segment needs at least `loss.memory`
     steps.
@@ -185,13 +185,19 @@ def main():
     # segment.
     kernel = sx.exponential_kernel(5, 20)
     error = (
-        sx.causal_filter((train - target) * mask[:, None], kernel) * mask[:, None]
+        sx.causal_filter((train - target) * mask[:, None], kernel, time_axis=-1)
+        * mask[:, None]
     )
     for part, seen, got in zip(
         *(x.split(50, dim=-1) for x in (error, mask[:, None], outputs[truncated])),
         strict=True,
     ):
-        close(got, 2 * sx.causal_filter(part.flip(-1), kernel).flip(-1) * seen)
+        close(
+            got,
+            2
+            * sx.causal_filter(part.flip(-1), kernel, time_axis=-1).flip(-1)
+            * seen,
+        )
 
     counting = sx.CrossEntropy(time_axis=-1, readout="sqrt_count")
     labels = [0, 1, 2, 3]

@@ -46,9 +46,10 @@ def gradient_and_spikes(network, inputs, labels):
     return nnx.grad(of_network, has_aux=True)(network)
 
 
-def scalars(network, inputs, labels):
-    """Return the scalars of a batch. Call this function outside of `jit`."""
+def diagnosed(network, inputs, labels, earlier=None, updates=100):
+    """Return the report on a batch. Call this function outside of `jit`."""
     gradient, (*hidden, output) = gradient_and_spikes(network, inputs, labels)
     gradients = [gradient["layers"][i]["kernel"] for i in range(len(network.layers))]
-    report = sx.diagnose(loss, output, labels, hidden=hidden, gradients=gradients)
-    return report.scalars()
+    found = {"hidden": hidden, "gradients": gradients}
+    since = {"earlier": earlier, "updates": updates}
+    return sx.diagnose(loss, output, labels, **found, **since)

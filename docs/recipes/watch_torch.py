@@ -1,20 +1,24 @@
 """Log a few numbers in a PyTorch loop: see docs/guides/watch-a-training.md."""
 
-from contextlib import nullcontext
+from functools import partial
 
-import spikeloss_xp as sx
-from spikeloss_xp.torch import record
+from spikeloss_xp.torch import diagnose_network
 
 
 def train(network, forward, loss, optimizer, batches, log, every=100):
-    """Train a network, and log the scalars of every hundredth batch."""
+    """Train a network, and diagnose its first batch before every hundredth update."""
+    watched = first = None
     for step, (x, y) in enumerate(batches):
-        watched = step % every == 0
-        with record(network) if watched else nullcontext() as seen:
-            output = forward(x)
-        loss(output, y).backward()
-        if watched:
-            found = {"hidden": seen.hidden, "gradients": seen.gradients}
-            log(sx.diagnose(loss, output, y, **found).scalars(), step)
+        watched = watched or (x, y)
+        if step % every == 0:
+            run, target = partial(forward, watched[0]), watched[1]
+            report = diagnose_network(
+                network, loss, run, target, first, updates=max(step, 1)
+            )
+            first = first or report
+            log(report.scalars(), step)
+            problems = [f for f in report.findings if f.severity == "problem"]
+            print(*problems, sep="\n", end="\n" * bool(problems))
+        loss(forward(x), y).backward()
         optimizer.step()
         optimizer.zero_grad()

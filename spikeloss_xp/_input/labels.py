@@ -99,7 +99,8 @@ class Labels(NamedTuple):
         Each term is multiplied by its factor. To compute a mean, the sum of the terms is divided by
         the sum of the weights. None stands for a factor or a weight of 1.
         """
-        xp, u, adapter, factor = reading.xp, reading.u, reading.adapter, self.class_weight
+        xp, u, adapter = reading.xp, reading.u, reading.adapter
+        factor = self.class_weight
         if self.indices is not None and factor is not None:  # use the weight of the label
             factor = reading.classes.at(factor, self.indices)
         weight = factor

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import divisor_of, floating
+from spikeloss_xp._arrays import divisor_of, floating, host_values
 from spikeloss_xp._input.targets import MULTI_HOT
 from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _losses, _spikes
@@ -64,6 +64,12 @@ class Batch:
         The confusion matrix of the predictions, or zeros if the target has no classes.
     accuracy : float
         The fraction of correct predictions. NaN if there are no labels to compare with.
+    progress : float or None
+        The part of the way from chance to an accuracy of 1 that the predictions have covered. Class
+        weights apply. None if the target has no classes.
+    constant : float or None
+        The lowest known loss of an answer that is the same for all samples. None if the target has
+        classes, or if the loss reads spike times.
     found : dict of str to array
         The values of the arrays.
     """
@@ -90,6 +96,8 @@ class Batch:
         self.hot: Any = None
         self.confusion: Any = np.zeros((1, 1))
         self.accuracy = math.nan
+        self.progress: float | None = None
+        self.constant: float | None = None
 
     # On the device --------------------------------------------------------------------------------
 
@@ -106,6 +114,9 @@ class Batch:
         if "hot" not in arrays and not self.reads_times:
             mean = self._mean_sample(values)
             arrays["mean"] = self.loss(mean, target, **self.masks)
+            if not self.reads_rates:
+                silent = adapter.xp.zeros_like(self.x)
+                arrays["silent"] = self.loss(silent, target, **self.masks)
         arrays |= _spikes.unmasked(adapter, self.layout, self.prepared.mask, values)
         if self.reads_rates:
             arrays |= _losses.totals(self.loss, self.prepared, self.labels)
@@ -205,7 +216,31 @@ class Batch:
             self.confusion = found["confusion"]
             right = np.trace(self.confusion, axis1=-2, axis2=-1).sum()
             self.accuracy = float(right / self.confusion.sum())  # NaN without labels
+            self.progress = self._progress()
+        self.constant = self._constant()
         self.learned = self._has_learned()
+
+    def _constant(self) -> float | None:
+        """Return the lowest known loss of a constant answer.
+
+        For potentials, it may be their mean. The mean of noisy spikes is no answer of a network.
+        """
+        holds_spikes = self.output is not None and self.output.holds_spikes
+        known = ("silent",) if holds_spikes else ("silent", "mean")
+        return min((float(self.found[key]) for key in known if key in self.found), default=None)
+
+    def _progress(self) -> float:
+        """Return the part of the way from chance to an accuracy of 1 that has been covered.
+
+        Chance is the share of the commonest class, or 1 / C if that is larger.
+        """
+        weight = np.ravel(host_values(self.masks.get("weight", 1.0), "weight"))
+        confusion = np.moveaxis(np.moveaxis(self.confusion, 0, -1) * weight, -1, 0)
+        labels = confusion.sum(axis=-1)
+        right = np.trace(confusion, axis1=-2, axis2=-1).sum() / labels.sum()
+        commonest = labels.max(axis=-1).sum() / labels.sum()
+        chance = max(commonest, 1 / confusion.shape[-1])
+        return float((right - chance) / (1 - chance or math.nan))  # NaN if all labels are equal
 
     def _size_of_gradient(self) -> float:
         """Return the size of the gradient of the loss with respect to the output."""
@@ -231,9 +266,9 @@ class Batch:
     def _has_learned(self) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
 
-        Without classes, the loss is compared with the loss in which each sample is replaced by the
-        mean of all samples. The minimum of a negative log-likelihood is not 0. If it is below the
-        loss of the mean, the input contains information about the target.
+        Without classes, the loss is compared with its value after each sample has been replaced by
+        the mean of all samples. The minimum of a negative log-likelihood is not 0. If it is below
+        the loss of the mean, the input contains information about the target.
         """
         if self.has_labels:
             return self.accuracy >= MOST

@@ -6,6 +6,7 @@ batch, and the findings.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Call:
     name = "input"
     output = None
     has_labels = False
+    progress: float | None = None
+    constant: float | None = None
     value: float | None = None
     of_output: float | None = None
     """The size of the gradient of the loss with respect to the output, or None if it is unknown."""
@@ -37,10 +40,12 @@ class Call:
         self.error = error
         self.arrays = arrays
 
-    def finish(self, value: Any = None) -> None:
-        """Store the value of the loss, if there is one."""
+    def finish(self, value: Any = None, silent: Any = None) -> None:
+        """Store the value of the loss, if there is one, and its value for silent outputs."""
         if value is not None:
             self.value = float(value.item())
+        if silent is not None:
+            self.constant = float(silent.item())
 
     @property
     def learned(self) -> bool:
@@ -84,8 +89,9 @@ class Function(Call):
     """
 
     def __init__(
-        self, function: Any, spikes: Any, target: Any, inputs: dict[str, Any], time_axis: int
-    ) -> None:
+        self, function: Any, spikes: Any, target: Any, inputs: dict[str, Any], time_axis: int,
+        *, is_judged: bool,
+    ) -> None:  # fmt: skip
         super().__init__(adapter_of(np.empty(0)))  # the value is copied to the host
         shapes = {name: shape_of(x) for name, x in inputs.items()}
         self.layouts = {name: Layout.of(x, time_axis, name) for name, x in shapes.items()}
@@ -97,6 +103,9 @@ class Function(Call):
         try:
             value = self._evaluate(function, *given)
             value = host_values(value, "loss")
+            if is_judged and not isinstance(spikes, Mapping | list | tuple):
+                given[0] = adapter_of(spikes, "output").xp.zeros_like(spikes)
+                self.arrays["silent"] = host_values(function(*given), "loss")
         except Exception as error:  # the report shows the error and continues without the loss
             self.error = f"{type(error).__name__}: {error}"
             return

@@ -1,35 +1,41 @@
 """The function `diagnose`: it checks its arguments, calls the loss, and makes the report."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import _arrays, _checks, losses
+from spikeloss_xp import _arrays, losses
 from spikeloss_xp._arrays import Adapter, host_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import ArrayLike
-from spikeloss_xp.diagnosis import _layers, _losses, _spikes
+from spikeloss_xp.diagnosis import _layers, _losses, _progress, _spikes
 from spikeloss_xp.diagnosis._calls import Function, Penalty, Refusal
 from spikeloss_xp.diagnosis._findings import Call
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations, Report, findings_of
 
-MOVED = 0.003  # with `earlier`, a report names a loss that has fallen by a smaller share
 DETACHED = "the output is detached, so the loss has no gradient with respect to the weights"
 
 
 def diagnose(
-    loss: Any, input: Any, target: ArrayLike | None = None, *, time_axis: int | None = None,
+    loss: Callable[..., Any] | None, input: Any, target: ArrayLike | None = None, *,
+    time_axis: int | None = None,
     hidden: Any = None, gradients: Any = None, where: ArrayLike | None = None,
     lengths: ArrayLike | None = None, weight: ArrayLike | None = None,
-    earlier: Report | float | None = None,
+    earlier: Report | float | None = None, updates: int = 100,
 ) -> Report:  # fmt: skip
     """Inspect one batch and report what keeps a network from learning.
 
-    The spikes of the hidden layers and the gradients of the weights decide whether a network will
-    learn, so pass both. Spikes and gradients are reduced on their own device. The results and a few
-    sample values are copied to the host, which synchronises the device. The arguments, their graphs
-    and their gradients are not modified.
+    Before training, most findings are notes, because networks with silent layers or small gradients
+    often learn. A problem is only what makes learning from this batch impossible or meaningless.
+    After about 100 updates, pass the first report as `earlier`. If the batch has not moved, the new
+    report names this as a problem, together with the possible causes. The spikes of the hidden
+    layers and the gradients of the weights show these causes, so pass both.
+
+    Spikes and gradients are reduced on their own device. The results and a few sample values are
+    copied to the host, which synchronises the device. The arguments, their graphs and their
+    gradients are not modified.
 
     Parameters
     ----------
@@ -65,11 +71,18 @@ def diagnose(
         differs between neurons. If `loss` is not a loss of this library, the mask and the lengths
         apply to `input`, and `weight` is not accepted.
     earlier : diagnosis.Report or float, optional
-        The report on the same batch before some training, such as 30 updates, or the loss that the
-        report shows, which is the mean of the terms. The new report then also says if training has
-        not lowered the loss, or if the output of a classifier fires in fewer than 1 % of the steps,
-        unless the loss reads latencies. Before training, neither means that the network will not
-        learn.
+        The report on the same batch before some training, or the loss that the report shows, which
+        is the mean of the terms. The new report then judges whether the batch has moved. A
+        classifier has not moved if its accuracy has covered less than a fifth of the way from
+        chance to 1. Chance is the share of the commonest label, or 1 / C for C classes if that is
+        larger. Masked entries do not count, and class weights apply to both accuracies. Without
+        classes, the batch has not moved if the loss is within 10 % of the loss of a constant answer
+        (silent outputs, or the mean of all potentials), or if it is larger and has covered less
+        than a fifth of the way there. If no constant answer is known, as for spike times, the batch
+        has not moved if the loss has fallen by less than 0.3 %.
+    updates : int, optional
+        The number of updates since the earlier report. After fewer than 90, the report does not
+        judge.
 
     Returns
     -------
@@ -98,7 +111,9 @@ def diagnose(
     inputs = _named_inputs(loss, input)
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
     is_own = isinstance(loss, losses.Loss)
-    call = None if is_own else Function(loss, input, target, inputs, axis)  # it may need a graph
+    since = _progress.numbers_of(earlier, updates)
+    # A function may need a graph.
+    call = None if is_own else Function(loss, input, target, inputs, axis, is_judged=bool(since))
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = _layers.gradients_of(gradients, adapter)
         arguments = {name: _argument(adapter, x, name) for name, x in given.items()}
@@ -107,11 +122,13 @@ def diagnose(
         results = _layers.finished([*weights, call, *pending])
         sizes, layers = results[: len(weights)], results[len(weights) + 1 :]
         layers += [] if call.output is None else [call.output]
-        numbers = call.numbers()
-        observed = [*_observed(call, layers, sizes), *_since(earlier, loss, call, layers)]
+        observed = [*_observed(call, layers, sizes)]
+        observed += _progress.findings_of(since, loss, call, layers)
+        numbers = ({"loss": call.value} | since if since else {}) | call.numbers()
     if not weights and any(map(adapter.lacks_graph, inputs.values())):
         observed.append(("no-graph", DETACHED))
-    found = findings_of(observed, loss, learned=call.learned, decided=bool(weights))
+    blocked = _layers.are_blocked(sizes, call.learned)
+    found = findings_of(observed, loss, blocked=blocked, decided=bool(weights))
     return Report(numbers, tuple(map(_layers.shown, layers)), tuple(sizes), found)
 
 
@@ -123,21 +140,6 @@ def _observed(call: Any, layers: list[Layer], sizes: list[Gradient]) -> Observat
         if layer.finite or layer is not call.output:
             yield from _spikes.findings_of(layer)
     yield from _layers.findings_of_gradients(sizes, layers, call.of_output, call.learned)
-
-
-def _since(
-    earlier: Report | float | None, loss: Any, call: Any, layers: list[Layer]
-) -> Observations:
-    """Yield findings about a classifier or a loss that some training should have changed."""
-    if earlier is None or call.learned:
-        return
-    before = earlier.numbers.get("loss") if isinstance(earlier, Report) else earlier
-    if before is not None and call.value is not None:
-        before = _checks.number(before, "earlier")
-        if before - call.value < MOVED * abs(before):
-            yield "not-moved", f"the loss is {call.value:.4g}, and was {before:.4g}"
-    if call.has_labels and getattr(loss, "readout", "") != "latency":
-        yield from _spikes.quiet_outputs(layers)
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

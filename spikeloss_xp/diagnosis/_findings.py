@@ -33,6 +33,8 @@ def numbers_of(batch: Batch) -> dict[str, Any]:
     numbers: dict[str, Any] = {"loss": batch.value}
     if batch.equal is not None:
         numbers["loss of equal scores"] = batch.equal
+    if "silent" in batch.found:
+        numbers["loss of silent outputs"] = float(batch.found["silent"])
     if batch.has_labels:
         numbers["accuracy"] = batch.accuracy
     if batch.reads_rates:
@@ -83,7 +85,7 @@ def _numbers_of_classes(batch: Batch) -> dict[str, Any]:
 
 
 def _numbers_of_labels(batch: Batch) -> dict[str, Any]:
-    """Return the numbers about the labels and the predictions."""
+    """Return the entries of the report that describe the labels and the predictions."""
     samples = batch.hot.sum(axis=0)
     numbers: dict[str, Any] = {"samples of each class": samples.tolist()}
     if samples.size <= MOST_CLASSES:  # otherwise, converting the matrix takes longer than the loss
@@ -193,7 +195,7 @@ def _of_masks(batch: Batch) -> Observations:
 
 
 def _hides_all_spikes(batch: Batch) -> bool:
-    """Return whether there are spikes, all of which are masked, but other entries are not."""
+    """Return whether all spikes are masked, although some entries are not masked."""
     if batch.output is None or batch.output.rate != 0 or batch.masked >= 1:
         return False
     fired = batch.adapter.xp.any(floating(batch.adapter, batch.x) != 0)

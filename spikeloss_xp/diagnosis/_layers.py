@@ -32,10 +32,8 @@ from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
 # power n. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
 VANISHING = 1 / 30
 FACTOR = 1 / 6
-# Limits for the size of the largest gradient, relative to the gradient of the loss with respect to
-# the output.
-SWALLOWED = 1e-7
-EXPLODING = 20.0
+SWALLOWED = 1e-8  # Adam adds this number to the size of a gradient before it divides by the size
+EXPLODING = 20.0  # the size of the largest gradient relative to that of the loss by the output
 
 
 class Pending(NamedTuple):
@@ -250,6 +248,14 @@ def findings_of_gradients(
         yield from _of_sizes(weights, layers, of_output)
 
 
+def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
+    """Return whether a weight has no graph, or all gradients are too small for any update."""
+    weights = [each for each in gradients if each.is_weight]
+    no_graph = any(each.rms is None for each in weights)
+    tiny = bool(weights) and max(map(_size, weights)) < SWALLOWED
+    return no_graph or (tiny and not learned)
+
+
 def _are_too_many(without: list[Gradient], weights: list[Gradient]) -> bool:
     """Return whether the weights without a gradient are more than a few zeros in later layers."""
     if not without:
@@ -273,7 +279,7 @@ def _of_sizes(
     relative = _size(largest) / of_output if of_output else 1.0
     if relative > EXPLODING:
         yield "exploding-gradient", _in_words(largest), largest.name
-    if relative < SWALLOWED:
+    if _size(largest) < SWALLOWED:
         seen = f"no gradient is larger than {_size(largest):.1e}"
         yield "vanishing-gradient", seen, *_names(weights)
         return

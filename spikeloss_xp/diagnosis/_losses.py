@@ -113,7 +113,8 @@ def findings(loss: Any, batch: Any) -> Observations:
 def of_options(loss: Any, batch: Any) -> Observations:
     """Yield the findings that are registered for the class of the loss and for its bases.
 
-    A function that is registered for a subclass adds to the findings of its bases.
+    The findings of a subclass are those of its base classes, and those of the function that is
+    registered for it.
     """
     for kind in type(loss).__mro__[:-1]:
         if kind in findings.registry:
@@ -157,7 +158,7 @@ def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
     mean = spikes / (batch.kept or 1)
     if spikes and (rate <= spikes / 30 or rate >= 30 * spikes):  # NaN is another finding
         yield "rate-units", f"the mean rate is {rate / spikes:.3g} times the mean count"
-    elif loss.log_rates and 0 < mean < 0.5 and _may_be_rates(loss, found):
+    elif not loss._of_rates and 0 < mean < 0.5 and _may_be_rates(loss, found):
         seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
         yield "rate-units", seen
     silent = (found["recorded"] == 0) & batch.entries.any(axis=0).ravel()

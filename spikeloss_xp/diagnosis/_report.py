@@ -20,7 +20,9 @@ NAMED_BARS = 50  # in a panel of a figure with more bars, the bars have numbers 
 LONG = 20  # for a list with more entries, only the range is shown
 INDENT = "    "
 MORE = 'The guide "What diagnose finds" describes all findings.'
-GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
+SINCE = "earlier loss, updates since"  # a key of `numbers`
+ENOUGH = 90  # after fewer updates, a report does not say whether training has moved the batch
+LOOK_AGAIN = "Train for about 100 updates, and diagnose again with this report as earlier."
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # keys of `numbers`
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
@@ -98,7 +100,7 @@ class Finding:
     code : str
         The stable name of the finding, which is also its anchor in the documentation.
     severity : {"problem", "note"}
-        A problem keeps a network from learning. A note may describe something that is intended.
+        A problem keeps a network from learning. A note is a fact, which may be harmless.
     seen, why, remedy : str
         What was seen, why it matters, and what to do.
     names : tuple of str
@@ -112,7 +114,7 @@ class Finding:
     >>> report = sx.diagnose(loss, output, [0, 1, 2, 0])
     >>> (finding,) = report.findings
     >>> finding.code, finding.severity, finding.names
-    ('silent-output', 'problem', ('output',))
+    ('silent-output', 'note', ('output',))
     """
 
     code: str
@@ -186,6 +188,7 @@ class Report:
         lines = [f"{name:{width}}  {_in_words(x)}" for name, x in numbers]
         lines += self._paragraphs()
         lines += ["", MORE if self.findings else "nothing found"]
+        lines += [] if enough(self.numbers) else [LOOK_AGAIN]
         return "\n".join(lines)
 
     def _paragraphs(self) -> Iterator[str]:
@@ -377,30 +380,39 @@ def texts() -> dict[str, Any]:
     return {code: found for code, found in tomllib.loads(text).items() if code != "shared"}
 
 
+def enough(numbers: Mapping[str, Any]) -> bool:
+    """Return whether there were enough updates since an earlier report."""
+    _, updates = numbers.get(SINCE, (None, 0))
+    return bool(updates >= ENOUGH)
+
+
 def findings_of(
-    observed: list[Observation], loss: Any, *, learned: bool, decided: bool
+    observed: list[Observation], loss: Any, *, blocked: bool, decided: bool
 ) -> tuple[Finding, ...]:
     """Return findings with their texts: problems before notes, and causes before effects.
 
-    Some problems are only notes if the network has `learned` the batch, or if it is `decided` that
-    all weights have gradients.
+    A possible cause is a problem if learning is `blocked`, or if training has not moved the batch.
+    Otherwise it is a note, and so is a batch that has not moved without any possible cause. Without
+    gradients of weights, which are `decided` otherwise, a loss without a gradient blocks learning.
     """
-    no_gradient = any(each[0] == "no-gradient" for each in observed if isinstance(each, tuple))
-    facts = {"learned": learned, "gradients": not no_gradient if decided else None}
+    named = {each[0] for each in observed if isinstance(each, tuple)}
+    causes = {code for code in named if texts().get(code, {}).get("severity") == "cause"}
+    blocked |= not decided and "zero-gradient" in causes
+    cause = "problem" if blocked or {"not-moved"} < causes else "note"
     codes = {code: place for place, code in enumerate(texts())}
     codes |= dict.fromkeys(OF_LAYERS, codes[OF_LAYERS[0]])
 
     def place(finding: Finding) -> tuple[bool, int]:
         return finding.severity != "problem", codes.get(finding.code, len(codes))
 
-    return tuple(sorted((_finding_of(each, loss, facts) for each in observed), key=place))
+    return tuple(sorted((_finding_of(each, loss, cause) for each in observed), key=place))
 
 
-def _finding_of(observed: Observation, loss: Any, facts: Mapping[str, bool | None]) -> Finding:
+def _finding_of(observed: Observation, loss: Any, cause: str) -> Finding:
     """Return a finding with its texts. A `Finding` is returned unchanged.
 
     The remedy mentions only those options that the loss has. Some texts are different if the loss
-    reads spike times. A problem is a note if the fact is true on which it depends.
+    reads spike times. The severity of a possible `cause` is given.
     """
     if isinstance(observed, Finding):
         return observed
@@ -410,12 +422,10 @@ def _finding_of(observed: Observation, loss: Any, facts: Mapping[str, bool | Non
     text = texts()[code]
     if isinstance(loss, TimesLoss):
         text = text | text.get("times", {})
-    note_if = text.get("note_if", "")
-    severity = "note" if facts.get(note_if) else text["severity"]
-    undecided = [GRADIENTS_DECIDE] * (note_if == "gradients" and facts[note_if] is None)
+    severity = cause if text["severity"] == "cause" else text["severity"]
     remedies = text.get("options", {})
     options = [remedies[name] for name in _unused(loss) if name in remedies]
-    remedy = " ".join([*undecided, text["remedy"], *options])
+    remedy = " ".join([text["remedy"], *options])
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
 
 

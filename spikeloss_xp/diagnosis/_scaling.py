@@ -155,7 +155,8 @@ class _Search:
 
     def scale(self, i: int) -> str:
         """Change the factor of one layer until its rate is accepted, and describe the result."""
-        goal, seen, low, high = self.goals[i], self.seen[i], 0.0, math.inf
+        goal, seen = self.goals[i], self.seen[i]
+        low, high = 0.0, math.inf
         while not self.is_accepted(i):
             factor, (name, rate) = self.factors[i], self.layers[i]
             if len(seen) == CALLS:

@@ -168,9 +168,9 @@ def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
 
 
 def quiet_outputs(layers: list[Layer]) -> Iterator[tuple[str, ...]]:
-    """Yield the finding about outputs that hardly fire, which is a problem after some training."""
+    """Yield the finding about outputs that hardly fire, which is usual before training."""
     for name, rate in [(each.name, each.rate) for each in layers if each.holds_spikes]:
-        if is_output(name) and rate < QUIET:
+        if is_output(name) and 0 < rate < QUIET:  # a silent output is another finding
             yield "quiet-output", f"{name} fires in {rate:.2%} of the steps", name
 
 

@@ -49,8 +49,8 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
     -------
     array
         An array ``[train, other train]`` with the library and dtype of `input`. If the spike times
-        are integers, the dtype is the library's default floating-point dtype; if they are float16
-        or bfloat16, it is float32.
+        are integers, the dtype is the library's default floating-point dtype. If the spike times
+        are float16 or bfloat16, the dtype is float32.
 
     Raises
     ------
@@ -64,12 +64,14 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
     Notes
     -----
     Libraries with automatic differentiation can differentiate the distance with respect to the
-    spike times, except where several sets of edits are equally cheap. Memory grows with the number
-    of pairs, not with the number of spikes. Run time grows with the product of two numbers: the
-    largest number of spikes of a train in `input`, and the largest number of spikes of a train in
-    `other`. Outside `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
-    compiles each step of the table separately, which takes minutes for 30 spikes: call the function
-    outside compiled functions.
+    spike times, except where several sets of edits are equally cheap.
+
+    The function fills a table of costs for each pair of trains. Memory grows with the number of
+    pairs. Run time grows with the product of two numbers: the largest number of spikes of a train
+    in `input`, and the largest number of spikes of a train in `other`. In JAX, call the function
+    inside `jax.jit`, because otherwise JAX traces the table on every call. In PyTorch, call the
+    function outside `torch.compile`, which compiles each step of the table separately and takes
+    minutes for 30 spikes.
 
     References
     ----------
@@ -132,9 +134,9 @@ def coincidence_factor(
     Returns
     -------
     array
-        An array ``[train, other train]`` from the library of `input`. A factor is 0 if one of the
-        two trains is silent, and NaN if :math:`2 \nu \Delta \ge 1`, because then all spikes would
-        coincide by chance.
+        An array ``[train, other train]`` from the library of `input`. The factor is 0 if one of the
+        two trains is silent. The factor is NaN if :math:`2 \nu \Delta \ge 1`, because all spikes
+        would then coincide by chance.
 
     Raises
     ------

@@ -33,7 +33,8 @@ def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> Arra
         return pairs
     for rows in chunks:
         # Each pullback is freed only after the next chunk is computed. If a pullback were freed at
-        # once, the system would reclaim its memory, and 4,000 trains would take 1.15 times as long.
+        # once, the operating system would reclaim its memory, and a call with 4,000 trains would
+        # take 1.15 times as long.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs
@@ -82,8 +83,8 @@ def _distances(squared: Any, products: Products) -> Comparison:
     xp = products.adapter.xp
     norms = products.x[:, None] + products.y[None, :]
     square = norms - 2 * products.pairs
-    # A square that is smaller than the rounding errors of the norms is set to 0. Otherwise, its
-    # root would be far from 0.
+    # A squared distance that is smaller than the rounding errors of the norms is set to 0.
+    # Otherwise, the square root would turn a rounding error into a distance far from 0.
     equal = square <= norms * (ROUNDINGS_OF_EQUAL * float(xp.finfo(norms.dtype).eps))
     del norms
     if squared:
@@ -159,16 +160,18 @@ def van_rossum(
     time_constant : float
         Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
     cosine : float, default 0
-        The cosine :math:`c` of the angle between units. :math:`\langle x, y \rangle` is
-        :math:`1 - c` times the sum of the inner products of the units, plus :math:`c` times the
-        inner product of the pooled trains [2]_.
+        The cosine :math:`c` of the angle between units, from 0 (separate units) to 1 (pooled
+        units). The inner product :math:`\langle x, y \rangle` is :math:`1 - c` times the sum of the
+        inner products of the units, plus :math:`c` times the inner product of the pooled trains
+        [2]_.
     squared : bool, default False
         Whether to return the squared distance.
     time_axis : int, default -1
         The time axis of `input` and `other`.
     times : bool, default False
-        Whether `input` and `other` contain spike times, in the formats that `victor_purpura`
-        accepts, instead of bins. A bin that is NaN makes all results of its train NaN.
+        Whether `input` and `other` contain spike times instead of bins. Pass spike times in the
+        formats that `victor_purpura` accepts. In binned trains, a NaN makes all results of its
+        train NaN.
     where, lengths, other_where, other_lengths : array or sequence, optional
         The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
         treated as silent. Masks are not supported for spike times.
@@ -191,8 +194,8 @@ def van_rossum(
 
     Notes
     -----
-    The distance includes the tail of the filtered trains after the last step. A distance that is
-    smaller than the rounding errors is returned as 0, and its gradient is 0.
+    The filtered trains decay after the last step, and the distance includes this tail. If a
+    distance is smaller than the rounding errors, the distance and its gradient are returned as 0.
 
     In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
     that sets its options, to compute the gradient with respect to `input`.
@@ -267,8 +270,9 @@ def similarity(
     time_axis : int, default -1
         The time axis of `input` and `other`.
     times : bool, default False
-        Whether `input` and `other` contain spike times, in the formats that `victor_purpura`
-        accepts, instead of bins. A bin that is NaN makes all results of its train NaN.
+        Whether `input` and `other` contain spike times instead of bins. Pass spike times in the
+        formats that `victor_purpura` accepts. In binned trains, a NaN makes all results of its
+        train NaN.
     where, lengths, other_where, other_lengths : array or sequence, optional
         The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
         treated as silent. Masks are not supported for spike times.

@@ -99,7 +99,10 @@ def _binned(
 
 
 def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
-    """Raise an error if the bins can be read cheaply and hold infinity, like padded spike times."""
+    """Raise an error if the bins hold infinity, as padded spike times do.
+
+    The bins are checked only if they can be read without a transfer from a device.
+    """
     known = adapter.concrete_or_none(x)
     if known is not None and np.isinf(known).any():
         raise ValueError(
@@ -109,7 +112,7 @@ def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
 
 
 def padded_sets(input: Any, other: Any) -> list[Array]:
-    """Return the spike times as arrays ``[train, spike]``, of `other` only unless it is None.
+    """Return arrays ``[train, spike]`` of the times in `input` and, unless it is None, in `other`.
 
     Both arrays have the dtype of the first array.
     """

@@ -5,7 +5,7 @@ from spikeloss_xp.losses import blocks  # noqa: F401 -- registers how calls are 
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.losses.cross_entropy import CrossEntropy
-from spikeloss_xp.losses.nll import BernoulliNLL, PoissonNLL
+from spikeloss_xp.losses.nll import BernoulliNLL, NegativeBinomialNLL, PoissonNLL
 from spikeloss_xp.losses.regression import AbsoluteError, HuberError, SquaredError
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_latency import SpikeLatency
@@ -22,6 +22,7 @@ __all__ = [
     "CrossEntropy",
     "HuberError",
     "Loss",
+    "NegativeBinomialNLL",
     "PoissonNLL",
     "SparsityEnforcer",
     "SpikeLatency",

@@ -4,10 +4,13 @@
 
 A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
 `_sum` then reads the spikes, compares the readings with the target, and sums the terms. Each stage
-returns its result and the pullback of that result, so the gradient is the composition of the
-pullbacks. A mean is the sum of the terms divided by their weight, ``sum / weight``. The sum and the
-weight are both additive over micro-batches, processes, devices, and chunks that fit in the cache.
-If a loss has a term at each step, the sum and the weight are also additive over segments of time.
+in the diagram returns its result and the pullback of that result, so the gradient is the
+composition of the pullbacks.
+
+A mean is the sum of the terms divided by their weight, ``sum / weight``. If a batch is split into
+micro-batches, processes, devices, or chunks that fit in the cache, the sums of the parts can be
+added, and so can their weights. If a loss has a term at each step, this is also true for segments
+of time.
 
 Each method with a leading underscore is either final or abstract. Subclasses must define the
 abstract methods. Subclasses may also override public methods and class attributes.
@@ -18,7 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import both, divisor_of
@@ -28,15 +31,16 @@ from spikeloss_xp._input.targets import Given, Target, kind_of
 from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.readouts import ReadResult, identity
 
-TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
     "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
+    "lam": "use rate_weight=..., the weight of a penalty on firing rates",
     "tau": "for SpikeTime, use time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
+    "log_rates": 'use link="log" for logarithms of rates, and link="identity" for rates',
     "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
     "spikeloss_xp.slayer.published",
     "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
@@ -65,6 +69,21 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
         elif name in CALL_NAMES:
             message += f": {CALL_NAMES[name]}"
     return TypeError(message)
+
+
+class Terms(NamedTuple):
+    """The terms of a batch or chunk, multiplied by their weights. Masked terms are 0.
+
+    The mask and the weight broadcast to the shape of the terms. A mask of None means that nothing
+    is masked, and a weight of None means a weight of 1. The pullback takes the derivative with
+    respect to the terms. It returns the derivative with respect to the readings or, after
+    `Loss._terms`, with respect to the spikes.
+    """
+
+    values: Array
+    mask: Array | None
+    weight: Array | None
+    pullback: Pullback
 
 
 class Loss(_checks.Checked, ABC):
@@ -157,10 +176,10 @@ class Loss(_checks.Checked, ABC):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains.
+        """The number of earlier steps that a term depends on, or None if there is no limit.
 
-        A segment that is passed to `sum_and_weight` needs `memory` earlier steps as context. The
-        terms are then the same as for the whole train.
+        If you pass a segment of a train to `sum_and_weight`, pass `memory` earlier steps as its
+        context. The terms are then the same as for the whole train.
         """
         return None
 
@@ -238,10 +257,9 @@ class Loss(_checks.Checked, ABC):
         """Return the loss and, if `with_pullback` is True, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
-            terms, _, _, to_values = self._terms(prepared, labels)
-            value, to_terms = self._result(prepared, terms)
-            to_input = prepared.to_input()
-            return value, lambda cotangent: to_input(to_values(to_terms(cotangent)))
+            terms, to_input = self._terms(prepared, labels), prepared.to_input()
+            value, to_terms = self._result(prepared, terms.values)
+            return value, lambda cotangent: to_input(terms.pullback(to_terms(cotangent)))
 
         with_weight = self.reduction != "sum"
         total, weight, to_input = self._sum(prepared, labels, with_weight, with_pullback)
@@ -263,15 +281,18 @@ class Loss(_checks.Checked, ABC):
         adapter = prepared.adapter
 
         def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms, mask, weight, to_values = self._terms(prepared.part(values, input_mask), labels)
-            divisor = self._weight(prepared, terms, mask, weight) if with_weight else None
-            return (adapter.sum_all(terms), divisor), to_values if with_pullback else None
+            terms = self._terms(prepared.part(values, input_mask), labels)
+            weight = self._weight(prepared, *terms[:3]) if with_weight else None
+            return (
+                adapter.sum_all(terms.values),
+                weight,
+            ), terms.pullback if with_pullback else None
 
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
         axes = self._chunk_axes(prepared)
         if adapter.compiles_loops and self.memory == 0:
-            axes = ()  # a compiler merges terms that read a single step without chunks
+            axes = ()  # a compiler can fuse such terms better without chunks
         if axes is None:
             (total, weight), to_values = sums(*arrays)
         else:
@@ -283,41 +304,37 @@ class Loss(_checks.Checked, ABC):
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
-    def _terms(self, trains: Trains, labels: Any) -> TermsAndPullback:
+    def _terms(self, trains: Trains, labels: Any) -> Terms:
         """Read the trains and compare the readings with the labels.
 
-        The terms, the mask and the weight are the same as in `_compare`. The pullback also passes
-        through the reading, so it returns the derivative with respect to the values.
+        The pullback of the terms also passes through the reading.
         """
         mask = trains.mask
         reading, to_values = self._read(trains, labels)
-        terms, term_mask, weight, to_reading = self._compare(trains, reading, labels)
-        # If the readings are the values themselves, the pullback of `_compare` has already set the
-        # derivatives of masked entries to 0.
-        if mask is None or to_values is identity:
-            return terms, term_mask, weight, lambda cotangent: to_values(to_reading(cotangent))
+        terms = self._compare(trains, reading, labels)
+        to_reading = terms.pullback
 
         def pullback(cotangent: Array) -> Array:
-            return trains.adapter.masked(to_values(to_reading(cotangent)), mask)
+            derivative = to_values(to_reading(cotangent))
+            # If the readings are the values themselves, the pullback of `_compare` has already set
+            # the derivatives of masked entries to 0.
+            if mask is None or to_values is identity:
+                return derivative
+            return trains.adapter.masked(derivative, mask)
 
-        return terms, term_mask, weight, pullback
+        return terms._replace(pullback=pullback)
 
-    def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> TermsAndPullback:
-        """Return the terms of a batch or chunk, with the mask, weight and pullback of the terms.
-
-        The terms are multiplied by their weights. Masked terms are 0. The mask and the weight can
-        be broadcast to the shape of the terms. None stands for a mask that is True everywhere, or
-        for a weight of 1. The pullback maps the derivative with respect to the terms to the
-        derivative with respect to the readings.
-        """
+    def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> Terms:
+        """Return the terms of a batch or chunk."""
         adapter = prepared.adapter
         reading, mask = self._masked(reading, labels)
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # A masked term with an invalid label is multiplied by a factor of NaN. The gradient of
-            # a masked term is 0, but automatic differentiation multiplies it by the factor, and the
-            # product is NaN. Replacing masked readings by 1 keeps this NaN out of the gradient.
+            # A term with an invalid label is multiplied by a factor of NaN, even if it is masked.
+            # The gradient of a masked term is 0, but automatic differentiation multiplies this 0 by
+            # the factor, and the product is NaN. Replacing masked readings by 1 keeps this NaN out
+            # of the gradient.
             if self._shields_masked or not adapter.on_host:
                 reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
@@ -329,7 +346,7 @@ class Loss(_checks.Checked, ABC):
         if mask is not None:
             terms = adapter.masked(terms, factor_of_mask)
         if factor is None and mask is None:
-            return terms, None, weight, to_reading
+            return Terms(terms, None, weight, to_reading)
 
         def pullback(cotangent: Array) -> Array:
             if factor is not None:
@@ -340,7 +357,7 @@ class Loss(_checks.Checked, ABC):
                 return to_reading(adapter.masked(cotangent, factor_of_mask))
             return adapter.masked(to_reading(cotangent), mask)
 
-        return terms, mask, weight, pullback
+        return Terms(terms, mask, weight, pullback)
 
     def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
         """Return the reading with its `class_mask` set, and the mask of the terms."""
@@ -354,7 +371,7 @@ class Loss(_checks.Checked, ABC):
         counted = self.reduction == "batchmean" and labels.numbers is not None
         if not (of_classes or counted):
             return reading, mask
-        # There is a term if a neuron of a class that belongs to the label is unmasked.
+        # A sample has a term if the label contains a class with an unmasked neuron.
         own = labels.of_classes(reading)
         if not of_classes:
             return reading, both(mask, classes.any(own))

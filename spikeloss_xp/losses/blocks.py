@@ -56,7 +56,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
 
     The call is checked before it is split. A loss that overrides `value` or `value_and_pullback` is
     not split, because its value may not be a quotient of sums. A loss that holds arrays is not
-    split either, because the arrays may not be available where the blocks are evaluated.
+    split either, because the processes that evaluate the blocks may not have these arrays.
     """
     kind = type(loss)
     own = kind.value is TargetLoss.value
@@ -67,6 +67,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
+    summed: Any = dataclasses.replace(loss, reduction="sum")  # type: ignore[type-var]
     if layout.time_axis == input.ndim:  # the input holds spike times and has no spike axis
         return None
     axes: dict[str, tuple[int | None, ...]] = {
@@ -86,7 +87,8 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
         axes["target"] = (0, None, None)[: rank(target)]
     else:  # each neuron has its own terms
         axes["target"] = every
-        if weight is None or len(every) < 4:
+        alike = layout.class_axis in summed._chunk_axes(prepared)
+        if alike and (weight is None or len(every) < 4):
             independent.update(layout.space_axes())
         if weight is not None and len(every) == 3:
             axes["weight"] = layout.space_axes()
@@ -94,7 +96,6 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
         independent.add(layout.time_axis)
 
     divisor = None if loss.reduction == "sum" else _divisor(loss, prepared, labels)
-    summed = dataclasses.replace(loss, reduction="sum")  # type: ignore[type-var]
     return Split(summed, layout, axes, independent, prepared.values.dtype, divisor, where)
 
 

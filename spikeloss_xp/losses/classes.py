@@ -1,4 +1,4 @@
-"""Base classes for losses that read one number for each class from the spikes."""
+"""Base classes for losses that compute one number for each class from the spikes."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ def check_readout(value: Any, argument: str) -> str:
 
 @dataclass(frozen=True)
 class ClassLoss(Predictor):
-    """Base class for losses that read one number for each class, such as its firing rate.
+    """Base class for losses that compute one number for each class, such as a firing rate.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
     `criterion`. The subclass inherits the options below, and may change their defaults. Masks,
@@ -43,17 +43,17 @@ class ClassLoss(Predictor):
         ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
-        value of its membrane potential.
+        The quantity that is computed for each neuron: its firing rate, its spike count, or the
+        maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window, there is
-        a term at each step. By default, each neuron is read over the whole duration.
+        a term at each step. By default, the quantity is computed over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
@@ -90,7 +90,7 @@ class ClassLoss(Predictor):
     moving_window: int | None = _checks.option(None, _checks.optional_count)
     reduction: Reduction = _checks.option("mean", _checks.reduction)
     num_classes: int | None = _checks.option(None, _checks.optional_count)
-    ignore_index: int | None = _checks.option(-100, _checks.label)
+    ignore_index: int = _checks.option(-100, _checks.label)
 
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _per_class: ClassVar[tuple[str, ...]] = ()
@@ -112,7 +112,7 @@ class ClassLoss(Predictor):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains."""
+        """The number of earlier steps that a term depends on, or None if there is no limit."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property

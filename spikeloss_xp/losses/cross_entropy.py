@@ -32,12 +32,13 @@ class CrossEntropy(ClassLoss):
         and -1 for ``[batch, class, time]``. Targets and terms with a time axis use the same order
         of axes as `input`.
     readout : str, default "count"
-        The quantity read from each class:
+        The quantity that is computed for each class:
 
         - ``"count"``: the spike count :math:`n`;
-        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson variable whose mean is
-          not small, the root has a standard deviation of about 1/2 [1]_. The derivative of the root
-          is 0.82 for a silent class and 0.10 for 25 spikes;
+        - ``"sqrt_count"``: the square root :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson
+          variable whose mean is not small, this root has a standard deviation of about 1/2 [1]_.
+          The derivative of the root with respect to :math:`n` is 0.82 for a silent class and 0.10
+          for a class with 25 spikes;
         - ``"rate"``: the spike count divided by the number of steps;
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
         - ``"latency"``: the number of steps before the first spike. The earliest class has the
@@ -48,22 +49,22 @@ class CrossEntropy(ClassLoss):
         The length of the moving window, in time steps. Only the readouts ``"count"``,
         ``"sqrt_count"`` and ``"rate"`` support a window. With a window, there is a term at each
         step. With a window of 1 and the readout ``"count"`` or ``"rate"``, the logits at each step
-        are the input at that step, as in temporal efficient training [3]_. By default, each class
-        is read over the whole duration.
+        are the input at that step, as in temporal efficient training [3]_. By default, the quantity
+        is computed over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
         window, ``[batch, time]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons. The readouts
-        ``"count"`` and ``"sqrt_count"`` read the sum over the neurons of a class, and the other
-        readouts read the mean. By default, each neuron is a class.
+        ``"count"`` and ``"sqrt_count"`` use the sum over the neurons of a class, and the other
+        readouts use the mean. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
     temperature : float, default 1
-        The number :math:`\rho` by which the readings are divided. The temperature has the unit of
-        the readings, and must be between 1e-6 and 1e18.
+        The number :math:`\rho` by which the readings are divided, in the unit of the readings; from
+        1e-6 to 1e18.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     rates : tuple of float, optional
@@ -91,11 +92,11 @@ class CrossEntropy(ClassLoss):
     to 1.
 
     For a row of probabilities, the term is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
-    softmax. A mean divides the sum of the terms by the sum of all :math:`q`. A one-hot row is
-    therefore equivalent to a class index, and a row of zeros is ignored. Class weights :math:`w`
-    multiply :math:`q` both in the term and in the divisor. (PyTorch divides by the number of
-    samples instead, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
-    :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
+    softmax. For a mean, the sum of the terms is divided by the sum of all :math:`q`. A one-hot row
+    is therefore equivalent to a class index, and a row of zeros is ignored. Class weights :math:`w`
+    multiply :math:`q` both in the term and in the divisor. (In PyTorch, the divisor for class
+    probabilities is the number of samples. Use ``"batchmean"`` to get this divisor.) Label
+    smoothing replaces :math:`q` in the term by :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
     With ``rates=(r, r')``, the following penalties are added to the term of each sample [4]_:
 
@@ -107,19 +108,20 @@ class CrossEntropy(ClassLoss):
     where :math:`\lambda` is `rate_weight`, :math:`n` is the spike count, and :math:`T` is the
     number of unmasked steps or, with a window, the length of the window. If a class has several
     neurons, :math:`n` and :math:`T` are summed over its neurons. With class probabilities, each
-    class :math:`c` has both penalties. The penalty for the label is weighted by the share
-    :math:`q_c / \sum q`, and the penalty for other classes by one minus this share. The penalties
-    of a row are multiplied by :math:`\sum_c w_c q_c`. Temperature and label smoothing do not affect
-    the bounds, and the bounds do not affect predictions.
+    class :math:`c` has both penalties. The penalty for the labelled class is multiplied by the
+    share :math:`q_c / \sum q`. The penalty for the other classes is multiplied by one minus this
+    share. All penalties of a row are multiplied by :math:`\sum_c w_c q_c`. Temperature and label
+    smoothing do not affect the bounds, and the bounds do not affect predictions.
 
     Masked classes are excluded from the softmax. If only some neurons of a class are masked, the
     sum over the other neurons is scaled up to the full number of neurons. With ``"sqrt_count"`` or
-    `rates`, a negative spike count (below -1/4) raises an error if the values can be read cheaply.
-    On a GPU and in traced functions, such a count makes the loss NaN instead.
+    `rates`, a negative spike count (below -1/4) raises an error if the counts can be read without a
+    transfer from a device. On a GPU and in traced functions, such a count makes the loss NaN
+    instead.
 
-    The loss and its gradient preserve their precision for a confident and correct prediction. In
-    float32, if the labelled class has 25 spikes and the only other class has none, the loss is
-    1.3888e-11, whereas the logarithm of a softmax would be 0.
+    The loss and its gradient are precise even if the prediction is correct and very confident.
+    Suppose that the labelled class has 25 spikes, and the only other class has none. In float32,
+    the loss is 1.3888e-11, whereas the logarithm of a softmax would be 0.
 
     References
     ----------
@@ -129,8 +131,8 @@ class CrossEntropy(ClassLoss):
        networks using dilated convolutions with learnable spacings", ICLR 2024.
     .. [3] S. Deng, Y. Li, S. Zhang and S. Gu, "Temporal efficient training of spiking neural
        network via gradient re-weighting", ICLR 2022.
-    .. [4] We know of no publication that uses this sum. :doc:`/which-loss-trains` names the sources
-       of its parts, and shows our measurements.
+    .. [4] We know of no publication that uses this sum. The page :doc:`/which-loss-trains` names
+       the sources of the two parts, and shows our measurements.
 
     Examples
     --------
@@ -252,8 +254,8 @@ def compare_logits(
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    A count below -1/4 raises an error if the counts can be read cheaply. The error message names
-    `option`, which is the option that needs the roots.
+    A count below -1/4 raises an error if the counts can be read without a transfer from a device.
+    The error message names `option`, which is the option that needs the roots.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)
@@ -271,7 +273,8 @@ def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> 
 
     The probabilities of masked classes are set to 0.
     """
-    xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
+    xp, classes, class_mask = reading.xp, reading.classes, reading.class_mask
+    q = labels.numbers
     if label_smoothing:
         present: Any = classes.length(q)
         if class_mask is not None:

@@ -12,7 +12,7 @@ from spikeloss_xp.readouts import ReadResult
 
 
 def arrays_in(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays that nested sequences and mappings hold, in their order."""
+    """Return the arrays in nested sequences and mappings, in the order in which they appear."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     items = input.items() if isinstance(input, Mapping) else enumerate(input)
@@ -35,7 +35,7 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
 def sums_elsewhere(prepared: Trains, others: Any, per: str) -> list[Array]:
     """Return `others`, the events and entries of the rest of the batch, as arrays of floats."""
     if per.startswith("sample"):
-        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
+        raise ValueError(f"others needs per='all' or 'neuron'; got per={per!r}: omit others")
     if isinstance(others, str) or not hasattr(others, "__len__"):
         raise TypeError(f"others must be a pair of events and entries; got {others!r}")
     if len(others) != 2:

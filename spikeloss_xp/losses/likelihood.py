@@ -40,8 +40,8 @@ class Likelihood(TrainLoss):
     targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
     _largest_mean: ClassVar[float] = math.inf  # the largest mean count of a null model
-    log_rates: ClassVar[bool] = True
-    """Whether the input holds logarithms of rates or odds."""
+    _of_rates: ClassVar[bool] = False
+    """Whether the input holds rates, and not logarithms of rates or of odds."""
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
@@ -60,7 +60,7 @@ class Likelihood(TrainLoss):
         if adapter.on_host:  # the target has been checked
             return target
         valid = self.targets[0].holds(adapter.xp, target)
-        if not self.log_rates:
+        if self._of_rates:
             valid = valid & ~(reading.u < 0)
         return adapter.xp.where(valid, target, adapter.operand(target, math.nan))
 
@@ -119,7 +119,7 @@ class Likelihood(TrainLoss):
         >>> import numpy as np
         >>> import spikeloss_xp as sx
         >>> rates, counts = [[[0.5], [0.5], [2.0], [1.0]]], [[[0], [1], [2], [1]]]
-        >>> loss = sx.PoissonNLL(time_axis=1, log_rates=False)
+        >>> loss = sx.PoissonNLL(time_axis=1, link="identity")
         >>> float(loss.bits_per_spike(np.asarray(rates), counts).round(3))
         0.25
         """
@@ -175,7 +175,7 @@ class Likelihood(TrainLoss):
         >>> import numpy as np
         >>> import spikeloss_xp as sx
         >>> rates, counts = [[[0.5], [0.5], [2.0], [1.0]]], [[[0], [1], [2], [1]]]
-        >>> loss = sx.PoissonNLL(time_axis=1, log_rates=False)
+        >>> loss = sx.PoissonNLL(time_axis=1, link="identity")
         >>> float(loss.deviance_explained(np.asarray(rates), counts).round(3))
         0.5
         """
@@ -223,7 +223,7 @@ class Likelihood(TrainLoss):
         --------
         >>> import numpy as np
         >>> import spikeloss_xp as sx
-        >>> loss, counts = sx.PoissonNLL(time_axis=1, log_rates=False), np.ones((1, 4, 1))
+        >>> loss, counts = sx.PoissonNLL(time_axis=1, link="identity"), np.ones((1, 4, 1))
         >>> gain, spikes = loss.gain_and_spikes(counts, counts, null=[0.5])
         >>> float(gain.round(3)), float(spikes)
         (0.773, 4.0)
@@ -246,7 +246,24 @@ class Likelihood(TrainLoss):
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
+        self._warn_of_unit(prepared, labels.numbers)
         return self._gains(prepared, labels, null, per, with_saturated)
+
+    def _warn_of_unit(self, prepared: Trains, counts: Array) -> None:
+        """Warn if the predicted rates are so much higher than the counts that they may be in Hz."""
+        adapter = prepared.adapter
+        rates = self._mean_for(adapter, prepared.filled().values)
+        known, recorded = (adapter.concrete_or_none(x) for x in (rates, counts))
+        if known is None or recorded is None:
+            return
+        highest, most = known.max(), max(recorded.max(), 1)
+        if highest > 100 * most:
+            warnings.warn(
+                f"the highest predicted rate is {highest:.3g} spikes in a time step, but no count "
+                f"is above {most:g}: if the rates are in Hz, multiply them by time_step, the "
+                "duration of a step in seconds",
+                stacklevel=3,
+            )
 
     def _gains(
         self, prepared: Trains, labels: Labels, null: Any, per: str, with_saturated: bool = False
@@ -261,7 +278,7 @@ class Likelihood(TrainLoss):
 
         def terms(values: Array) -> Array:
             values = adapter.xp.broadcast_to(values, counts.shape)
-            return self._terms(prepared.part(values, prepared.mask), labels)[0]
+            return self._terms(prepared.part(values, prepared.mask), labels).values
 
         if null is None:
             mean = _means(prepared, counts)

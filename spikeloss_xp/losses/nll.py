@@ -1,22 +1,65 @@
-"""PoissonNLL and BernoulliNLL: negative log-likelihoods of recorded spikes."""
+"""PoissonNLL, NegativeBinomialNLL and BernoulliNLL: likelihoods of recorded spikes."""
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Reading
+from spikeloss_xp._input.prepared import Reading, Trains, check_number
 from spikeloss_xp._input.targets import BinaryTrains, CountTrains, WholeCountTrains
-from spikeloss_xp._typing import Array, Link, ValueAndPullback
+from spikeloss_xp._typing import Array, Link, PerClass, RateLink, ValueAndPullback
 from spikeloss_xp.losses.likelihood import COUNTS, Likelihood
 
 WHOLE_COUNTS = (WholeCountTrains(),)
 
 
 @dataclass(frozen=True)
-class PoissonNLL(Likelihood):
+class CountNLL(Likelihood):
+    """Base class for likelihoods of counts with predicted rates."""
+
+    _: KW_ONLY
+    link: RateLink = _checks.option("log", _checks.one_of(("log", "identity")))
+    constant: bool = _checks.option(False, _checks.flag)
+
+    @property
+    def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
+        """Spike counts, which must be whole numbers if `constant` is True."""
+        return WHOLE_COUNTS if self.constant else COUNTS
+
+    @property
+    def _of_rates(self) -> bool:  # type: ignore[override]
+        """Whether the input holds rates, and not their logarithms."""
+        return self.link == "identity"
+
+    @property
+    def _shields_masked(self) -> bool:  # type: ignore[override]
+        """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
+        return self._of_rates
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the negative log-likelihood of each count."""
+        adapter, u = reading.adapter, reading.u
+        positive = self._of_rates and adapter.are_within(u, criteria.TINY, math.inf)
+        if self._of_rates and not positive:
+            _check_rates(adapter, u)
+        return self._of_counts(reading, self._valid_or_nan(reading, labels), positive)
+
+    @abstractmethod
+    def _of_counts(self, reading: Reading, n: Array, positive: bool) -> ValueAndPullback:
+        """Return the terms for the counts `n`. If `positive` is True, no rate is 0."""
+
+    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
+        return mean if self._of_rates else _log(adapter, mean)
+
+    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
+        return u if self._of_rates else adapter.xp.exp(u)
+
+
+@dataclass(frozen=True)
+class PoissonNLL(CountNLL):
     r"""Negative log-likelihood of spike counts under a Poisson distribution with predicted rates.
 
     .. math:: L = \frac{1}{B C T} \sum_{b, c, t} (r - n \log r)_{b, c, t}
@@ -31,10 +74,10 @@ class PoissonNLL(Likelihood):
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all.
-    log_rates : bool, default True
-        Whether `input` holds the logarithms of rates. If False, it holds rates, which are at least
-        0. In both cases, the unit is counts per time step: divide rates in Hz by the number of
-        steps per second.
+    link : {"log", "identity"}, default "log"
+        What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
+        ``"identity"``, it holds rates, which are at least 0. In both cases, the unit is counts per
+        time step: divide rates in Hz by the number of steps per second.
     constant : bool, default False
         Whether to add :math:`\log n!`, which does not depend on the input. The target must then
         hold whole numbers; otherwise, counts may be fractions, such as means over trials.
@@ -55,7 +98,7 @@ class PoissonNLL(Likelihood):
     entries, and `weight` to weight the neurons.
 
     If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
-    the loss is infinite. An infinite rate makes the loss NaN or, with ``log_rates=True`` and a
+    the loss is infinite. An infinite rate makes the loss NaN or, with ``link="log"`` and a
     count of 0, infinite.
 
     This is the likelihood of a point process in bins of one time step [1]_.
@@ -79,37 +122,114 @@ class PoissonNLL(Likelihood):
     0.25
     """
 
-    _: KW_ONLY
-    log_rates: bool = _checks.option(True, _checks.flag)  # type: ignore[misc]
-    constant: bool = _checks.option(False, _checks.flag)
-
-    @property
-    def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
-        """Spike counts, which must be whole numbers if `constant` is True."""
-        return WHOLE_COUNTS if self.constant else COUNTS
-
-    @property
-    def _shields_masked(self) -> bool:  # type: ignore[override]
-        """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
-        return not self.log_rates
-
-    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+    def _of_counts(self, reading: Reading, n: Array, positive: bool) -> ValueAndPullback:
         """Return ``r - n log(r)``, plus ``log(n!)`` if `constant` is True."""
-        adapter, u, n = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
-        if self.log_rates:
-            terms, pullback = criteria.poisson_of_log_rates(adapter, u, n)
-        else:
-            positive = adapter.are_within(u, criteria.TINY, math.inf)
-            if not positive:
-                _check_rates(adapter, u)
+        adapter, u = reading.adapter, reading.u
+        if self._of_rates:
             terms, pullback = criteria.poisson_of_rates(adapter, u, n, positive=positive)
+        else:
+            terms, pullback = criteria.poisson_of_log_rates(adapter, u, n)
         return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
 
-    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
-        return _log(adapter, mean) if self.log_rates else mean
 
-    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        return adapter.xp.exp(u) if self.log_rates else u
+@dataclass(frozen=True)
+class NegativeBinomialNLL(CountNLL):
+    r"""Negative log-likelihood of counts that vary more than under a Poisson distribution.
+
+    .. math::
+        L = \frac{1}{B C T} \sum_{b, c, t} \Bigl(
+        \bigl(n + \tfrac{1}{a}\bigr) \log(1 + a r) - n \log r \Bigr)_{b, c, t}
+
+    :math:`n` is the recorded count in a time step, and the rate :math:`r` is its predicted mean.
+    The variance of the count is :math:`r + a r^2`, where :math:`a` is the dispersion.
+
+    Parameters
+    ----------
+    time_axis : int
+        The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
+        ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
+    link : {"log", "identity"}, default "log"
+        What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
+        ``"identity"``, it holds rates, which are at least 0. In both cases, the unit is counts per
+        time step: divide rates in Hz by the number of steps per second.
+    constant : bool, default False
+        Whether to add :math:`\log n! - \sum_{j<n} \log(1 + a j)`, which does not depend on the
+        input. The result is then the negative logarithm of a probability. The target must hold
+        whole numbers; otherwise, counts may be fractions, such as means over trials.
+    dispersion : float or sequence of float
+        The dispersion :math:`a`, from 0 to 1e6. With 0, the distribution is that of `PoissonNLL`.
+        Pass one number for all neurons, or a sequence with one number for each neuron. The
+        dispersion is a constant and is not learned.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is out of range or has the wrong type.
+
+    See Also
+    --------
+    PoissonNLL : The likelihood of counts whose variance equals their mean.
+
+    Notes
+    -----
+    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
+    `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
+    entries, and `weight` to weight the neurons.
+
+    If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
+    the loss is infinite. An infinite rate makes the loss infinite or NaN.
+
+    A Poisson process has such counts if a factor multiplies its rate that differs from one time
+    step to the next, and that has a gamma distribution with mean 1 and variance :math:`a` [1]_.
+
+    References
+    ----------
+    .. [1] R. L. T. Goris, J. A. Movshon and E. P. Simoncelli, "Partitioning neuronal variability",
+       Nature Neuroscience 17, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> log_rates = np.log([[[0.5], [0.5], [2.0], [1.0]]])
+    >>> counts = [[[0], [0], [5], [1]]]
+    >>> loss = sx.NegativeBinomialNLL(time_axis=1, dispersion=0.5)
+    >>> float(loss(log_rates, counts).round(3))
+    0.874
+    >>> float(loss.bits_per_spike(log_rates, counts).round(3))
+    0.458
+    """
+
+    _: KW_ONLY
+    dispersion: PerClass = field(
+        metadata=_checks.checked_by(_checks.one_or_more(_checks.dispersion))
+    )
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
+        prepared = super()._prepare_input(input, where, lengths, context)
+        check_number(prepared, self.dispersion, "dispersion", "neuron")
+        return prepared
+
+    def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
+        axes, neurons = super()._chunk_axes(prepared), prepared.layout.class_axis
+        if isinstance(self.dispersion, tuple):  # it is not split
+            return tuple(axis for axis in axes if axis != neurons)
+        return axes
+
+    def _of_counts(self, reading: Reading, n: Array, positive: bool) -> ValueAndPullback:
+        """Return ``(n + 1/a) log(1 + a r) - n log(r)``, plus the constant if `constant` is True."""
+        given = self.dispersion if isinstance(self.dispersion, tuple) else (self.dispersion,)
+        smallest = reading.xp.finfo(reading.u.dtype).eps ** 2  # changes no digit of a term
+        a = reading.per_class(tuple(max(each, smallest) for each in given))
+        arguments, constant = (reading.adapter, reading.u, n, a), self.constant
+        if self._of_rates:
+            return criteria.negative_binomial_of_rates(
+                *arguments, positive=positive, constant=constant
+            )
+        return criteria.negative_binomial_of_log_rates(*arguments, constant=constant)
 
 
 @dataclass(frozen=True)
@@ -197,7 +317,7 @@ def _check_rates(adapter: Adapter, u: Array) -> None:
     if lowest is not None:
         raise ValueError(
             f"input must hold rates, which are not negative; got {lowest:g} (for logarithms of "
-            "rates, use log_rates=True)"
+            'rates, use link="log")'
         )
 
 

@@ -1,6 +1,6 @@
 """Predict classes, and count how often the predictions are correct.
 
-All losses that read classes are subclasses of `Predictor`.
+All losses whose input has a class axis are subclasses of `Predictor`.
 """
 
 import math
@@ -189,7 +189,8 @@ class Predictor(TargetLoss):
     ) -> Array:  # fmt: skip
         """Return the predicted class. In a tie, the first of the tied classes is predicted.
 
-        A loss makes predictions from the same readings that it compares with its target.
+        The prediction is computed from the same readings that the loss compares with its target,
+        such as spike counts.
 
         Parameters
         ----------
@@ -229,11 +230,11 @@ class Predictor(TargetLoss):
     ) -> ArrayT:  # fmt: skip
         """Return the scores of the classes. The class with the largest score is predicted.
 
-        Scores are differentiable and can be passed to any function that takes logits. For
-        `CrossEntropy`, the scores are its logits, already divided by the temperature. The softmax
-        of the logits gives the class probabilities that the loss trains. For `SpikeMoid`, the score
-        of a class is its logit, which is above 0 if the class is predicted. For the other losses,
-        the scores are the numbers that `predict` compares.
+        Scores are differentiable. You can pass them to any function that takes logits. For
+        `CrossEntropy`, the scores are the logits, already divided by the temperature, and the
+        softmax of the logits gives the class probabilities. For `SpikeMoid`, the score of a class
+        is its logit, which is above 0 if the class is predicted. For all other losses, the scores
+        are the numbers that `predict` compares.
 
         Parameters
         ----------
@@ -292,9 +293,9 @@ class Predictor(TargetLoss):
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
             Class indices, ``[batch]``. With a moving window, there may also be a label for each
-            step, ``[batch, time]``, with the time axis at the same position as in the spikes. If
-            there is a label for each step, the prediction at each step is counted. Labels equal to
-            `ignore_index` are not counted.
+            step, ``[batch, time]``, with the time axis at the same position as in the spikes. In
+            this case, the predictions at all steps are counted. Labels equal to `ignore_index` are
+            not counted.
 
             `CrossEntropy` also accepts class probabilities. The label is then the most probable
             class (in a tie, the first of the tied classes), and a row of zeros is not counted.
@@ -315,8 +316,8 @@ class Predictor(TargetLoss):
         ------
         ValueError, TypeError
             If an argument has the wrong shape or dtype, or if a label is not a valid class. If the
-            labels or lengths cannot be read cheaply, an invalid value makes the whole matrix NaN
-            instead.
+            labels or lengths cannot be read without a transfer from a device, an invalid value does
+            not raise an error, but makes the whole matrix NaN.
         """
         with_time = kind_of(self.targets, target).rank + 1
         per_step = bool(self.per_step) and rank(target) == with_time
@@ -338,9 +339,10 @@ class Predictor(TargetLoss):
     ) -> ArrayT:  # fmt: skip
         """Return the fraction of labels that are predicted correctly.
 
-        The arguments and errors are the same as for `confusion`. To evaluate several batches, sum
-        their confusion matrices. An average of the accuracies would give more weight to the labels
-        of a small batch than to other labels.
+        The arguments and errors are the same as for `confusion`. To evaluate several batches, add
+        up their confusion matrices, and compute the accuracy from the sum. If you average the
+        accuracies instead, the labels of a small batch have more weight than the labels of a large
+        batch.
 
         Returns
         -------

@@ -13,7 +13,7 @@ from spikeloss_xp.losses.classes import ClassLoss
 
 @dataclass(frozen=True)
 class SquaredError(ClassLoss):
-    r"""Squared error between target numbers and values read from spikes or potentials.
+    r"""Squared error between target numbers and values computed from spikes or potentials.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
@@ -28,20 +28,21 @@ class SquaredError(ClassLoss):
         ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
-        value of its membrane potential.
+        The quantity that is computed for each neuron: its firing rate, its spike count, or the
+        maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window of 1, the
         input itself is compared with the target at each step. The input may then be the membrane
-        potentials of a readout layer, for example. By default, each neuron is read over the whole
-        duration.
+        potentials of a readout layer, for example. By default, the quantity is computed over the
+        whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of readings. Each reading is taken from the mean of a group of neighbouring
-        neurons. By default, each neuron has its own reading.
+        The number of readings per sample. The neurons are divided into this number of groups of
+        neighbouring neurons, and each reading is computed from the mean of a group. By default,
+        each neuron has its own reading.
 
     Raises
     ------
@@ -83,13 +84,13 @@ class SquaredError(ClassLoss):
 
 @dataclass(frozen=True)
 class AbsoluteError(SquaredError):
-    r"""Absolute error between target numbers and values read from spikes or potentials.
+    r"""Absolute error between target numbers and values computed from spikes or potentials.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|
 
-    Large differences have less influence than in `SquaredError`, because the gradient has the same
-    size for large and small differences.
+    Large differences have less influence on training than with `SquaredError`, because the gradient
+    has the same size for large and small differences.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class AbsoluteError(SquaredError):
         The time axis of `input`. This option and the options below are the same as for
         `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron.
+        The quantity that is computed for each neuron.
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -134,7 +135,7 @@ class AbsoluteError(SquaredError):
 
 @dataclass(frozen=True)
 class HuberError(SquaredError):
-    r"""Huber loss between readings and target numbers: quadratic near the target, linear far away.
+    r"""Huber loss of readings and target numbers, quadratic near the target and linear far away.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad
@@ -147,7 +148,7 @@ class HuberError(SquaredError):
         The time axis of `input`. This option and the options below, except `delta`, are the same as
         for `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron.
+        The quantity that is computed for each neuron.
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"

@@ -41,10 +41,10 @@ class SparsityEnforcer(Loss):
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    The sum is over arrays :math:`x`, usually one for each layer. Called with a single array, the
-    loss returns the term for that array. Called with a sequence or mapping of arrays, which may be
-    nested, the loss returns the sum of the terms of all arrays. Rates are in events per neuron and
-    time step.
+    The sum is over arrays :math:`x`, usually one array for each layer. If you call the loss with a
+    single array, it returns the term of this array. If you call it with a sequence or mapping of
+    arrays, which may be nested, it returns the sum of the terms of all arrays. Rates are in events
+    per neuron and time step.
 
     Parameters
     ----------
@@ -53,18 +53,21 @@ class SparsityEnforcer(Loss):
         neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, it may be a
         sequence or array with one rate for each neuron. All arrays must then have the same number
         of neurons.
-    lam : float, default 1.0
+    time_axis : int, optional
+        The time axis of each array. With ``per="all"`` and no mask, the arrays may have any shape
+        and need no time axis. Otherwise, the time axis is required.
+    rate_weight : float, default 1.0
         The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
     min_rate : float or sequence of float, default 0
         The mean event rate :math:`r_\text{min}` below which an array is penalised, in the same form
         as `max_rate`; from 0 to `max_rate`.
     power : {2, 1}, default 2
         The power to which the distance from the range is raised. With ``max_rate=0``, a power of 1
-        and the default `lam`, the loss is the mean of :math:`|x|`.
-    per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
+        and the default `rate_weight`, the loss is the mean of :math:`|x|`.
+    per : {"all", "neuron", "sample", "sample_neuron"}, default "all"
         The parts of an array whose mean rates are penalised separately:
 
-        - ``"array"``: the whole array;
+        - ``"all"``: the whole array;
         - ``"neuron"``: each neuron, averaged over batch and time. Silent neurons then cannot
           compensate for neurons that fire too often;
         - ``"sample"``: each sample;
@@ -72,9 +75,6 @@ class SparsityEnforcer(Loss):
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always summed.
-    time_axis : int, optional
-        The time axis of each array. With ``per="array"`` and no mask, the arrays may have any shape
-        and need no time axis. Otherwise, the time axis is required.
 
     Raises
     ------
@@ -89,16 +89,17 @@ class SparsityEnforcer(Loss):
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
-    rate is too high, training lowers the potentials that cause spikes and, because the derivative
-    of :math:`|x|` at a silent step is 1 here, as for a spike count, also the potentials that stay
-    just below the threshold. In lava-dl [1]_, that derivative is 0 if the rate is above `max_rate`.
-    For graded or signed events, which are not spike counts, use the loss with the same name in
-    `spikeloss_xp.slayer.published`, which has lava-dl's derivative.
+    rate is too high, training lowers the potentials that cause spikes. It also lowers the
+    potentials that stay just below the threshold, because in this loss the derivative of
+    :math:`|x|` at a silent step is 1, as for a spike count. In lava-dl [1]_, the derivative at a
+    silent step is 0 if the rate is above `max_rate`. For graded or signed events, which are not
+    spike counts, use the loss with the same name in `spikeloss_xp.slayer.published`, which has the
+    derivative of lava-dl.
 
-    With ``per="array"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so
-    the terms of micro-batches cannot simply be added. `events_and_entries` returns two sums that
-    can be added. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be added:
-    see `sum_and_weight`.
+    With ``per="all"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so the
+    terms of micro-batches cannot simply be added. Add the two sums that `events_and_entries`
+    returns instead. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be
+    added: see `sum_and_weight`.
 
     References
     ----------
@@ -118,10 +119,10 @@ class SparsityEnforcer(Loss):
     max_rate: PerClass = _checks.option(0.01, _checks.one_or_more(_checks.not_negative))
     _: KW_ONLY
     time_axis: int | None = _checks.option(None, _checks.optional(_checks.integer))  # type: ignore[assignment]
-    lam: float = _checks.option(1.0, _checks.not_negative)
+    rate_weight: float = _checks.option(1.0, _checks.not_negative)
     min_rate: PerClass = _checks.option(0.0, _checks.one_or_more(_checks.not_negative))
     power: Power = _checks.option(2, _checks.one_or_two)
-    per: Per = _checks.option("array", _checks.one_of(get_args(Per)))
+    per: Per = _checks.option("all", _checks.one_of(get_args(Per)))
     reduction: Total = _checks.option("mean", _checks.one_of(get_args(Total)))
 
     def __post_init__(self) -> None:
@@ -136,7 +137,7 @@ class SparsityEnforcer(Loss):
             if low > high * (1 + 2**-23):  # one of them may have been rounded to float32
                 of = f" for neuron {neuron}" if len(pairs) > 1 else ""
                 raise ValueError(f"min_rate must be at most max_rate, {high:g}{of}; got {low:g}")
-        if self.per != "array":
+        if self.per != "all":
             self._known_time_axis(f"per={self.per!r}")
         highest = max(high for _, high in pairs)
         if highest > 1:
@@ -176,7 +177,7 @@ class SparsityEnforcer(Loss):
         ----------
         input : array, or sequence or mapping of arrays
             Events, which are spikes, graded values or signed values. Sequences and mappings may be
-            nested. With ``per="array"`` and no mask, an array may have any shape. Otherwise, its
+            nested. With ``per="all"`` and no mask, an array may have any shape. Otherwise, its
             shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
         where : array or sequence of bool, optional
             The mask, which is True for entries to keep. It has the same form as for other losses,
@@ -221,10 +222,6 @@ class SparsityEnforcer(Loss):
         value = self.value(arrays[0], **masks, others=others)
         return value
 
-    def forward(self, input: Events[ArrayT], *target: Never, **options: Any) -> ArrayT:
-        """Return the loss. Calling the object has the same effect."""
-        return self(input, *target, **options)
-
     def value(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> ArrayT:
@@ -266,7 +263,7 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError
-            If `per` is ``"array"`` or ``"neuron"``, because rates are then means over the batch:
+            If `per` is ``"all"`` or ``"neuron"``, because rates are then means over the batch:
             see `events_and_entries`.
         """
         self._check_samples("sum_and_weight")
@@ -310,7 +307,8 @@ class SparsityEnforcer(Loss):
 
         Examples
         --------
-        The gradient for a micro-batch equals the corresponding part of the full-batch gradient:
+        The gradient for a micro-batch is the same as the matching part of the gradient for the
+        whole batch:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -344,7 +342,7 @@ class SparsityEnforcer(Loss):
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and None in input.shape:  # entries are counted at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
-        if where is None and lengths is None and self.per == "array":
+        if where is None and lengths is None and self.per == "all":
             values = floating(adapter, input)  # may have any shape
             return Trains(adapter, values, None, None, input.dtype)
         time_axis = self._known_time_axis("where and lengths")
@@ -367,7 +365,7 @@ class SparsityEnforcer(Loss):
     def _averaged_axes(self, prepared: Trains) -> tuple[int, ...]:
         """Return the axes over which rates are averaged, given the option `per`."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
-        if self.per != "array":
+        if self.per != "all":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
             axes -= {kept[name] for name in self.per.split("_")}
         return tuple(sorted(axes))
@@ -377,9 +375,9 @@ class SparsityEnforcer(Loss):
         return mean_magnitude(adapter, trains.values, trains.mask, axes=axes, others=labels.numbers)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the penalties for rates outside the range, multiplied by `lam`."""
+        """Return the penalties for rates outside the range, multiplied by `rate_weight`."""
         limits = reading.per_class(self.min_rate), reading.per_class(self.max_rate)
         terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
-        if self.lam == 1:
+        if self.rate_weight == 1:
             return terms, to_rate
-        return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
+        return self.rate_weight * terms, lambda cotangent: to_rate(self.rate_weight * cotangent)

@@ -22,9 +22,9 @@ class SpikeLatency(ClassLoss):
         T_1 = \sum_t \prod_{k \le t} (1 - s_k)
 
     The latency :math:`T_1` of a binary train is the index of its first spike, or the number of
-    steps if the train is silent. The latency is linear in each individual spike, so its derivative
-    is exactly the effect of adding or removing that spike. Without `tolerance`, this is
-    the error of SpikeProp [1]_.
+    steps if the train is silent. The latency is linear in each individual spike, so the derivative
+    of the latency is exactly the effect of adding or removing that spike. Without `tolerance`, the
+    loss is the error of SpikeProp [1]_.
 
     Parameters
     ----------
@@ -33,9 +33,6 @@ class SpikeLatency(ClassLoss):
     false_time : float, optional
         The target time of the other classes, in time steps; at least 0. The default is the duration
         of the sample, which is the latency of a silent neuron.
-    tolerance : float, default 0
-        The largest distance :math:`\delta` from the target time at which a term is still 0, in time
-        steps; at least 0.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
@@ -43,10 +40,13 @@ class SpikeLatency(ClassLoss):
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     ignore_index : int, default -100
         The class index that marks samples to ignore. Ignored samples have no terms.
+    tolerance : float, default 0
+        The distance :math:`\delta`, in time steps; at least 0. A latency that is at most this far
+        from its target time has a term of 0.
 
     Raises
     ------
@@ -55,23 +55,24 @@ class SpikeLatency(ClassLoss):
 
     See Also
     --------
-    spikeloss_xp.times.SpikeLatency : The same for spike times that are already known.
+    spikeloss_xp.times.SpikeLatency : The same loss for spike times instead of binned spikes.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds either class indices or target times. Class indices are integers of shape
     ``[batch]``. Target times are floats of shape ``[batch, class]`` that are finite and at least 0.
-    Invalid class indices and target times raise an error if the values can be read cheaply. On a
-    GPU and in traced functions, invalid targets make the loss NaN instead. With class indices, each
-    term is weighted by the weight of the label. With target times, each term is weighted by the
-    weight of its own class.
+    An invalid class index or target time raises an error if the target can be read without a
+    transfer from a device. On a GPU and in traced functions, an invalid target makes the loss NaN
+    instead. If you pass class weights together with class indices, the weight of a term is the
+    weight of the labelled class. With target times, the weight of a term is the weight of its own
+    class.
 
     Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
     latency is then an expected value. Integers above 1, which count several events in one step, are
-    treated as 1 and have gradient 0. Negative values and non-integers above 1 raise an error if the
-    values can be read cheaply. On a GPU and in traced functions, negative values make the loss NaN
-    instead.
+    treated as 1 and have gradient 0. Negative values, and non-integers above 1, raise an error if
+    the spikes can be read without a transfer from a device. On a GPU and in traced functions,
+    negative values make the loss NaN instead.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
     its sample. If the number of unmasked steps differs between neurons, the largest number is used

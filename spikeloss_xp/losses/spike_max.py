@@ -22,34 +22,35 @@ class SpikeMax(ClassLoss):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, the terms are also summed over time steps. If you need another readout, a temperature,
-    class probabilities or label smoothing, use `CrossEntropy`.
+    window, there is a term at each step. The formula shows the sum of the terms, which
+    ``reduction="sum"`` returns. By default, the loss is the mean of the terms. If you need a
+    different readout, a temperature, class probabilities or label smoothing, use `CrossEntropy`.
 
     Parameters
     ----------
-    moving_window : int, optional
-        The length of the moving window, in time steps. By default, the rates are computed over the
-        whole duration.
-    mode : {"probability", "softmax"}, default "probability"
-        Whether the class probabilities are the normalised rates or the softmax of the rates.
-    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
-        window, ``[batch, time]``.
-    pseudo_count : float, default 0.5
-        A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
-        :math:`a` spikes, the logarithm is replaced by its tangent. The option has an effect only in
-        the probability mode.
-    num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
-    ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
         `input`.
+    moving_window : int, optional
+        The length of the moving window, in time steps. By default, the rates are computed over the
+        whole duration.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
+        window, ``[batch, time]``.
+    num_classes : int, optional
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
+    ignore_index : int, default -100
+        The class index that marks samples or steps to ignore. Ignored samples and steps have no
+        terms.
+    mode : {"probability", "softmax"}, default "probability"
+        Whether the class probabilities are the normalised rates or the softmax of the rates.
+    pseudo_count : float, default 0.5
+        A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
+        :math:`a` spikes, the logarithm is replaced by its tangent. The option has an effect only in
+        the probability mode.
 
     Raises
     ------
@@ -64,8 +65,9 @@ class SpikeMax(ClassLoss):
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
-    ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
-    and in traced functions, an invalid index makes the loss NaN instead.
+    ``[batch, time]``. An invalid index raises an error if the indices can be read without a
+    transfer from a device. On a GPU and in traced functions, an invalid index makes the loss NaN
+    instead.
 
     In the probability mode, :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
     the rate :math:`r_0 = a / T`, the tangent at :math:`r_0` is therefore used instead. If the rate
@@ -76,9 +78,10 @@ class SpikeMax(ClassLoss):
     divided by the number of unmasked neurons of the class. The number of unmasked neurons may
     change over time. With a window, each term uses the number of neurons at the step to which the
     term belongs. Without a window, the term uses the largest number. If trains are binary and
-    `pseudo_count` has its default value, only the rate of a silent labelled neuron is below
-    :math:`r_0`. If the labelled neuron is not silent, the term is then the same as in the published
-    loss. The gradient is finite everywhere, and it is negative for a silent labelled neuron.
+    `pseudo_count` has its default value, the rate of the labelled neuron is below :math:`r_0` only
+    if this neuron is silent. If the labelled neuron fires at least once, the term is therefore the
+    same as in lava-dl. The gradient is finite everywhere, and it is negative for a silent labelled
+    neuron.
 
     References
     ----------

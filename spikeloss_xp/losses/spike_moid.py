@@ -7,8 +7,8 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
 from spikeloss_xp._input.targets import MULTI_HOT, Target
-from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
-from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp._typing import Array, PerClass, Readout, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss, check_readout
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,28 @@ class SpikeMoid(ClassLoss):
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     where :math:`r` are the firing rates of `SpikeRate` (or other readings) and :math:`y` are the
-    labels. With a moving window, the terms are also summed over time steps.
+    labels. With a moving window, there is a term at each step. The formula shows the sum of the
+    terms, which ``reduction="sum"`` returns. By default, the loss is the mean of the terms.
 
     Parameters
     ----------
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
+        `input`.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        The quantity that is computed for each neuron: its firing rate, its spike count, or the
+        maximum or last value of its membrane potential.
     moving_window : int, optional
-        The length of the moving window, in time steps. By default, each neuron is read over the
-        whole duration.
+        The length of the moving window, in time steps. By default, the quantity is computed over
+        the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
+    num_classes : int, optional
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
     alpha : float
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.
@@ -38,21 +49,11 @@ class SpikeMoid(ClassLoss):
         The reading :math:`\theta` at which the probability of a class is 1/2, in the unit of the
         reading. For rates, choose a number between the rates of silent and active neurons, such as
         ``theta=0.2`` with ``alpha=0.1``.
-    readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate, its spike count, or the maximum or last
-        value of its membrane potential.
     pos_weight : float or sequence of float, default 1
         The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`; at least
-        0. The factor weights positive labels relative to negative labels. Pass one number for all
-        classes, or a sequence with one number for each class. The factor does not change the
-        divisor of a mean.
-    num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
-    time_axis : int
-        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        0. A factor above 1 makes positive labels more important than negative labels. Pass one
+        number for all classes, or a sequence with one number for each class. The factor does not
+        change the number by which a mean is divided.
 
     Raises
     ------
@@ -81,6 +82,7 @@ class SpikeMoid(ClassLoss):
     """
 
     _: KW_ONLY
+    readout: Readout = _checks.option("rate", check_readout)
     alpha: float = field(metadata=_checks.checked_by(_checks.scale))
     theta: float = field(metadata=_checks.checked_by(_checks.number))
     pos_weight: PerClass = _checks.option(1.0, _checks.one_or_more(_checks.not_negative))

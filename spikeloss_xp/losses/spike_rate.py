@@ -6,8 +6,8 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Reading
-from spikeloss_xp._typing import Array, PerClass, ValueAndPullback
-from spikeloss_xp.losses.classes import ClassLoss
+from spikeloss_xp._typing import Array, PerClass, Readout, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss, check_readout
 from spikeloss_xp.readouts import READOUTS
 
 REAL = _checks.one_or_more(_checks.number)
@@ -24,9 +24,10 @@ class SpikeRate(ClassLoss):
         \end{cases}
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
-    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the terms
-    are also summed over time steps. There is no factor of 1/2. With ``one_sided=True``, the target
-    rates are bounds, and the term of a rate within its bound is 0.
+    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and there is a term
+    at each step. The formula shows the sum of the terms, which ``reduction="sum"`` returns. By
+    default, the loss is the mean of the terms. There is no factor of 1/2. With ``one_sided=True``,
+    the target rates are bounds, and the term of a rate within its bound is 0.
 
     Parameters
     ----------
@@ -35,6 +36,15 @@ class SpikeRate(ClassLoss):
         number for all classes, or a sequence with one number for each class.
     false_rate : float or sequence of float
         The target rate of the other classes, in the same form as `true_rate`.
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
+        `input`.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        The quantity that is computed for each neuron: its firing rate, its spike count, or the
+        maximum or last value of its membrane potential. A spike count is compared with the target
+        rate times the number of steps. With ``"max"``, ``"last"`` or a window of 1, the target
+        rates can be any real numbers.
     moving_window : int, optional
         The length :math:`W` of the moving window, in time steps. By default, the rates are computed
         over the whole duration.
@@ -42,27 +52,18 @@ class SpikeRate(ClassLoss):
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
         with a window, ``[batch, class, time]``.
-    readout : {"rate", "count", "max", "last"}, default "rate"
-        The quantity read from each neuron: its firing rate; its spike count, which is compared with
-        the target rate times the number of steps; or the maximum or last value of its membrane
-        potential. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any real
-        numbers.
+    num_classes : int, optional
+        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
+        mean over the group. By default, each neuron is a class.
+    ignore_index : int, default -100
+        The class index that marks samples or steps to ignore. Ignored samples and steps have no
+        terms.
     one_sided : bool, default False
         Whether the target rates are bounds: the lowest permitted rate of the labelled class, and
         the highest permitted rate of the other classes. The term of the labelled class is then
         :math:`\max(r_\text{true} - r, 0)^2`, and the term of each other class is
         :math:`\max(r - r_\text{false}, 0)^2`. To combine bounds on rates with a cross entropy, see
         the option `rates` of `CrossEntropy`.
-    num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the mean of the
-        group is read. By default, each neuron is a class.
-    ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
-    time_axis : int
-        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
 
     Raises
     ------
@@ -73,8 +74,9 @@ class SpikeRate(ClassLoss):
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
-    ``[batch, time]``. An invalid index raises an error if the values can be read cheaply. On a GPU
-    and in traced functions, an invalid index makes the loss NaN instead.
+    ``[batch, time]``. An invalid index raises an error if the indices can be read without a
+    transfer from a device. On a GPU and in traced functions, an invalid index makes the loss NaN
+    instead.
 
     References
     ----------
@@ -89,8 +91,8 @@ class SpikeRate(ClassLoss):
     >>> float(sx.SpikeRate(0.5, 0.0, time_axis=-1, reduction="sum")(spikes, [0]))
     0.125
 
-    Here the target rates are bounds, and both classes are silent. Only the labelled class violates
-    its bound:
+    In the next example, the target rates are bounds, and both classes are silent. Only the labelled
+    class violates its bound:
 
     >>> bounded = sx.SpikeRate(0.5, 0.1, time_axis=-1, one_sided=True, reduction="none")
     >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])
@@ -100,6 +102,7 @@ class SpikeRate(ClassLoss):
     true_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     false_rate: PerClass = field(metadata=_checks.checked_by(REAL))
     _: KW_ONLY
+    readout: Readout = _checks.option("rate", check_readout)
     one_sided: bool = _checks.option(False, _checks.flag)
 
     _shields_masked: ClassVar[bool] = False

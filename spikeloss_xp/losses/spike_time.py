@@ -25,11 +25,18 @@ class SpikeTime(TrainLoss):
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
-    This is a discrete van Rossum distance. The loss compares all spikes, not only first spikes.
-    There is no factor of 1/2 or 1/T.
+    The loss is the squared van Rossum distance in discrete time. It compares all spikes, not only
+    first spikes. The formula shows the sum of the terms, which ``reduction="sum"`` returns. By
+    default, the loss is the mean of the terms over samples, neurons and steps.
 
     Parameters
     ----------
+    time_axis : int
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, the terms have the shape of the input.
     time_constant : float, default 5
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
@@ -39,21 +46,16 @@ class SpikeTime(TrainLoss):
     filter_order : int, default 1
         The order :math:`n` of the filter, which is the convolution of :math:`n` identical
         exponentials. A filter of order 1 is the exponential itself.
-    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have the shape of the input.
     kernel : sequence of float, array or callable, optional
-        Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass either its
-        taps, beginning with the tap for the current step, or a function that takes the lag
-        :math:`k` as a float and returns the tap. The constructor calls the function for each lag
-        below `length`. The taps are stored as a tuple, and their number replaces `length`. The taps
-        are not normalised.
+        Your own filter :math:`h`, which replaces the filter with `time_constant` and
+        `filter_order`. Pass either the taps :math:`h_0, h_1, \ldots` or a function. The first tap
+        belongs to the current step. A function takes the lag :math:`k` as a float and returns the
+        tap :math:`h_k`. The constructor calls the function for each lag below `length`. The taps
+        are stored as a tuple, and the number of taps replaces `length`. The taps are not
+        normalised.
     filter_target : bool, default True
-        Whether the target is filtered too. If False, the filtered spikes are compared with the
-        unfiltered target, which is then a signal.
-    time_axis : int
-        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``.
+        Whether the target is filtered too. If `filter_target` is False, the filtered spikes are
+        compared with the unfiltered target, which is then a signal.
 
     Raises
     ------
@@ -69,8 +71,8 @@ class SpikeTime(TrainLoss):
     -----
     `input` has shape ``[batch, *space, time]``. `target` holds the target trains or the signal, and
     has the same shape. In both arrays, masked entries are set to 0 before filtering. The run time
-    of an exponential filter does not depend on its length. For a `kernel`, the run time grows with
-    the number of taps; taps beyond the duration are omitted.
+    of an exponential filter does not depend on the length of the filter. With a `kernel`, the run
+    time grows with the number of taps. Taps for lags that are longer than the trains are left out.
 
     References
     ----------
@@ -128,7 +130,7 @@ class SpikeTime(TrainLoss):
 
     @property
     def memory(self) -> int:
-        """The number of earlier steps that a term reads: the length of the filter minus 1."""
+        """The number of earlier steps that a term depends on: the length of the filter minus 1."""
         return self.number_of_taps - 1
 
     @property

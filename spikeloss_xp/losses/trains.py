@@ -56,7 +56,7 @@ class TrainLoss(TargetLoss):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads, or None if terms read whole trains.
+        """The number of earlier steps that a term depends on, or None if there is no limit.
 
         The default is 0, or None if a subclass overrides `read`. If the readings of the subclass
         depend on only a fixed number of earlier steps, the subclass should also override `memory`.

@@ -43,11 +43,11 @@ class TargetLoss(Loss):
             The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
             steps of `input`. Later steps are masked.
         weight : array or sequence of float, optional
-            Class weights of shape ``[class]``, finite and at least 0. Each term is multiplied by
-            the weight of its label, and a mean divides by the sum of these weights instead of the
-            number of terms. If the target holds a number for each class, or a train for each
-            neuron, each term is multiplied by the weight of its own class or neuron instead. For
-            class probabilities, see `CrossEntropy`.
+            Class weights of shape ``[class]``, finite and at least 0. If the target holds class
+            indices, each term is multiplied by the weight of the labelled class. If the target
+            holds a number for each class, or a train for each neuron, each term is multiplied by
+            the weight of its own class or neuron. A mean is divided by the sum of these weights
+            instead of by the number of terms. For class probabilities, see `CrossEntropy`.
 
         Returns
         -------
@@ -59,9 +59,9 @@ class TargetLoss(Loss):
         ------
         ValueError, TypeError
             If an argument has the wrong shape or dtype, comes from another library or is out of
-            range. Values are checked only if they can be read cheaply. On a GPU and in traced
-            functions, an invalid label or length makes the terms of its sample NaN instead, and the
-            gradient of these terms NaN or 0.
+            range. Values are checked only if they can be read without a transfer from a device. On
+            a GPU and in traced functions, an invalid label or length does not raise an error: the
+            terms of its sample become NaN, and the gradient of these terms becomes NaN or 0.
         """
         if unknown:
             raise unknown_argument(self, OPTIONS, unknown)
@@ -70,16 +70,12 @@ class TargetLoss(Loss):
         value: ArrayT = adapter_of(input).evaluate(self, input, options)
         return value
 
-    def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
-        """Return the loss. Calling the object has the same effect."""
-        return self(input, target, **options)
-
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 
-        A call to the loss returns the same value as this method, but may register the closed-form
-        gradient with the library instead of recording each operation. `value` takes the same
-        arguments as a call to the loss.
+        `value` takes the same arguments as a call to the loss, and returns the same value. The two
+        differ in how the gradient is computed: if you call the loss, it may register its
+        closed-form gradient with the library, so that the library does not record each operation.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -113,10 +109,11 @@ class TargetLoss(Loss):
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms, and the weight by which the reduction divides the sum.
 
-        Both results can be summed over any split of the batch into micro-batches, processes or
-        devices. With ``reduction="sum"``, the total sum is the loss for the whole batch. For a
-        mean, divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
-        `context`, both results can also be summed over segments of time.
+        If the batch is split into micro-batches, processes or devices, add up the sums of all
+        parts, and add up the weights of all parts. With ``reduction="sum"``, the total sum is the
+        loss of the whole batch. For a mean, divide the total sum by the total weight. If the total
+        weight is 0, the mean is 0. With a `context`, you can also add up the sums and weights of
+        segments of time.
 
         Parameters
         ----------
@@ -125,10 +122,10 @@ class TargetLoss(Loss):
         target : array or sequence
             The target, as in a call to the loss.
         context : int, default 0
-            The number of steps at the start of `input` that belong to earlier segments. The steps
-            of the context are read and masked as usual, but they have no terms and no weight. The
-            labels of these steps are not checked. A segment needs `memory` steps of context, or all
-            earlier steps if there are fewer than `memory`.
+            The number of steps at the start of `input` that belong to earlier segments. These steps
+            affect the readings of later steps, but they have no terms and no weight, and their
+            labels are not checked. A segment needs `memory` steps of context, or all earlier steps
+            if there are fewer than `memory`.
         **options
             The other arguments of the loss: `where`, `lengths` and `weight`.
 
@@ -136,15 +133,15 @@ class TargetLoss(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
-            "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
-            sum of their weights. For "batchmean", the weight is the number of samples with an
-            unmasked term.
+            "sum" and "mean", the weight is the number of unmasked terms. With class weights, the
+            weight is the sum of the class weights of the unmasked terms. For "batchmean", the
+            weight is the number of samples with an unmasked term.
 
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none", or if a context is given although the terms read whole
-            trains or the reduction is "batchmean". The errors of a call to the loss are raised too.
+            If the reduction is "none". If a context is given, but a term depends on the whole train
+            or the reduction is "batchmean". Also for the same reasons as a call to the loss.
 
         Examples
         --------

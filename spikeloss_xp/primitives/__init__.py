@@ -4,13 +4,10 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, ChunkFunction, Pullback, Sums
-
-if TYPE_CHECKING:
-    from spikeloss_xp.backends.base import ArrayAPIAdapter as Adapter
+from spikeloss_xp._typing import Adapter, Array, ChunkFunction, Pullback, Sums
 
 
 def slices(length: int, size: int) -> list[slice]:
@@ -20,7 +17,7 @@ def slices(length: int, size: int) -> list[slice]:
 
 
 def sums_in_chunks(
-    adapter: "Adapter", function: ChunkFunction, arrays: Any, axes: tuple[int, ...], entries: int
+    adapter: Adapter, function: ChunkFunction, arrays: Any, axes: tuple[int, ...], entries: int
 ) -> Sums:
     """Evaluate a function in chunks of about `entries` entries each; see `FastPaths.map_chunks`.
 
@@ -68,7 +65,7 @@ def map_arrays(function: Callable[[Array], Array], x: Any) -> Any:
     return function(x)
 
 
-def sum_of_products(adapter: "Adapter", axis: int, x: Array, factor: Array) -> Array:
+def sum_of_products(adapter: Adapter, axis: int, x: Array, factor: Array) -> Array:
     """Return the sum of ``x * factor`` over an axis. The axis is kept, with length 1.
 
     The products are computed in chunks, because it may take longer to allocate an array for all

@@ -13,13 +13,10 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Namespace
-
-if TYPE_CHECKING:
-    from spikeloss_xp.backends._fast_paths import FastPaths as Adapter
+from spikeloss_xp._typing import Adapter, Array, Namespace
 
 
 class BlockMatrices(NamedTuple):
@@ -54,7 +51,7 @@ class BlockMatrices(NamedTuple):
 
 
 def block_filter(
-    adapter: "Adapter", x: Array, matrices: BlockMatrices, *, axis: int, reverse: bool
+    adapter: Adapter, x: Array, matrices: BlockMatrices, *, axis: int, reverse: bool
 ) -> Array:
     """Filter an array along an axis on two levels.
 
@@ -82,7 +79,7 @@ def block_filter(
 class _Blocks(NamedTuple):
     """The options of a block filter. The axis is a negative number, counted from the last axis."""
 
-    adapter: "Adapter"
+    adapter: Adapter
     xp: Namespace
     axis: int
     reverse: bool
@@ -153,7 +150,7 @@ def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 
-def toeplitz_filter(adapter: "Adapter", x: Array, kernel: Array, *, reverse: bool) -> Array:
+def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool) -> Array:
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
     If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
@@ -206,7 +203,7 @@ def _smaller(a: int, b: int) -> int:
 
 
 def sum_in_blocks(
-    adapter: "Adapter", x: Array, band: Array, window: int, axis: int, *, reverse: bool
+    adapter: Adapter, x: Array, band: Array, window: int, axis: int, *, reverse: bool
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 

@@ -1,21 +1,16 @@
 """Sums of cumulative products along time, from which first-spike latencies are computed."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Adapter, Array
 from spikeloss_xp.primitives.block_filter import zero_steps
-
-if TYPE_CHECKING:
-    from spikeloss_xp.backends._fast_paths import FastPaths as Adapter
 
 SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 
 
-def survival_sum(
-    adapter: "Adapter", factors: Array, weight: Array | None, axis: int
-) -> SurvivalSum:
+def survival_sum(adapter: Adapter, factors: Array, weight: Array | None, axis: int) -> SurvivalSum:
     """Return the sum of the cumulative products, the product of all factors, and the pullback.
 
     The factors are multiplied along `axis`, which is kept, with length 1. The terms of the sum are
@@ -44,7 +39,7 @@ def survival_sum(
 
 
 def survival_sum_by_doubling(
-    adapter: "Adapter", factors: Array, weight: Array | None, axis: int
+    adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> SurvivalSum:
     """Return the results of `survival_sum`, computed with fewer but longer array operations.
 
@@ -87,7 +82,7 @@ def _part(x: Array, axis: int, start: int, stop: int) -> Array:
 
 
 def _merge_steps(
-    adapter: "Adapter", factors: Array, weight: Array | None, axis: int
+    adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
     """Return the product of each group, the sum of its cumulative products, and the pullback."""
     steps = factors.shape[axis]
@@ -113,7 +108,7 @@ def _merge_steps(
 
 
 def _merge_groups(
-    adapter: "Adapter", product: Array, total: Array, axis: int
+    adapter: Adapter, product: Array, total: Array, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
     """Return the products and sums of merged groups, and the pullback."""
     number = product.shape[axis]
@@ -139,7 +134,7 @@ def _merge_groups(
     return products[-1], total, pullback
 
 
-def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
+def _groups(adapter: Adapter, x: Array, axis: int, fill: float) -> list[Array]:
     """Return a list of arrays: the first entry of each group, then the second entry, and so on."""
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
@@ -159,7 +154,7 @@ def _group_size(steps: int) -> int:
     return _tuning.GROUP
 
 
-def _steps(adapter: "Adapter", each: list[Array], axis: int, steps: int) -> Array:
+def _steps(adapter: Adapter, each: list[Array], axis: int, steps: int) -> Array:
     """Return the entries of all groups in temporal order. This is the inverse of `_groups`."""
     xp, first = adapter.xp, each[0]
     joined = xp.stack(each, axis=axis + 1)

@@ -1,7 +1,8 @@
 """The numbers of lava-dl: as PyTorch modules, and as losses for every array library.
 
-The modules replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The losses are in
-`spikeloss_xp.slayer.published`.
+The modules `spikeloss_xp.slayer.loss` and `spikeloss_xp.slayer.classifier` replace
+`lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The losses for every array library
+are in `spikeloss_xp.slayer.published`.
 
 A script can keep using the neurons, blocks and data sets of lava-dl, and replace only the losses
 and classifiers::
@@ -11,9 +12,10 @@ and classifiers::
 
     slayer.loss, slayer.classifier = s.loss, s.classifier
 
-Names, arguments, defaults, attributes and values (with ``numerics="lava"``) are the same as in
-lava-dl 0.6.0. Some calls raise an error in lava-dl, or their gradients are None or NaN. The same
-calls work in this module. Using `loss` or `classifier` imports PyTorch.
+Names, arguments, defaults and attributes are the same as in lava-dl 0.6.0. With
+``numerics="lava"``, the values are the same, too. Some calls raise an error in lava-dl, or have
+gradients that are None or NaN. These calls work in this subpackage. Using `loss` or `classifier`
+imports PyTorch.
 """
 
 import importlib
@@ -30,7 +32,7 @@ __all__ = ["classifier", "loss", "published"]
 if not TYPE_CHECKING:  # so that a type checker still reports a missing name as an error
 
     def __getattr__(name: str) -> Any:
-        """Import a module that needs PyTorch, or raise an error for one that only lava-dl has."""
+        """Import a module that needs PyTorch. Raise an error for names that only lava-dl has."""
         if name in ("classifier", "loss"):
             return importlib.import_module(f"spikeloss_xp.slayer.{name}")
         message = f"module {__name__!r} has no attribute {name!r}"

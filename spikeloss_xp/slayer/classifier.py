@@ -12,12 +12,18 @@ from spikeloss_xp.filters import causal_filter, moving_average
 
 __all__ = ["MovingWindow", "Rate"]
 
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 RATE = losses.SpikeMax(time_axis=-1)  # its scores are the rates over the whole duration
 check_mode = _checks.one_of(get_args(ConfidenceMode))
 
 
 def confidence(rate: torch.Tensor, mode: str, eps: float) -> torch.Tensor:
-    """Return the confidence in each class, given rates ``[batch, class]`` or per step."""
+    """Return the confidence in each class, given rates ``[batch, class]`` or with a time axis."""
     if check_mode(mode, "mode") == "probability":
         return rate / (rate.sum(1, keepdim=True) + _checks.not_negative(eps, "eps"))
     return rate.softmax(1) if mode == "softmax" else rate.log_softmax(1)
@@ -45,7 +51,7 @@ class FIR(torch.nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the filtered input, with the same shape."""
-        return causal_filter(input, self.filter)
+        return causal_filter(input, self.filter, time_axis=-1)
 
     def extra_repr(self) -> str:
         """Return the filter length to show in the module's repr."""
@@ -146,7 +152,7 @@ class MovingWindow(torch.nn.Module):
 
     def rate(self, spike: torch.Tensor) -> torch.Tensor:
         """Return the rate at each time step, with the same shape as the spikes."""
-        return moving_average(spike, self.time_window)
+        return moving_average(spike, self.time_window, time_axis=-1)
 
     def confidence(self, spike: torch.Tensor, mode: ConfidenceMode | None = None) -> torch.Tensor:
         """Return the confidence in each class at each step, with shape ``[batch, class, time]``."""

@@ -18,6 +18,12 @@ from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
 
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 OWN = ("spikeloss_xp", "torch")
 """The packages whose stack frames lie between the user's code and the warning."""
 
@@ -87,7 +93,7 @@ class SpikeTime(torch.nn.Module):
 
 
 def _check_none(name: str, unknown: Collection[str]) -> None:
-    """Raise an error if the call to a published loss has further arguments."""
+    """Raise an error if the call has further arguments, which lava-dl does not have."""
     if unknown:
         raise TypeError(
             f"a call to slayer.loss.{name} takes only spikes and their target, as in lava-dl; got "
@@ -325,7 +331,8 @@ class SparsityEnforcer:
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        published.SparsityEnforcer(max_rate, lam=lam)  # checks the arguments
+        published.SparsityEnforcer(max_rate)  # checks the rate
+        _checks.not_negative(lam, "lam")
         self.max_rate = max_rate
         self.lam = lam
         self.loss_list: list[Any] = []

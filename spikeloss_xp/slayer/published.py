@@ -1,11 +1,12 @@
-"""The losses whose numbers differ in lava-dl and in this library, for every array library.
+"""Losses with the numbers of lava-dl, where they differ from `spikeloss_xp`, for every library.
 
-`SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the options of the losses with the
-same names in `spikeloss_xp`, and the values and gradients of lava-dl 0.6.0. The PyTorch modules in
-`spikeloss_xp.slayer.loss` use them. Importing this module does not import PyTorch.
+`SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the same options as the losses with
+the same names in `spikeloss_xp`. Their values and gradients are those of lava-dl 0.6.0, which are
+called the published numbers. The PyTorch modules in `spikeloss_xp.slayer.loss` use these losses.
+Importing this module does not import PyTorch.
 
-For training, use the losses of `spikeloss_xp`: those of this module may be infinite, or have no
-gradient, where neurons are silent or saturated.
+For training, use the losses of `spikeloss_xp`. The losses of this module may be infinite if neurons
+are silent, and may have no gradient if neurons are silent or saturated.
 """
 
 import functools
@@ -30,6 +31,11 @@ __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
 LEAST = float(np.float32(1e-12))  # the smallest divisor in PyTorch's derivative, in any dtype
 
 
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 def only_one(value: PerClass, argument: str) -> PerClass:
     """Return `value` if it is 1, otherwise raise an error."""
     if value != 1:
@@ -50,7 +56,7 @@ class Published:
 
 @dataclass(frozen=True, repr=False)
 class SpikeRate(Published, losses.SpikeRate):
-    """The published `spikeloss_xp.SpikeRate`, which accepts equal and reversed target rates.
+    """`spikeloss_xp.SpikeRate` as in lava-dl, which accepts equal and reversed target rates.
 
     Examples
     --------
@@ -67,9 +73,9 @@ class SpikeRate(Published, losses.SpikeRate):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMax(Published, losses.SpikeMax):
-    """The published `spikeloss_xp.SpikeMax`, which is infinite if the labelled neuron is silent.
+    """`spikeloss_xp.SpikeMax` as in lava-dl, which is infinite if the labelled neuron is silent.
 
-    The options are the same; `pseudo_count` has no effect.
+    The options are the same as in `spikeloss_xp.SpikeMax`, but `pseudo_count` has no effect.
 
     Examples
     --------
@@ -90,10 +96,10 @@ class SpikeMax(Published, losses.SpikeMax):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMoid(Published, losses.SpikeMoid):
-    """The published `spikeloss_xp.SpikeMoid`, whose logarithms are at least -100.
+    """`spikeloss_xp.SpikeMoid` as in lava-dl, where no logarithm is below -100.
 
-    The options are the same, except that `alpha` is 1 and `theta` is 0 by default, as in lava-dl,
-    and that `pos_weight` must be 1.
+    The options are the same as in `spikeloss_xp.SpikeMoid`, with two exceptions. By default,
+    `alpha` is 1 and `theta` is 0, as in lava-dl. `pos_weight` must be 1.
 
     Examples
     --------
@@ -119,12 +125,12 @@ class SpikeMoid(Published, losses.SpikeMoid):
 
 @dataclass(frozen=True, repr=False)
 class SparsityEnforcer(Published, losses.SparsityEnforcer):
-    """The published `spikeloss_xp.SparsityEnforcer`, for graded and signed events too.
+    """`spikeloss_xp.SparsityEnforcer` as in lava-dl, also for graded and signed events.
 
-    The options are the same. The derivative of ``|x|`` at silent steps, where ``x`` is 0, is 0 if
-    the rate is above `max_rate`, so that silent steps have no gradient. If the rate is below
-    `min_rate`, the derivative is 1, because an event at a silent step would bring the rate closer
-    to `min_rate`.
+    The options are the same as in `spikeloss_xp.SparsityEnforcer`. The difference is the derivative
+    of ``|x|`` at silent steps, where ``x`` is 0. If the rate is above `max_rate`, this derivative
+    is 0, so silent steps have no gradient. If the rate is below `min_rate`, the derivative is 1,
+    because an event at a silent step would bring the rate closer to `min_rate`.
 
     Examples
     --------
@@ -167,14 +173,14 @@ def cross_entropy_of_rates(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    A logarithm below -100 is clamped to -100, and so is the logarithm of 0. ``log(1 - p)`` is the
-    logarithm of 0 if `p` rounds to 1. ``log(p)`` is the logarithm of 0 if ``exp(-z)`` overflows. If
-    `p` is near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as in the published loss. ``log(p)``
-    is computed from `z`.
+    A logarithm below -100 is clamped to -100. The logarithm of 0 is clamped in the same way. It
+    occurs in two cases: ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1, and ``log(p)`` is
+    the logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
+    imprecise, as in lava-dl. ``log(p)`` is computed from `z`.
 
-    The derivative is that of the published loss, and not that of the clamped terms. PyTorch first
-    divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then multiplies the quotient by
-    ``p (1 - p)``.
+    The derivative is the one that PyTorch computes for lava-dl, and not the derivative of the
+    clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then multiplies
+    the quotient by ``p (1 - p)``.
     """
     xp, fixed = adapter.xp, adapter.stop_gradient
     zero, clamped, least = (adapter.scalar(logit, value) for value in (0.0, -100.0, LEAST))

@@ -37,7 +37,7 @@ class TimesLoss(TargetLoss):
 
 
 class FirstSpike(TimesLoss, Predictor):
-    """Base class for losses that read the time of the first spike of each class."""
+    """Base class for losses that use the time of the first spike of each class."""
 
     silent_time: float
 
@@ -208,7 +208,8 @@ class SpikeLatency(FirstSpike):
     false_time : float, optional
         The target time of the other classes; at most `silent_time`. The default is `silent_time`.
     tolerance : float, default 0
-        The distance :math:`\delta` from the target time up to which a term is 0; at least 0.
+        The distance :math:`\delta`; at least 0. A first spike that is at most this far from its
+        target time has a term of 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
@@ -234,9 +235,9 @@ class SpikeLatency(FirstSpike):
     -----
     All times are in the same unit. `input` has the same form as for `CrossEntropy`. `target` holds
     either class indices, which are integers of shape ``[batch]``, or a target time for each class,
-    as floats of shape ``[batch, class]``. With class indices, all terms of a sample have the weight
-    of the labelled class. With target times, each term has the weight of its own class. A silent
-    class has no gradient.
+    as floats of shape ``[batch, class]``. If you pass class weights together with class indices,
+    all terms of a sample have the weight of the labelled class. With target times, each term has
+    the weight of its own class. A silent class has no gradient.
 
     Examples
     --------

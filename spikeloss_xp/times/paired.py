@@ -60,7 +60,8 @@ class PairedLoss(TimesLoss):
         return prepare_times(input, where, lengths, None)
 
     def _read(self, trains: Trains, labels: Labels) -> ReadResult:
-        adapter, xp, target, values = trains.adapter, trains.xp, labels.numbers, trains.values
+        adapter, xp = trains.adapter, trains.xp
+        values, target = trains.values, labels.numbers
         x, y = (xp.reshape(each, (-1, each.shape[2])) for each in (values, target))
         entries = values.shape[2] * (values.shape[2] + target.shape[2])
         chunks = slices(x.shape[0], _tuning.PAIRS_CHUNK // entries)
@@ -91,9 +92,9 @@ class SpikeTime(PairedLoss):
         d^2(x, y) = \sum_{i, j} k(x_i, x_j) - 2 \sum_{i, j} k(x_i, y_j) + \sum_{i, j} k(y_i, y_j),
         \qquad k(t, u) = e^{-|t - u| / \tau}
 
-    where :math:`x` are the spike times and :math:`y` are the target times of a class. The distance
-    between one spike and silence is 1, and the distance between two single spikes that are far
-    apart approaches 2 [1]_.
+    where :math:`x` are the spike times and :math:`y` are the target times of a class. The squared
+    distance between one spike and silence is 1. The squared distance between two single spikes
+    approaches 2 if they are far apart [1]_.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ class SpikeTime(PairedLoss):
 
     Two coinciding spikes do not affect each other's gradient. When one spike moves past another
     spike, the gradient jumps. The gradient vanishes for spikes that are many time constants away
-    from all other spikes. The gradient cannot create new spikes.
+    from all other spikes. The gradient moves spikes, but cannot create new spikes.
 
     References
     ----------
@@ -192,8 +193,8 @@ class VictorPurpura(PairedLoss):
     have the same time and both are moved, the spike that comes first in `input` is moved to the
     earlier target. Run time and memory grow with the product of two numbers: the largest number of
     spikes of a train in `input`, and the largest number of spikes of a train in `target`. In
-    PyTorch, call the loss outside compiled functions: the compiler processes each step of the edit
-    table separately, which takes minutes for 30 spikes.
+    PyTorch, call the loss outside compiled functions. The loss fills a table of costs in many
+    steps, and the compiler processes each step separately, which takes minutes for 30 spikes.
 
     References
     ----------

@@ -9,14 +9,21 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils.module_tracker import ModuleTracker
 
+from spikeloss_xp import _checks
+from spikeloss_xp._activity import MODULE, Activity, activity
+from spikeloss_xp._input.layout import Layout
 from spikeloss_xp.diagnosis._layers import named_leaves
+from spikeloss_xp.torch.operations import COUNTED, Batch, Operations, sums_of
 
 
 class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
 
-    def __init__(self, network: Module, modules: Iterable[Module] | None) -> None:
+    def __init__(
+        self, network: Module, modules: Iterable[Module] | None, operations: bool = False
+    ) -> None:
         self._network = network
+        self._operations = Operations() if operations else None
         self._names = {module: name for name, module in network.named_modules()}
         self._chosen = None if modules is None else {*modules}
         self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
@@ -53,11 +60,48 @@ class Recording:
         used.sort(key=lambda each: place.get(each[1], len(called)))
         return {name: x.grad for name, x in used if x.requires_grad}
 
+    def activity(
+        self, *, time_axis: int, lengths: Any = None, where: Any = None, samples: int | None = None
+    ) -> Activity:
+        """Return the sums of the spiking layers and, with ``operations=True``, of the modules."""
+        time_axis = _checks.integer(time_axis, "time_axis")
+        samples = _checks.optional_count(samples, "samples")
+        calls = {} if self._operations is None else self._operations.calls
+        masks = {"lengths": lengths, "where": where}
+        rows: list[tuple[str, str]] = []
+        sums: list[Tensor] = []
+        if calls and samples is not None and lengths is where is None and not self._found():
+            batch = Batch(samples)  # the neurons are functions
+        else:
+            spikes = _in_batches(self.spikes, time_axis, samples)
+            layers = activity(spikes, time_axis=time_axis, **masks)
+            looped = any(len(self._outputs[each]) > 1 for each in self._spiking())
+            batch = Batch.of(next(iter(spikes.values())), time_axis, looped, **masks)
+            rows, sums = [*layers.rows], [*layers.sums]
+        for module, of_module in calls.items():
+            rows.append((MODULE, self._names[module]))
+            sums.append(sums_of(of_module, self._names[module], batch))
+        together = torch.stack([x.to(sums[0].device) for x in sums])
+        return Activity(together, tuple(rows), tuple(self._not_counted()))
+
+    def _not_counted(self) -> Iterator[str]:
+        """Yield what is not counted: modules with weights, and functions, which no hook sees."""
+        if self._operations is None:
+            return
+        parts = {part for each in self._operations.calls for part in each.modules()}
+        for module, name in self._names.items():
+            if module not in parts and (isinstance(module, COUNTED) or weights_of(module)):
+                uncalled = "" if module in self._outputs else ", not called"
+                yield f"{name} ({type(module).__name__}{uncalled})"
+        yield "functions outside of modules with weights, such as torch.matmul"
+
     @torch.no_grad()  # otherwise, a checkpoint would keep tensors of this function
     def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """Keep the output of a module; this method is a forward hook."""
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
             return
+        if self._operations is not None:
+            self._operations.see(module, args, kwargs)
         outputs, kind = self._outputs.setdefault(module, []), type(module)
         output = first_output(output)
         if kind.__module__.startswith("torch.") or not _are_counts(output):
@@ -72,16 +116,21 @@ class Recording:
 
     def _spiking(self) -> list[Module]:
         """Return the spiking modules, without containers, in the order of the first calls."""
-        chosen = self._search() if self._chosen is None else self._chosen
-        found = [each for each in self._outputs if each in chosen]
+        found = self._found()
         if not found:
             raise ValueError(
                 "no spiking modules were found: call the network within `with record(network)` or "
                 "in `forward`, and pass modules=[...] if its spikes are not whole numbers. If the "
                 "neurons are functions, return their spikes from the network, and scale the "
-                "weights with scale_to_rate"
+                "weights with scale_to_rate. Operations can be counted without them: pass samples= "
+                "to activity, without lengths and where"
             )
         return found
+
+    def _found(self) -> list[Module]:
+        """Return the spiking modules as `_spiking` does, which may be none."""
+        chosen = self._search() if self._chosen is None else self._chosen
+        return [each for each in self._outputs if each in chosen]
 
     def _search(self) -> set[Module]:
         """Return the modules that returned spikes, without their containers and their parts."""
@@ -110,8 +159,38 @@ class Recording:
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs)
 
 
+def _in_batches(
+    spikes: dict[str, Tensor], time_axis: int, samples: int | None
+) -> dict[str, Tensor]:
+    """Return the spikes with a batch and a time axis each, which may have been one axis."""
+    found = {}
+    for name, x in spikes.items():
+        batch = x.shape[1 if time_axis % x.ndim == 0 else 0] if x.ndim > 2 else None
+        if batch is None or samples not in (None, batch):
+            if samples is None or time_axis not in (0, 1) or len(x) % samples:
+                raise ValueError(
+                    f"the samples of {name}, which returned spikes of shape {tuple(x.shape)}, are "
+                    "not known: if samples and steps share the first axis, pass samples=, the "
+                    "number of samples, and time_axis=0 if the samples of a step are neighbours "
+                    "or time_axis=1 if the steps of a sample are"
+                )
+            sizes = (-1, samples) if time_axis == 0 else (samples, -1)
+            x = x.reshape(*sizes, *x.shape[1:])
+        found[name] = x
+    layouts = {name: Layout.of(tuple(x.shape), time_axis, name) for name, x in found.items()}
+    pairs = {name: (each.batch, each.steps) for name, each in layouts.items()}
+    if samples is None and len({*pairs.values()}) > 1:
+        raise ValueError(
+            f"the layers have different numbers of samples and steps, {pairs}: pass samples=, the "
+            "number of samples in the batch"
+        )
+    return found
+
+
 @contextlib.contextmanager
-def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator[Recording]:
+def record(
+    network: Module, modules: Iterable[Module] | None = None, *, operations: bool = False
+) -> Iterator[Recording]:
     """Record the spikes of a network's layers while it runs.
 
     Within the context, call the network for one batch, in a single call or in a loop over the time
@@ -133,6 +212,9 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
         The spiking modules. Pass them if the search does not find the right modules, for example
         because the spikes are graded. The first output of each of these modules is then recorded,
         whatever its values are.
+    operations : bool, optional
+        Whether to count the operations of the modules with weights, for ``activity``. They are
+        counted while the network runs, and no inputs are kept.
 
     Yields
     ------
@@ -150,6 +232,13 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
         - ``gradients``: a dict with the current gradient of each parameter that requires a
           gradient, in the order in which the modules are called. A parameter is left out if the
           parameter has no gradient and its module is not called.
+
+        Its method ``activity(*, time_axis, lengths=None, where=None, samples=None)`` returns a
+        `spikeloss_xp.Activity` with the sums of the spiking modules and, with ``operations=True``,
+        of each `Linear`, `Conv1d` to `Conv3d` and `ConvTranspose1d` to `ConvTranspose3d`. The
+        arguments are the same as for `spikeloss_xp.activity`; `where` must not have a neuron axis
+        if operations are counted. Pass the number of `samples` if the modules get samples and steps
+        in one axis. All weights count as connections, including weights of 0, and biases do not.
 
     Raises
     ------
@@ -176,10 +265,16 @@ def record(network: Module, modules: Iterable[Module] | None = None) -> Iterator
     (['1'], ['0.weight', '0.bias', '2.weight', '2.bias'])
     >>> options = {"hidden": seen.hidden, "gradients": seen.gradients}
     >>> report = sx.diagnose(loss, output, labels, **options)
+    >>> with record(network, operations=True) as seen:
+    ...     output = network(inputs)
+    >>> seen.activity(time_axis=0).modules["0"]
+    ModuleOperations(accumulates=6000, multiply_accumulates=0, dense=6000, samples=2)
     """
-    recording = Recording(network, modules)
+    recording = Recording(network, modules, _checks.flag(operations, "operations"))
     with hooked(network, recording._see):
         yield recording
+    if recording._operations is not None:
+        recording._operations.finish()
 
 
 @contextlib.contextmanager

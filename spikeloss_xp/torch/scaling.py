@@ -102,7 +102,7 @@ def scale_network(
             forward()
         return seen.spikes
 
-    with _restored(network) as initial:
+    with restored(network) as initial:
         layers = weights_of_layers(network, forward, modules)
         outside = {x for found in layers.values() for x in found.all | found.biases} - {*initial}
         initial.update({x: x.clone() for x in outside})
@@ -114,7 +114,7 @@ def scale_network(
 
 
 @contextlib.contextmanager
-def _restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
+def restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
     """Return a context that restores the parameters and buffers of a network when it ends.
 
     Within the context, gradients are disabled. The context yields the initial values.

@@ -170,7 +170,7 @@ def _of_node(
     product = _of_product(node, factors, found, module, inside=inside)
     whole = _united([product, *(found[x] for x in terms)])
     if name == "SubBackward0":
-        # What is subtracted may be a threshold, which is no bias, even if it is a sum.
+        # A subtracted term may be a threshold. A threshold is not a bias, even if it is a sum.
         return whole._replace(biases=found[terms[0]].biases)
     if not (whole.has_data and (factors or name == "AddBackward0")):
         return whole

@@ -148,7 +148,7 @@ def agree(
 
 # Example calls -----------------------------------------------------------------------------------
 
-OF_TRAINS = (sx.SpikeTime, sx.PoissonNLL, sx.BernoulliNLL)
+OF_TRAINS = (sx.SpikeTime, sx.PoissonNLL, sx.NegativeBinomialNLL, sx.BernoulliNLL)
 WITH_TARGET = tuple(name for name in ONE_OF_EACH if FORMS[name].contract.target is not None)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)

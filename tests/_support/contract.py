@@ -214,7 +214,13 @@ CONTRACTS = (
         },
     ),
     Contract(
-        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"log_rates": False, "constant": True}}
+        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"link": "identity", "constant": True}}
+    ),
+    Contract(
+        sx.NegativeBinomialNLL,
+        COUNTS,
+        SUMMED | {"dispersion": 0.375},
+        variants={"rates": {"link": "identity", "constant": True, "dispersion": (0, 0.25, 1, 8)}},
     ),
     Contract(sx.BernoulliNLL, COUNTS, SUMMED, variants={"hazard": {"link": "hazard"}}),
     Contract(
@@ -222,7 +228,7 @@ CONTRACTS = (
         None,
         required={"max_rate": 0.4375, "time_axis": -1},
         variants={
-            "neuron": {"per": "neuron", "lam": 2.0},
+            "neuron": {"per": "neuron", "rate_weight": 2.0},
             "min": {"max_rate": 0.75, "min_rate": 0.6875, "per": "neuron"},
             "sample": {"per": "sample", "min_rate": 0.4, "power": 1},
             "sample-neuron": {"per": "sample_neuron", "max_rate": 0.75, "min_rate": 0.4},
@@ -247,6 +253,7 @@ ONE_OF_EACH = (
     "HuberError-rate",
     "SpikeTime-signal",
     *("PoissonNLL", "PoissonNLL-rates", "BernoulliNLL", "BernoulliNLL-hazard"),
+    *("NegativeBinomialNLL", "NegativeBinomialNLL-rates"),
 )
 """A few forms that cover every loss, readout and shape of terms."""
 

@@ -127,7 +127,7 @@ HEALTHY = [  # beside those that `random_healthy` draws
     case(FIRST_TIMES, np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
     case(times.VictorPurpura(cost=0.1), SEVERAL, SEVERAL[::-1]),
     case(sx.PoissonNLL(time_axis=-1), LOG_RATES, COUNTS, where=~MISSING),
-    case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES), COUNTS),
+    case(sx.PoissonNLL(time_axis=-1, link="identity"), np.exp(LOG_RATES), COUNTS),
     case(sx.BernoulliNLL(time_axis=-1), 0 * LOG_RATES - 4, FRESH),
     case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES, FRESH),
 ]
@@ -155,7 +155,7 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, hidden=[WIDE, WITH_NAN]),
         case(sx.SpikeTime(time_constant=5, time_axis=-1, reduction="sum"), FRESH, FRESH * np.nan),
         case(sx.SparsityEnforcer(0.05, time_axis=-1), 1e200 * WIDE.astype("float64")),
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), TINY_RATE, np.ones_like(COUNTS)),
+        case(sx.PoissonNLL(time_axis=-1, link="identity"), TINY_RATE, np.ones_like(COUNTS)),
         case(
             published.SpikeMax(time_axis=-1, reduction="sum"),
             np.where(np.arange(4)[:, None] < 2, 0, FRESH),
@@ -195,8 +195,8 @@ FAULTY = {
         ),
     ],
     "rate-units": [
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), 200 * np.exp(LOG_RATES), COUNTS),
-        case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES) / 50, COUNTS),
+        case(sx.PoissonNLL(time_axis=-1, link="identity"), 200 * np.exp(LOG_RATES), COUNTS),
+        case(sx.PoissonNLL(time_axis=-1, link="identity"), np.exp(LOG_RATES) / 50, COUNTS),
         case(sx.PoissonNLL(time_axis=-1), 20 * np.exp(LOG_RATES), COUNTS),
         case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS),
         case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS, where=~MISSING),
@@ -283,7 +283,7 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, where=np.arange(24) < 0),
         case(times.VictorPurpura(cost=1000.0), SEVERAL, SEVERAL + 100),
         case(
-            published.SpikeMoid(alpha=0.001, theta=0.5, time_axis=-1, reduction="sum"),
+            published.SpikeMoid(alpha=0.001, theta=-0.5, time_axis=-1),
             FRESH,
             MULTI_HOT,
         ),
@@ -364,6 +364,7 @@ NO_FINDING = [
 QUIET = np.zeros((BATCH, CLASSES, 10 * STEPS))
 QUIET[:, :, 0] = np.eye(CLASSES)[np.arange(BATCH) // 6]
 HALF = (np.arange(BATCH) // 6 + np.arange(BATCH) % 2) % CLASSES
+FAULTY["diverged"] = [case(entropy(), WITH_NAN, LABEL, earlier=1.4)]
 FAULTY["quiet-output"] = [case(entropy(), QUIET, HALF, earlier=9.0)]
 FAULTY["not-moved"] = [case(entropy(), FRESH, LABEL, earlier=0.0)]
 NOT_FINITE = np.where(np.arange(COUNTS.size).reshape(COUNTS.shape) < 1, np.nan, 0.0)
@@ -463,3 +464,33 @@ def random_healthy(seed: int) -> Case:
     if chosen < len(of_spikes):
         return case(*of_spikes[chosen], **options, **masked)
     return case(*of_times[chosen - len(of_spikes)], gradients=options["gradients"])
+
+
+# Reports ------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def report_of(case):
+    """Return the report of a case."""
+    return sx.diagnose(*case.arguments, **case.options)
+
+
+def codes(report):
+    """Return the codes of the findings."""
+    return [finding.code for finding in report.findings]
+
+
+def problems(report):
+    """Return the codes of the problems."""
+    return {finding.code for finding in report.findings if finding.severity == "problem"}
+
+
+def on(backend, x):
+    """Return the arrays of an argument, which may be nested, on a backend."""
+    if x is None:
+        return None
+    if isinstance(x, dict):
+        return {key: on(backend, each) for key, each in x.items()}
+    if isinstance(x, list) and not isinstance(x[0], int):
+        return [on(backend, each) for each in x]
+    return backend.asarray(x)

@@ -237,7 +237,7 @@ def record() -> None:
 
 def table_of(launches: dict[str, dict[str, int]]) -> str:
     """Return the table of the page, with some of the rows."""
-    columns = {"PyTorch": "PyTorch", "plain": "the plain line", "CuPy": "CuPy"}
+    columns = {"PyTorch": "PyTorch", "plain": "baseline", "CuPy": "CuPy"}
     lines = [(name, *(str(launches[name].get(key, "")) for key in columns)) for name in SHOWN]
     return table(("call", *columns.values()), lines)
 

@@ -37,7 +37,7 @@ in `kernels.py` and `block_filter.py`, `SHORT` of the adapters, and multiples of
 LONG_STEPS = 33_000
 """A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
 LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap
-LIKELIHOODS = (sx.PoissonNLL, sx.BernoulliNLL)
+LIKELIHOODS = (sx.PoissonNLL, sx.NegativeBinomialNLL, sx.BernoulliNLL)
 LONG_CASES = {"long": 0.05, "large": 0.1}  # the share of calls with so many steps
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
@@ -287,14 +287,14 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     if kind is sx.SparsityEnforcer:
         limits = [(0.13, 0.0), (0.53, 0.0), (0.53, 0.53), (0.77, 0.53)]
         max_rate, min_rate = one(*limits)
-        options = {"per": one("array", "neuron", "sample", "sample_neuron"), "power": one(1, 2)}
+        options = {"per": one("all", "neuron", "sample", "sample_neuron"), "power": one(1, 2)}
         if options["per"].endswith("neuron") and one(True, False):
             max_rate, min_rate = zip(*(one(*limits) for _ in range(neurons)), strict=True)
             min_rate = one(min_rate, 0.0)
         options["min_rate"] = min_rate
         options["reduction"] = one("mean", "sum")
         kind = one(kind, kind, published.SparsityEnforcer)
-        return kind(max_rate, lam=one(1.0, 2.5), time_axis=-1, **options)
+        return kind(max_rate, rate_weight=one(1.0, 2.5), time_axis=-1, **options)
     options = {"time_axis": -1, "reduction": one(*REDUCTIONS)}
     if kind is sx.SpikeTime:
         length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
@@ -305,8 +305,11 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
             return kind(kernel=taps, **options)
         options["time_constant"] = one(0.75, 3.0, 20.0, 400.0)
         return kind(length=length, filter_order=one(1, 1, 2, 3), **options)
-    if kind is sx.PoissonNLL:
-        options |= {"log_rates": one(True, False), "constant": one(True, False)}
+    if kind in (sx.PoissonNLL, sx.NegativeBinomialNLL):
+        options |= {"link": one("log", "identity"), "constant": one(True, False)}
+        if kind is sx.NegativeBinomialNLL:
+            each = tuple(one(1e-9, 0.125, 1.0, 8.0) for _ in range(neurons))
+            options["dispersion"] = one(0.5, each)
         return kind(**options)
     if kind is sx.BernoulliNLL:
         return kind(link=one("logit", "hazard"), **options)
@@ -359,7 +362,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
 
 def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Draw spikes in eighths or ones; some neurons never or always spike."""
-    if not getattr(loss, "log_rates", True):  # so far from 0 that differences are accurate
+    if getattr(loss, "link", "") == "identity":  # so far from 0 that differences are accurate
         return random.integers(4, 17, size=shape) / 8
     if getattr(loss, "readout", None) == "max":  # all steps differ, so that the maximum is unique
         ramp = np.broadcast_to(np.arange(1.0, 1 + shape[-1]) / 8, shape)

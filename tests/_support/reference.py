@@ -27,6 +27,7 @@ DEFAULT_OPTIONS = {  # for losses that lack the option
     "pos_weight": 1.0,
     "mode": "softmax",
     "false_time": None,
+    "dispersion": 0.0,
 }
 
 
@@ -426,7 +427,7 @@ def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> f
         distance = max(m - highest, lowest - m if lowest else 0, 0)
         brackets.append(distance**o.power)
     divisor = 1 if o.reduction == "sum" else len(brackets) or 1
-    return o.lam * sum(brackets) / divisor
+    return o.rate_weight * sum(brackets) / divisor
 
 
 def mean_magnitudes(
@@ -484,9 +485,18 @@ def paired_trains(
 
 
 def poisson_nll(o: SimpleNamespace, u: float, n: float) -> float:
-    rate = math.exp(u) if o.log_rates else u
-    log_rate = u if o.log_rates or n == 0 else math.log(u)
+    rate = math.exp(u) if o.link == "log" else u
+    log_rate = u if o.link == "log" or n == 0 else math.log(u)
     return rate - (n * log_rate if n else 0) + (math.lgamma(n + 1) if o.constant else 0)
+
+
+def negative_binomial_nll(o: SimpleNamespace, u: float, n: float) -> float:
+    a = max(o.own_dispersion, 1e-20)
+    rate = math.exp(u) if o.link == "log" else u
+    log_rate = u if o.link == "log" or n == 0 else math.log(u)
+    value = math.log1p(a * rate) / a + n * (math.log1p(a * rate) - log_rate if n else 0)
+    factors = (math.log((1 + a * j) / (j + 1)) for j in range(int(n)))
+    return value - (sum(factors) if o.constant else 0)
 
 
 def bernoulli_nll(o: SimpleNamespace, u: float, spike: float) -> float:
@@ -499,12 +509,18 @@ def likelihood(
     term: Callable[..., float], o: Any, u: Any, target: Any, mask: Any, weight: Any
 ) -> Terms:
     term_values, _, _ = empty_terms(mask.shape)
+    dispersion = np.broadcast_to(o.dispersion, len(weight))
     for at in np.argwhere(mask):
+        o.own_dispersion = float(dispersion[at[1]])
         term_values[*at] = weight[at[1]] * term(o, u[*at], target[*at])
     return Terms(term_values, mask, np.broadcast_to(weight[:, None], mask.shape))
 
 
-NLLS = {"PoissonNLL": poisson_nll, "BernoulliNLL": bernoulli_nll}
+NLLS = {
+    "PoissonNLL": poisson_nll,
+    "NegativeBinomialNLL": negative_binomial_nll,
+    "BernoulliNLL": bernoulli_nll,
+}
 OF_TRAINS = ("SpikeTime", *NLLS)
 FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,

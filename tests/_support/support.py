@@ -56,7 +56,7 @@ LIBRARIES = (
         (
             "contract/test_strange_arrays.py::test_input_that_is_no_plain_array_raises_with_a_remedy",
         ),
-        "no: the error names the method that converts them",
+        "no: the error message names the method that converts them to dense arrays",
     ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
     Library(
@@ -73,8 +73,9 @@ PYTORCH = {
         "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
     ),
     "`torch.compile(fullgraph=True)` of a loss, its backward pass, `torch.func.grad` and `jvp`, if "
-    "all arguments are tensors. Different durations above 100 steps lead to at most three "
-    "compilations; with a window or a filter, pad shorter trains to a few durations": (
+    "all arguments are tensors. Durations above 100 steps lead to at most three compilations, "
+    "however many different durations there are. With a window or a filter, shorter trains may "
+    "lead to more compilations, so pad these trains to a few durations": (
         "compiled_loss_and_backward_equal_eager",
         "compile_count_for_many_durations_is_at_most_three",
         "compiled_grad_and_jvp_equal_eager",
@@ -83,7 +84,7 @@ PYTORCH = {
     "`torch.export` for batches of any size": (
         "export_of_any_batch_equals_eager_without_custom_operators",
     ),
-    f"autocast, in which losses compute in float32; on CUDA {gpu.cell('autocast on CUDA')}": (
+    f"autocast, within which losses compute in float32. On CUDA: {gpu.cell('autocast on CUDA')}": (
         "autocast_computes_in_float32",
     ),
     "`torch.set_float32_matmul_precision`, which does not affect the precision of filters and "
@@ -94,21 +95,21 @@ PYTORCH = {
     "`meta` and fake tensors, which give the shape of the result": (
         "backends/test_transfers.py::test_meta_and_fake_tensors_give_the_shape",
     ),
-    "`DTensor`, replicated or sharded by sample": (
+    "`DTensor`, if the array is replicated, or sharded by sample": (
         "processes/test_torch_processes.py::test_distributed_tensor_equals_one_process",
     ),
 }
 JAX = {
-    "`jit`, even if the loss is a static argument, `grad`, `vmap(grad)`, `jvp`, `linearize`, "
-    "`hessian`, `checkpoint`": (
+    "`jit`, `grad`, `vmap(grad)`, `jvp`, `linearize`, `hessian`, `checkpoint`. The loss may be a "
+    "static argument of the `jit` function": (
         "jit_with_static_loss_traces_once_and_equals_numpy",
         *("grad_equals_closed_form", "options_work_under_transforms"),
     ),
-    "`jax.export` for batches of any size, and for CUDA, TPUs and ROCm, where the exported "
-    "functions have not been run": (
+    "`jax.export` for batches of any size. Functions are also exported for CUDA, TPUs and ROCm, "
+    "but they have not been run there": (
         *("export_with_symbolic_batch_equals_numpy", "export_from_a_cpu_loops_on_cpus_only"),
     ),
-    "a batch sharded over devices, under `jit` or `shard_map`; devices exchange only sums": (
+    "a batch sharded over devices, under `jit` or `shard_map`. The devices exchange only sums": (
         "sharded_batch_stays_sharded",
         "processes/test_jax_devices.py::test_devices_equal_one_process",
     ),
@@ -119,8 +120,8 @@ MLX = {
         *("grad_and_value_and_grad_equal_closed_form", "options_work_under_transforms"),
         "derivatives_along_a_tangent_and_of_each_sample_equal_closed_form",
     ),
-    "`compile` of these, separately for each shape; `shapeless=True` and `export_function` raise "
-    "an error": (
+    "`compile` of these transforms, with a compilation for each shape. `shapeless=True` and "
+    "`export_function` raise an error": (
         *("grad_and_value_and_grad_equal_closed_form", "shapeless_compilation_and_export_raise"),
     ),
 }
@@ -211,21 +212,11 @@ def _in_lines(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def _sometimes_notes() -> Iterable[str]:
-    """Yield sentences about the problems that are only notes in some cases."""
-    for key, condition in NOTE_IF.items():
-        *first, last = (f"`{x}`" for x, text in texts().items() if text.get("note_if") == key)
-        yield (
-            f"{', '.join(first)} and {last} are notes instead of problems if {condition}."
-            if first
-            else f"{last} is a note instead of a problem if {condition}."
-        )
-
-
 def findings() -> str:
     """Return the sections about the findings of `diagnose`, each with its remedy in full."""
     sections = {
-        "problem": ["## Problems", _in_lines(" ".join(_sometimes_notes()))],
+        "problem": ["## Problems", PROBLEMS],
+        "cause": ["## Possible causes", CAUSES],
         "note": ["## Notes"],
     }
     for code, text in texts().items():
@@ -235,10 +226,12 @@ def findings() -> str:
     return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
-NOTE_IF = {  # when a problem is only a note
-    "learned": "the network has learned the batch",
-    "gradients": "all weights have gradients",
-}
+PROBLEMS = "These findings make learning from the batch impossible or meaningless."
+CAUSES = _in_lines(
+    "These findings are notes, because networks with any of them may learn. They are problems if "
+    "training has not moved the batch (`not-moved`), if a weight has no gradient because nothing "
+    "connects it to the loss, or if no gradient is larger than 1e-8, which is too small for Adam."
+)
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section
     DOCS / "support.md": {

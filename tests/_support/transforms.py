@@ -65,6 +65,10 @@ LOSSES = {  # every filter, readout and criterion
         MULTI_HOT,
     ),
     "PoissonNLL": (sx.PoissonNLL(time_axis=-1, constant=True), DESIRED),
+    "NegativeBinomialNLL": (
+        sx.NegativeBinomialNLL(time_axis=-1, dispersion=(0.25, 1.0, 0.0), constant=True),
+        DESIRED,
+    ),
     "BernoulliNLL": (sx.BernoulliNLL(time_axis=-1), DESIRED),
     "BernoulliNLL, hazard": (sx.BernoulliNLL(time_axis=-1, link="hazard"), DESIRED),
     "SparsityEnforcer": (sx.SparsityEnforcer(time_axis=-1), None),

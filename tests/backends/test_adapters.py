@@ -172,8 +172,8 @@ def test_global_settings_are_unchanged(backend):
     before = global_settings()
     spikes = backend.asarray(np.random.default_rng(2).integers(0, 2, (2, 3, 40)) * 1.0)
     cases = (
-        (sx.SpikeTime(time_axis=-1, reduction="sum"), spikes),
-        (sx.SpikeMax(moving_window=5, time_axis=-1, reduction="sum"), np.asarray([0, 2])),
+        (sx.SpikeTime(time_axis=-1), spikes),
+        (sx.SpikeMax(moving_window=5, time_axis=-1), np.asarray([0, 2])),
     )
 
     def run(spikes):

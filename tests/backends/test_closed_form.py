@@ -19,7 +19,7 @@ from spikeloss_xp.slayer import published
 SPIKES = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 DESIRED = torch.zeros(2, 3, 8, dtype=torch.float64)
 LABEL = [0, 2]
-RATE = sx.SpikeRate(0.5, 0, time_axis=-1, reduction="sum")
+RATE = sx.SpikeRate(0.5, 0, time_axis=-1)
 close = torch.testing.assert_close
 
 
@@ -34,11 +34,11 @@ def is_one_node(value):
 @pytest.mark.filterwarnings("error")
 def test_infinite_loss_and_nan_give_no_warning():
     spikes = torch.zeros(1, 2, 4, requires_grad=True)
-    value = published.SpikeMax(time_axis=-1, reduction="sum")(spikes, [0])  # log(0)
+    value = published.SpikeMax(time_axis=-1)(spikes, [0])  # log(0)
     value.backward()
     assert value == torch.inf
     spikes = torch.full((1, 2, 4), torch.nan, requires_grad=True)
-    sx.SpikeMax(time_axis=-1, reduction="sum")(spikes, [0]).backward()
+    sx.SpikeMax(time_axis=-1)(spikes, [0]).backward()
     assert spikes.grad.isnan().all()
 
 
@@ -58,7 +58,7 @@ every_chunk = pytest.mark.parametrize("chunk", [1 << 19, 24])
 def test_backward_frees_the_saved_pullback_and_a_second_one_needs_retain_graph(monkeypatch, chunk):
     monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", chunk)
     spikes = leaf()
-    value = sx.SpikeTime(time_axis=-1, reduction="sum")(spikes, DESIRED)
+    value = sx.SpikeTime(time_axis=-1)(spikes, DESIRED)
     saved = weakref.ref(value.grad_fn.pullback)
     gc.collect()
     assert saved() is not None
@@ -76,9 +76,7 @@ def test_backward_frees_the_saved_pullback_and_a_second_one_needs_retain_graph(m
 def test_change_in_place_before_backward_raises(changed):
     start = leaf()
     arrays = {"spikes": start * 1, "target": DESIRED.clone(), "where": torch.ones(2, 3, 8) > 0}
-    value = sx.SpikeTime(time_axis=-1, reduction="sum")(
-        arrays["spikes"], arrays["target"], where=arrays["where"]
-    )
+    value = sx.SpikeTime(time_axis=-1)(arrays["spikes"], arrays["target"], where=arrays["where"])
     arrays[changed].zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         value.backward()
@@ -110,7 +108,7 @@ def test_target_weight_class_probabilities_and_taps_get_gradients(learnt):
 def test_batched_cotangents_equal_single_ones(monkeypatch, chunk):
     monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", chunk)
     spikes = leaf()
-    value = sx.SpikeTime(time_axis=-1, reduction="sum")(spikes, DESIRED)
+    value = sx.SpikeTime(time_axis=-1)(spikes, DESIRED)
     (one,) = torch.autograd.grad(value, spikes, retain_graph=True)
     cotangents = torch.tensor([1.0, -2.0], dtype=torch.float64)
     (both,) = torch.autograd.grad(value, spikes, cotangents, is_grads_batched=True)
@@ -121,7 +119,7 @@ ENTROPIES = {
     "counts": sx.CrossEntropy(time_axis=0),
     "each step": sx.CrossEntropy(time_axis=0, moving_window=1),
     "window": sx.CrossEntropy(time_axis=-1, moving_window=5),
-    "rates": sx.SpikeRate(0.5, 0.0, moving_window=5, time_axis=0, reduction="sum"),
+    "rates": sx.SpikeRate(0.5, 0.0, moving_window=5, time_axis=0),
 }
 
 

@@ -91,8 +91,8 @@ def test_value_and_gradient_equal_numpy(
 
 def test_layers_times_masks_of_steps_and_predictions_equal_numpy(no_compute):
     predicting = (
-        sx.SpikeMax(time_axis=-1, reduction="sum"),
-        sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(time_axis=-1),
+        sx.SpikeMax(moving_window=2, time_axis=-1),
         LATENCY,
     )
     first = sx.value_and_grad(sx.times.CrossEntropy(temperature=1.0, silent_time=9.0))
@@ -158,8 +158,8 @@ def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))
     lazy = da.from_array(x, chunks=(3, 50, 2))
     for run in (
-        lambda x: sx.causal_filter(x, [1, 0.5, 0.25], axis),
-        lambda x: sx.moving_average(x, 40, axis),
+        lambda x: sx.causal_filter(x, [1, 0.5, 0.25], time_axis=axis),
+        lambda x: sx.moving_average(x, 40, time_axis=axis),
     ):
         assert run(lazy).chunks == lazy.chunks
         compare([run(lazy)], [run(x)])
@@ -168,8 +168,8 @@ def test_filters_keep_chunks(axis, no_compute):
 @pytest.mark.parametrize(
     ("loss", "target"),
     [
-        (sx.SpikeTime(time_constant=5, length=20, time_axis=-1, reduction="sum"), None),
-        (sx.SpikeMax(time_axis=-1, reduction="sum"), 3),
+        (sx.SpikeTime(time_constant=5, length=20, time_axis=-1), None),
+        (sx.SpikeMax(time_axis=-1), 3),
     ],
 )
 def test_block_of_bool_is_not_widened_as_a_whole(loss, target):
@@ -194,9 +194,9 @@ def test_long_sample_is_cut_into_segments(monkeypatch):
     monkeypatch.setattr(TargetLoss, "sum_and_weight", noted)
     monkeypatch.setattr(_tuning, "CHUNK", 1000)
     spikes = da.ones((1, 10, 2000), dtype=bool, chunks=(1, 10, 1000))
-    value, gradient = sx.value_and_grad(
-        sx.SpikeTime(time_constant=2, length=6, time_axis=-1, reduction="sum")
-    )(spikes, np.zeros((1, 10, 2000)))
+    value, gradient = sx.value_and_grad(sx.SpikeTime(time_constant=2, length=6, time_axis=-1))(
+        spikes, np.zeros((1, 10, 2000))
+    )
     assert gradient.dtype == np.float64  # which Dask is told before anything is computed
     computed(value)
     assert max(sizes) == (1, 10, 105)
@@ -223,19 +223,15 @@ def test_task_count_grows_with_chunks_and_not_with_time(form):
 def test_label_or_length_out_of_range_raises_at_the_call_or_when_it_is_computed():
     lazy = da.from_array(SPIKES, chunks=(1, 3, 5))
     with pytest.raises(ValueError, match="target must be between 0 and 2"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(lazy, [0, 3])
-    for value in sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum"))(
-        lazy, da.asarray([0, 3])
-    ):
+        sx.SpikeMax(time_axis=-1)(lazy, [0, 3])
+    for value in sx.value_and_grad(sx.SpikeMax(time_axis=-1))(lazy, da.asarray([0, 3])):
         with pytest.raises(ValueError, match="target must be between 0 and 2"):
             computed(value)
     terms = sx.SpikeMax(reduction="none", time_axis=-1)(lazy, da.asarray([0, 3]))
     np.testing.assert_array_equal(np.isnan(computed(terms)[0]), [False, True])
     for chunks in (5, 2):
         lazy = da.from_array(SPIKES, chunks=(2, 3, chunks))
-        value = sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum")(
-            lazy, LABEL, lengths=da.asarray([5, 6])
-        )
+        value = sx.SpikeMax(moving_window=2, time_axis=-1)(lazy, LABEL, lengths=da.asarray([5, 6]))
         with pytest.raises(ValueError, match="lengths must be between 0 and 5"):
             computed(value)
 
@@ -245,11 +241,11 @@ def test_chunks_of_unknown_size_raise():
     unknown = spikes[spikes.sum(axis=(1, 2)) > 0]
     for arguments in ((unknown, LABEL), (spikes, da.asarray(LABEL)[da.asarray(LABEL) >= 0])):
         with pytest.raises(ValueError, match=r"unknown size: call compute_chunk_sizes\(\) on it"):
-            sx.SpikeMax(time_axis=-1, reduction="sum")(*arguments)
+            sx.SpikeMax(time_axis=-1)(*arguments)
     known = unknown.compute_chunk_sizes()
     compare(
-        [sx.SpikeMax(time_axis=-1, reduction="sum")(known, LABEL)],
-        [sx.SpikeMax(time_axis=-1, reduction="sum")(SPIKES, LABEL)],
+        [sx.SpikeMax(time_axis=-1)(known, LABEL)],
+        [sx.SpikeMax(time_axis=-1)(SPIKES, LABEL)],
     )
 
 
@@ -261,7 +257,7 @@ def test_dask_is_available_and_consistent():
     values[:] = 1
     np.testing.assert_array_equal(functions.to_host(lazy), np.zeros(3))
     sx.testing.assert_consistent(
-        sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(moving_window=2, time_axis=-1),
         SPIKES,
         LABEL,
         backends=["dask"],

@@ -80,7 +80,7 @@ for make in (
 def test_copies_made_in_inference_mode_serve_a_gradient():
     torch = pytest.importorskip("torch")
     loss, spikes = (
-        sx.SpikeTime(time_constant=7.25, length=20, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=7.25, length=20, time_axis=-1),
         torch.ones(1, 2, 80, device="meta"),
     )
     with torch.inference_mode():

@@ -147,7 +147,7 @@ def test_any_sequence_gives_a_number_for_each_class(make):
     assert sx.SpikeMoid(
         alpha=1, theta=0, pos_weight=numbers, time_axis=-1, reduction="sum"
     ).pos_weight == (0.0, 1.0)
-    assert sx.SpikeTime(kernel=numbers, time_axis=-1, reduction="sum").kernel == (0.0, 1.0)
+    assert sx.SpikeTime(kernel=numbers, time_axis=-1).kernel == (0.0, 1.0)
 
 
 def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
@@ -162,14 +162,13 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
     kernels_module.block_matrices.cache_clear()
     longest, spikes = 2**31 - 1, np.random.default_rng(0).uniform(size=(2, 3, 9))
     windows = [
-        sx.value_and_grad(sx.CrossEntropy(moving_window=n, reduction="sum", time_axis=-1))
-        for n in (9, longest)
+        sx.value_and_grad(sx.CrossEntropy(moving_window=n, time_axis=-1)) for n in (9, longest)
     ]
     for expected, got in zip(*run(backend, each(windows), spikes, [0, 2]), strict=True):
         close(got, expected, backend.rtol)
     kernels = each(
         [
-            sx.SpikeTime(time_constant=1e6, length=n, filter_order=2, time_axis=-1, reduction="sum")
+            sx.SpikeTime(time_constant=1e6, length=n, filter_order=2, time_axis=-1)
             for n in (9, longest)
         ]
     )

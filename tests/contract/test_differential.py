@@ -39,7 +39,7 @@ from spikeloss_xp import _tuning
 pytestmark = pytest.mark.filterwarnings("ignore:no spike in the batch is before")
 
 QUICK = {  # the number of seeds of each kind
-    "small": {"numpy": 300, "torch": 100, "array-api-strict": 100, "jax-x64": 8},
+    "small": {"numpy": 340, "torch": 100, "array-api-strict": 100, "jax-x64": 8},
     "times": {"numpy": 120, "torch": 30, "array-api-strict": 20, "jax-x64": 2},
     "long": {"numpy": 40, "torch": 10, "array-api-strict": 4, "jax-x64": 1},
     "large": {"numpy": 4, "torch": 4, "array-api-strict": 1, "jax-x64": 1},

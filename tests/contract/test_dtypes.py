@@ -51,8 +51,8 @@ def test_half_precision_sums_over_many_steps_stay_accurate(backend, dtype):
     steps = 70000  # above the maximum of float16
     losses = [
         sx.SpikeRate(1, 0, readout="count", time_axis=-1, reduction="sum"),
-        sx.SpikeMax(time_axis=-1, reduction="sum"),
-        sx.SpikeRate(0.5, 0.25, num_classes=1, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(time_axis=-1),
+        sx.SpikeRate(0.5, 0.25, num_classes=1, time_axis=-1),
     ]
     sparsity = sx.SparsityEnforcer(0.25, per="neuron", time_axis=-1)
 

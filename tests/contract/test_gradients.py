@@ -17,9 +17,7 @@ SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
 
 def test_torch_no_grad_and_inference_mode_give_the_same_gradient():
     torch = pytest.importorskip("torch")
-    evaluate = sx.value_and_grad(
-        sx.SpikeTime(time_constant=2, length=4, time_axis=-1, reduction="sum")
-    )
+    evaluate = sx.value_and_grad(sx.SpikeTime(time_constant=2, length=4, time_axis=-1))
     spikes, desired = torch.tensor(SPIKES), torch.zeros(SPIKES.shape)
     _, expected = evaluate(spikes, desired)
     for mode in (torch.no_grad(), torch.inference_mode()):
@@ -46,6 +44,7 @@ SECOND_ORDER = [
     *("CrossEntropy-count", "CrossEntropy-rate-window", "CrossEntropy-softmax_sum"),
     *("CrossEntropy-probabilities-count", "SpikeMoid-rate"),
     *("PoissonNLL", "PoissonNLL-rates", "BernoulliNLL", "BernoulliNLL-hazard"),
+    *("NegativeBinomialNLL", "NegativeBinomialNLL-rates"),
     *("SpikeMoid-rate-window", "SpikeMoid-pos-weight-rate", "SpikeMoid-lava"),
 ]
 
@@ -58,7 +57,7 @@ def few_samples(form):
         call = call.replace(loss=as_published(call.loss))
     else:
         call = example(FORMS[form])
-    rates = form == "PoissonNLL-rates"
+    rates = form.endswith("NLL-rates")
     spikes = (call.spikes[:2] + rates) * np.asarray([1, rates])[:, None, None]
     return call.replace(spikes=spikes, target=call.target[:2])
 

@@ -12,7 +12,7 @@ from _support.cases import SPIKES, close, raises
 from _support.contract import FORMS
 
 LABEL = np.asarray([0, 3, 1])
-LOSS = sx.SpikeMax(time_axis=-1, reduction="sum")
+LOSS = sx.SpikeMax(time_axis=-1)
 
 
 def matrix(values):
@@ -98,7 +98,7 @@ def test_torch_tensors_that_are_not_dense_raise_with_a_remedy():
             with pytest.raises(TypeError, match=f"input must be a dense tensor; .*{remedy}"):
                 call(spikes, LABEL)
         with pytest.raises(TypeError, match=f"target must be a dense tensor; .*{remedy}"):
-            sx.SpikeTime(time_axis=-1, reduction="sum")(dense, spikes)
+            sx.SpikeTime(time_axis=-1)(dense, spikes)
     mask = masked_tensor(dense > 0.2, dense > 0.5)
     with pytest.raises(TypeError, match="where must be a dense tensor; got a masked tensor"):
         LOSS(dense, LABEL, where=mask)
@@ -113,7 +113,7 @@ def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
     spikes = SPIKES.copy()
     spikes[1, 2, 3] = spike
     target = np.full((3, 4), label)
-    evaluate = sx.value_and_grad(sx.SpikeMoid(alpha=1, theta=0, time_axis=-1, reduction="sum"))
+    evaluate = sx.value_and_grad(sx.SpikeMoid(alpha=1, theta=0, time_axis=-1))
     value, gradient = run(backend, evaluate, spikes, target)
     assert not np.isfinite(value)
     # With a soft label the value is infinite, and the gradient that of any large reading.

@@ -44,12 +44,12 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
     *(
         (loss, IGNORING, {"target": np.asarray([bad, 1])})
         for loss, bad in (
-            (sx.SpikeRate(0.75, 0.125, time_axis=-1, reduction="sum"), 7),
-            (sx.SpikeRate(0.75, 0.125, moving_window=3, time_axis=-1, reduction="sum"), -1),
-            (sx.SpikeMax(time_axis=-1, reduction="sum"), 3),
-            (sx.SpikeMax(moving_window=3, time_axis=-1, reduction="sum"), 120),
-            (sx.SpikeMax(mode="softmax", time_axis=-1, reduction="sum"), 7),
-            (published.SpikeMax(time_axis=-1, reduction="sum"), -1),
+            (sx.SpikeRate(0.75, 0.125, time_axis=-1), 7),
+            (sx.SpikeRate(0.75, 0.125, moving_window=3, time_axis=-1), -1),
+            (sx.SpikeMax(time_axis=-1), 3),
+            (sx.SpikeMax(moving_window=3, time_axis=-1), 120),
+            (sx.SpikeMax(mode="softmax", time_axis=-1), 7),
+            (published.SpikeMax(time_axis=-1), -1),
             (entropy(label_smoothing=0.25, readout="rate"), 6),  # computed as class 0
             (entropy(readout="last"), -1),
         )
@@ -59,9 +59,9 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         for loss, bad in (
             (entropy(), -0.25),
             (entropy(label_smoothing=0.25), -0.25),
-            (sx.SpikeMoid(alpha=1, theta=0, time_axis=-1, reduction="sum"), 1.5),
+            (sx.SpikeMoid(alpha=1, theta=0, time_axis=-1), 1.5),
             (
-                sx.SpikeMoid(moving_window=3, alpha=1, theta=0, time_axis=-1, reduction="sum"),
+                sx.SpikeMoid(moving_window=3, alpha=1, theta=0, time_axis=-1),
                 np.nan,
             ),
             (latency(), -1.0),
@@ -71,14 +71,16 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         (loss, TRAINS, {"target": with_entry(TRAINS, bad, 1)})
         for loss, bad in (
             (sx.PoissonNLL(time_axis=-1), -1.0),
-            (sx.PoissonNLL(time_axis=-1, log_rates=False), np.nan),
+            (sx.PoissonNLL(time_axis=-1, link="identity"), np.nan),
             (sx.PoissonNLL(time_axis=-1, constant=True), 0.5),
+            (sx.NegativeBinomialNLL(time_axis=-1, dispersion=0.5), -1.0),
+            (sx.NegativeBinomialNLL(time_axis=-1, dispersion=0.5, constant=True), 0.5),
             (sx.BernoulliNLL(time_axis=-1), 2.0),
             (sx.BernoulliNLL(time_axis=-1, link="hazard"), np.nan),
         )
     ),
     (
-        sx.PoissonNLL(time_axis=-1, log_rates=False),
+        sx.PoissonNLL(time_axis=-1, link="identity"),
         TRAINS,
         {"spikes": with_entry(SPIKES, -0.25, 1)},
     ),
@@ -89,11 +91,11 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         (loss, target, {"lengths": np.asarray([bad, 5])})
         for bad in (-1, 6)
         for loss, target in (
-            (sx.SpikeTime(time_axis=-1, reduction="sum"), SPIKES[::-1]),
-            (sx.SpikeMax(time_axis=-1, reduction="sum"), LABEL),
-            (sx.SpikeRate(0.5, 0.125, moving_window=3, time_axis=-1, reduction="sum"), LABEL),
+            (sx.SpikeTime(time_axis=-1), SPIKES[::-1]),
+            (sx.SpikeMax(time_axis=-1), LABEL),
+            (sx.SpikeRate(0.5, 0.125, moving_window=3, time_axis=-1), LABEL),
             (
-                sx.SpikeMoid(readout="count", alpha=1, theta=0, time_axis=-1, reduction="sum"),
+                sx.SpikeMoid(readout="count", alpha=1, theta=0, time_axis=-1),
                 NUMBERS,
             ),
             (entropy(readout="last"), LABEL),
@@ -142,7 +144,7 @@ def test_label_out_of_range_is_nan_at_its_step(name):
 
 @pytest.mark.parametrize("bad", [-1, 120])
 def test_label_on_the_host_of_a_masked_sample_is_not_checked(backend, bad):
-    evaluate = sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum"))
+    evaluate = sx.value_and_grad(sx.SpikeMax(time_axis=-1))
     expected = evaluate(SPIKES, [0, 1], where=[False, True])
     given = [  # outside of the trace, so that the labels are checked
         functools.partial(evaluate, target=[bad, 1], **mask)
@@ -153,9 +155,7 @@ def test_label_on_the_host_of_a_masked_sample_is_not_checked(backend, bad):
             close(array, expected_array, backend.rtol)
     if backend.reads_values:
         with pytest.raises(ValueError, match="target must be between 0 and 2"):
-            sx.SpikeMax(time_axis=-1, reduction="sum")(
-                backend.asarray(SPIKES), [0, bad], where=[False, True]
-            )
+            sx.SpikeMax(time_axis=-1)(backend.asarray(SPIKES), [0, bad], where=[False, True])
 
 
 def test_int8_labels_work_with_more_than_128_classes(backend):
@@ -186,14 +186,14 @@ def test_wide_label_does_not_wrap_around_to_a_class(bad):
 @pytest.mark.parametrize("dtype", [">i2", ">i4", "<i2", ">i8"])
 def test_integers_have_their_value_in_any_byte_order(backend, dtype):
     """256 and 0 have the same bytes as 1 and 0 in the other order."""
-    label, loss = np.asarray([2, 0]), sx.SpikeMax(time_axis=-1, reduction="sum")
+    label, loss = np.asarray([2, 0]), sx.SpikeMax(time_axis=-1)
     got, expected = run(backend, lambda x: [loss(x, label.astype(dtype)), loss(x, label)], SPIKES)
     assert got == expected
     wrong, spikes = np.asarray([256, 0]).astype(dtype), backend.asarray(SPIKES)
     for loss in (
         sx.CrossEntropy(time_axis=-1),
-        sx.SpikeMax(time_axis=-1, reduction="sum"),
-        sx.SpikeRate(0.5, 0.1, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(time_axis=-1),
+        sx.SpikeRate(0.5, 0.1, time_axis=-1),
     ):
         for call in (loss, loss.confusion):
             with pytest.raises(ValueError, match=r"target must be .*; got .* 256"):

@@ -12,7 +12,7 @@ rate, moid = (
     partial(sx.SpikeRate, 1, 0, time_axis=-1),
     partial(sx.SpikeMoid, time_axis=-1, alpha=1, theta=0),
 )
-entropy, LOSS = partial(sx.CrossEntropy, time_axis=-1), sx.SpikeMax(time_axis=-1, reduction="sum")
+entropy, LOSS = partial(sx.CrossEntropy, time_axis=-1), sx.SpikeMax(time_axis=-1)
 
 
 def test_wrong_input_raises(backend):
@@ -20,7 +20,7 @@ def test_wrong_input_raises(backend):
     with raises(TypeError, "builtins.tuple: if a network.*output[0]"):
         entropy()((x, x), LABEL)
     with raises(ValueError, "input must have at least 2 axes, [batch, *space, time].*(5,)"):
-        sx.SpikeTime(time_axis=-1, reduction="sum")(backend.asarray(np.zeros(5)), np.zeros(5))
+        sx.SpikeTime(time_axis=-1)(backend.asarray(np.zeros(5)), np.zeros(5))
     missing = "got shape (2, 5) (if these are counts.*as one time step, input[{1}], and divide.*;"
     missing += ".*batch axis is missing, pass input[{0}], and add the axis to the target too"
     for loss in (rate(), LOSS, moid()):
@@ -54,9 +54,9 @@ def test_advice_on_counts_without_time_is_right(backend):
 def test_option_that_does_not_fit_the_input_raises(backend):
     x = backend.asarray(SPIKES)
     with raises(ValueError, "num_classes=3 must divide.*4"):
-        sx.SpikeMax(num_classes=3, time_axis=-1, reduction="sum")(x, [0, 1, 2])
+        sx.SpikeMax(num_classes=3, time_axis=-1)(x, [0, 1, 2])
     with raises(ValueError, "true_rate must be.*4 numbers.*got 3"):
-        sx.SpikeRate((0.5, 0.5, 0.5), 0, time_axis=-1, reduction="sum")(x, LABEL)
+        sx.SpikeRate((0.5, 0.5, 0.5), 0, time_axis=-1)(x, LABEL)
     with raises(
         ValueError, "min_rate must be one number or 4 numbers (one for each neuron); got 2"
     ):
@@ -77,7 +77,7 @@ def test_unknown_option_of_a_call_raises(backend):
         entropy()(x, LABEL, reduction="sum")
     with raises(TypeError, "SparsityEnforcer takes the options where, lengths, others.*where=~..."):
         sx.SparsityEnforcer(time_axis=-1)(x, padding_mask=[True, True, False])
-    loss = sx.SpikeMax(moving_window=1, time_axis=-1, reduction="sum")
+    loss = sx.SpikeMax(moving_window=1, time_axis=-1)
     for method in (loss, loss.value, loss.value_and_pullback, loss.sum_and_weight):
         with raises(TypeError, f"{known} lenghts"):
             method(x, LABEL, lenghts=2)
@@ -111,7 +111,7 @@ def test_wrong_weight_raises(backend):
     with raises(TypeError, "weight must hold numbers.*bool"):
         rate()(x, LABEL, weight=[True, False, True, True])
     with raises(ValueError, "weight must have shape (4,), one for each neuron; got (3,)"):
-        sx.SpikeTime(time_axis=-1, reduction="sum")(x, np.ones((3, 4, 5), bool), weight=np.ones(3))
+        sx.SpikeTime(time_axis=-1)(x, np.ones((3, 4, 5), bool), weight=np.ones(3))
     with raises(ValueError, "weight contains a number of magnitude 1e+300"):
         LOSS(backend.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300))
     with raises(ValueError, "weight must.*got (3,) (to weight samples.*'none'"):
@@ -159,7 +159,7 @@ def test_negative_spikes_raise(readable):
         roots(readable(late), readable(LABEL))
     for window in (None, 2):
         with raises(ValueError, "input must not have negative.*mode='probability'.*CrossEntropy"):
-            sx.SpikeMax(moving_window=window, time_axis=-1, reduction="sum")(
+            sx.SpikeMax(moving_window=window, time_axis=-1)(
                 readable(np.full((3, 4, 5), -0.3)), readable(LABEL)
             )
     with raises(ValueError, "input must not have negative.*got -0.25$"):

@@ -27,25 +27,30 @@ AT_STEPS = "(3,) ([batch]) or (3, 5) (one at each step)"
     [
         *(
             (loss, int, "(3,) ([batch])", [(4,), (1,), (), (3, 1), (1, 3), (3, 5), (3, 4)])
-            for loss in (rate(), sx.SpikeMax(time_axis=-1, reduction="sum"))
+            for loss in (rate(), sx.SpikeMax(time_axis=-1))
         ),
         *(
             (loss, int, AT_STEPS, [(5,), (5, 3), (3, 1), (1, 5), (15,), (3, 4, 5)])
             for loss in (
                 rate(moving_window=3),
-                sx.SpikeMax(moving_window=3, time_axis=-1, reduction="sum"),
+                sx.SpikeMax(moving_window=3, time_axis=-1),
             )
         ),
         (moid(), float, f"{HOT};", [(4, 3), (3,), (12,), (1, 4), (3, 1), (3, 4, 5)]),
-        (moid(3), float, f"{HOT} or (3, 4, 5)", [(4, 3), (3, 5), (3, 5, 4), (4, 3, 5), (3, 4, 1)]),
-        (moid(3, time_axis=1), float, "(3, 5).*or (3, 4, 5)", [(3, 5, 4)]),
         (
-            sx.SpikeTime(time_axis=-1, reduction="sum"),
+            moid(moving_window=3),
+            float,
+            f"{HOT} or (3, 4, 5)",
+            [(4, 3), (3, 5), (3, 5, 4), (4, 3, 5), (3, 4, 1)],
+        ),
+        (moid(moving_window=3, time_axis=1), float, "(3, 5).*or (3, 4, 5)", [(3, 5, 4)]),
+        (
+            sx.SpikeTime(time_axis=-1),
             float,
             "(3, 4, 5)",
             [(4, 3, 5), (3, 5, 4), (5, 4, 3), (60,)],
         ),
-        (sx.SpikeTime(time_axis=-1, reduction="sum"), float, "(3, 4, 5)", [(1, 4, 5), (4, 5)]),
+        (sx.SpikeTime(time_axis=-1), float, "(3, 4, 5)", [(1, 4, 5), (4, 5)]),
         (latency(), float, "target times of shape (3, 4)", [(3, 5)]),
     ],
 )
@@ -58,15 +63,13 @@ def test_target_of_the_wrong_shape_raises(backend, loss, dtype, expected, shapes
 def test_target_of_the_wrong_shape_raises_with_a_remedy(backend):
     x, time_first = backend.asarray(SPIKES), backend.asarray(np.moveaxis(SPIKES, -1, 0))
     with raises(ValueError, "target.*(5,).*got (3,).*time_axis"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(time_first, LABEL)
+        sx.SpikeMax(time_axis=-1)(time_first, LABEL)
     with raises(ValueError, f"target.*(5,).*got (5, 3) {FOR_ENTROPY}.*time_axis"):
-        sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum")(
-            time_first, np.zeros((5, 3), int)
-        )
+        sx.SpikeMax(moving_window=2, time_axis=-1)(time_first, np.zeros((5, 3), int))
     with raises(ValueError, "target.*(3,).*got (3, 5).*moving_window"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(x, np.zeros((3, 5), int))
+        sx.SpikeMax(time_axis=-1)(x, np.zeros((3, 5), int))
     with raises(ValueError, f"{FOR_ENTROPY})$"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(x, MULTI_HOT.astype(int))
+        sx.SpikeMax(time_axis=-1)(x, MULTI_HOT.astype(int))
     with raises(ValueError, "target.*(3, 4).*got (3, 4, 5).*moving_window"):
         entropy()(x, np.ones((3, 4, 5)))
     for loss in (entropy(), latency()):
@@ -82,8 +85,8 @@ def test_target_of_the_wrong_shape_raises_with_a_remedy(backend):
 def test_target_of_the_wrong_kind_raises(backend):
     x, hot = backend.asarray(SPIKES), MULTI_HOT.astype(int)
     with raises(TypeError, f"target must hold integers.*bool.*{FOR_ENTROPY}"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(x, MULTI_HOT)
-    for loss in (rate(), sx.SpikeMax(time_axis=-1, reduction="sum"), entropy()):
+        sx.SpikeMax(time_axis=-1)(x, MULTI_HOT)
+    for loss in (rate(), sx.SpikeMax(time_axis=-1), entropy()):
         with raises(TypeError, "target must hold integers (class indices); got.*float"):
             loss(x, [0.0, 1.0, 2.0])
     for call, target in ((latency().confusion, np.ones((3, 4))), (latency(), np.ones(3))):
@@ -104,11 +107,11 @@ def test_target_of_the_wrong_kind_raises(backend):
     with raises(TypeError, "target must hold target readings.*int"):
         squared()(x, LABEL)
     with raises(TypeError, "target must.*complex"):
-        sx.SpikeTime(time_axis=-1, reduction="sum")(x, np.zeros((3, 4, 5), complex))
+        sx.SpikeTime(time_axis=-1)(x, np.zeros((3, 4, 5), complex))
     with raises(TypeError, "target must hold numbers; got list"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(x, ["a", "b", "c"])
+        sx.SpikeMax(time_axis=-1)(x, ["a", "b", "c"])
     with raises(TypeError, "target must hold numbers; got NoneType"):
-        sx.SpikeMax(time_axis=-1, reduction="sum")(x, None)
+        sx.SpikeMax(time_axis=-1)(x, None)
 
 
 def test_wrong_value_of_a_target_on_the_host_raises(backend):
@@ -117,9 +120,7 @@ def test_wrong_value_of_a_target_on_the_host_raises(backend):
         with raises(ValueError, "target must hold target times, finite"):
             latency()(x, np.full((3, 4), value))
     with raises(ValueError, "target contains a number of magnitude 1e+300"):
-        sx.SpikeTime(time_axis=-1, reduction="sum")(
-            backend.asarray(SPIKES, "float32"), np.full((3, 4, 5), -1e300)
-        )
+        sx.SpikeTime(time_axis=-1)(backend.asarray(SPIKES, "float32"), np.full((3, 4, 5), -1e300))
 
 
 # Values that are read ----------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_wrong_value_of_a_target_on_the_host_raises(backend):
 
 def test_wrong_value_of_class_indices_raises(backend, readable):
     x = backend.asarray(SPIKES)
-    for loss in (rate(), sx.SpikeMax(time_axis=-1, reduction="sum")):
+    for loss in (rate(), sx.SpikeMax(time_axis=-1)):
         for label in (readable([4, 0, -1]), [4, 0, -1]):
             with raises(ValueError, "target must be between 0 and 3; got values from -1 to 4"):
                 loss(x, label)
@@ -135,7 +136,7 @@ def test_wrong_value_of_class_indices_raises(backend, readable):
             loss(x, readable([4, 0, -100]))  # -100 is left out
     for label in (-1, 120):
         with raises(ValueError, f"target must be between 0 and 3; got.*{label}"):
-            sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum")(x, readable([label, 0, 0]))
+            sx.SpikeMax(moving_window=2, time_axis=-1)(x, readable([label, 0, 0]))
 
 
 def test_wrong_value_for_a_class_raises(backend, readable):

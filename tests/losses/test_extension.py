@@ -181,10 +181,8 @@ class DoubledBoth(DoubledValue):
 
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])
 def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
-    value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, time_axis=-1, reduction="sum"))(
-        SPIKES, LABEL
-    )
-    loss = kind(0.5, 0.0, time_axis=-1, reduction="sum")
+    value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, time_axis=-1))(SPIKES, LABEL)
+    loss = kind(0.5, 0.0, time_axis=-1)
     if not backend.differentiates and kind is not DoubledBoth:
         np.testing.assert_allclose(run(backend, loss, SPIKES, LABEL), 2 * value, rtol=backend.rtol)
         with pytest.raises(TypeError, match=f"no automatic differentiation.*{kind.__name__}"):

@@ -7,20 +7,11 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import example, with_everything
+from _support.calls import example
 from _support.contract import FORMS, ONE_OF_EACH
 
 every_call = pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax", "SparsityEnforcer-neuron"])
 """A loss of trains, one of labels, and one without a target: each has a call of its own."""
-
-
-@every_call
-def test_forward_equals_call(form):
-    call = with_everything(FORMS[form])
-    target = [] if call.target is None else [call.target]
-    called = call.loss(call.spikes, *target, **call.options)
-    forward = call.loss.forward(call.spikes, *target, **call.options)
-    assert called == forward
 
 
 @every_call
@@ -43,20 +34,20 @@ OBJECTS = (
     *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
     # Hyper-parameters at their bounds, and potentials in a window of one step.
     *(
-        sx.SpikeTime(time_constant=1e-3, length=1, filter_order=1, time_axis=-1, reduction="sum"),
-        sx.SpikeRate(1, 0, time_axis=-1, reduction="sum"),
-        sx.SpikeRate(1.5, -2, moving_window=1, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=1e-3, length=1, filter_order=1, time_axis=-1),
+        sx.SpikeRate(1, 0, time_axis=-1),
+        sx.SpikeRate(1.5, -2, moving_window=1, time_axis=-1),
     ),
     *(
-        sx.SpikeMoid(alpha=1, theta=-2, time_axis=-1, reduction="sum"),
-        sx.SparsityEnforcer(0, lam=0, time_axis=-1),
+        sx.SpikeMoid(alpha=1, theta=-2, time_axis=-1),
+        sx.SparsityEnforcer(0, rate_weight=0, time_axis=-1),
     ),
     # Numbers and strings of NumPy become those of Python.
     sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
     sx.SpikeMax(
         mode=np.str_("softmax"), time_axis=np.int64(0), moving_window=np.uint8(3), reduction="sum"
     ),
-    sx.SpikeMoid(alpha=np.float32(0.5), theta=0, time_axis=-1, reduction="sum"),
+    sx.SpikeMoid(alpha=np.float32(0.5), theta=0, time_axis=-1),
     sx.SparsityEnforcer(per=np.str_("neuron"), time_axis=-1),
 )
 
@@ -92,7 +83,7 @@ def test_loss_may_have_such_an_option():
 
 @pytest.mark.parametrize(
     "loss",
-    [sx.SpikeTime(time_axis=-1, reduction="sum"), sx.SparsityEnforcer(time_axis=-1)],
+    [sx.SpikeTime(time_axis=-1), sx.SparsityEnforcer(time_axis=-1)],
     ids=repr,
 )
 def test_loss_that_is_moved_says_that_it_follows_its_input(loss):
@@ -125,7 +116,7 @@ def test_list_of_labels_in_a_compiled_function_says_to_pass_an_array():
 
 def test_completion_offers_what_users_need():
     loss = sx.CrossEntropy(time_axis=-1)
-    methods = {"forward", "value", "value_and_pullback", "sum_and_weight", "memory"}
+    methods = {"value", "value_and_pullback", "sum_and_weight", "memory"}
     methods |= {"sum_weight_and_pullback", "predict", "scores", "accuracy", "confusion"}
     fields = {field.name for field in dataclasses.fields(loss)}
     assert {name for name in dir(loss) if not name.startswith("_")} == methods | fields

@@ -12,14 +12,14 @@ from _support.calls import one_jax, run
 
 
 def test_memory_of_a_window_is_one_step_less():
-    assert sx.SpikeRate(0.5, 0.0, moving_window=4, time_axis=-1, reduction="sum").memory == 3
+    assert sx.SpikeRate(0.5, 0.0, moving_window=4, time_axis=-1).memory == 3
 
 
 @one_jax
 def test_label_in_the_context_is_not_checked(backend):
     spikes, loss = (
         np.ones((1, 2, 4)),
-        sx.SpikeRate(1, 0, moving_window=2, time_axis=-1, reduction="sum"),
+        sx.SpikeRate(1, 0, moving_window=2, time_axis=-1),
     )
     for bad in (7, -3):
         label = np.asarray([[bad, bad, 1, 1]])
@@ -35,16 +35,17 @@ def test_label_in_the_context_is_not_checked(backend):
 
 def test_context_of_all_steps_has_no_terms():
     spikes = np.ones((1, 2, 4))
-    assert sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum").sum_and_weight(
-        spikes, [7], context=4
-    ) == (0, 0)
+    assert sx.SpikeMax(moving_window=2, time_axis=-1).sum_and_weight(spikes, [7], context=4) == (
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
     ("loss", "context", "error", "message"),
     [
         (
-            sx.SpikeMax(time_axis=-1, reduction="sum"),
+            sx.SpikeMax(time_axis=-1),
             1,
             ValueError,
             "the memory of this SpikeMax is None: set a moving_window",
@@ -56,25 +57,25 @@ def test_context_of_all_steps_has_no_terms():
             "needs reduction='sum' or 'mean'",
         ),
         (
-            sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+            sx.SpikeMax(moving_window=2, time_axis=-1),
             -1,
             ValueError,
             "context must be at least 0; got -1",
         ),
         (
-            sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+            sx.SpikeMax(moving_window=2, time_axis=-1),
             5,
             ValueError,
             "context must be at most the number of steps, 4; got 5",
         ),
         (
-            sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+            sx.SpikeMax(moving_window=2, time_axis=-1),
             1.0,
             TypeError,
             "context must be an integer; got 1.0",
         ),
         (
-            sx.SpikeMax(moving_window=2, time_axis=-1, reduction="sum"),
+            sx.SpikeMax(moving_window=2, time_axis=-1),
             True,
             TypeError,
             "context must be an integer; got True",

@@ -38,7 +38,7 @@ def test_mean_of_a_silent_array_has_its_slope(backend):
 
 def test_a_plain_line_has_the_gradient_of_a_mean(backend):
     """Also at ``max_rate``, where the square has no slope, and in an array of any shape."""
-    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.25, lam=2.0, time_axis=-1))
+    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.25, rate_weight=2.0, time_axis=-1))
     for x, slope in (([1.0, 0.0, 0.0, 0.0], 0.0), ([1.0, 0.0, -1.0, -0.0], 2 * 2 * 0.25 / 4)):
         value, gradient = run(backend, evaluate, x)
         assert value == 2 * (np.mean(np.abs(x)) - 0.25) ** 2
@@ -95,7 +95,7 @@ def test_wrong_arrays_raise(backend):
     ):
         with raises(ValueError, message):
             sx.SparsityEnforcer(time_axis=-1)(arrays)
-    for call in (sx.SparsityEnforcer(time_axis=-1), sx.SparsityEnforcer(time_axis=-1).forward):
+    for call in (sx.SparsityEnforcer(time_axis=-1), sx.SparsityEnforcer(0.5)):
         with raises(TypeError, "no target: pass several arrays as a list, [x, y]"):
             call(x, x)
 
@@ -124,5 +124,5 @@ def test_wrong_sums_of_the_rest_of_a_batch_raise(backend):
 def test_method_that_does_not_fit_the_loss_raises(backend):
     x = backend.asarray(SPIKES)
     for name in ("sum_and_weight", "sum_weight_and_pullback"):
-        with raises(ValueError, f"{name} needs per='sample'.*got per='array'"):
+        with raises(ValueError, f"{name} needs per='sample'.*got per='all'"):
             getattr(sx.SparsityEnforcer(time_axis=-1), name)(x)

@@ -17,7 +17,7 @@ def test_small_loss_keeps_full_precision(backend):
     spikes = np.zeros((1, 2, 4))
     spikes[0, 0] = 1
     close(
-        run(backend, sx.SpikeMax(time_axis=-1, reduction="sum"), spikes, [0]),
+        run(backend, sx.SpikeMax(time_axis=-1), spikes, [0]),
         math.log1p(EPS),
         backend.rtol,
     )

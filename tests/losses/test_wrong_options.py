@@ -38,8 +38,9 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ("reduction", ["average", None], "must be one of sum, mean, batchmean, none", FEW),
         ("readout", ["first"], "must be one of rate, count, max, last", [rate]),
         ("mode", ["any"], "must be one of probability, softmax", [maximum]),
-        ("per", ["layer"], "must be one of array, neuron", [sparsity]),
+        ("per", ["layer"], "must be one of all, neuron", [sparsity]),
         ("link", ["log", None], "must be one of logit, hazard", [bernoulli]),
+        ("link", ["logit", True, None], "must be one of log, identity", [poisson]),
         # Integers
         ("num_classes", [0], "must be at least 1", READ_CLASSES),
         ("moving_window", [0, -3], "must be at least 1", READ_CLASSES),
@@ -65,7 +66,7 @@ NO_RATES = [0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.
         ("delta", [0], "must be above 0", [huber]),
         *(
             (option, [-1], "must be at least 0", [sparsity])
-            for option in ("max_rate", "min_rate", "lam")
+            for option in ("max_rate", "min_rate", "rate_weight")
         ),
         ("power", [3], "must be 1 or 2", [sparsity]),
     ],
@@ -87,7 +88,6 @@ def test_wrong_value_of_an_option_raises(option, values, message, losses):
         (trains, "time_constant", ["5ms", None], "a number"),
         (entropy, "temperature", [Learned(2.0), np.ones(2)], "a number"),
         (rate, "one_sided", [None, 1], "True or False"),
-        (poisson, "log_rates", [None, 1], "True or False"),
         (poisson, "constant", ["full"], "True or False"),
     ],
 )
@@ -181,7 +181,7 @@ def test_options_that_do_not_fit_together_raise():
         with raises(ValueError, "min_rate must be at most max_rate, 0.25 for neuron 1; got 0."):
             sx.SparsityEnforcer(max_rate=max_rate, min_rate=min_rate, per="neuron", time_axis=-1)
     sparsity(max_rate=0.1, min_rate=np.float32(0.1))  # above 0.1 only by rounding
-    for per in ("array", "sample"):
+    for per in ("all", "sample"):
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
             sx.SparsityEnforcer(max_rate=(0.5, 0.25), per=per, time_axis=-1)
         with raises(ValueError, f"number for each neuron only with.*got per={per!r}"):
@@ -193,6 +193,7 @@ def test_options_that_do_not_fit_together_raise():
     [
         (sx.CrossEntropy, "weight", "to the call, loss(input, target, weight=...)"),
         (sx.PoissonNLL, "weight", "to the call, loss(input, target, weight=...)"),
+        (sx.PoissonNLL, "log_rates", 'use link="log" for logarithms of rates, and link="iden'),
         (sx.SpikeMax, "mask", "to the call, loss(input, target, where=...)"),
         (sx.SpikeTime, "tau", "time_constant=..., in time steps"),
         (sx.SpikeRate, "window", "moving_window=..., in time steps"),

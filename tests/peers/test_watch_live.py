@@ -10,6 +10,7 @@ import spikeloss_xp as sx
 from _support.networks import network_of
 from _support.processes import recipes
 from _support.side_by_side import import_peer, labels, torch, trains
+from spikeloss_xp.torch import record
 
 pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
 
@@ -38,7 +39,7 @@ def gradient_sizes(network):
     return {f"gradient/{name}/rms": size for name, size in sizes.items()}
 
 
-def test_loop_logs_the_gradients_before_they_are_cleared():
+def test_loop_logs_the_scalars_of_the_first_batch():
     network, logged = own_network(), []
     train(network, lambda *each: logged.append(each), batches=1)
     ((scalars, step),) = logged
@@ -53,6 +54,16 @@ def test_loop_logs_the_gradients_before_they_are_cleared():
     sizes = gradient_sizes(before)
     assert {name: scalars[name] for name in sizes} == pytest.approx(sizes, rel=1e-5)
     assert min(sizes.values()) > 0
+
+
+def test_loop_prints_the_problems_of_a_network_that_has_not_moved(capsys):
+    network, logged = own_network(), []
+    for x in network.parameters():
+        x.data.mul_(0.01)  # nothing fires
+    train(network, lambda *each: logged.append(each), batches=3, every=1)
+    assert capsys.readouterr().out == ""  # two updates are too few
+    train(network, lambda *each: logged.append(each), batches=101, every=100)
+    assert capsys.readouterr().out.startswith("problem: not-moved: after 100 updates")
 
 
 # The loggers: each function reads back what was logged, as a dict from steps to scalars.
@@ -168,6 +179,29 @@ def test_lightning_callback_logs_every_other(every, unit, steps, tmp_path):
     assert {name: float(first[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_lightning_callback_logs_the_operations_of_all_validation_data(tmp_path):
+    lightning, loggers = import_peer("lightning"), import_peer("lightning.pytorch.loggers")
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        callbacks=[recipes("watch_lightning").Operations()],
+        enable_progress_bar=False,
+        logger=loggers.CSVLogger(tmp_path),
+    )
+    network, lengths = own_network(), torch.arange(5, 13)
+    parts = slice(0, 5), slice(5, 8)
+    batches = [(INPUTS[:, x], LABEL[x], {"lengths": lengths[x]}) for x in parts]
+    module = recipes("in_lightning").Classifier(network, LOSS)
+    trainer.validate(module, torch.utils.data.DataLoader(batches, batch_size=None), verbose=False)
+    with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv", encoding="utf-8") as file:
+        logged = {name: float(x) for row in csv.DictReader(file) for name, x in row.items() if x}
+    with record(network, operations=True) as seen, torch.no_grad():
+        network(INPUTS)
+    expected = seen.activity(time_axis=0, lengths=lengths).scalars()
+    assert expected["operations_per_sample"] > expected["module/0/operations_per_sample"] > 0
+    assert {name: logged[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+
+
 # Hidden spikes in JAX. `record` is tested in test_record_live.py.
 
 
@@ -184,7 +218,7 @@ def in_equinox(sizes):
 
 
 @pytest.mark.parametrize(("library", "make"), [("flax", in_flax), ("equinox", in_equinox)])
-def test_scalars_in_jax_have_the_layers_in_order(library, make):
+def test_reports_in_jax_have_the_layers_in_order(library, make):
     jax = pytest.importorskip("jax")
     import_peer(library)
     module, inputs, label = recipes(f"watch_{library}"), INPUTS.numpy(), LABEL.numpy()
@@ -205,7 +239,10 @@ def test_scalars_in_jax_have_the_layers_in_order(library, make):
     expected = {f"gradient/{i}/rms": size for i, size in enumerate(sizes)}
     names = "hidden.0/rate", "hidden.1/rate", "output/rate"
     expected |= {name: float(rate) for name, rate in zip(names, rates, strict=True)}
-    found = module.scalars(network, inputs, label)
+    report = module.diagnosed(network, inputs, label)
+    later = module.diagnosed(network, inputs, label, report, 150)
+    assert later.numbers["earlier loss, updates since"] == (report.numbers["loss"], 150)
+    found = report.scalars()
     assert min(expected.values()) > 0
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     assert len([name for name in found if name.startswith("gradient/")]) == len(sizes)

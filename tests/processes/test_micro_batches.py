@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+import spikeloss_xp as sx
 from _support.processes import CASES, EACH_LOSS, MEANS, SPARSITY, assert_equal_one_process, recipes
 from _support.split import mixed, mixing
 
@@ -46,3 +47,17 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
             params = jax.numpy.asarray(mixing(parts[0].spikes.shape[1]))
             found[name] = accumulate(parts[0].loss, mixed, params, micro_batches)
     assert_equal_one_process(found)
+
+
+def test_masked_sample_stands_for_an_empty_share():
+    """docs/processes.md recommends it, because a batch without samples raises an error."""
+    torch = pytest.importorskip("torch")
+    for target, options in ((torch.tensor([-100]), {}), (torch.zeros(1, 3), {"where": [False]})):
+        loss = sx.SquaredError(time_axis=0) if options else sx.CrossEntropy(time_axis=0)
+        spikes = torch.zeros((20, 1, 3), requires_grad=True)
+        total, weight = loss.sum_and_weight(spikes, target, **options)
+        total.backward()
+        assert total == weight == 0
+        assert not spikes.grad.any()
+        with pytest.raises(ValueError, match="no elements"):
+            loss.sum_and_weight(spikes[:, :0], target[:0])

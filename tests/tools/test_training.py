@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 import advice
 import measure
+import networks
 import penalties
 import runs
 import training_data
@@ -97,18 +98,32 @@ def test_network_is_trained_on_other_data_with_and_without_bounds(monkeypatch, n
     assert tuple(record["accuracy"]) == (ways if name == "speech" else ways[:4])
 
 
-def test_record_counts_networks_and_findings(monkeypatch):
-    monkeypatch.setattr(verdict, "DIGITS", verdict.DIGITS._replace(epochs=1))
-    found = verdict.of_sets([verdict.measured(("plain", i)) for i in range(2)])["plain"]
-    assert sum(group["networks"] for group in found.values()) == 2
-    assert len(found["fails"]["flagged"]) == 2  # before training and after the epoch
+def test_network_is_judged_before_after_100_updates_and_at_the_end(monkeypatch):
+    monkeypatch.setattr(verdict, "LOOKS", (0, 1, 2))
+    monkeypatch.setattr(verdict, "UPDATES", 2)
+    records = verdict.with_groups([verdict.judged(("digits 15", i)) for i in range(3)])
+    assert [one["kind"] for one in records] == ["dense", "recurrent", "convolution"]
+    assert all(len(one["looks"]) == 3 for one in records)
+    assert not all(one["fails"] for one in records)
+    for cause in verdict.REMOVED:
+        assert verdict.without(("digits 15", 1, cause)) <= 1
 
 
-def test_record_counts_what_the_report_finds_after_training(monkeypatch):
-    monkeypatch.setattr(verdict, "DIGITS", verdict.DIGITS._replace(epochs=1))
-    (one,) = [verdict.ended(("plain", 1))]
-    assert one["set"] == "plain"
-    codes = [["quiet-output"], ["not-moved", "busy-hidden"], []]
-    ended = [{"set": "speech", "group": "fails", "before": x[1:], "after": x} for x in codes]
-    counts = {"networks": 3, "before": 1, "without earlier": 1, "reported": 2}
-    assert verdict.of_ended(ended) == {"speech": {"fails": counts}}
+def test_recurrent_cells_have_the_gradients_of_their_operations(monkeypatch, small_data):
+    found, changes = [], {"surrogate": "arctan", "slope": 1.0, "threshold": 0.5, "scale": 4.0}
+    for is_fused in (True, False):
+        monkeypatch.setattr(networks.Neurons, "is_fused", is_fused)
+        study = verdict.Study("digits 15", 1, **changes)
+        network, (x, label) = study.network.double(), small_data
+        gradients = network.gradients(study.loss(network(x.double()), label))
+        found.append({name: x.clone() for name, x in gradients.items()})
+    assert study.settings.recurrent
+    assert all(x.any() for x in found[0].values())
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    ("number", "of", "words"), [(0, 10, "0 (0 to 28)"), (5, 10, "50 (24 to 76)")]
+)
+def test_interval_is_that_of_wilson(number, of, words):
+    assert verdict_page.interval(number, of) == words

@@ -146,17 +146,17 @@ MULTI_HOT = jax.ShapeDtypeStruct(SPIKES.shape[:2], np.float32)
 DISTANCE = functools.partial(sx.distances.van_rossum, time_constant=20.0)
 EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
     "SpikeMax": (
-        sx.SpikeMax(moving_window=100, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(moving_window=100, time_axis=-1),
         [LARGE, LABELS[0]],
         True,
     ),
     "SpikeTime": (
-        sx.SpikeTime(time_constant=30.0, length=500, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=30.0, length=500, time_axis=-1),
         [LARGE, LARGE],
         True,
     ),
     "SpikeTime, short": (
-        sx.SpikeTime(time_constant=3, length=20, filter_order=2, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=3, length=20, filter_order=2, time_axis=-1),
         [SHORT, SHORT],
         False,
     ),
@@ -164,7 +164,11 @@ EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
     "SpikeMoid, window": (LOSSES["SpikeMoid, window"][0], [SHORT, MULTI_HOT], False),
     # Without a loop, first spikes of 100 steps take 1.5 seconds to compile.
     "SpikeLatency": (LOSSES["SpikeLatency"][0], [LONG, LABELS[1]], True),
-    "causal_filter": (lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100))), [LARGE], False),
+    "causal_filter": (
+        lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100), time_axis=-1)),
+        [LARGE],
+        False,
+    ),
     "van_rossum": (lambda x: jnp.sum(DISTANCE(x[0, :9, :50])), [LARGE], False),
 }
 
@@ -267,7 +271,7 @@ def test_derivatives_of_the_cross_entropy_equal_central_differences(time_axis):
     random = np.random.default_rng(5)
     logit, direction = random.normal(size=(2, 2, 3, 4))
     q = random.uniform(size=logit[0].shape if time_axis == 0 else logit[..., 0].shape)
-    loss = sx.CrossEntropy(time_axis=time_axis, moving_window=1, reduction="sum")
+    loss = sx.CrossEntropy(time_axis=time_axis, moving_window=1)
     with jax.enable_x64(True):
         run, slope = jax.jit(loss), jax.jit(jax.grad(loss, (0, 1)))
         of_logit, of_q = slope(logit, q)

@@ -98,7 +98,7 @@ WIDE = ONE_SAMPLE.astype(mx.float64)
                 ONE_SAMPLE, ONE_SAMPLE, cotangent=WIDE
             ),
         ),
-        ("input", lambda: sx.causal_filter(WIDE, np.ones(3))),
+        ("input", lambda: sx.causal_filter(WIDE, np.ones(3), time_axis=-1)),
     ],
 )
 def test_float64_raises(argument, call):

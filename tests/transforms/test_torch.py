@@ -264,8 +264,8 @@ def test_gradient_of_counts_is_a_view_inside_a_network_and_contiguous_at_a_leaf(
 def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
     """Labels on the host are checked, also if the spikes are on a device."""
     loss, evaluate = (
-        sx.SpikeMax(time_axis=-1, reduction="sum"),
-        sx.value_and_grad(sx.SpikeMax(time_axis=-1, reduction="sum")),
+        sx.SpikeMax(time_axis=-1),
+        sx.value_and_grad(sx.SpikeMax(time_axis=-1)),
     )
     labels = torch.tensor([0, CLASSES, 1, 2])  # the second is out of range
     leaf = SPIKES.clone().requires_grad_()
@@ -325,17 +325,17 @@ MODE_RTOL = 3e-6  # some tens of roundings of float32; ten bits of a factor woul
 DISTANCE = functools.partial(van_rossum, time_constant=20.0, squared=True)
 WITH_PRODUCTS = {
     "SpikeTime": (
-        sx.SpikeTime(time_constant=20.0, length=100, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=20.0, length=100, time_axis=-1),
         TRAINS,
         OTHERS,
     ),
     "SpikeTime, order 2": (
-        sx.SpikeTime(time_constant=20.0, length=100, filter_order=2, time_axis=-1, reduction="sum"),
+        sx.SpikeTime(time_constant=20.0, length=100, filter_order=2, time_axis=-1),
         TRAINS,
         OTHERS,
     ),
     "SpikeMax, window": (
-        sx.SpikeMax(moving_window=50, time_axis=-1, reduction="sum"),
+        sx.SpikeMax(moving_window=50, time_axis=-1),
         0.3 * TRAINS,
         np.arange(8) % 5,
     ),
@@ -403,7 +403,7 @@ def test_other_precision_or_options_compile_anew(allowed_rounding):
     for precision in ("highest", "high", "highest", "high"):
         torch.set_float32_matmul_precision(precision)
         compiled(x, y)
-    other = sx.SpikeTime(time_constant=2.5, length=40, time_axis=-1, reduction="sum")
+    other = sx.SpikeTime(time_constant=2.5, length=40, time_axis=-1)
     compiled = torch.compile(other, fullgraph=True, backend=record)
     torch.testing.assert_close(compiled(x, y), other(x, y))
     assert products == [False, True, True]
@@ -444,6 +444,6 @@ def test_window_of_several_blocks_has_its_gradient_in_a_transform(time_axis):
     """The blocks are joined there, and are written to one array elsewhere."""
     shape = (100, 3, 2) if time_axis == 0 else (3, 2, 100)
     spikes = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
-    loss = sx.SpikeRate(0.5, 0.1, moving_window=5, time_axis=time_axis, reduction="sum")
+    loss = sx.SpikeRate(0.5, 0.1, moving_window=5, time_axis=time_axis)
     _, expected = sx.value_and_grad(loss)(spikes.numpy(), [0, 1, 1])
     close(torch.func.grad(loss)(spikes, [0, 1, 1]).numpy(), expected, 1e-12)

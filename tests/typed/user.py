@@ -19,7 +19,7 @@ from spikeloss_xp.torch import LossModule, parameter_groups, record
 
 Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]  # as the spikes, whose dtype is inferred
 Doubles = np.ndarray[tuple[Any, ...], np.dtype[np.float64]]
-Bools = np.ndarray[tuple[Any, ...], np.dtype[np.bool]]  # the result has floats: see `forward` below
+Bools = np.ndarray[tuple[Any, ...], np.dtype[np.bool]]  # the result has floats: see `Bools` below
 Pairs = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
@@ -62,7 +62,7 @@ def documented_numpy() -> None:
     loss = sx.SpikeMax(reduction="none", time_axis=-1)
     assert_type(loss(spikes, [0]), Floats)
     assert_type(loss(spikes, (0,), where=[True], lengths=(4,), weight=[1.0, 2.0]), Floats)
-    assert_type(loss.forward(spikes > 0, label, weight=np.ones(2)), Bools)
+    assert_type(loss(spikes > 0, label, weight=np.ones(2)), Bools)
     value, pullback = loss.value_and_pullback(spikes, label)
     assert_type(value, Floats)
     pullback(np.ones(1))
@@ -88,7 +88,7 @@ def documented_numpy() -> None:
     assert_type(entropy.accuracy(spikes, label, where=[True]), Floats)
 
     sx.SparsityEnforcer(1.0, power=1, per="sample", time_axis=-1)([spikes, spikes])
-    enforcer = sx.SparsityEnforcer(0.1, lam=2.0, min_rate=0.01, per="neuron", time_axis=-1)
+    enforcer = sx.SparsityEnforcer(0.1, rate_weight=2.0, min_rate=0.01, per="neuron", time_axis=-1)
     assert_type(enforcer(spikes), Floats)
     sx.SparsityEnforcer([0.5, 0.25], min_rate=(0.1, 0.0), per="neuron", time_axis=-1)(spikes)
     enforcer({"layer": spikes}, lengths=[4])
@@ -96,9 +96,9 @@ def documented_numpy() -> None:
     assert_type(entropy.scores(spikes), Floats)
 
     taps = sx.exponential_kernel(5, 10)
-    assert_type(sx.causal_filter(spikes, taps), Floats)
+    assert_type(sx.causal_filter(spikes, taps, time_axis=-1), Floats)
     assert_type(sx.causal_filter(spikes, [1.0, 0.5], time_axis=1), Floats)
-    assert_type(sx.moving_average(spikes, 2), Floats)
+    assert_type(sx.moving_average(spikes, 2, time_axis=-1), Floats)
     times: Doubles = np.asarray([0.5, 1.5], dtype=np.float64)
     assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), Doubles)
     assert_type(sx.bin_spikes([[0.5], []], neurons=2, steps=3), Any)
@@ -107,10 +107,13 @@ def documented_numpy() -> None:
     trains: Pairs = np.eye(3)
     assert_type(sx.distances.van_rossum(trains, time_constant=10), Pairs)
     assert_type(
-        sx.distances.similarity(trains, trains, time_constant=1, other_lengths=[3, 2, 1]), Pairs
+        sx.distances.similarity(trains, trains, time_constant=1, other_lengths=[3, 2, 1]),
+        Pairs,
     )
     evaluate = sx.value_and_grad(sx.distances.van_rossum)
-    assert_type(evaluate(trains, time_constant=10, cotangent=trains), tuple[Pairs, Pairs])
+    assert_type(
+        evaluate(trains, time_constant=10, time_axis=-1, cotangent=trains), tuple[Pairs, Pairs]
+    )
     assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Any)
     assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Doubles)
     rows = sx.testing.assert_consistent(
@@ -151,18 +154,27 @@ def documented_jax() -> None:
     assert_type(loss.scores(spikes, per_step=True), jax.Array)
 
 
-def mistakes(spikes: torch.Tensor) -> None:
-    """Make mistakes: each is an error in both checkers."""
+def mistakes(spikes: torch.Tensor, label: torch.Tensor) -> None:
+    """Make twenty mistakes, of which all but the last are errors in both checkers."""
+    sx.SpikeMax()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    sx.SpikeRate(0.2, 0.03)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    sx.SpikeMax(20, time_axis=0)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
     sx.SpikeRate(0.5, 0.0, reduction="men", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeRate("0.5", 0.0, time_axis=-1, reduction="sum")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeRate("0.5", 0.0, time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeRate(0.5, 0.0, readout="latency", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.CrossEntropy(time_axis=0, ignore_index=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.diagnose(3, spikes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.causal_filter(spikes, "kernel", time_axis=0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    loss = sx.SpikeMax(time_axis=-1, reduction="sum")
+    loss = sx.SpikeMax(time_axis=-1)
     loss(spikes)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     loss(spikes, 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    loss(spikes, "labels")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss([[[1, 0, 1]]], [0])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    loss(spikes, [0], lengths="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lenghts=[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss.predict(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     sx.SparsityEnforcer(time_axis=-1)(spikes, spikes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    loss(label, spikes)  # a type checker knows no shapes

@@ -110,7 +110,7 @@ def with_ratios(
 
 
 def of_losses(found: Timed) -> Iterator[str]:
-    """Yield the tables that compare the losses for classification with the plain lines."""
+    """Yield the tables that compare the losses for classification with the baselines."""
     sizes = {size: f"PyTorch: {{}}: {size} first" for size in SIZES}
     yield with_times("loss", found, LOSSES, sizes)
     libraries = ("PyTorch, compiled", "JAX", "NumPy")
@@ -160,20 +160,15 @@ def conclusion(found: Timed) -> str:
     ratios = [row["ratio"] for row in small + large]
     longer = max(row["milliseconds"] * (1 - 1 / row["ratio"]) for row in small)
     return (
-        f"between {short(min(ratios))} and {short(max(ratios))} times as long; "
-        f"for the small batch in the picture, a call takes at most {short(longer)} ms longer"
+        f"between {short(min(ratios))} and {short(max(ratios))}. For the small batch, a call takes "
+        f"at most {short(longer)} ms longer than the baseline"
     )
 
 
-def shares(found: Timed) -> str:
-    """Return the losses' share of a training step in words, for a small and a large network."""
-    parts = (
-        " and ".join(
-            f"{100 * found[f'share: {loss}: {size}']['ratio']:.1f} %" for size in SIZES[:2]
-        )
-        for loss in ("counts", "window 20")
-    )
-    return " of the step, and the loss in a window of 20 steps takes ".join(parts)
+def share(found: Timed, loss: str) -> str:
+    """Return the share of a loss in a training step in words, for a small and a large network."""
+    small, large = (f"{100 * found[f'share: {loss}: {x}']['ratio']:.1f} %" for x in SIZES[:2])
+    return f"{small} of the step for the size `{SMALL}`, and {large} for the size `{MEDIUM}`"
 
 
 def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
@@ -198,8 +193,9 @@ def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
         "## Long filters and windows": [pages.table(header, highlights)],
     }
     figures = {
-        r"(?<=^In PyTorch, they take ).*(?=\.$)": conclusion(timed),
-        r"(?<=^The loss of the spike counts takes ).*(?=\.$)": shares(timed),
+        r"(?<=^In PyTorch, these ratios are ).*(?=\.$)": conclusion(timed),
+        r"(?<=^The loss of the spike counts takes ).*(?=\.$)": share(timed, "counts"),
+        r"(?<=^The loss in a window of 20 steps takes ).*(?=\.$)": share(timed, "window 20"),
         r"(?<=^The losses of snnTorch are faster by a factor of ).*(?=\.$)": " and ".join(slower),
         r"(?<=^With a mask, the ratios in PyTorch are ).*(?=\.$)": with_masks(timed),
         r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
@@ -242,7 +238,7 @@ def draw_ratios(found: Timed, path: Path, grid: tuple[int, int], size: tuple[flo
             axis.set_title(library)
         low, high = axes.flat[0].get_xlim()
         axes.flat[0].set(xlim=(low / 2, high * 1.4))  # room for the numbers
-        figure.supxlabel("run time divided by the run time of the plain line", fontsize=10)
+        figure.supxlabel("run time divided by the run time of the baseline", fontsize=10)
         handles, _ = axes.flat[0].get_legend_handles_labels()
         words = [f"{name} {size}" for name, size in zip(("small", "large"), CHARTED, strict=True)]
         figure.legend(handles, words, loc="outside upper right", ncols=2)

@@ -34,11 +34,11 @@ LOSSES = {
 
 PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # our penalty and the plain line
     "a cap": (
-        sx.SparsityEnforcer(0.05, lam=100, time_axis=0),
+        sx.SparsityEnforcer(0.05, rate_weight=100, time_axis=0),
         lambda x: 100 * (x.mean() - 0.05).clip(0) ** 2,
     ),
     "a cap per neuron": (
-        sx.SparsityEnforcer(0.05, lam=100, per="neuron", time_axis=0),
+        sx.SparsityEnforcer(0.05, rate_weight=100, per="neuron", time_axis=0),
         lambda x: 100 * ((x.mean((0, 1)) - 0.05).clip(0) ** 2).mean(),
     ),
     "L1": (sx.SparsityEnforcer(0, power=1, time_axis=0), lambda x: x.mean()),
@@ -47,7 +47,7 @@ PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # our penalty and the 
 
 LIKELIHOODS = {
     "log rates": sx.PoissonNLL(time_axis=0),
-    "rates": sx.PoissonNLL(time_axis=0, log_rates=False),
+    "rates": sx.PoissonNLL(time_axis=0, link="identity"),
     "logits": sx.BernoulliNLL(time_axis=0),
 }
 

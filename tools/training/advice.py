@@ -102,7 +102,7 @@ def trained(settings: Settings, task: Task, way: Way | None = None) -> float:
     settings, found = changed(settings, way) if way else settings, []
     for seed in range(settings.seed, settings.seed + task.seeds):
         try:
-            found.append(verdict.trained(settings._replace(seed=seed), task, way)[0])
+            found.append(verdict.trained(settings._replace(seed=seed), task, way))
         except ValueError:  # its firing rate cannot be reached
             found.append(0.0)
     return round(statistics.fmean(found), 4)

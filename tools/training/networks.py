@@ -26,8 +26,9 @@ CHANNELS = (8, 16, 16, 16, 16)  # of the convolutions
 CONVOLUTIONS = {
     **{64: ((8, 8), 3, (1, 2, 1, 1, 1)), 196: ((14, 14), 3, (2, 1, 2, 1, 1))},
     40: ((40,), 5, (2, 2)),
+    32: ((32,), 5, (2, 2, 1)),
 }
-STREAMS = {"reported": 1053, "advice": 2053}  # seeds
+STREAMS = {"verdict": 1053, "advice": 2053}  # seeds
 # Networks in JAX are no longer trained, but a set keeps its number in `draw`.
 SETS = ("plain", "snnTorch", "SpikingJelly", "JAX", "Norse", "timing", "speech")
 OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": (0.5, 1)}
@@ -73,6 +74,7 @@ class Settings(NamedTuple):
     optimiser: str = "Adam"
     bias: float = 0.0
     classes: int = CLASSES
+    potentials: bool = False  # of the outputs
 
 
 def draw(name: str, stream: str, index: int) -> Settings:
@@ -133,6 +135,35 @@ def draw_for_speech(index: int) -> Settings:
     return Settings("plain", "fast sigmoid", **drawn, seed=seed, recurrent=True, classes=9)
 
 
+def draw_for_verdict(
+    of_data: int, index: int, kinds: tuple[str, ...], classes: int, *, potentials: bool
+) -> Settings:
+    """Return the settings of a network, whose kind is drawn too, for the data with this number."""
+    random = np.random.default_rng((STREAMS["verdict"], of_data, index))
+
+    def pick(*values: Any) -> Any:
+        return values[random.integers(len(values))]
+
+    kind = kinds[index % len(kinds)]
+    return Settings(
+        "plain",
+        pick(*OWN),
+        slope=float(pick(1, 2, 5, 10, 25, 25, 50, 100)),
+        depth=pick(1, 2, 3),
+        decay=float(np.exp(-1 / np.exp(random.uniform(np.log(2), np.log(40))))),
+        scale=pick(0.3, 1, 1, 1, 2, 4),
+        threshold=pick(0.5, 1, 1, 2),
+        rate=float(np.exp(random.uniform(np.log(3e-4), np.log(3e-2)))),
+        bounds=pick(False, False, False, True),
+        seed=int(random.integers(10**6)),
+        convolution=kind == "convolution",
+        recurrent=kind == "recurrent",
+        width=pick(40, 80, 120),
+        classes=classes,
+        potentials=potentials,
+    )
+
+
 def layers_of(settings: Settings, inputs: int) -> list["Layer"]:
     """Return the weights of each layer, from input to output."""
     if not settings.convolution:
@@ -165,6 +196,8 @@ class Layer(nn.Module):
 class Neurons(nn.Module):
     """Leaky neurons, of a kind of cell, which may have recurrent weights."""
 
+    is_fused = True  # with plain cells; scale_network must see the operations
+
     def __init__(self, settings: Settings, *, recurrent: bool) -> None:
         super().__init__()
         self.settings = settings
@@ -172,6 +205,9 @@ class Neurons(nn.Module):
 
     def forward(self, currents: torch.Tensor) -> torch.Tensor:
         """Return the spikes of neurons with these currents, whose first axis is time."""
+        if self.settings.cell == "plain" and Neurons.is_fused:
+            weight = None if self.recurrent is None else self.recurrent.weight
+            return PlainCells.apply(currents, weight, self.settings)
         cell = cell_of(self.settings)
         if self.settings.cell == "SpikingJelly":
             return cell(currents)
@@ -185,6 +221,22 @@ class Neurons(nn.Module):
         return torch.stack(spikes)
 
 
+class Potentials(nn.Module):
+    """Leaky neurons that do not fire, and that return their potentials."""
+
+    recurrent = None
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.decay = settings.decay
+
+    def forward(self, currents: torch.Tensor) -> torch.Tensor:
+        found = [torch.zeros_like(currents[0])]
+        for now in currents:
+            found.append(self.decay * found[-1] + (1 - self.decay) * now)
+        return torch.stack(found[1:])
+
+
 class Network(nn.Module):
     """A network in PyTorch, with plain cells or the cells of a framework.
 
@@ -196,6 +248,8 @@ class Network(nn.Module):
         self.settings, self.weights = settings, nn.ModuleList(layers_of(settings, inputs))
         kinds = [settings.recurrent] * (len(self.weights) - 1) + [False]
         self.neurons = nn.ModuleList(Neurons(settings, recurrent=each) for each in kinds)
+        if settings.potentials:
+            self.neurons[-1] = Potentials(settings)
         self.draw_weights()
         rate = settings.rate * (50 if settings.optimiser == "SGD" else 1)
         self.optimise([{"params": list(self.parameters()), "lr": rate}])
@@ -254,6 +308,15 @@ class Network(nn.Module):
             value.backward()
         return {name: x.grad for name, x in self.named_parameters()}
 
+    def scale_layers(self, x: torch.Tensor, lengths: Any = None) -> None:
+        """Scale the weights alone."""
+        Neurons.is_fused = False
+        options = {"modules": self.neurons, "time_axis": 0, "lengths": lengths}
+        try:
+            scale_network(self, lambda: self(x), **options)
+        finally:
+            Neurons.is_fused = True
+
     def scale(
         self,
         loss: Callable[..., Any],
@@ -271,8 +334,7 @@ class Network(nn.Module):
         for neurons in self.neurons:
             if neurons.recurrent is not None:
                 neurons.recurrent.weight.data *= recurrent / RECURRENT
-        options = {"modules": self.neurons, "time_axis": 0, "lengths": lengths}
-        scale_network(self, lambda: self(x), **options)
+        self.scale_layers(x, lengths)
         self.gradients(loss(self(x), label, lengths=lengths))  # for SGD
         momentum = 0.9 if self.settings.optimiser == "SGD" else None
         self.optimise(parameter_groups(self, step, momentum=momentum), warm_up)
@@ -288,16 +350,17 @@ def train(
     penalty: Callable[..., Any] = lambda hidden: 0.0,
     lengths: torch.Tensor | None = None,
 ) -> Iterator[None]:
-    """Train a network, with a pause after each epoch."""
+    """Train a network, with a pause after each update."""
     generator = torch.Generator().manual_seed(network.settings.seed)
     for _ in range(epochs):
-        for chosen in torch.randperm(len(label), generator=generator).split(batch):
+        for chosen in torch.randperm(x.shape[1], generator=generator).split(batch):
             *hidden, output = network.layers(x[:, chosen])
             options = {} if lengths is None else {"lengths": lengths[chosen]}
-            network.gradients(loss(output, label[chosen], **options) + penalty(hidden))
+            target = label[:, chosen] if label.ndim == x.ndim else label[chosen]
+            network.gradients(loss(output, target, **options) + penalty(hidden))
             network.optimiser.step()
             network.schedule.step()
-        yield
+            yield
 
 
 DERIVATIVES: dict[str, Callable[..., torch.Tensor]] = {  # of a surrogate, at slope * distance
@@ -322,6 +385,43 @@ class Spike(torch.autograd.Function):
     def backward(ctx, cotangent):
         (above,), (surrogate, slope) = ctx.saved_tensors, ctx.surrogate
         return cotangent * DERIVATIVES[surrogate](slope * above, slope), None, None
+
+
+class PlainCells(torch.autograd.Function):
+    """The plain cells of all time steps in one function, which is faster than an operation each."""
+
+    @staticmethod
+    def forward(ctx, currents, weight, settings):
+        membrane = spike = torch.zeros_like(currents[0])
+        above, spikes = torch.empty_like(currents), torch.empty_like(currents)
+        for step, current in enumerate(currents):
+            membrane = torch.add(current, membrane, alpha=settings.decay)
+            if weight is not None and step:
+                membrane = torch.addmm(membrane, spike, weight.T)
+            above[step] = membrane - settings.threshold
+            spikes[step] = spike = (above[step] > 0).to(membrane.dtype)
+            membrane = torch.sub(membrane, spike, alpha=settings.threshold)
+        ctx.save_for_backward(above, spikes, weight)
+        ctx.settings = settings
+        return spikes
+
+    @staticmethod
+    def backward(ctx, cotangents):
+        (above, spikes, weight), settings = ctx.saved_tensors, ctx.settings
+        slope = settings.slope
+        surrogates = DERIVATIVES[settings.surrogate](slope * above, slope)
+        of_currents, of_membrane = torch.empty_like(above), None
+        for step in reversed(range(len(above))):
+            of_spike = cotangents[step]
+            if of_membrane is not None and weight is not None:
+                of_spike = torch.addmm(of_spike, of_membrane, weight)
+            of_this = surrogates[step] * of_spike
+            if of_membrane is not None:
+                of_this = torch.add(of_this, of_membrane, alpha=settings.decay)
+            of_currents[step] = of_membrane = of_this
+        if weight is None:
+            return of_currents, None, None
+        return of_currents, of_currents[1:].flatten(0, 1).T @ spikes[:-1].flatten(0, 1), None
 
 
 def cell_of(settings: Settings) -> Callable[..., Any]:

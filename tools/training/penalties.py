@@ -16,8 +16,10 @@ from spikeloss_xp.slayer import published
 
 PENALTIES = {
     "none": lambda hidden: 0.0,
-    "SparsityEnforcer(0.05, 100)": sx.SparsityEnforcer(0.05, lam=100, time_axis=-1),
-    "the same, as lava-dl computes it": published.SparsityEnforcer(0.05, lam=100, time_axis=-1),
+    "SparsityEnforcer(0.05, 100)": sx.SparsityEnforcer(0.05, rate_weight=100, time_axis=-1),
+    "the same, as lava-dl computes it": published.SparsityEnforcer(
+        0.05, rate_weight=100, time_axis=-1
+    ),
 }
 
 

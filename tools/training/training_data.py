@@ -1,6 +1,9 @@
 """The data for the networks in measure.py, generated here or by other packages."""
 
 import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,9 +99,101 @@ def mnist1d(window: int | None) -> tuple[Part, Part]:
     return parts(signals, np.concatenate([made["y"], made["y_test"]]), len(made["x"]))
 
 
+def series(name: str) -> tuple[Part, Part]:
+    """Return a set of time series as crossings of levels; aeon, sktime and tslearn have the files.
+
+    The series are standardised together and interpolated to 40 steps. Each level of a channel has
+    two inputs, which fire when the series rises above the level and when it falls below it. PLAID
+    has currents of very different sizes: one period of each is used, and standardised alone.
+    """
+    found, labels = [], []
+    for part in ("TRAIN", "TEST"):
+        *each, label = files_of_series(name, part)
+        if name == "PLAID":
+            each = [[(x[:500] - x[:500].mean()) / x[:500].std() for x in of] for of in each]
+        samples = zip(*each, strict=True)
+        found.append([np.stack([interpolated(x, 40) for x in of]) for of in samples])
+        labels.append(label)
+    known = np.asarray(found[0])
+    mean, deviation = known.mean((0, 2), keepdims=True), known.std((0, 2), keepdims=True)
+    standard = (np.concatenate(found) - mean) / deviation  # [sample, channel, step]
+    levels = np.linspace(-2, 2, max(16 // standard.shape[1], 4))
+    above = (standard[..., None] > levels).transpose(2, 0, 1, 3).reshape(40, len(standard), -1)
+    before = np.concatenate([above[:1], above[:-1]])
+    _, label = np.unique(np.concatenate(labels), return_inverse=True)
+    mixed = np.random.default_rng(0).permutation(len(known))
+    order = np.append(mixed, np.arange(len(known), len(label)))
+    spikes = np.concatenate([above & ~before, ~above & before], axis=-1)
+    return parts(spikes[:, order], label[order], len(known))
+
+
+def files_of_series(name: str, part: str) -> list[list[Any]]:
+    """Return the series of each channel, and then the labels."""
+    if name == "Trace":
+        with np.load(folder("tslearn", ".cached_datasets") / "Trace.npz") as file:
+            part = part.lower()
+            return [[*file[f"X_{part}"][..., 0]], [str(x) for x in file[f"y_{part}"]]]
+    package = "sktime" if name == "PLAID" else "aeon"
+    path = folder(package, "datasets", "data") / name / f"{name}_{part}.ts"
+    _, _, text = path.read_text(encoding="utf-8", errors="replace").partition("@data")
+    rows = [line.strip().split(":") for line in text.splitlines() if ":" in line]
+    *channels, label = zip(*rows, strict=True)
+    return [[np.asarray(x.split(","), dtype=float) for x in of] for of in channels] + [[*label]]
+
+
+def folder(package: str, *names: str) -> Path:
+    """Return a folder of an installed package, without importing the package."""
+    found = importlib.util.find_spec(package)
+    return Path(found.submodule_search_locations[0]).joinpath(*names)
+
+
+def interpolated(x: np.ndarray, steps: int) -> np.ndarray:
+    return np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(x)), x)
+
+
+def features(name: str) -> tuple[Part, Part]:
+    """Return a table of scikit-learn as spike times: a third of the samples form the test set.
+
+    Each feature has five inputs with Gaussian receptive fields. An input that is more active fires
+    earlier in the 20 steps, and an input whose activity is below 0.1 does not fire.
+    """
+    from sklearn import datasets
+
+    x, label = getattr(datasets, f"load_{name}")(return_X_y=True)
+    x = (x - x.mean(0)) / x.std(0)
+    activity = np.exp(-0.5 * (x[..., None] - np.linspace(-1.5, 1.5, 5)) ** 2 / 0.5**2)
+    activity = activity.reshape(len(x), -1)
+    step = np.where(activity < 0.1, -1, np.round(19 * (1 - activity)))
+    mixed = np.random.default_rng(0).permutation(len(x))
+    spikes = (np.arange(20)[:, None, None] == step)[:, mixed]
+    label = label[mixed]
+    if name == "diabetes":  # a number for each sample
+        label = ((label - label.mean()) / label.std())[:, None]
+    return parts(spikes, label, len(x) * 2 // 3)
+
+
+def trains(patterns: int) -> tuple[Part, Part]:
+    """Return inputs with a jitter of one step, and five target trains for each of some patterns."""
+    steps, inputs = 60, 40
+    random = np.random.default_rng(patterns)
+    times = random.integers(steps, size=(patterns, 2, inputs))
+    targets = np.zeros((patterns, steps, 5))
+    for of in targets:
+        for neuron in range(5):
+            of[random.choice(np.arange(8, steps - 4, 5), 3, replace=False), neuron] = 1
+    pattern = random.integers(patterns, size=300)
+    jitter = random.integers(-1, 2, size=(300, 2, inputs))
+    at = np.clip(times[pattern] + jitter, 0, steps - 1)
+    spikes = (np.arange(steps)[:, None, None, None] == at).any(2)
+    (x, _), (test, _) = parts(spikes, pattern, 200)
+    y = torch.tensor(targets[pattern].swapaxes(0, 1).astype(np.float32))
+    return (x, y[:, :200]), (test, y[:, 200:])
+
+
 def parts(inputs: np.ndarray, labels: np.ndarray, training: int) -> tuple[Part, Part]:
     """Return the training set and the test set."""
-    x, y = torch.tensor(inputs.astype(np.float32)), torch.tensor(labels.astype(np.int64))
+    kind = np.float32 if labels.dtype.kind == "f" else np.int64
+    x, y = torch.tensor(inputs.astype(np.float32)), torch.tensor(labels.astype(kind))
     return (x[:, :training], y[:training]), (x[:, training:], y[training:])
 
 
@@ -108,4 +203,8 @@ def load(name: str) -> tuple[Part, Part]:
     kind, _, rest = name.partition(" ")
     if kind == "mnist1d":
         return mnist1d(None if rest else 10)
+    if kind in ("series", "features"):
+        return {"series": series, "features": features}[kind](rest)
+    if kind == "trains":
+        return trains(int(rest))
     return {"digits": digits, "randman": randman, "MNIST": mnist, "speech": speech}[kind](int(rest))

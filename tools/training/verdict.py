@@ -1,17 +1,20 @@
 """Measure what `diagnose` finds in networks that learn and in networks that do not.
 
-``python tools/training/verdict.py`` takes about half an hour on two free cores, and with ``ended``
-five minutes, for what the report says after training if it gets the `earlier` loss. It writes the
-results to tests/data/verdict.json and to the tables in docs/diagnosis-measured.md. The required
-packages are those of measure.py.
+``nice python tools/training/verdict.py chosen`` takes about fifteen minutes on one core, for the
+data on which the limits of the report were chosen, and ``verdict.py unseen`` about half an hour
+for other data. The results are written to tests/data/verdict.json and to the tables in
+docs/diagnosis-measured.md. The required packages are those of measure.py, and these, which hold the
+time series::
+
+    python -m pip install --no-deps aeon==1.6.0 sktime==1.2.0 tslearn==0.10.0
 """
 
 import itertools
 import sys
-from collections import Counter
 from typing import Any, NamedTuple
 
 import networks
+import numpy as np
 import runs
 import training_data as data
 import verdict_page
@@ -24,10 +27,10 @@ INSPECTED = 128  # samples
 
 
 class Task(NamedTuple):
-    """A data set, and how networks are trained on it.
+    """A data set, and how the networks of advice.py are trained on it.
 
-    A network fails if its accuracy is below `fails`, and learns if it is above `learns`. In
-    advice.py this is the mean accuracy of several seeds. Padded samples end with zeros.
+    A network fails if its accuracy is below `fails`, and learns if it is above `learns`. This is
+    the mean accuracy of several seeds. Padded samples end with zeros.
     """
 
     data: str
@@ -47,126 +50,183 @@ class Task(NamedTuple):
 
 
 DIGITS = Task("digits 15", 640, 6, 64, fails=0.35, learns=0.7)
-TIMING = Task("randman 40", 640, 12, 64, fails=0.35, learns=0.6)
 MNIST = Task("MNIST 15", 2000, 3, 64, fails=0.35, learns=0.7, seeds=3)
 SPEECH = Task("speech 2", 270, 15, 45, fails=0.35, learns=0.7, seeds=3, padded=True)
-OTHERS = {"timing": TIMING, "MNIST": MNIST, "speech": SPEECH}  # all other sets are on the digits
-DATA = {"timing": "spike times", "MNIST": "MNIST", "speech": "speech"}  # their names on the page
-NUMBERS = {"plain": 200, "snnTorch": 120, "SpikingJelly": 120, "timing": 160}
-ENDED = {"plain": 45, "SpikingJelly": 45, "timing": 45, "MNIST": 40, "speech": 40}
 
 
-def measured(key: tuple[str, int]) -> Record:
-    """Train the network with this set and index, and return its group and findings."""
-    name, index = key
-    task = OTHERS.get(name, DIGITS)
-    accuracy, looks = trained(networks.draw(name, "reported", index), task, every_epoch=True)
-    return {"set": name, "group": task.group(accuracy), "looks": looks}
-
-
-def ended(key: tuple[str, int]) -> Record:
-    """Train the network with this set and index, and return its group and its problems."""
-    name, index = key
-    task = OTHERS.get(name, DIGITS)
-    settings = networks.draw("plain" if name == "MNIST" else name, "reported", index)
-    accuracy, (before, after) = trained(settings, task, at_end=True)
-    codes = {"before": before["problems"], "after": after["problems"]}
-    return {"set": name, "group": task.group(accuracy)} | codes
-
-
-def trained(
-    settings: Settings,
-    task: Task,
-    way: Any = None,
-    *,
-    every_epoch: bool = False,
-    at_end: bool = False,
-) -> tuple[float, list[dict[str, Any]]]:
-    """Return the test accuracy, and the problems of a batch before training and at later times.
-
-    These are the end of each epoch, or only `at_end`, where the report gets the loss before
-    training. The weights are first scaled on that batch, if the `way` of advice.py says so.
-    """
+def trained(settings: Settings, task: Task, way: Any = None) -> float:
+    """Return the test accuracy. The weights are first scaled, if the `way` of advice.py says so."""
     (x, label), (test, test_label) = data.load(task.data)
     x, label = x[:, : task.samples], label[: task.samples]
     lengths, of_test = (data.lengths_of(of) if task.padded else None for of in (x, test))
     network = networks.Network(settings, x.shape[2])
     loss = sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02) if settings.bounds else None)
-    first = x[:, :INSPECTED], label[:INSPECTED]
-    options = {"lengths": lengths[:INSPECTED]} if task.padded else {}
     if way and way.step:
+        options = {"lengths": lengths[:INSPECTED]} if task.padded else {}
+        first = x[:, :INSPECTED], label[:INSPECTED]
         network.scale(loss, *first, way.step, way.warm_up, way.recurrent, **options)
-    looks = [problems(network, loss, *first, **options)]
-    for _ in networks.train(network, loss, x, label, task.epochs, task.batch, lengths=lengths):
-        if every_epoch:
-            looks.append(problems(network, loss, *first, **options))
-    if at_end:
-        looks.append(problems(network, loss, *first, looks[0]["loss"], **options))
+    list(networks.train(network, loss, x, label, task.epochs, task.batch, lengths=lengths))
     options = {} if of_test is None else {"lengths": of_test.numpy()}
-    accuracy = float(loss.accuracy(network.output(test), test_label.numpy(), **options))
-    return round(accuracy, 4), looks
+    return round(float(loss.accuracy(network.output(test), test_label.numpy(), **options)), 4)
 
 
-def problems(
-    network: Any,
-    loss: sx.CrossEntropy,
-    x: Any,
-    label: Any,
-    earlier: float | None = None,
-    **lengths: Any,
-) -> dict[str, Any]:
-    """Return the codes of the problems that the report on a batch names, and its loss."""
-    *hidden, output = network.layers(x)
-    value = loss(output, label, **lengths)
-    gradients, found = network.gradients(value), {"loss": value.item()}
-    options = lengths | {"hidden": hidden, "earlier": earlier}
-    for name, more in (("problems", {"gradients": gradients}), ("without gradients", {})):
-        report = sx.diagnose(loss, output, label, **options, **more)
-        found[name] = [each.code for each in report.findings if each.severity == "problem"]
+# The verdict --------------------------------------------------------------------------------------
+
+ALL = ("dense", "recurrent", "convolution")
+CHOSEN = {  # the kinds of networks for each data set, and the number of networks
+    **{"digits 15": (ALL, 36), "MNIST 15": (("dense", "convolution"), 24)},
+    **{"speech 2": (ALL[:2], 24), "series BasicMotions": (ALL[:2], 24)},
+    **{"series ArrowHead": (ALL, 24), "trains 8": (ALL[:2], 20)},
+}
+UNSEEN = {
+    **{f"series {x}": (ALL, 33) for x in ("GunPoint", "ItalyPowerDemand", "OSULeaf", "PLAID")},
+    **{"series Trace": (ALL, 33), "features wine": (ALL[:2], 33)},
+    **{"features breast_cancer": (ALL[:2], 33), "trains 12": (ALL[:2], 20)},
+    "features diabetes": (ALL[:2], 20),
+}
+DATA = CHOSEN | UNSEEN
+JUDGED, UPDATES, SAMPLES, BATCH = 100, 200, 500, 40
+LOOKS = (0, JUDGED, UPDATES)
+SLOPES = {True: 5, False: 1}  # times the threshold, in recurrent networks and in others
+
+
+class Study:
+    """A network, its training set and its loss."""
+
+    def __init__(self, name: str, index: int, **changes: Any) -> None:
+        (x, label), _ = data.load(name)
+        self.x = x[:, :SAMPLES]
+        self.label = label[:, :SAMPLES] if label.ndim == x.ndim else label[:SAMPLES]
+        self.lengths = data.lengths_of(self.x) if name.startswith("speech") else None
+        self.has_classes = not self.label.is_floating_point()
+        outputs = int(label.max()) + 1 if self.has_classes else label.shape[-1]
+        potentials = self.label.ndim == 2
+        drawn = networks.draw_for_verdict(
+            *([*DATA].index(name), index, DATA[name][0], outputs), potentials=potentials
+        )
+        for key, value in changes.items():
+            drawn = drawn._replace(**{key: value(drawn) if callable(value) else value})
+        self.settings = drawn
+        self.network = networks.Network(drawn, x.shape[2])
+        rates = (0.5, 0.02) if drawn.bounds else None
+        self.loss: Any = sx.CrossEntropy(time_axis=0, rates=rates)
+        if potentials:
+            self.loss = sx.SquaredError(time_axis=0, readout="last")
+        elif not self.has_classes:
+            self.loss = sx.SpikeTime(time_axis=0, time_constant=5)
+
+    def report(self, earlier: Any = None, updates: int = JUDGED) -> sx.diagnosis.Report:
+        """Return the report on the first samples."""
+        first, last = slice(INSPECTED), -1 if self.label.ndim < 3 else None
+        label = self.label[first] if last else self.label[:, first]
+        lengths = {} if self.lengths is None else {"lengths": self.lengths[first]}
+        *hidden, output = self.network.layers(self.x[:, first])
+        gradients = self.network.gradients(self.loss(output, label, **lengths))
+        options = lengths | {"hidden": hidden, "gradients": gradients}
+        return sx.diagnose(self.loss, output, label, **options, earlier=earlier, updates=updates)
+
+    def updated(self) -> Any:
+        """Return an iterator that pauses after each update."""
+        every = networks.train(
+            self.network, self.loss, self.x, self.label, UPDATES, BATCH, lengths=self.lengths
+        )
+        return itertools.islice(every, UPDATES)
+
+    def score(self) -> float:
+        """Return the part of the way from a constant answer to the best that has been covered."""
+        output = self.network.output(self.x)
+        label = self.label.numpy()
+        if self.has_classes:
+            lengths = {} if self.lengths is None else {"lengths": self.lengths.numpy()}
+            accuracy = float(self.loss.accuracy(output, label, **lengths))
+            chance = np.bincount(label).max() / len(label)
+            return float((accuracy - chance) / (1 - chance))
+        constant = 0 * output
+        if self.settings.potentials:
+            constant = constant + label.mean(0)
+        return 1 - float(self.loss(output, label) / self.loss(constant, label))
+
+
+def codes_of(report: sx.diagnosis.Report) -> dict[str, list[str]]:
+    """Return the codes of the problems and of the notes in a report, in order and once each."""
+    found: dict[str, list[str]] = {"problem": [], "note": []}
+    for each in report.findings:
+        if each.code not in found[each.severity]:
+            found[each.severity].append(each.code)
     return found
 
 
-def of_sets(records: Records) -> Record:
-    """Return the counts of networks, flagged networks and codes, by set and group.
-
-    The flagged networks are counted at each look: before training and after each epoch. The codes
-    are those of problems before training.
-    """
-    found: Record = {one["set"]: {} for one in records}
-    for name, of in itertools.product(found, verdict_page.GROUPS):
-        chosen = [one["looks"] for one in records if (one["set"], one["group"]) == (name, of)]
-        codes = Counter(code for looks in chosen for code in set(looks[0]["problems"]))
-        epochs = zip(*chosen, strict=True)
-        found[name][of] = {
-            "networks": len(chosen),
-            "flagged": [sum(bool(look["problems"]) for look in epoch) for epoch in epochs],
-            "without gradients": sum(bool(looks[0]["without gradients"]) for looks in chosen),
-            "codes": dict(codes.most_common()),
-        }
-    return found
+def judged(key: tuple[str, int]) -> Record:
+    """Train the network with this data and index, and return its score and its reports."""
+    study = Study(*key)
+    first = study.report()
+    looks = [codes_of(first)]
+    for updates, _ in enumerate(study.updated(), 1):
+        if updates in LOOKS:
+            looks.append(codes_of(study.report(first, updates)))
+    return {
+        **{"data": key[0], "index": key[1], "kind": DATA[key[0]][0][key[1] % len(DATA[key[0]][0])]},
+        **{"score": round(study.score(), 4), "looks": looks},
+    }
 
 
-def of_ended(records: Records) -> Record:
-    """Return the numbers of networks with a problem before and after training, by data."""
-    found: Record = {}
+def _wide(drawn: Settings) -> float:
+    return SLOPES[drawn.recurrent] / drawn.threshold
+
+
+WIDE = {"surrogate": "fast sigmoid", "slope": _wide}
+REMOVED: dict[str, tuple[dict[str, Any], bool]] = {  # new settings, and whether layers are scaled
+    **dict.fromkeys(("silent-hidden", "busy-hidden", "silent-output"), ({}, True)),
+    **dict.fromkeys(("vanishing-gradient", "no-gradient"), (WIDE, False)),
+    "exploding-gradient": (WIDE, True),
+    "quiet-output": ({"bounds": True}, False),
+}
+
+
+def without(key: tuple[str, int, str]) -> float:
+    """Train a network again without one cause, and return its score; it is 0 if that fails."""
+    name, index, cause = key
+    changes, is_scaled = REMOVED[cause]
+    study = Study(name, index, **changes)
+    if is_scaled:
+        lengths = None if study.lengths is None else study.lengths[:INSPECTED]
+        try:
+            study.network.scale_layers(study.x[:, :INSPECTED], lengths)
+        except ValueError:  # its firing rate cannot be reached
+            return 0.0
+    for _ in study.updated():
+        pass
+    return round(study.score(), 4)
+
+
+def with_groups(records: Records) -> Records:
+    """Add to each record whether the network fails: it is below half of the way to the best."""
     for one in records:
-        data = DATA.get(one["set"], "digits")
-        numbers = found.setdefault(data, {}).setdefault(one["group"], Counter())
-        without = {*one["after"]} - {"quiet-output", "not-moved"}
-        looks = {"before": one["before"], "without earlier": without, "reported": one["after"]}
-        numbers.update({"networks": 1} | {name: bool(codes) for name, codes in looks.items()})
-    return found
+        best = max(each["score"] for each in records if each["data"] == one["data"])
+        one["best"], one["fails"] = best, not one["score"] >= best / 2
+    return records
+
+
+def add_causes(records: Records) -> None:
+    """Add what happens to failing networks if the first cause after 100 updates is removed."""
+    named = []
+    for one in records:
+        causes = [code for code in one["looks"][1]["problem"] if code in REMOVED]
+        if one["fails"] and causes:
+            named.append((one, causes[0]))
+    scores = runs.run(without, [(one["data"], one["index"], cause) for one, cause in named])
+    for (one, cause), score in zip(named, scores, strict=True):
+        one["without"] = {"cause": cause, "score": score, "learns": score >= one["best"] / 2}
 
 
 def main() -> None:
-    only_ended = sys.argv[1:] == ["ended"]
-    sizes = ENDED if only_ended else NUMBERS
-    keys = [(name, index) for name, size in sizes.items() for index in range(size)]
     record = runs.read("verdict")
-    if only_ended:
-        record["ended"] = of_ended(runs.run(ended, keys))
-    else:
-        record["verdict"] |= of_sets(runs.run(measured, keys))
+    for name, sets in (("chosen", CHOSEN), ("unseen", UNSEEN)):
+        if name in sys.argv[1:]:
+            keys = [(data, index) for data, (_, size) in sets.items() for index in range(size)]
+            record[name] = with_groups(runs.run(judged, keys))
+    if "unseen" in sys.argv[1:]:
+        add_causes(record["unseen"])
     runs.write(verdict_page, record)
 
 

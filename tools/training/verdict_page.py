@@ -5,6 +5,7 @@ tests/data/verdict.json. The text of the page is written by hand.
 """
 
 import itertools
+import math
 import statistics
 import sys
 from typing import Any
@@ -13,13 +14,18 @@ import runs
 from runs import Records, pages
 
 RECORD, PAGE = "verdict", pages.DOCS / "diagnosis-measured.md"
-SETS = {
-    "plain": "PyTorch",
-    "snnTorch": "snnTorch",
-    "SpikingJelly": "SpikingJelly",
-    "JAX": "JAX and Spyx",
-    "timing": "spike times",
+NAMES = {  # of the data sets
+    **{"digits 15": "digits", "MNIST 15": "MNIST", "speech 2": "JapaneseVowels (speech)"},
+    **{"series BasicMotions": "BasicMotions", "series ArrowHead": "ArrowHead"},
+    **{f"series {x}": x for x in ("GunPoint", "ItalyPowerDemand", "OSULeaf", "PLAID", "Trace")},
+    **{"features wine": "wine", "features breast_cancer": "breast cancer"},
 }
+OTHER_LOSSES = {  # by data set
+    **{"trains 8": "`SpikeTime`", "trains 12": "`SpikeTime`"},
+    "features diabetes": "`SquaredError` of potentials (diabetes)",
+}
+KINDS = ("dense", "recurrent", "convolution")
+LOOKS = ("before", "after 100", "at the end")
 GROUPS = ("fails", "between", "learns")
 REPAIRS = ("wide", "3 %")  # with default weights and with scaled weights, as the record names them
 REPAIRED = {  # of each row: the data, the kinds of networks, and both ways to train them
@@ -44,64 +50,66 @@ ON_OTHER_DATA = (
 def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by tables from the record."""
     tables = {
-        "## What the report finds": [found_by_set(record)],
-        "### After training": [found_after(record)],
+        "### On new data": [found_by_data(record["unseen"])],
+        "### On the data of the limits": [found_by_data(record["chosen"])],
+        "### What the causes explain": [explained(record["unseen"])],
         "## The repair": [repaired(record)],
         "### Networks that learn": [of_learning(record)],
         "### MNIST and speech": [on_other_data(record)],
     }
     seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
-    blind = (
-        r"(?<=^- \*\*Without gradients\*\*, it names a problem for ).*(?= of those that learn\.$)"
-    )
-    figures = {blind: found_without_gradients(record)}
-    page = pages.with_figures(pages.with_tables(page, tables), figures)
+    page = pages.with_tables(page, tables)
     return runs.with_versions(page, f"seeds {seeds}", record)
 
 
-def percent(number: float, of: int) -> str:
-    return f"{100 * number / of:.0f} %"
+def interval(number: int, of: int) -> str:
+    """Return a share in percent with its Wilson interval of 95 %."""
+    if not of:
+        return ""
+    z, share = 1.96, number / of
+    centre = share + z * z / (2 * of)
+    width = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    low, high = ((centre + sign * width) / (1 + z * z / of) for sign in (-1, 1))
+    return f"{100 * share:.0f} ({max(100 * low, 0):.0f} to {100 * high:.0f})"
 
 
-def found_by_set(record: dict[str, Any]) -> str:
-    """Return the table with the share of networks for which a problem is reported."""
-    rows = []
-    for name, groups in record["verdict"].items():
-        fail, learn = groups["fails"], groups["learns"]
-        numbers = [fail["flagged"][0], learn["flagged"][0], max(learn["flagged"][1:])]
-        shares = [
-            percent(x, of["networks"]) for x, of in zip(numbers, (fail, learn, learn), strict=True)
-        ]
-        sizes = [str(x["networks"]) for x in (fail, learn)]
-        rows.append((SETS[name], sizes[0], shares[0], sizes[1], *shares[1:]))
-    header = ("", "fail", "reported", "learn", "reported", "in the worst epoch")
-    return pages.table(header, rows)
+def row_of_looks(name: str, records: Records) -> tuple[str, ...]:
+    """Return a row with the share of networks that have a problem at each look."""
+    cells = [name]
+    for fails in (True, False):
+        group = [one for one in records if one["fails"] == fails]
+        cells.append(str(len(group)))
+        for look in range(len(LOOKS)):
+            cells.append(
+                interval(sum(bool(x["looks"][look]["problem"]) for x in group), len(group))
+            )
+    return tuple(cells)
 
 
-def found_without_gradients(record: dict[str, Any]) -> str:
-    """Return the shares of failing and of learning networks with a problem, in words."""
-    ranges = []
-    for group in ("fails", "learns"):
-        of_sets = [groups[group] for groups in record["verdict"].values()]
-        shares = [100 * of["without gradients"] / of["networks"] for of in of_sets]
-        ranges.append(f"{min(shares):.0f} to {max(shares):.0f} %")
-    return f"{ranges[0]} of those that fail, and for {ranges[1]}"
+def found_by_data(records: Records) -> str:
+    """Return the table of the verdict: for all networks with classes, by data, kind and loss."""
+    with_classes = [one for one in records if one["data"] not in OTHER_LOSSES]
+    rows = [row_of_looks("**classes, all**", with_classes)]
+    for data in dict.fromkeys(one["data"] for one in with_classes):
+        rows.append(row_of_looks(NAMES[data], [x for x in with_classes if x["data"] == data]))
+    for kind in KINDS:
+        rows.append(row_of_looks(f"*{kind}*", [x for x in with_classes if x["kind"] == kind]))
+    for data, name in OTHER_LOSSES.items():
+        if chosen := [one for one in records if one["data"] == data]:
+            rows.append(row_of_looks(name, chosen))
+    return pages.table(("", "fail", *LOOKS, "learn", *LOOKS), rows)
 
 
-def found_after(record: dict[str, Any]) -> str:
-    """Return the table with the share of networks for which the report names a problem."""
-    rows = []
-    for data, groups in record["ended"].items():
-        fail, learn = groups["fails"], groups["learns"]
-        shares = [
-            percent(of[key], of["networks"])
-            for of in (fail, learn)
-            for key in ("before", "without earlier", "reported")
-        ]
-        rows.append((data, str(fail["networks"]), *shares[:3], str(learn["networks"]), *shares[3:]))
-    reported = ("before", "after", "with `earlier`")
-    header = ("", "fail", *reported, "learn", *reported)
-    return pages.table(header, rows)
+def explained(records: Records) -> str:
+    """Return the table of the causes that were removed alone, and how many networks then learn."""
+    found: dict[str, list[bool]] = {}
+    for one in records:
+        if "without" in one:
+            found.setdefault(one["without"]["cause"], []).append(one["without"]["learns"])
+    rows = [(f"`{cause}`", str(len(x)), str(sum(x))) for cause, x in found.items()]
+    every = [x for of in found.values() for x in of]
+    rows.append(("all", str(len(every)), interval(sum(every), len(every)) + " %"))
+    return pages.table(("first cause", "networks", "learn without it"), rows)
 
 
 def outcome(networks: Records, tasks: dict[str, Any], way: str) -> tuple[str, str]:

@@ -1,0 +1,431 @@
+"""How often layers fire, and how many operations their spikes cause, as sums that add up."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spikeloss_xp import _checks
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    floating,
+    host_values,
+    on_device_of,
+)
+from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import mask_of
+from spikeloss_xp._typing import Array, ArrayLike
+
+SUMS = "int64"  # the dtype of all sums
+ROUNDING = 0.01  # entries this close to a whole number n, relative to n, are n
+FRACTIONS = 2.0**30  # fractions are added as multiples of 1 / FRACTIONS
+LARGEST = 2.0**53  # larger entries are treated like infinity
+LAYER, CONNECTED, MODULE = "layer", "connected layer", "module"  # what a row of sums describes
+
+
+class LayerActivity(NamedTuple):
+    """The sums of one layer, over all unmasked entries.
+
+    Attributes
+    ----------
+    events : float
+        The sum of the magnitudes, which is the number of spikes.
+    active : float
+        The number of entries that are not 0.
+    entries : int
+        The number of entries: neurons times steps, summed over the samples.
+    samples : int
+        The number of samples.
+    operations : float or None
+        The number of synaptic operations that the spikes cause, or None if the connections are not
+        known.
+
+    Notes
+    -----
+    If an entry is NaN or infinite, or if a length is invalid, then `events`, `active` and
+    `operations` are NaN.
+    """
+
+    events: float
+    active: float
+    entries: int
+    samples: int
+    operations: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """The firing rate: events for each neuron and step."""
+        return _quotient(self.events, self.entries)
+
+    @property
+    def sparsity(self) -> float:
+        """The activation sparsity: the fraction of entries that are 0."""
+        return 1 - _quotient(self.active, self.entries)
+
+    @property
+    def operations_per_sample(self) -> float | None:
+        """The synaptic operations for each sample, or None if the connections are not known."""
+        return None if self.operations is None else _quotient(self.operations, self.samples)
+
+
+class ModuleOperations(NamedTuple):
+    """The operations of one module with weights, summed over the batch and the steps.
+
+    Attributes
+    ----------
+    accumulates : float
+        The operations, if the input of the module holds only -1, 0 and 1, and otherwise 0.
+    multiply_accumulates : float
+        The operations, if the input holds other numbers, and otherwise 0.
+    dense : float
+        The operations if no entry of the input were 0.
+    samples : int
+        The number of samples.
+    """
+
+    accumulates: float
+    multiply_accumulates: float
+    dense: float
+    samples: int
+
+    @property
+    def operations_per_sample(self) -> float:
+        """The accumulates and the multiply-accumulates for each sample."""
+        return _quotient(self.accumulates + self.multiply_accumulates, self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Sums over the spikes of layers, from which rates and operations are computed.
+
+    `activity` and the method ``activity`` of a recording return such sums. ``a + b`` adds the sums
+    of two batches, processes or pieces of a recording with the same layers, and ``sum(parts)`` adds
+    several. Printing shows the rates as a table.
+
+    The sums stay on the device of the spikes, and nothing waits for them, until an attribute other
+    than `sums` is read. Functions that are compiled by ``jax.jit`` can take and return an
+    `Activity`.
+
+    Attributes
+    ----------
+    sums : array
+        All sums in one int64 array, with a row for each layer and module. To add up the sums of
+        several processes, add up this array, for example with ``torch.distributed.all_reduce``. The
+        columns of a layer are the whole spikes, the fractions of spikes in units of 2^-30, the
+        entries without a finite value (or with an invalid length), the entries that are not 0, all
+        entries, the samples, and the operations. The columns of a module are the accumulates, the
+        multiply-accumulates, the samples with an invalid length, the dense operations, 0, the
+        samples, and 0.
+    rows : tuple
+        What each row describes, and its name.
+    not_counted : tuple of str
+        Modules and functions whose operations are not counted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.zeros((20, 4, 3))  # [time, sample, neuron]
+    >>> spikes[::5] = 1
+    >>> counts = sx.activity({"hidden": spikes}, time_axis=0, connections={"hidden": 10})
+    >>> counts += sx.activity({"hidden": spikes[:, :2]}, time_axis=0, connections={"hidden": 10})
+    >>> counts.layers["hidden"].events, counts.layers["hidden"].samples
+    (72.0, 6)
+    >>> print(counts)
+    layer    rate  sparsity  operations/sample
+    hidden    0.2       0.8                120
+    network   0.2       0.8                120
+    """
+
+    sums: Array
+    rows: tuple[tuple[str, str], ...]
+    not_counted: tuple[str, ...] = ()
+
+    def __add__(self, other: "Activity") -> "Activity":
+        if not isinstance(other, Activity):
+            return NotImplemented
+        if self.rows != other.rows:
+            names = [[name for _, name in each.rows] for each in (self, other)]
+            raise ValueError(
+                "only sums of the same layers and modules, with connections for the same layers, "
+                f"can be added; got {names[0]} and {names[1]}"
+            )
+        adapter = adapter_of(self.sums, "sums")
+        missing = dict.fromkeys(self.not_counted + other.not_counted)
+        with adapter.scope(SUMS):
+            sums = self.sums + asarray_like(adapter, self.sums, other.sums, "sums")
+        return replace(self, sums=sums, not_counted=tuple(missing))
+
+    def __radd__(self, other: Any) -> "Activity":
+        return self if other == 0 else NotImplemented  # `sum` begins with 0
+
+    @property
+    def layers(self) -> dict[str, LayerActivity]:
+        """The sums of each layer. Reading them waits until they have been computed."""
+        return self._read()[0]
+
+    @property
+    def modules(self) -> dict[str, ModuleOperations]:
+        """The operations of each module, if `record` counted them."""
+        return self._read()[1]
+
+    @property
+    def rate(self) -> float:
+        """The firing rate over all layers: events for each neuron and step."""
+        return _whole(self.layers).rate
+
+    @property
+    def sparsity(self) -> float:
+        """The activation sparsity over all layers: the fraction of entries that are 0."""
+        return _whole(self.layers).sparsity
+
+    @property
+    def operations_per_sample(self) -> float | None:
+        """The operations for each sample: of all modules and layers for which they are known.
+
+        None if they are not known for any layer or module.
+        """
+        return _operations(*self._read())
+
+    def _read(self) -> tuple[dict[str, LayerActivity], dict[str, ModuleOperations]]:
+        """Return the sums of the layers and of the modules, given the rows of `sums`."""
+        layers, modules = {}, {}
+        numbers = host_values(self.sums, "sums").tolist()
+        for (kind, name), row in zip(self.rows, numbers, strict=True):
+            nan = math.nan if row[2] else 0
+            first, second, active, operations = (row[i] + nan for i in (0, 1, 3, 6))
+            entries, samples = row[4:6]
+            if kind == MODULE:
+                modules[name] = ModuleOperations(first, second, active, samples)
+            else:
+                events, known = first + second / FRACTIONS, kind == CONNECTED
+                operations = operations if known else None
+                layers[name] = LayerActivity(events, active, entries, samples, operations)
+        return layers, modules
+
+    def scalars(self) -> dict[str, float]:
+        """Return the numbers to monitor, as a dict for any logger.
+
+        Returns
+        -------
+        dict of str to float
+            A dict with the keys ``"rate"``, ``"sparsity"`` and ``"operations_per_sample"`` of the
+            whole network, and with the same keys for each layer, such as ``"hidden/rate"``. For
+            each module, there is a key such as ``"module/fc1/operations_per_sample"``. Characters
+            that a logger may refuse, such as spaces, are replaced by underscores. Numbers that are
+            unknown, NaN or infinite are left out.
+        """
+        layers, modules = self._read()
+        found: dict[str, float | None] = {}
+        for prefix, each in {"": _whole(layers), **{f"{n}/": x for n, x in layers.items()}}.items():
+            found[f"{prefix}rate"] = each.rate
+            found[f"{prefix}sparsity"] = each.sparsity
+            found[f"{prefix}operations_per_sample"] = each.operations_per_sample
+        found["operations_per_sample"] = _operations(layers, modules)
+        for name, x in modules.items():
+            found[f"module/{name}/operations_per_sample"] = x.operations_per_sample
+        return {
+            re.sub(r"[^\w./-]", "_", key): float(x)
+            for key, x in found.items()
+            if x is not None and math.isfinite(x)
+        }
+
+    def __str__(self) -> str:
+        layers, modules = self._read()
+        lines: list[str] = []
+        if layers:
+            whole = _whole(layers)
+            last = "network", whole.rate, whole.sparsity, _operations(layers, modules)
+            rows = [(n, x.rate, x.sparsity, x.operations_per_sample) for n, x in layers.items()]
+            lines += _table(("layer", "rate", "sparsity", "operations/sample"), [*rows, last])
+        if modules:
+            head = "module, per sample", "accumulates", "multiply-accumulates", "dense"
+            numbers = {
+                name: [_quotient(x, m.samples) for x in m[:3]] for name, m in modules.items()
+            }
+            each = [(name, *row) for name, row in numbers.items()]
+            lines += [""] * bool(layers) + _table(head, each)
+        if self.not_counted:
+            lines += ["", "not counted:", *(f"  {each}" for each in self.not_counted)]
+        return "\n".join(lines)
+
+
+def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
+    """Return the sums over all layers, without samples and operations."""
+    found = layers.values()
+    events, active = sum(x.events for x in found), sum(x.active for x in found)
+    return LayerActivity(events, active, sum(x.entries for x in found), samples=0)
+
+
+def _operations(
+    layers: dict[str, LayerActivity], modules: dict[str, ModuleOperations]
+) -> float | None:
+    """Return the operations for each sample in the whole network, or None."""
+    each = [x.operations_per_sample for x in layers.values()]
+    each += [x.operations_per_sample for x in modules.values()]
+    known = [x for x in each if x is not None]
+    return sum(known) if known else None
+
+
+def _quotient(total: float, number: float) -> float:
+    return total / number if number else math.nan
+
+
+def _table(head: tuple[str, ...], rows: list[Any]) -> list[str]:
+    """Return the lines of a table, in which each row begins with a name."""
+    cells = [head, *((name, *map(_in_words, numbers)) for name, *numbers in rows)]
+    first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
+    return [
+        "  ".join([f"{name:{first}}", *(f"{x:>{n}}" for x, n in zip(row, widths, strict=True))])
+        for name, *row in cells
+    ]
+
+
+def _in_words(x: float | None) -> str:
+    return "-" if x is None else f"{x:.3g}" if abs(x) < 1 else f"{x:,.6g}"
+
+
+@on_device_of("spikes")
+def activity(
+    spikes: Mapping[str, Array] | Array,
+    *,
+    time_axis: int,
+    lengths: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    connections: Any = None,
+) -> Activity:
+    """Return how often layers fire, and how many operations their spikes cause, as sums.
+
+    The sums are exact up to 2^53, in all libraries and for all dtypes. They add up over batches,
+    processes and pieces of a recording, and rates are computed from them at the end. (A mean of the
+    rates of batches with different sizes would be wrong.)
+
+    An entry that is within 1 % of a whole number of spikes is rounded to it first, because the
+    surrogate gradients of some frameworks leave entries such as 0.9999999.
+
+    Parameters
+    ----------
+    spikes : dict of str to array, or array
+        The spikes of each layer, or of a single layer, which is then called ``"spikes"``. Each
+        array has a batch, a neuron and a time axis, in the order that `time_axis` defines, and may
+        have several neuron axes. Negative and graded spikes are allowed.
+    time_axis : int
+        The time axis of the spikes. The batch axis is the first of the other axes.
+    lengths : array or sequence of int, optional
+        The number of valid time steps of each sample. Later steps are left out everywhere.
+    where : array of bool, optional
+        True for the entries to keep, as for a loss. A sample without any is not counted.
+    connections : dict of str to int or array, optional
+        To how many inputs of the next layer each spike of a layer goes: a number, or an array with
+        a number for each neuron. If `spikes` is a single array, no dict is needed.
+
+    Returns
+    -------
+    Activity
+        The sums of the layers.
+
+    Raises
+    ------
+    ValueError
+        If an array has fewer than three axes, if a mask or the connections do not fit, or if there
+        are connections for an unknown layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.zeros((4, 3, 20))  # [sample, neuron, time]
+    >>> spikes[..., ::5] = 1
+    >>> counts = sx.activity(spikes, time_axis=-1, lengths=[20, 20, 10, 10], connections=7)
+    >>> counts.rate, counts.operations_per_sample
+    (0.2, 63.0)
+    """
+    time_axis = _checks.integer(time_axis, "time_axis")
+    layers = spikes if isinstance(spikes, Mapping) else {"spikes": spikes}
+    if layers is not spikes and connections is not None:
+        connections = {"spikes": connections}
+    connections = {} if connections is None else connections
+    if not layers:
+        raise ValueError("spikes must hold at least one layer; got an empty dict")
+    if not (isinstance(connections, Mapping) and connections.keys() <= layers.keys()):
+        raise ValueError(
+            "connections must be a dict whose keys are names of layers, such as "
+            f"{next(iter(layers))!r}; got {connections!r}"
+        )
+    sums = [
+        _sums_of(name, x, time_axis, lengths, where, connections.get(name))
+        for name, x in layers.items()
+    ]
+    rows = tuple((CONNECTED if name in connections else LAYER, str(name)) for name in layers)
+    adapter = adapter_of(sums[0])
+    adapter.register_container(Activity, ("sums",))
+    with adapter.scope(SUMS):
+        together = [
+            asarray_like(adapter, sums[0], x, name) for name, x in zip(layers, sums, strict=True)
+        ]
+        return Activity(adapter.xp.stack(together), rows)
+
+
+def _sums_of(
+    name: str, x: Array, time_axis: int, lengths: Any, where: Any, connections: Any
+) -> Array:
+    """Return the row of sums of a layer, in the order of the attribute `Activity.sums`."""
+    adapter = adapter_of(x, name)
+    xp, shape = adapter.xp, tuple(x.shape)
+    if len(shape) < 3:
+        raise ValueError(
+            f"{name} must have a batch, a neuron and a time axis; got shape {shape}: add the axes "
+            "that are missing, such as x[:, None]"
+        )
+    layout = Layout.of(shape, time_axis, name)
+    mask, invalid = mask_of(adapter, layout, x, where, lengths)
+    size = xp.abs(floating(adapter, adapter.stop_gradient(x), name))
+    if mask is not None:
+        mask = xp.broadcast_to(mask, shape)
+        size = adapter.masked(size, mask)
+    known = size < LARGEST  # False for NaN
+    size = adapter.masked(size, known)
+    nearest = xp.round(size)
+    size = xp.where(xp.abs(size - nearest) <= ROUNDING * nearest, nearest, size)
+    whole = xp.floor(size)
+    fraction = xp.round((size - whole) * FRACTIONS)
+    with adapter.scope(SUMS):
+
+        def total(entries: Array) -> Array:
+            return xp.sum(xp.astype(entries, xp.int64))
+
+        sums = [*map(total, (whole, fraction, ~known, size > 0))]
+        if invalid is not None:
+            sums[2] = sums[2] + total(invalid)
+        if mask is None:
+            sums += [adapter.scalar(sums[0], n) for n in (math.prod(shape), layout.batch)]
+        else:
+            others = tuple(axis for axis in range(len(shape)) if axis != layout.batch_axis)
+            sums += [total(mask), total(xp.any(mask, axis=others))]
+        fires = layout.collapsed(adapter, size > 0)
+        sums.append(_operations_of(adapter, layout, fires, connections, name))
+        return xp.stack(sums)
+
+
+def _operations_of(
+    adapter: Adapter, layout: Layout, fires: Array, connections: Any, name: str
+) -> Array:
+    """Return the number of connections that spikes go through: 0 if they are not known.
+
+    `fires` is True for spikes, with the axes batch, class and time.
+    """
+    name = f"connections of {name}"
+    number = host_values(0 if connections is None else connections, name)
+    expected = {"one for all": (), "one for each neuron": layout.space()}
+    _checks.check_shape(number, name, "numbers", expected)
+    if not np.all((number >= 0) & (number == np.round(number))):
+        raise ValueError(f"{name} must be whole numbers of at least 0; got {connections!r}")
+    xp, axes = adapter.xp, (layout.batch_axis, layout.time)
+    spikes = xp.sum(xp.astype(fires, xp.int64), axis=axes)  # of each neuron
+    flat = np.broadcast_to(number.astype(SUMS), layout.space()).reshape(-1)
+    return xp.sum(spikes * adapter.from_host_like(flat, spikes))

@@ -1,0 +1,115 @@
+"""Diagnose a network of PyTorch modules on one batch, and leave it as it was."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+from spikeloss_xp._typing import ArrayLike
+from spikeloss_xp.diagnosis import Report, diagnose
+from spikeloss_xp.torch.recording import record
+from spikeloss_xp.torch.scaling import restored
+
+OF_LOSS = ("where", "lengths", "weight")  # options of `diagnose` that are also arguments of a loss
+
+
+def diagnose_network(
+    network: Module,
+    loss: Callable[..., Any],
+    forward: Callable[[], Any],
+    target: ArrayLike | None = None,
+    earlier: Report | float | None = None,
+    *,
+    modules: Iterable[Module] | None = None,
+    **options: Any,
+) -> Report:
+    """Run a network on one batch, compute the gradients, and return the report of `diagnose`.
+
+    Call this function before training. After about 100 updates, call it on the same batch again,
+    with the first report as `earlier`: the new report then judges whether training has moved the
+    batch, and names the possible causes if it has not.
+
+    The network is left as it was, also after an error: its parameters, gradients, buffers (such as
+    running statistics), training modes and hooks, and the random state of PyTorch. The states of
+    its neurons are those at the end of `forward`, so reset them before the next batch.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    loss : callable
+        The loss, as for `spikeloss_xp.diagnose`.
+    forward : callable
+        Runs the network on one batch and returns the input of the loss, for example
+        ``lambda: network(inputs)``. It must reset the states of the neurons first, and must not
+        disable gradients.
+    target : array or sequence, optional
+        The target of the loss.
+    earlier : diagnosis.Report or float, optional
+        The report on the same batch before some training, or its loss.
+    modules : sequence of torch.nn.Module, optional
+        The spiking modules, as for `record`.
+    **options
+        The arguments ``where``, ``lengths``, ``weight``, ``time_axis`` and ``updates`` of
+        `spikeloss_xp.diagnose`. A loss is called with the first three of these, if they are given.
+
+    Returns
+    -------
+    diagnosis.Report
+        The report, with the hidden layers and the gradients that `record` finds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `record` finds no spiking modules, or if the loss or `diagnose` raises an error.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import spikeloss_xp as sx
+    >>> from spikeloss_xp.torch import diagnose_network
+    >>> class Neurons(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         soft = torch.sigmoid(x - 1)
+    ...         return (x > 1).float() + soft - soft.detach()
+    >>> torch.manual_seed(0) and None
+    >>> layers = torch.nn.Linear(20, 30), Neurons(), torch.nn.Linear(30, 3), Neurons()
+    >>> network, loss = torch.nn.Sequential(*layers), sx.CrossEntropy(time_axis=0)
+    >>> inputs, labels = torch.rand(5, 6, 20).round(), torch.arange(6) % 3
+    >>> first = diagnose_network(network, loss, lambda: network(inputs), labels)
+    >>> optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     loss(network(inputs), labels).backward()
+    ...     _ = optimizer.step()
+    >>> then = diagnose_network(network, loss, lambda: network(inputs), labels, first)
+    >>> [finding.code for finding in then.findings if finding.severity == "problem"]
+    []
+    """
+    given = [] if target is None else [target]
+    of_loss = {name: options[name] for name in OF_LOSS if options.get(name) is not None}
+    with _unchanged(network), record(network, modules) as seen:
+        output = forward()
+        loss(output, *given, **of_loss).mean().backward()  # the mean of unreduced terms
+        found: dict[str, Any] = {"hidden": seen.hidden, "gradients": seen.gradients}
+        return diagnose(loss, output, target, earlier=earlier, **found, **options)
+
+
+@contextlib.contextmanager
+def _unchanged(network: Module) -> Iterator[None]:
+    """Return a context that leaves a network and the random state of PyTorch as they were."""
+    modules = [(x, x.training, {**x._buffers}) for x in network.modules()]
+    gradients = {x: x.grad for x in network.parameters()}
+    devices = {x.device for x in gradients if x.is_cuda}
+    with torch.random.fork_rng([*devices]), restored(network), torch.enable_grad():
+        try:
+            network.zero_grad(set_to_none=True)
+            yield
+        finally:
+            for module, is_training, buffers in modules:
+                module.training = is_training
+                module._buffers.update(buffers)
+            for x, gradient in gradients.items():
+                x.grad = gradient
