@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -39,12 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"spikeloss-xp: error: {error}", file=sys.stderr)
         return 2
-    if options.json:  # JSON has no NaN and no infinity: they become null
-        finite = json.loads(json.dumps(report), parse_constant=lambda _: None)
-        print(json.dumps(finite, indent=2))
-    else:
-        print(_text(report))
+    try:
+        print(_json(report) if options.json else _text(report), flush=True)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
     return 0 if report["agree"] else 1
+
+
+def _json(report: dict[str, Any]) -> str:
+    """Return the report as JSON, which has no NaN and no infinity: they become null."""
+    return json.dumps(json.loads(json.dumps(report), parse_constant=lambda _: None), indent=2)
 
 
 def _parser() -> argparse.ArgumentParser:

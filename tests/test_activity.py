@@ -61,13 +61,14 @@ def test_layout_has_no_effect(backend, time_axis):
 
 
 def test_sums_are_exact_beyond_the_integers_of_float32_and_int32(backend):
-    steps = 2**24 // 3 + 2
-    spikes = backend.asarray(np.ones((1, 3, steps), np.float32), "float32")
+    steps = 20_011
+    spikes = backend.asarray(np.full((1, 3, steps), 1001.0), "float32")
     counts = sx.activity(spikes, time_axis=-1, connections=[1, 10**6, 7])
     for _ in range(8):
         counts = counts + counts
     (layer,) = counts.layers.values()
-    assert layer[:4] == (*[256 * 3 * steps] * 3, 256)
+    assert 3 * 1001 * steps != int(np.float32(3 * 1001 * steps))
+    assert layer[:4] == (256 * 3 * 1001 * steps, *[256 * 3 * steps] * 2, 256)
     assert layer.operations == 256 * steps * 1_000_008 < 2**53
 
 

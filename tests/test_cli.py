@@ -1,6 +1,7 @@
 """The command ``spikeloss-xp compare``: its output and its errors."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -145,3 +146,18 @@ def test_command_runs_as_script_and_as_module():
     for program in ([script], [sys.executable, "-m", "spikeloss_xp"]):
         printed = subprocess.check_output([*program, "--version"], text=True)
         assert printed == f"spikeloss-xp {sx.__version__}\n"
+
+
+def test_closed_pipe_ends_the_command_without_a_traceback():
+    """The other end is closed before the first line is written."""
+    command = [
+        sys.executable,
+        "-m",
+        "spikeloss_xp",
+        *["compare", "--backend", "numpy", "--loss", "SpikeTime"],
+    ]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -62,7 +62,9 @@ def main(rank, processes):
             dist.all_reduce(tensor)
         if rank == 0:
             accuracy = matrix.trace() / matrix.sum()
-            print(f"test loss {total / weight:.4f}, rate {counts.rate:.3f},", end=" ")
+            print(
+                f"test loss {total / weight:.4f}, rate {counts.rate:.3f},", end=" "
+            )
             print(f"{counts.operations_per_sample:.1f} operations", end=" ")
             print(f"per sample, accuracy {accuracy:.1%}")
 

@@ -246,7 +246,24 @@ class Likelihood(TrainLoss):
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
+        self._warn_of_unit(prepared, labels.numbers)
         return self._gains(prepared, labels, null, per, with_saturated)
+
+    def _warn_of_unit(self, prepared: Trains, counts: Array) -> None:
+        """Warn if the predicted rates are so much higher than the counts that they may be in Hz."""
+        adapter = prepared.adapter
+        rates = self._mean_for(adapter, prepared.filled().values)
+        known, recorded = (adapter.concrete_or_none(x) for x in (rates, counts))
+        if known is None or recorded is None:
+            return
+        highest, most = known.max(), max(recorded.max(), 1)
+        if highest > 100 * most:
+            warnings.warn(
+                f"the highest predicted rate is {highest:.3g} spikes in a time step, but no count "
+                f"is above {most:g}: if the rates are in Hz, multiply them by time_step, the "
+                "duration of a step in seconds",
+                stacklevel=3,
+            )
 
     def _gains(
         self, prepared: Trains, labels: Labels, null: Any, per: str, with_saturated: bool = False

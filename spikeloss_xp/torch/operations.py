@@ -120,9 +120,13 @@ class Operations:
     @property
     def calls(self) -> dict[torch.nn.Module, list[Call]]:
         """The calls of each module that is counted, in the order of the first calls."""
+        self.finish()
+        return self._calls
+
+    def finish(self) -> None:
+        """Count the inputs that wait to be counted together, so that none is kept."""
         for module in [*self._waiting]:
             self._count(module)
-        return self._calls
 
     def see(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count the operations of a call of a module, if its class is known."""

@@ -273,6 +273,8 @@ def record(
     recording = Recording(network, modules, _checks.flag(operations, "operations"))
     with hooked(network, recording._see):
         yield recording
+    if recording._operations is not None:
+        recording._operations.finish()
 
 
 @contextlib.contextmanager

@@ -314,3 +314,13 @@ def test_target_that_is_not_a_count_or_a_binary_spike_raises(backend, readable):
     for dtype in (int, float):
         with raises(ValueError, "target must hold binary spikes, 0 or 1; got 2.*PoissonNLL"):
             bernoulli(x, readable(np.full((3, 4, 5), 2, dtype)))
+
+
+def test_scores_of_rates_in_hz_warn_of_the_unit():
+    counts = np.asarray([[[0.0], [1.0], [2.0]]])
+    hz = np.full(counts.shape, 300.0)
+    for loss, rates in ((POISSON, np.log(hz)), (RATES, hz)):
+        with pytest.warns(UserWarning, match="rate is 300 spikes in a time step.*time_step"):
+            loss.bits_per_spike(rates, counts)
+    RATES.bits_per_spike(hz / 1000, counts)
+    RATES.bits_per_spike(np.where(counts, 1.0, 300.0), counts, where=counts > 0)  # masked
