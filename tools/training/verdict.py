@@ -79,9 +79,9 @@ CHOSEN = {  # the kinds of networks for each data set, and the number of network
     **{"series ArrowHead": (ALL, 24), "trains 8": (ALL[:2], 20)},
 }
 UNSEEN = {
-    **{f"series {x}": (ALL, 33) for x in ("GunPoint", "ItalyPowerDemand", "OSULeaf", "PLAID")},
-    **{"series Trace": (ALL, 33), "features wine": (ALL[:2], 33)},
-    **{"features breast_cancer": (ALL[:2], 33), "trains 12": (ALL[:2], 20)},
+    **{f"series {x}": (ALL, 44) for x in ("GunPoint", "ItalyPowerDemand", "OSULeaf", "PLAID")},
+    **{"series Trace": (ALL, 44), "features wine": (ALL[:2], 44)},
+    **{"features breast_cancer": (ALL[:2], 44), "trains 12": (ALL[:2], 20)},
     "features diabetes": (ALL[:2], 20),
 }
 DATA = CHOSEN | UNSEEN
