@@ -20,7 +20,7 @@ except ImportError:  # on Windows
 
 UNIT_TEST = 5.0
 """Seconds of processor time that a test may take if nothing is compiled for it."""
-MANY_PROGRAMS = 1.2
+MANY_PROGRAMS = 0.9
 """GB of a process from which on the programs of a file are freed after it."""
 BUDGET = os.environ.get("SPIKELOSS_XP_TEST_BUDGET", "")
 """Seconds of processor time and GB of a process that make a run fail, as "450 2.5"."""
