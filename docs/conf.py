@@ -66,6 +66,8 @@ numpydoc_show_class_members = False  # the template lists them
 toc_object_entries_show_parents = "hide"  # whole names are too long for the sidebar
 # all except these
 numpydoc_validation_checks = {"all", "ES01", "EX01", "PR01", "RT01", "SA01"}
+# The fields of named tuples, whose docstrings Python writes.
+numpydoc_validation_exclude = {r"\.diagnosis\.(Layer|Gradient)\."}
 numpydoc_xref_param_type = True
 numpydoc_xref_aliases = {
     "array": ":doc:`array </contract>`",  # of any library

@@ -132,8 +132,9 @@ class Activity:
     >>> import spikeloss_xp as sx
     >>> spikes = np.zeros((20, 4, 3))  # [time, sample, neuron]
     >>> spikes[::5] = 1
-    >>> counts = sx.activity({"hidden": spikes}, time_axis=0, connections={"hidden": 10})
-    >>> counts += sx.activity({"hidden": spikes[:, :2]}, time_axis=0, connections={"hidden": 10})
+    >>> options = {"time_axis": 0, "connections": {"hidden": 10}}
+    >>> counts = sx.activity({"hidden": spikes}, **options)
+    >>> counts += sx.activity({"hidden": spikes[:, :2]}, **options)
     >>> counts.layers["hidden"].events, counts.layers["hidden"].samples
     (72.0, 6)
     >>> print(counts)
@@ -341,7 +342,8 @@ def activity(
     >>> import spikeloss_xp as sx
     >>> spikes = np.zeros((4, 3, 20))  # [sample, neuron, time]
     >>> spikes[..., ::5] = 1
-    >>> counts = sx.activity(spikes, time_axis=-1, lengths=[20, 20, 10, 10], connections=7)
+    >>> lengths = [20, 20, 10, 10]
+    >>> counts = sx.activity(spikes, time_axis=-1, lengths=lengths, connections=7)
     >>> counts.rate, counts.operations_per_sample
     (0.2, 63.0)
     """

@@ -1,6 +1,7 @@
 """Find the first difference between two runs of a network, in one or two array libraries."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -66,7 +67,8 @@ class Runs:
             return "\n".join([*lines, "The runs agree."])
         batch = f"batch {self.batch}, " if self.batch else ""
         found = f"The first difference is in {self.first.layer}: {batch}{self.first}."
-        return "\n".join([*lines, found, *self.hints])
+        hints = (textwrap.fill(hint, 80) for hint in self.hints)
+        return "\n".join([*lines, found, *hints])
 
 
 def _line(width: int, name: str, entries: Any, spikes: Any, differ: Any, first: Any) -> str:

@@ -97,7 +97,8 @@ def assert_consistent(
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float64)
-    >>> sx.testing.assert_consistent(sx.SpikeMax(time_axis=-1), spikes, [0], backends=["numpy"])
+    >>> loss = sx.SpikeMax(time_axis=-1)
+    >>> sx.testing.assert_consistent(loss, spikes, [0], backends=["numpy"])
     library  device      value  value err  grad err
     numpy    cpu       0.28768    0.0e+00   0.0e+00
     """

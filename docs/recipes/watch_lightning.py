@@ -9,7 +9,7 @@ from spikeloss_xp.torch import diagnose_network, record
 
 
 class Watch(lightning.Callback):
-    """Diagnose the first batch of a `Classifier` before every hundredth update.
+    """Diagnose the first batch of a `Classifier` before each hundredth update.
 
     With ``every=1, unit="epoch"``, diagnose it before the last update of each epoch.
     With several processes, the loss and the rates describe only the samples of

@@ -6,7 +6,7 @@ from spikeloss_xp.torch import diagnose_network
 
 
 def train(network, forward, loss, optimizer, batches, log, every=100):
-    """Train a network, and diagnose its first batch before every hundredth update."""
+    """Train a network, and diagnose its first batch before each hundredth update."""
     watched = first = None
     for step, (x, y) in enumerate(batches):
         watched = watched or (x, y)

@@ -96,8 +96,10 @@ class Loss(_checks.Checked, ABC):
     --------
     >>> import spikeloss_xp as sx
     >>> loss = sx.SpikeMax(time_axis=0, moving_window=20)
-    >>> isinstance(loss, sx.losses.Loss), loss == sx.SpikeMax(time_axis=0, moving_window=20)
-    (True, True)
+    >>> isinstance(loss, sx.losses.Loss)
+    True
+    >>> loss == sx.SpikeMax(time_axis=0, moving_window=20)
+    True
     """
 
     time_axis: int

@@ -47,7 +47,7 @@ def diagnose_network(
         disable gradients.
     target : array or sequence, optional
         The target of the loss.
-    earlier : diagnosis.Report or float, optional
+    earlier : spikeloss_xp.diagnosis.Report or float, optional
         The report on the same batch before some training, or its loss.
     modules : sequence of torch.nn.Module, optional
         The spiking modules, as for `record`.
@@ -57,7 +57,7 @@ def diagnose_network(
 
     Returns
     -------
-    diagnosis.Report
+    spikeloss_xp.diagnosis.Report
         The report, with the hidden layers and the gradients that `record` finds.
 
     Raises

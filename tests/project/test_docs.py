@@ -2,11 +2,14 @@
 
 import contextlib
 import doctest
+import gc
 import importlib
 import importlib.util
 import io
 import re
 import runpy
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +99,17 @@ def _check(test: doctest.DocTest) -> None:
 WITH_CODE = [page for page in PAGES if blocks(page, "python", "pycon")]
 
 
+@pytest.fixture
+def without_programs() -> Iterator[None]:
+    """Free the programs that JAX has compiled for a page, which no other page uses."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
+
+
 @pytest.mark.compiles
+@pytest.mark.usefixtures("without_programs")
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_of_a_page_runs(page, monkeypatch):
     """Its blocks run in order, in one namespace, and from the root of the repository.
