@@ -69,7 +69,8 @@ and gradients with those of the library. */
       control: { label: "time constant", min: 1, max: 20, step: 0.5, value: 5, unit: " steps" },
       hasTarget: true,
       reads: ["filtered", "filtered spikes"],
-      options: (timeConstant) => [`time_constant=${timeConstant}`],
+      options: (timeConstant) =>
+        [`time_constant=${timeConstant}`, "time_axis=-1", 'reduction="sum"'],
       evaluate({ spikes, target, setting: timeConstant }) {
         const taps = steps.slice(0, Math.ceil(20 * timeConstant)).map((k) => Math.exp(-k / timeConstant));
         const own = spikes.map((x) => filtered(x, taps)), aim = target.map((x) => filtered(x, taps));

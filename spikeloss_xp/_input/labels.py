@@ -72,11 +72,12 @@ class Labels(NamedTuple):
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
         """Return the labels with each masked number set to 0, and no masked label invalid."""
-        if self.numbers is None:
-            return self
-        # The terms depend on the class weights, and NaN times the 0 of a masked term is NaN.
+        # The derivatives of class weights and of gradients multiply the NaN of an invalid label by
+        # the 0 of a masked term, which is NaN.
         invalid = None if self.invalid is None else self.invalid & mask
-        numbers = reading.adapter.masked(self.numbers, both(mask, reading.class_mask))
+        numbers = self.numbers
+        if numbers is not None:
+            numbers = reading.adapter.masked(numbers, both(mask, reading.class_mask))
         return self._replace(numbers=numbers, invalid=invalid)
 
     def shares(self, reading: Any) -> Array:

@@ -127,6 +127,19 @@ def test_options_work_under_transforms(rtol, name):
     close(by_reverse, np.asarray(hessian), rtol)
 
 
+@pytest.mark.parametrize("label", [-100, 7], ids=["ignored", "invalid"])
+def test_second_derivatives_of_masked_samples_are_finite(label):
+    spikes = np.random.default_rng(0).random((5, 3, 4))
+    labels, where = np.asarray([0, label, 2]), np.asarray([True, label == -100, True])
+
+    def value(spikes, weight, labels, where):
+        return sx.CrossEntropy(time_axis=0)(spikes, labels, where=where, weight=weight)
+
+    for gradient in (jax.grad(value, 0), jax.grad(value, 1)):
+        second = jax.jit(jax.jacrev(gradient, (0, 1)))(spikes, np.ones(4), labels, where)
+        assert all(bool(jnp.isfinite(derivative).all()) for derivative in second)
+
+
 @pytest.mark.parametrize("name", ["SpikeTime", "SpikeRate, window"])
 @pytest.mark.parametrize("rtol", VARIANTS[:1], indirect=True)
 def test_export_with_symbolic_batch_equals_numpy(case):
