@@ -72,12 +72,14 @@ class Labels(NamedTuple):
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
         """Return the labels with each masked number set to 0, and no masked label invalid."""
-        # The derivatives of class weights and of gradients multiply the NaN of an invalid label by
-        # the 0 of a masked term, which is NaN.
+        numbers, adapter = self.numbers, reading.adapter
+        if numbers is None and adapter.in_place(mask):
+            return self
+        # In a transform, the derivatives of class weights and of gradients multiply the NaN of an
+        # invalid label by the 0 of a masked term, and the product is NaN.
         invalid = None if self.invalid is None else self.invalid & mask
-        numbers = self.numbers
         if numbers is not None:
-            numbers = reading.adapter.masked(numbers, both(mask, reading.class_mask))
+            numbers = adapter.masked(numbers, both(mask, reading.class_mask))
         return self._replace(numbers=numbers, invalid=invalid)
 
     def shares(self, reading: Any) -> Array:
