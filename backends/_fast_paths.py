@@ -167,6 +167,13 @@ class FastPaths:
         """
         return False
 
+    def is_vectorized(self, x: Array) -> bool:
+        """Return whether `x` stands for one of several arrays in a `vmap`, as far as can be seen.
+
+        In a function that is compiled inside of `vmap`, this cannot be seen.
+        """
+        return False
+
     def at(self, axis: int, x: Array, index: Array) -> Array:
         """Return the entries of `x` at an index along an axis, which is kept with length 1.
 

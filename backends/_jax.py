@@ -78,6 +78,14 @@ class JAXAdapter(ArrayAPIAdapter):
             return None
         return np.asarray(x) if x.is_fully_addressable else None
 
+    def is_vectorized(self, x: Array) -> bool:
+        # The classes of tracers are private. Only the tracers of `vmap` have this attribute, and
+        # the tracers of derivatives have a primal.
+        while not hasattr(x, "batch_dim"):
+            if (x := getattr(x, "primal", None)) is None:
+                return False
+        return True
+
     def synchronize(self, x: Array) -> None:
         x.block_until_ready()
 

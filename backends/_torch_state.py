@@ -35,6 +35,15 @@ def unwrapped(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def is_vectorized(x: torch.Tensor) -> bool:
+    """Return whether any of the `torch.func` wrappers of a tensor comes from `vmap`."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        if torch._C._functorch.is_batchedtensor(x):
+            return True
+        x = torch._C._functorch.get_unwrapped(x)
+    return False
+
+
 def is_batched(x: torch.Tensor) -> bool:
     """Return whether `x` is a batch of cotangents created by ``is_grads_batched=True``."""
     return torch._C._functorch.is_legacy_batchedtensor(x)

@@ -46,18 +46,23 @@ class Layout(NamedTuple):
     has_time: bool = True
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], time_axis: int, argument: str = "input") -> "Layout":
-        """Check the shape and time axis of an argument, and return its layout."""
+    def of(
+        cls, shape: tuple[int, ...], time_axis: int, argument: str = "input", *, samples: int = 1
+    ) -> "Layout":
+        """Check the shape and time axis of an argument, and return its layout.
+
+        The argument must have at least this many `samples`, which may be 0.
+        """
         if not -len(shape) <= time_axis < len(shape):
             raise ValueError(
                 f"time_axis={time_axis} is not an axis of {argument}, which has shape {shape}"
             )
-        if 0 in shape:
+        time_axis %= len(shape)
+        batch_axis = 1 if time_axis == 0 else 0
+        if 0 in shape and (samples or 0 in shape[:batch_axis] + shape[batch_axis + 1 :]):
             raise ValueError(f"{argument} has no elements: got shape {shape}")
         if len(shape) < 2:
             raise ValueError(f"{argument} must have a batch and a time axis; got shape {shape}")
-        time_axis %= len(shape)
-        batch_axis = 1 if time_axis == 0 else 0
         batch, steps = shape[batch_axis], shape[time_axis]
         neurons = math.prod(shape[1:time_axis] + shape[max(time_axis, 1) + 1 :])
         time = time_axis if time_axis < min(2, len(shape) - 1) else 2

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
@@ -230,6 +232,19 @@ def prepare_input(
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
     masks = invalid, after_context
     return Trains(adapter, values, mask, layout, input.dtype, *masks, number)
+
+
+def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
+    """Return the trains of a part of a batch that has no samples. Its target must have none too."""
+    shape = tuple(input.shape)
+    if target is not None and 0 not in np.shape(target):
+        raise ValueError(
+            f"input of shape {shape} has no samples, but target has shape {np.shape(target)}"
+        )
+    adapter = adapter_of(input).specialized_for(input)
+    layout = Layout.of(shape, time_axis, samples=0)
+    values = layout.collapsed(adapter, floating(adapter, input))
+    return Trains(adapter, values, None, layout, input.dtype, num_classes=layout.neurons)
 
 
 def check_number(prepared: Trains, values: Any, argument: str, each: str = "class") -> None:

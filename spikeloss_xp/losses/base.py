@@ -18,6 +18,7 @@ abstract methods. Subclasses may also override public methods and class attribut
 
 import functools
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import MISSING, fields
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_args
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import both, divisor_of
 from spikeloss_xp._input.labels import Labels, class_weights
-from spikeloss_xp._input.prepared import Reading, Trains
+from spikeloss_xp._input.prepared import Reading, Trains, without_samples
 from spikeloss_xp._input.targets import Given, Target, kind_of
 from spikeloss_xp._typing import Array, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.readouts import ReadResult, identity
@@ -269,8 +270,23 @@ class Loss(_checks.Checked, ABC):
             return total, to_input
         shares = self.classes_compete and labels.numbers is not None
         counts = labels.class_weight is None and not shares
+        if prepared.layout is not None and prepared.layout.batch == 1:
+            self._check_vmap(prepared, labels, weight)
         divisor = divisor_of(prepared.adapter, weight, counts=counts)
         return total / divisor, lambda cotangent: to_input(cotangent / divisor)
+
+    def _check_vmap(self, prepared: Trains, labels: Labels, weight: Any) -> None:
+        """Warn of a mean over one sample in `vmap` if other samples may have other weights."""
+        masks_steps = self.per_step is not False and not isinstance(weight, int)
+        varies = labels.class_weight is not None or masks_steps
+        if varies and self.reduction == "mean" and prepared.adapter.is_vectorized(prepared.values):
+            warnings.warn(
+                f"in vmap, this {type(self).__name__} divides the terms of each sample by the "
+                "weight of that sample alone, so class weights cancel and short samples count as "
+                "much as long ones: map loss.sum_and_weight instead, and divide the sum of all "
+                "sums by the sum of all weights",
+                stacklevel=2,
+            )
 
     def _sum(
         self, prepared: Trains, labels: Labels, with_weight: bool, with_pullback: bool
@@ -464,6 +480,11 @@ class Loss(_checks.Checked, ABC):
     ) -> tuple[Array, Array, Pullback]:
         """Return the sum and weight of the terms of part of a batch, and the pullback if needed."""
         self._check_context(context)
+        if 0 in input.shape:
+            empty = without_samples(input, getattr(self, "time_axis", -1), target)
+            zero, values = empty.adapter.sum_all, empty.values
+            zeros = empty.xp.zeros_like(values)
+            return zero(values), zero(zeros), lambda cotangent: empty.to_input()(zeros)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
         if isinstance(weight, int):

@@ -9,7 +9,13 @@ from typing import Any, Never, get_args
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import adapter_of, floating, on_device_of
 from spikeloss_xp._input.labels import Filled, Labels
-from spikeloss_xp._input.prepared import Reading, Trains, check_number, prepare_input
+from spikeloss_xp._input.prepared import (
+    Reading,
+    Trains,
+    check_number,
+    prepare_input,
+    without_samples,
+)
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
@@ -338,8 +344,8 @@ class SparsityEnforcer(Loss):
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         adapter = adapter_of(input).specialized_for(input)
-        if 0 in input.shape:
-            raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
+        if 0 in input.shape and self.time_axis is not None:
+            return without_samples(input, self.time_axis, None)
         if where is None and None in input.shape:  # entries are counted at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "all":
@@ -355,6 +361,8 @@ class SparsityEnforcer(Loss):
         return prepared
 
     def _labels(self, prepared: Trains, target: Any) -> Labels:
+        if target is None and 0 in prepared.values.shape:
+            raise ValueError(f"input has no elements: got shape {tuple(prepared.values.shape)}")
         if target is None:
             return Labels()
         return Filled(numbers=sums_elsewhere(prepared, target, self.per))

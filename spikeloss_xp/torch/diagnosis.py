@@ -1,7 +1,7 @@
 """Diagnose a network of PyTorch modules on one batch, and leave it as it was."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn import Module
 
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import Report, diagnose
-from spikeloss_xp.torch.recording import record
+from spikeloss_xp.torch.recording import Modules, record
 from spikeloss_xp.torch.scaling import restored
 
 OF_LOSS = ("where", "lengths", "weight")  # options of `diagnose` that are also arguments of a loss
@@ -22,7 +22,7 @@ def diagnose_network(
     target: ArrayLike | None = None,
     earlier: Report | float | None = None,
     *,
-    modules: Iterable[Module] | None = None,
+    modules: Modules | None = None,
     **options: Any,
 ) -> Report:
     """Run a network on one batch, compute the gradients, and return the report of `diagnose`.
@@ -49,7 +49,7 @@ def diagnose_network(
         The target of the loss.
     earlier : spikeloss_xp.diagnosis.Report or float, optional
         The report on the same batch before some training, or its loss.
-    modules : sequence of torch.nn.Module, optional
+    modules : torch.nn.Module or sequence of torch.nn.Module, optional
         The spiking modules, as for `record`.
     **options
         The arguments ``where``, ``lengths``, ``weight``, ``time_axis`` and ``updates`` of

@@ -1,7 +1,7 @@
 """Record the spikes of PyTorch modules while they run."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,17 +16,25 @@ from spikeloss_xp.diagnosis._layers import named_leaves
 from spikeloss_xp.torch.operations import COUNTED, Batch, Operations, sums_of
 
 
+Modules = Module | Iterable[Module]
+
+
 class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
 
     def __init__(
-        self, network: Module, modules: Iterable[Module] | None, operations: bool = False
+        self, network: Module, modules: Modules | None, operations: bool = False
     ) -> None:
         self._network = network
         self._operations = Operations() if operations else None
         self._names = {module: name for name, module in network.named_modules()}
-        self._chosen = None if modules is None else {*modules}
+        # A `Sequential` or a `ModuleList` stands for the modules in it.
+        one = isinstance(modules, Module) and not isinstance(modules, Iterable)
+        chosen: Any = [modules] if one else modules
+        self._chosen = None if chosen is None else {*chosen}
         self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
+        # Modules that returned several arrays of counts, any of which may be the spikes.
+        self._unclear: dict[Module, ValueError] = {}
         # Classes whose modules computed counts from inputs or weights that are not counts.
         self._firing: set[type] = set()
         # PyTorch's own classes, and classes with at least one output that does not hold counts.
@@ -103,7 +111,7 @@ class Recording:
         if self._operations is not None:
             self._operations.see(module, args, kwargs)
         outputs, kind = self._outputs.setdefault(module, []), type(module)
-        output = first_output(output)
+        output = self._spikes_in(module, output)
         if kind.__module__.startswith("torch.") or not _are_counts(output):
             self._others.add(kind)
         if self._chosen is not None:
@@ -113,6 +121,31 @@ class Recording:
             is_known = kind in self._firing or not _any_finite([output])
             if not is_known and _fires(module, [args, kwargs]):
                 self._firing.add(kind)
+
+    def _spikes_in(self, module: Module, output: Any) -> Any:
+        """Return the tensor in a module's output that may hold its spikes, or else the output.
+
+        In a tuple, it is the first tensor. In a mapping or an object, it is the tensor of counts.
+        """
+        output = first_output(output)
+        if isinstance(output, Tensor):
+            return output
+        container = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+        counts = {key: x for key, x in container.items() if _are_counts(x)}
+        fired = {key: x for key, x in counts.items() if x.any()} or counts
+        if len(fired) == 1 or (fired and fired is counts):  # if all are 0, any of them will do
+            return next(iter(fired.values()))
+        name = f"{self._names[module]} ({type(module).__name__})"
+        error = ValueError(
+            f"{name} returned a {type(output).__name__} in which the spikes cannot be told, because "
+            f"{', '.join(map(str, fired)) or 'nothing'} may be spikes: let it return the spikes "
+            "first, in a tuple, or leave it out and pass the other spiking modules as modules=[...]"
+        )
+        if self._chosen is not None and module in self._chosen:
+            raise error
+        if fired:
+            self._unclear[module] = error
+        return output
 
     def _spiking(self) -> list[Module]:
         """Return the spiking modules, without containers, in the order of the first calls."""
@@ -130,7 +163,11 @@ class Recording:
     def _found(self) -> list[Module]:
         """Return the spiking modules as `_spiking` does, which may be none."""
         chosen = self._search() if self._chosen is None else self._chosen
-        return [each for each in self._outputs if each in chosen]
+        found = [each for each in self._outputs if each in chosen]
+        for module, error in self._unclear.items() if self._chosen is None else ():
+            if module is not self._network and self._inside(module).isdisjoint(found):
+                raise error
+        return found
 
     def _search(self) -> set[Module]:
         """Return the modules that returned spikes, without their containers and their parts."""
@@ -189,7 +226,7 @@ def _in_batches(
 
 @contextlib.contextmanager
 def record(
-    network: Module, modules: Iterable[Module] | None = None, *, operations: bool = False
+    network: Module, modules: Modules | None = None, *, operations: bool = False
 ) -> Iterator[Recording]:
     """Record the spikes of a network's layers while it runs.
 
@@ -202,13 +239,15 @@ def record(
     of at least 0), but its inputs or the weights inside it hold other numbers or NaN. All modules
     of the same class are then spiking modules, even if they received only zeros, as in a silent
     network. PyTorch's own classes, classes with any output other than counts, and containers of
-    spiking modules are left out. Each layer must have its own spiking module.
+    spiking modules are left out. Each layer must have its own spiking module. A spiking module may
+    return its spikes alone, as the first entry of a tuple, or as the one tensor of counts in a dict
+    or another object.
 
     Parameters
     ----------
     network : torch.nn.Module
         The network.
-    modules : sequence of torch.nn.Module, optional
+    modules : torch.nn.Module or sequence of torch.nn.Module, optional
         The spiking modules. Pass them if the search does not find the right modules, for example
         because the spikes are graded. The first output of each of these modules is then recorded,
         whatever its values are.
@@ -243,8 +282,9 @@ def record(
     Raises
     ------
     ValueError
-        If `modules` contains a module that is not in the network. Reading the spikes raises this
-        error if no spiking module was called, or if a module returned spikes of different shapes.
+        If `modules` contains a module that is not in the network, or a module whose output holds
+        no spikes. Reading the spikes raises this error if no spiking module was called, if a module
+        returned spikes of different shapes, or if several tensors in its output may be the spikes.
 
     Examples
     --------

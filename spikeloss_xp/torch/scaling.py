@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import Module
 
 from spikeloss_xp import _checks
 from spikeloss_xp.diagnosis import scale_to_rate
-from spikeloss_xp.torch.recording import record, weights_of
+from spikeloss_xp.torch.recording import Modules, record, weights_of
 from spikeloss_xp.torch.weights import weights_of_layers
 
 # Recurrent weights are multiplied by this factor before a layer is scaled. Otherwise, the recurrent
@@ -26,7 +26,7 @@ def scale_network(
     forward: Callable[[], Any],
     rate: float | Sequence[float] = 0.05,
     *,
-    modules: Iterable[Module] | None = None,
+    modules: Modules | None = None,
     **options: Any,
 ) -> dict[str, float]:
     """Scale the weights of a network in place, so that its layers fire at a given rate.
@@ -41,21 +41,23 @@ def scale_network(
     linear layer, only the last one is scaled. A bias is a parameter that is added to the products.
     Inside a spiking module, only matrices and kernels are weights. Leaks, thresholds and other
     parameters of single neurons are not changed, nor are frozen parameters and buffers (such as
-    running statistics).
+    running statistics). The last layer is not scaled if `forward` returns its membrane potentials
+    and not its spikes.
 
     Parameters
     ----------
     network : torch.nn.Module
         The network.
     forward : callable
-        Runs the network on one batch, for example ``lambda: network(inputs)``. It must reset the
-        states of the neurons first, and must not disable gradients.
+        Runs the network on one batch and returns the input of the loss, for example
+        ``lambda: network(inputs)``. It must reset the states of the neurons first, and must not
+        disable gradients.
     rate : float or sequence of float, optional
-        One rate for all layers, or a sequence with the rate of each layer whose weights are not
-        frozen, from input to output.
-    modules : sequence of torch.nn.Module, optional
-        The spiking modules, as for `record`. Pass them to leave out other layers, such as neurons
-        that encode the input and have no weights.
+        One rate for all layers, or a sequence with the rate of each layer that is scaled, from
+        input to output. Layers whose weights are frozen are not scaled.
+    modules : torch.nn.Module or sequence of torch.nn.Module, optional
+        The spiking modules, as for `record`. All of them are scaled. Pass them to leave out other
+        layers, such as neurons that encode the input and have no weights.
     **options
         The arguments ``time_axis``, ``lengths`` and ``progress`` of `spikeloss_xp.scale_to_rate`.
 

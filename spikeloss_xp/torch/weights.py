@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from spikeloss_xp.diagnosis._layers import named_leaves
-from spikeloss_xp.torch.recording import hooked, record
+from spikeloss_xp.torch.recording import Modules, first_output, hooked, record
 
 # The nodes of operations that multiply by a matrix, by a kernel, or by the scale of a norm, such as
 # AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
@@ -58,14 +58,20 @@ def _united(several: Iterable[Weights]) -> Weights:
 
 
 def weights_of_layers(
-    network: Module, forward: Callable[[], Any], modules: Iterable[Module] | None
+    network: Module, forward: Callable[[], Any], modules: Modules | None
 ) -> dict[Module, Weights]:
     """Return the weights of each spiking module whose weights are not all frozen.
 
-    `forward` runs the network once, and `modules` are the spiking modules, as for `record`.
+    `forward` runs the network once, and `modules` are the spiking modules, as for `record`. If they
+    are not given, the last modules are left out if the result of `forward` does not depend on their
+    spikes, as with a readout of membrane potentials.
     """
     inputs: dict[Module, list[Any]] = {}
     outputs: dict[Module, list[Any]] = {}
+    # The rest of the network gets copies of the spikes. The keys are the nodes of the copies. The
+    # values are the nodes that computed the spikes, and the places of the spikes in their results.
+    copies: dict[Any, tuple[Any, int]] = {}
+    spikes_of: dict[Module, set[tuple[Any, int]]] = {}
     without_graph: set[Module] = set()
 
     def see(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
@@ -74,16 +80,68 @@ def weights_of_layers(
         if not torch.is_grad_enabled():
             without_graph.add(module)
 
+    def pass_on_copy(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        spikes = first_output(output)
+        if getattr(spikes, "grad_fn", None) is None or not torch.is_grad_enabled():
+            return None
+        copy = spikes.clone()  # the state inside the module does not depend on the copy
+        copies[copy.grad_fn] = spikes.grad_fn, spikes.output_nr
+        spikes_of.setdefault(module, set()).add(copies[copy.grad_fn])
+        return _with_first_output(output, copy)
+
     # The cache may hold converted weights without gradients.
     torch.clear_autocast_cache()
     with torch.enable_grad(), record(network, modules) as seen, hooked(network, see):
-        forward()
+        with hooked(network, pass_on_copy):
+            used = _ancestors(_nodes(forward()))
     names = {network.get_submodule(name): name for name in seen.spikes}
+    if modules is None and used:
+        _remove_unused(names, {copies[node] for node in used & copies.keys()}, spikes_of)
     ends = {node: module for module in names for node in outputs[module]}
+    for copy, (node, _) in copies.items():  # in the order of the calls: copies of copies are last
+        if node in ends:
+            ends[copy] = ends[node]
     layers = {x: _weights_of(x, inputs[x], outputs[x], ends) for x in names}
     _check(network, names, layers, without_graph)
     _check_owners(names, layers)
     return {module: each for module, each in layers.items() if each.all}
+
+
+def _remove_unused(
+    names: dict[Module, str], used: set[Any], spikes_of: dict[Module, set[Any]]
+) -> None:
+    """Remove the last layers if none of their spikes are `used`.
+
+    `spikes_of` lacks layers whose spikes have no graph or could not be copied. They are kept.
+    """
+    while names:
+        *_, (last, name) = names.items()
+        if not used.isdisjoint(spikes_of.get(last, used)):
+            return
+        del names[last]
+    raise ValueError(
+        f"the result of forward does not depend on the spikes of {name}, the only layer: return "
+        "its spikes, or pass it as modules=[...]"
+    )
+
+
+def _with_first_output(output: Any, x: Tensor) -> Any:
+    """Return the output of a module with another tensor in the place of its first output."""
+    if isinstance(output, Tensor):
+        return x
+    first, *others = output
+    items = [_with_first_output(first, x), *others]
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+
+
+def _ancestors(nodes: list[Any]) -> set[Any]:
+    """Return nodes of a graph and all nodes from which they were computed."""
+    found, todo = {*nodes}, [*nodes]
+    while todo:
+        new = {x for x, _ in todo.pop().next_functions if x is not None} - found
+        found |= new
+        todo += new
+    return found
 
 
 def _nodes(x: Any) -> list[Any]:

@@ -100,13 +100,15 @@ def error(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
     return float(np.max(errors))
 
 
-def assert_equal_one_process(found: dict[Any, tuple[Any, Any]]) -> None:
+def assert_equal_one_process(
+    found: dict[Any, tuple[Any, Any]], more: dict[str, Batch] | None = None
+) -> None:
     """Assert that results have the value and the gradient that one process gets.
 
     Their keys are names of cases, or tuples that end with one. A failure lists all that differ.
     """
     assert found
-    batches, errors = {**CASES, **SPARSITY}, {}
+    batches, errors = {**CASES, **SPARSITY, **(more or {})}, {}
     for key, got in found.items():
         errors[key] = error(got, one_process(batches[key[-1] if isinstance(key, tuple) else key]))
     wrong = {key: value for key, value in errors.items() if not value < RTOL}

@@ -71,11 +71,15 @@ def in_segments(call: Call) -> bool:
 
 
 def check_sums_of_parts(backend: Any, call: Call, random: Any, layout: Any) -> None:
-    """Of two micro-batches or, with a term at each step, of two segments of time."""
+    """Of two micro-batches or, with a term at each step, of two segments of time.
+
+    One of the micro-batches may have no samples.
+    """
     segments = random.random() < 0.7 and in_segments(call)
     memory, size = (call.loss.memory, call.spikes.shape[-1]) if segments else (0, len(call.spikes))
     cut, parts, places = random.integers(size + 1), [], []
-    for start, stop in itertools.pairwise((0, cut, size) if 0 < cut < size else (0, size)):
+    whole = segments and not 0 < cut < size
+    for start, stop in itertools.pairwise((0, size) if whole else (0, cut, size)):
         first = int(max(start - memory, 0))
         at = (..., slice(first, stop)) if segments else slice(first, stop)
         part = take_steps(call, first, stop) if segments else take_samples(call, at)
@@ -96,13 +100,13 @@ def check_sums_of_parts(backend: Any, call: Call, random: Any, layout: Any) -> N
         return total / divisor, [pullback(one / divisor) for pullback in pullbacks]
 
     value, slopes = backend.compiled(evaluate)(parts)
-    expected, whole = call.replace(cotangent=None).on(backend)
+    expected, of_whole = call.replace(cotangent=None).on(backend)
     close(backend.numpy(value), expected, backend.rtol)
     gradient = np.zeros(call.spikes.shape)
     for slope, (at, _) in zip(map(backend.numpy, slopes), places, strict=True):
         slope = np.moveaxis(slope, layout[1], -1) if layout else slope
         gradient[at] += slope.reshape(gradient[at].shape)
-    close(gradient, whole, backend.rtol)
+    close(gradient, of_whole, backend.rtol)
 
 
 @for_all(

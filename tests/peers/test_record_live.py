@@ -107,3 +107,23 @@ def test_network_is_scaled_recorded_and_diagnosed(make):
     groups = parameter_groups(network)
     torch.optim.Adam(groups)
     assert all(0 < group["lr"] < 1 for group in groups)
+
+
+POTENTIALS = {  # the membrane potentials of the last layer after a run, given its result
+    "snnTorch": lambda network, result: network[-1].mem,
+    "SpikingJelly": lambda network, result: network[-1].v,
+    "Norse": lambda network, result: result[1][-1].v,
+    "Sinabs": lambda network, result: network[-1].v_mem,
+}
+
+
+@pytest.mark.parametrize("library", POTENTIALS)
+def test_last_layer_whose_potentials_are_read_is_not_scaled(library):
+    torch.manual_seed(0)
+    network, run = of_page(library)
+    readout = network[-2]
+    before = readout.weight.clone()
+    factors = scale_network(network, lambda: POTENTIALS[library](network, run()))
+    assert len(factors) == 1
+    assert torch.equal(readout.weight, before)
+    assert len(scale_network(network, run)) == 2

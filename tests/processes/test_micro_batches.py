@@ -49,15 +49,24 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
     assert_equal_one_process(found)
 
 
-def test_masked_sample_stands_for_an_empty_share():
-    """docs/processes.md recommends it, because a batch without samples raises an error."""
+def test_share_without_samples_adds_nothing():
     torch = pytest.importorskip("torch")
-    for target, options in ((torch.tensor([-100]), {}), (torch.zeros(1, 3), {"where": [False]})):
-        loss = sx.SquaredError(time_axis=0) if options else sx.CrossEntropy(time_axis=0)
-        spikes = torch.zeros((20, 1, 3), requires_grad=True)
-        total, weight = loss.sum_and_weight(spikes, target, **options)
+    spikes = torch.zeros((20, 0, 3), requires_grad=True)
+    for loss, target in ((sx.CrossEntropy, torch.zeros(0).int()), (sx.SquaredError, spikes)):
+        total, weight = loss(time_axis=0).sum_and_weight(spikes, target.detach())
         total.backward()
         assert total == weight == 0
-        assert not spikes.grad.any()
+        assert spikes.grad.shape == spikes.shape
         with pytest.raises(ValueError, match="no elements"):
-            loss.sum_and_weight(spikes[:, :0], target[:0])
+            loss(time_axis=0)(spikes, target)
+        with pytest.raises(ValueError, match="has no samples, but target has shape"):
+            loss(time_axis=0).sum_and_weight(spikes, target.new_zeros(4))
+    for per in ("all", "neuron"):
+        sparsity = sx.SparsityEnforcer(0.1, time_axis=0, per=per)
+        others = sparsity.events_and_entries(torch.ones((20, 4, 3)))
+        empty = sparsity.events_and_entries(spikes)
+        assert [x.shape for x in empty] == [x.shape for x in others]
+        assert not any(x.any() for x in empty)
+        value = sparsity(spikes, others=others)
+        assert value == sparsity(torch.ones((20, 4, 3)))
+        value.backward()

@@ -22,17 +22,26 @@ from _support.processes import (
     error,
     launch,
 )
-from _support.split import Batch
+from _support.split import PARTS, Batch
 
 pytestmark = pytest.mark.compiles
 
 VERSION = tuple(map(int, metadata.version("torch").split(".")[:2]))
 SEVEN = slice(0, 7)  # samples: not as many in one process as in the other
 UNEVEN = {name: batch.part(SEVEN) for name, batch in {**CASES, **SPARSITY}.items()}
+EMPTY = {f"{name}, empty": each.part(PARTS[0]) for name, each in {**CASES, **SPARSITY}.items()}
+"""Batches with all of their samples in the first process."""
+WITH_EMPTY = ["SpikeTime-mean, empty", "CrossEntropy-probabilities-count-mean, empty"]
 RECIPES = {  # all cases, and those of the quick run
-    "ddp": ([HARDEST, *EACH_LOSS, *SPARSITY], [HARDEST, "SparsityEnforcer-min"]),
-    "fsdp": (MEANS, ["SpikeMoid-groups-rate-window-mean"]),
-    "accumulated": (EACH_LOSS, ["SpikeLatency-times-groups-mean"]),
+    "ddp": (
+        [HARDEST, *EACH_LOSS, *SPARSITY, *EMPTY],
+        [HARDEST, "SparsityEnforcer-min", *WITH_EMPTY, "SparsityEnforcer-min, empty"],
+    ),
+    "fsdp": ([*MEANS, *WITH_EMPTY], ["SpikeMoid-groups-rate-window-mean", WITH_EMPTY[0]]),
+    "accumulated": (
+        [*EACH_LOSS, *WITH_EMPTY],
+        ["SpikeLatency-times-groups-mean", WITH_EMPTY[0]],
+    ),
 }
 
 
@@ -85,7 +94,7 @@ REFUSED = {  # a batch, the axis that is sharded, and the message
 @pytest.fixture(scope="module")
 def results(pytestconfig, tmp_path_factory):
     """Run all cases in one group of processes; return what each process found."""
-    slow, batches = pytestconfig.getoption("--slow"), {**CASES, **SPARSITY}
+    slow, batches = pytestconfig.getoption("--slow"), {**CASES, **SPARSITY, **EMPTY}
     cases = [((kind, n), (batches[n],)) for kind in RECIPES for n in RECIPES[kind][not slow]]
     tensors = {**EQUAL, **REFUSED, **(SLOW if slow else {})}
     cases += [(("tensor", name), case) for name, case in tensors.items()]
@@ -98,9 +107,10 @@ def test_recipes_equal_one_process(results):
     for key in (key for key in results[0] if key[0] != "tensor"):
         values, (first, second) = zip(*(result[key] for result in results), strict=True)
         assert np.array_equal(first, second), key  # the gradient is the same in each
-        by = 2 if key[-1] in SPARSITY else 1  # each process has twice the term of the whole
+        # Each process has twice the term of the whole batch.
+        by = 2 if key[-1].removesuffix(", empty") in SPARSITY else 1
         found[key] = np.mean(values) / by, first
-    assert_equal_one_process(found)
+    assert_equal_one_process(found, EMPTY)
 
 
 def test_distributed_tensor_equals_one_process(results):

@@ -1,5 +1,7 @@
 """The spikes and gradients of networks of PyTorch modules are recorded."""
 
+import types
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -25,7 +27,7 @@ from _support.networks import (
     sequence,
     with_a_named_argument,
 )
-from spikeloss_xp.torch import record
+from spikeloss_xp.torch import record, scale_network
 
 LOSS = sx.CrossEntropy(time_axis=0)
 
@@ -305,3 +307,53 @@ def test_module_of_several_layers_raises():
     seen, _ = recorded(network)
     with pytest.raises(ValueError, match=r"1 returned spikes of different shapes.*its own"):
         _ = seen.spikes
+
+
+def returning(pack):
+    """Return a network whose hidden neurons pack their spikes and currents into an output."""
+
+    class Packed(Neurons):
+        def forward(self, currents):
+            return pack(super().forward(currents), currents)
+
+    def forward(self, x):
+        found = self.hidden(self.first(x))
+        spikes = found["spikes"] if isinstance(found, dict) else found.spikes
+        return self.output(self.last(spikes))
+
+    linear = {"first": nn.Linear(20, 30), "last": nn.Linear(30, 3)}
+    return module_of(forward, **linear, hidden=Packed(), output=Neurons())
+
+
+def test_spikes_are_found_in_mappings_and_objects():
+    for pack in (
+        lambda spikes, currents: {"currents": currents, "spikes": spikes},
+        lambda spikes, currents: types.SimpleNamespace(steps=STEPS, v=currents, spikes=spikes),
+        lambda spikes, currents: {"silent": torch.zeros(BATCH), "spikes": spikes},
+    ):
+        network = returning(pack)
+        for modules in (None, network.hidden, [network.hidden]):
+            seen, _ = recorded(network, modules)
+            names = ["hidden", "output"] if modules is None else ["hidden"]
+            assert list(seen.spikes) == names
+            assert seen.spikes["hidden"].shape == (STEPS, BATCH, 30)
+            assert seen.spikes["hidden"].any()
+        assert list(scale_network(network, lambda network=network: network(INPUTS))) == [
+            "hidden",
+            "output",
+        ]
+
+
+def test_output_in_which_spikes_cannot_be_told_raises_and_names_the_module():
+    network = returning(lambda spikes, currents: {"spikes": spikes, "refractory": 1 + spikes})
+    message = r"hidden \(Packed\) returned a dict.*spikes, refractory may be.*as modules=\[\.\.\.\]"
+    seen, _ = recorded(network)
+    with pytest.raises(ValueError, match=message):
+        _ = seen.spikes
+    with pytest.raises(ValueError, match=message):
+        recorded(network, [network.hidden])
+    seen, _ = recorded(network, network.output)
+    assert list(seen.spikes) == ["output"]
+    halves = module_of(lambda self, x: {"currents": 0.5 + x})
+    with pytest.raises(ValueError, match=r"returned a dict.*because nothing may be spikes"):
+        recorded(halves, halves)

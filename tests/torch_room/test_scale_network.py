@@ -372,3 +372,57 @@ def test_weight_that_cannot_be_written_to_raises():
     with pytest.raises(RuntimeError, match="single memory location"):
         scale_network(network, lambda: network(INPUTS))
     assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
+
+
+class Leaky(nn.Module):
+    """Neurons that return their spikes and their potentials, which the spikes reset."""
+
+    def __init__(self, detach):
+        super().__init__()
+        self.detach = detach
+
+    def forward(self, currents):
+        membrane, found = torch.zeros_like(currents[0]), []
+        for current in currents:
+            membrane = 0.9 * membrane + current
+            spikes = heaviside(membrane - 1)
+            membrane = membrane - (spikes.detach() if self.detach else spikes)
+            found.append((spikes, membrane))
+        self.last = membrane
+        return tuple(map(torch.stack, zip(*found, strict=True)))
+
+
+READS = {  # what `forward` returns, and whether the last layer is scaled
+    "spikes": (lambda spikes, potentials, last: spikes, True),
+    "spikes and potentials": (lambda *all: all, True),
+    "potentials": (lambda spikes, potentials, last: potentials, False),
+    "a state": (lambda spikes, potentials, last: {"output": [last]}, False),
+    "a loss": (lambda spikes, potentials, last: (potentials**2).mean(), False),
+    "nothing": (lambda *all: None, True),
+}
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize(("read", "scaled"), READS.values(), ids=READS)
+def test_last_layer_is_scaled_if_its_spikes_are_used(read, scaled, detach):
+    torch.manual_seed(0)
+
+    def forward(self, x):
+        spikes, potentials = self.output(self.last(self.hidden(self.first(x))[0]))
+        return read(spikes, potentials, self.output.last)
+
+    linear = {"first": nn.Linear(20, 30), "last": nn.Linear(30, 3)}
+    network = module_of(forward, **linear, hidden=Leaky(detach), output=Leaky(detach))
+    before = state_of(network)
+    factors = scale_network(network, lambda: network(INPUTS))
+    assert list(factors) == (["hidden", "output"] if scaled else ["hidden"])
+    assert torch.equal(network.last.weight, before["last.weight"]) != scaled
+    both = scale_network(network, lambda: network(INPUTS), modules=[network.hidden, network.output])
+    assert list(both) == ["hidden", "output"]
+
+
+def test_only_layer_whose_spikes_are_not_used_raises():
+    network = sequence(nn.Linear(20, 3), Leaky(True))
+    with pytest.raises(ValueError, match="does not depend on the spikes of 1, the only layer"):
+        scale_network(network, lambda: network(INPUTS)[1])
+    scale_network(network, lambda: network(INPUTS)[1], modules=network[1])
