@@ -172,6 +172,9 @@ class TorchAdapter(TorchFilters):
             return self
         return PLAIN if x.is_cpu else PLAIN_ON_DEVICE
 
+    def is_vectorized(self, x: Array) -> bool:
+        return _torch_state.is_vectorized(x)
+
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, as a single graph node if only `input` needs a gradient."""
         if loss.reduction == "none" and is_distributed(input):

@@ -271,13 +271,13 @@ class Loss(_checks.Checked, ABC):
         shares = self.classes_compete and labels.numbers is not None
         counts = labels.class_weight is None and not shares
         if prepared.layout is not None and prepared.layout.batch == 1:
-            self._check_vmap(prepared, labels, weight)
+            self._check_vmap(prepared, labels)
         divisor = divisor_of(prepared.adapter, weight, counts=counts)
         return total / divisor, lambda cotangent: to_input(cotangent / divisor)
 
-    def _check_vmap(self, prepared: Trains, labels: Labels, weight: Any) -> None:
+    def _check_vmap(self, prepared: Trains, labels: Labels) -> None:
         """Warn of a mean over one sample in `vmap` if other samples may have other weights."""
-        masks_steps = self.per_step is not False and not isinstance(weight, int)
+        masks_steps = self.per_step is not False and prepared.mask is not None
         varies = labels.class_weight is not None or masks_steps
         if varies and self.reduction == "mean" and prepared.adapter.is_vectorized(prepared.values):
             warnings.warn(

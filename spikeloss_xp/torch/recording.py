@@ -15,16 +15,13 @@ from spikeloss_xp._input.layout import Layout
 from spikeloss_xp.diagnosis._layers import named_leaves
 from spikeloss_xp.torch.operations import COUNTED, Batch, Operations, sums_of
 
-
 Modules = Module | Iterable[Module]
 
 
 class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
 
-    def __init__(
-        self, network: Module, modules: Modules | None, operations: bool = False
-    ) -> None:
+    def __init__(self, network: Module, modules: Modules | None, operations: bool = False) -> None:
         self._network = network
         self._operations = Operations() if operations else None
         self._names = {module: name for name, module in network.named_modules()}
@@ -137,9 +134,10 @@ class Recording:
             return next(iter(fired.values()))
         name = f"{self._names[module]} ({type(module).__name__})"
         error = ValueError(
-            f"{name} returned a {type(output).__name__} in which the spikes cannot be told, because "
-            f"{', '.join(map(str, fired)) or 'nothing'} may be spikes: let it return the spikes "
-            "first, in a tuple, or leave it out and pass the other spiking modules as modules=[...]"
+            f"{name} returned a {type(output).__name__}, and it is not clear which part holds the "
+            f"spikes, because {', '.join(map(str, fired)) or 'nothing'} may be spikes: let it "
+            "return the spikes first, in a tuple, or pass the other spiking modules as "
+            "modules=[...]"
         )
         if self._chosen is not None and module in self._chosen:
             raise error

@@ -91,9 +91,9 @@ def weights_of_layers(
 
     # The cache may hold converted weights without gradients.
     torch.clear_autocast_cache()
-    with torch.enable_grad(), record(network, modules) as seen, hooked(network, see):
-        with hooked(network, pass_on_copy):
-            used = _ancestors(_nodes(forward()))
+    hooks = hooked(network, see), hooked(network, pass_on_copy)
+    with torch.enable_grad(), record(network, modules) as seen, hooks[0], hooks[1]:
+        used = _ancestors(_nodes(forward()))
     names = {network.get_submodule(name): name for name in seen.spikes}
     if modules is None and used:
         _remove_unused(names, {copies[node] for node in used & copies.keys()}, spikes_of)

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -125,6 +126,31 @@ def test_options_work_under_transforms(rtol, name):
         close(gradient, expected, rtol)
     check_symmetric(hessian, rtol)
     close(by_reverse, np.asarray(hessian), rtol)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.grad], ids=["value", "gradient"])
+def test_mean_of_one_sample_in_vmap_warns_if_weights_or_lengths_change_it(transform):
+    spikes, labels, lengths = np.ones((4, 5, 3)), np.arange(4) % 3, np.asarray([1, 5, 2, 5])
+
+    def run(loss, samples=1, **options):
+        def of_sample(sample, label, length):
+            sample, label = sample[:, None].repeat(samples, 1), label[None].repeat(samples)
+            given = {"lengths": length[None].repeat(samples)} if "lengths" in options else {}
+            return loss(sample, label, **(options | given))
+
+        return jax.vmap(transform(of_sample))(spikes, labels, lengths)
+
+    count, each = sx.CrossEntropy(time_axis=0), sx.CrossEntropy(time_axis=0, moving_window=1)
+    for loss, options in ((count, {"weight": np.ones(3)}), (each, {"lengths": None})):
+        with pytest.warns(UserWarning, match=r"in vmap, .*map loss\.sum_and_weight instead"):
+            run(loss, **options)
+    with warnings.catch_warnings(action="error"):
+        run(count)
+        run(each)
+        run(count, lengths=None)
+        run(count, samples=2, weight=np.ones(3))  # a whole batch for each of several networks
+        run(dataclasses.replace(count, reduction="sum"), weight=np.ones(3))
+        transform(lambda x: count(x, labels, weight=np.ones(3)))(spikes.swapaxes(0, 1))
 
 
 @pytest.mark.parametrize("label", [-100, 7], ids=["ignored", "invalid"])

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -218,6 +219,24 @@ def test_gradient_of_weights_of_a_transform_ignores_masked_samples(label):
         gradient_of(compiled, weight),
     ):
         close(gradient.numpy(), expected.numpy(), 1e-12)
+
+
+def test_mean_of_one_sample_in_vmap_warns_if_weights_change_it():
+    loss, spikes, labels = sx.CrossEntropy(time_axis=-1), SPIKES[:3], torch.arange(3)
+
+    def run(transform, **options):
+        def of_sample(sample, label):
+            return loss(sample[None], label[None], **options)
+
+        torch.func.vmap(transform(of_sample))(spikes, labels)
+
+    for transform in (lambda f: f, torch.func.grad):
+        with pytest.warns(UserWarning, match=r"in vmap, .*map loss\.sum_and_weight instead"):
+            run(transform, weight=torch.ones(SPIKES.shape[1]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            run(transform)
+            torch.func.hessian(lambda x: loss(x, labels[:1], weight=torch.ones(3)))(spikes[:1])
 
 
 @every("name", LOSSES, QUICK)
