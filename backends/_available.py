@@ -20,7 +20,7 @@ BUILT_IN = {
 TRACED = ("torch",)  # libraries whose compiler cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import name of the library
+_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import name of each library
 
 
 def _entry_points(**selected: Any) -> Any:
@@ -98,7 +98,7 @@ class BackendInfo:
 
     @property
     def usable(self) -> bool:
-        """Whether losses can be evaluated with the library."""
+        """Whether losses can be computed with this library on this machine."""
         return self.problem is None
 
 
@@ -135,6 +135,6 @@ def describe(library: str) -> BackendInfo:
         found = adapter(library)
         version = found.version()
         return BackendInfo(library, version, tuple(found.devices()))
-    except Exception as error:  # the report contains the error
+    except Exception as error:  # the report includes the error message
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")

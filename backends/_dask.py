@@ -138,7 +138,8 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
 class Blocks:
     """A call to a loss on Dask arrays, which is evaluated block by block.
 
-    The sums of all blocks are added. If the split has a divisor, the total is divided by it.
+    The value is the total of the sums of all blocks. If `split.divisor` is not None, the total is
+    divided by `split.divisor`.
 
     Parameters
     ----------
@@ -199,14 +200,15 @@ class Blocks:
             align_arrays=False,
             concatenate=True,  # each argument is passed as an array, not as a list of blocks
             dtype=dtype,
-            meta=meta_from_array(x, x.ndim, dtype),  # without it, Dask would run the function
+            # Without `meta`, Dask would call the function to infer the type of its result.
+            meta=meta_from_array(x, x.ndim, dtype),
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
         """Split an argument into the same blocks as the input.
 
-        Return the argument, and a tuple with an index label for each of its axes, as `da.blockwise`
-        expects. Each block includes the steps that it shares with the previous and the next block.
+        Return the argument, and the tuple of index labels that `da.blockwise` needs for it. Each
+        block includes the steps that it shares with the previous and the next block.
         """
         x, axes = self.arguments.get(name), self.split.axes[name]
         if x is None:
@@ -222,7 +224,7 @@ class Blocks:
         return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
-        """Return three numbers for each block in time: the argument `place` of `_chunks`."""
+        """Return, for each block in time, the three numbers that `_chunks` takes as `place`."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)

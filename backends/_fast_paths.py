@@ -96,7 +96,7 @@ class FastPaths:
             The axes along which the arrays may be split into independent chunks. The tuple is empty
             if evaluating chunks would not be faster than a single call.
         batch : int
-            The batch axis. Samples never depend on each other.
+            The batch axis. The samples along this axis never depend on each other.
 
         Returns
         -------

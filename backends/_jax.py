@@ -212,7 +212,7 @@ class JAXAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         # By default, JAX rounds the factors to TF32 on a GPU.
         options: dict[str, Any] = {}
-        if _is_sharded(a) and _is_sharded(b):  # JAX requires this if mesh axes are explicit
+        if _is_sharded(a) and _is_sharded(b):  # JAX requires `out_sharding` if axes are explicit
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 

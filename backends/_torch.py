@@ -43,7 +43,8 @@ class TorchAdapter(TorchFilters):
         return [*names, "mps"] if torch.backends.mps.is_available() else names
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        return torch.asarray(values.copy(), device=device)  # tensors have no negative strides
+        # The copy has no negative strides, which tensors do not support.
+        return torch.asarray(values.copy(), device=device)
 
     def to_host(self, x: Array) -> np.ndarray:
         return _as_numpy(x.detach().cpu()).copy()
@@ -107,8 +108,7 @@ class TorchAdapter(TorchFilters):
         return super().shielded(u, mask) if needed else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
-        # `expand` returns a view, without a copy. Autograd also uses a view for the gradient of a
-        # sum.
+        # `expand` returns a view, so the repeated entries are not copied.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
@@ -134,10 +134,13 @@ class TorchAdapter(TorchFilters):
         return torch.sum(x)
 
     def sign(self, x: Array) -> Array:
-        return torch.sign(x.detach())  # in forward mode, 0 times infinity would be NaN
+        # `x` is detached, because forward mode would multiply the derivative of 0 by a tangent. If
+        # the tangent is infinite, the product is NaN.
+        return torch.sign(x.detach())
 
     def isfinite(self, x: Array) -> Array:
-        return x.abs() < math.inf  # runs two kernels; `torch.isfinite` runs four kernels
+        # This comparison runs two kernels, and `torch.isfinite` runs four.
+        return x.abs() < math.inf
 
     def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
         return torch.sum(mask, axis, keepdim=axis is not None, dtype=dtype)

@@ -17,7 +17,7 @@ def is_distributed(x: torch.Tensor) -> bool:
 def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
     """Return `x` as a `DTensor` that is replicated over the mesh of `like`.
 
-    If `like` is not a `DTensor`, or if `x` is one already, return `x` itself.
+    If `like` is not a `DTensor`, or if `x` already is a `DTensor`, return `x` itself.
     """
     if not is_distributed(like) or is_distributed(x):
         return x

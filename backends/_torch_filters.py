@@ -87,7 +87,7 @@ class TorchFilters(ArrayAPIAdapter):
         made = _constant_matrices(
             *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
         )
-        # The matrices are constants for the compiler. The trace includes their copy to the device.
+        # The compiler treats the matrices as constants. Its trace includes this copy to the device.
         return made.converted(lambda matrix: matrix.to(x.device))
 
 
@@ -96,7 +96,9 @@ def _rounds_factors(x: torch.Tensor) -> bool:
     return x.dtype == torch.float32 and not _has_full_products(x.device.type)
 
 
-@untraced  # the compiler compiles again if the user changes the precision
+# The compiler may treat the result as a constant, because it compiles again if the user changes the
+# precision.
+@untraced
 def _has_full_products(kind: str) -> bool:
     library = torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn
     return library.matmul.fp32_precision in ("ieee", "none")

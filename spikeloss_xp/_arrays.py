@@ -96,7 +96,7 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray", "todense"):  # of tables and of sparse arrays
+    for method in ("to_numpy", "toarray", "todense"):  # methods of tables and of sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
@@ -153,7 +153,8 @@ def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
         return host(values, argument)
     try:
         return adapter.to_host(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # a library raises these if traced
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Libraries raise these errors for traced arrays.
         raise TypeError(
             f"{argument} must be an array whose values can be read; got a traced array, which has "
             "no values while a function is compiled or transformed: make this call outside that "

@@ -33,7 +33,7 @@ def has_unit(x: Any) -> bool:
     if type(x) in (float, int):
         return False
     if isinstance(x, list | tuple):
-        if not (x and isinstance(x[0], list | tuple)):  # one entry of each type is enough
+        if not (x and isinstance(x[0], list | tuple)):  # checking one entry of each type is enough
             x = list({type(each): each for each in x}.values())
         return any(map(has_unit, x))
     return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
@@ -68,12 +68,12 @@ Check = Callable[[Any, str], Any]
 
 
 def option(default: Any, check: Check) -> Any:
-    """Return a field for a class derived from `Checked`, with a default and a check."""
+    """Return a dataclass field with a default and a check, for a subclass of `Checked`."""
     return field(default=default, metadata=checked_by(check))
 
 
 def checked_by(check: Check) -> dict[str, Check]:
-    """Return the metadata of a required field: ``field(metadata=checked_by(check))``.
+    """Return metadata for a required field, which is passed as ``field(metadata=...)``.
 
     With this form, a type checker knows that the field is required. If the field were assigned the
     result of `option`, the type checker would assume that the field has a default.

@@ -109,10 +109,10 @@ class EditTable(NamedTuple):
 
     To compute the entry ``(i, j)``, take the lowest cost of edits that turn the first `i` spikes of
     `x` into the first `j` spikes of `y`, and subtract ``i - j``. If `y` is longer than `x`,
-    subtract ``j - i`` instead. The entry is called an excess cost. If a deletion or an
-    insertion makes the lengths of the two trains more equal, it adds 0 to the excess cost.
-    Otherwise, it adds 2. The excess costs keep small costs precise if one train is much longer than
-    the other.
+    subtract ``j - i`` instead. The entry is called an excess cost. An insertion or a deletion that
+    reduces the difference in length adds 0 to the excess cost. Any other insertion or deletion adds
+    2. Because of the subtraction, small costs are precise even if one train is much longer than the
+    other.
 
     The table is filled one anti-diagonal at a time, from two arrays, `last` and `corner`. The array
     `last` is the previous anti-diagonal. The cost after an insertion or a deletion is computed from
@@ -194,7 +194,7 @@ class EditTable(NamedTuple):
         return carry, entry._replace(values=edits) if isinstance(entry, Step) else edits
 
     def _pull_back(self, carry: Any, entry: Any) -> Any:
-        """Return the gradients with respect to `last` and `corner`, and to the prices.
+        """Return the gradients with respect to `last`, `corner` and the prices.
 
         `entry` is a `Step`. If the library compiles loops, `entry` is instead a tuple with the
         arguments of `_shares`. The costs at the edges of the table are constant, so the gradient
@@ -301,7 +301,7 @@ class Step(NamedTuple):
     shrinks: bool = False
 
     def of(self, function: Callable[..., Array]) -> Array:
-        """Return the values of a function. Evaluate it only if this has not been done before."""
+        """Return the values of `function`, which is evaluated if `values` holds its arguments."""
         return function(*self.values) if isinstance(self.values, tuple) else self.values
 
 

@@ -56,8 +56,8 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or is an array from a library
-        other than the library of `input`.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     See Also
     --------
@@ -145,8 +145,8 @@ def coincidence_factor(
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or is an array from a library
-        other than the library of `input`.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     Notes
     -----

@@ -246,8 +246,9 @@ def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     `pairs` contains the inner products in the blocks on and above the diagonal. The function fills
     in the blocks below the diagonal. The inner product of each train with itself is copied from the
     diagonal, so that the distance of a train from itself is exactly 0. The function does not use
-    ``linalg.diagonal``, because PyTorch 2.15 compiles its gradient incorrectly. For the diagonal of
-    a matrix product, the compiled gradient reads uninitialised memory.
+    ``linalg.diagonal``, because PyTorch 2.15 compiles the gradient of ``linalg.diagonal``
+    incorrectly. For the diagonal of a matrix product, the compiled gradient reads uninitialised
+    memory.
     """
     xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
     if len(chunks) == 1:

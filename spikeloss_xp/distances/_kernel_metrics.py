@@ -187,8 +187,8 @@ def van_rossum(
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or is an array from a library
-        other than the library of `input`.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     See Also
     --------
@@ -290,8 +290,8 @@ def similarity(
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or is an array from a library
-        other than the library of `input`.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     Notes
     -----

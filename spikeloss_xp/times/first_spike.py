@@ -214,7 +214,7 @@ class SpikeLatency(FirstSpike):
         default.
     tolerance : float, default 0
         The distance :math:`\delta`, which must be at least 0. If the distance between a first spike
-        and its target time is at most :math:`\delta`, its term is 0.
+        and its target time is at most :math:`\delta`, the term is 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
@@ -308,6 +308,6 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
     if num_classes is not None:
         prepared.num_classes = prepared.layout.number_of_classes(num_classes)
-    if prepared.mask is not None:  # one entry per sample is enough
+    if prepared.mask is not None:  # all classes and spikes of a sample have the same mask
         prepared.mask = prepared.mask[:, :1, :1]
     return prepared
