@@ -17,14 +17,14 @@ BUILT_IN = {
     "mlx": "MLXAdapter",
     "ndonnx": "NdonnxAdapter",
 }
-TRACED = ("torch",)  # their compiler cannot trace the import of an adapter
+TRACED = ("torch",)  # libraries whose compiler cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import names of the libraries
+_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import name of each library
 
 
 def _entry_points(**selected: Any) -> Any:
-    """Return the registered entry points."""
+    """Return the entry points under which other packages have registered their adapters."""
     from importlib import metadata  # imported lazily, because it loads 50 modules
 
     return metadata.entry_points(group=ENTRY_POINTS, **selected)
@@ -48,7 +48,11 @@ def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
 
 
 def adapter_class(library: str) -> type[ArrayAPIAdapter]:
-    """Return the built-in or registered adapter class for a library, or else the base class."""
+    """Return the adapter class for a library, given the import name of the library.
+
+    The class is built in, or another package has registered it. For any other library, the class is
+    `ArrayAPIAdapter`.
+    """
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
         return cast(type[ArrayAPIAdapter], getattr(module, BUILT_IN[library]))
@@ -94,7 +98,7 @@ class BackendInfo:
 
     @property
     def usable(self) -> bool:
-        """Whether losses can be evaluated with the library."""
+        """Whether losses can be computed with this library on this machine."""
         return self.problem is None
 
 
@@ -102,9 +106,9 @@ def available() -> dict[str, BackendInfo]:
     """Return a report on each array library that has an adapter.
 
     The report gives the version and the devices of the library, or the reason why the library
-    cannot be used. This function imports every installed library that has an adapter. Libraries
-    without an adapter can be used too, but they are not listed, because this function does not know
-    their names.
+    cannot be used. This function imports every installed library that has an adapter. A library
+    without an adapter of its own can be used too, but the report does not include it, because this
+    function does not know its name.
 
     Returns
     -------
@@ -131,6 +135,6 @@ def describe(library: str) -> BackendInfo:
         found = adapter(library)
         version = found.version()
         return BackendInfo(library, version, tuple(found.devices()))
-    except Exception as error:  # any error goes into the report
+    except Exception as error:  # the report includes the error message
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")

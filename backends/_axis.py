@@ -1,4 +1,4 @@
-"""Objects that represent axes, so that only the layout needs to know where each axis is."""
+"""A class that represents an axis of arrays, so that other code need not know its position."""
 
 import functools
 from collections.abc import Callable
@@ -9,9 +9,9 @@ AlongAxis = Callable[..., Array]
 
 
 class Axis:
-    """The batch, class or time axis of the arrays in a call, and the operations along that axis.
+    """An axis of the arrays in a call to a loss, and the operations along this axis.
 
-    Reductions and `gather` keep the axis, with length 1.
+    The axis is the batch, class or time axis. Reductions and `gather` keep the axis, with length 1.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Axis:
     index : int
         The position of the axis.
     sum, spread, at, entries_at, gather, scatter : callable
-        The adapter's methods with the same names, applied along this axis.
+        Functions that call the adapter's method with the same name for this axis.
     """
 
     def __init__(self, adapter: Adapter, index: int) -> None:
@@ -50,5 +50,5 @@ class Axis:
         return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
 
     def positions(self, like: Array) -> Array:
-        """Return the positions along the axis, as an array that broadcasts to `like`."""
+        """Return the indices 0, 1, 2, ... along the axis, as an array that broadcasts to `like`."""
         return self.adapter.along(self.index, like)

@@ -1,4 +1,4 @@
-"""A cache of constants that have been copied to devices."""
+"""A cache for constant arrays that have been copied to a device, such as a GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from spikeloss_xp._typing import Array
 
 USES = 500
-"""After every `USES` lookups, the cache evicts the entries that none of these lookups used."""
+"""After every `USES` lookups, the cache evicts each entry that none of these lookups used."""
 
 
 class Copies:
@@ -18,15 +18,16 @@ class Copies:
         self._older: dict[Any, Any] = {}
 
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
-        """Return the result of `copy`, which is computed on the first lookup and then cached.
+        """Return the cached array, or call `copy` to create the array if it is not in the cache.
 
-        The cache key consists of `values`, the dtype and the device. Tuples are compared by value
-        and arrays by identity, so `values` must not be modified later if it is an array.
+        The cache key consists of `values`, the dtype and the device. If `values` is a tuple, it is
+        compared by value. If `values` is an array, it is compared by identity, so the caller must
+        not modify the array later.
         """
         self._uses += 1
         if self._uses % USES == 0:
             self._older, self._recent = self._recent, {}
         key = values if isinstance(values, tuple) else id(values), dtype, device
         found = self._recent.get(key) or self._older.get(key) or (values, copy())
-        self._recent[key] = found  # keeps the array alive, so that its id is not reused
+        self._recent[key] = found  # keeps `values` alive, so that its id is not reused
         return found[1]

@@ -14,7 +14,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class CuPyAdapter(ArrayAPIAdapter):
-    """The adapter for GPU arrays. CuPy numbers the devices and queues operations in a stream."""
+    """The adapter for CuPy arrays, which are on CUDA GPUs with names such as ``cuda:0``."""
 
     has_current_device: ClassVar[bool] = True
 
@@ -51,12 +51,15 @@ class CuPyAdapter(ArrayAPIAdapter):
         return self._made_once(make, like, None, ("arange", stop))
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return the array that `make` creates on the device of `like`. Cache it under `key`."""
+        """Return an array from the cache, or create it with `make` on the device of `like`.
+
+        The cache key consists of `key`, the dtype and the device.
+        """
 
         def make_and_wait() -> Array:
             with like.device:
                 made = make()
-            self.synchronize(made)  # because later calls may run in a different stream
+            self.synchronize(made)  # because later calls may use the array in a different stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
@@ -65,7 +68,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         return cupy.sum(mask, axis=axis, keepdims=axis is not None, dtype=dtype)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        return u  # the closed form masks the terms and their gradient
+        return u  # unchanged, because the terms and the closed-form gradient are masked later
 
     def in_place(self, x: Array) -> bool:
         return True

@@ -1,8 +1,9 @@
 """The Dask adapter, which computes losses, gradients and filters block by block in a task graph.
 
-Each block of the input is evaluated as an array of its own library, together with the matching
-entries of the target and the masks. A block also includes the earlier time steps on which its terms
-depend, so that the sums over the blocks add up to the sum over the whole input.
+A Dask array consists of blocks, and each block is an array from another library, such as NumPy. A
+loss is evaluated on each block of the input, together with the matching entries of the target and
+the masks. A block also includes the earlier time steps on which the terms of the block depend. The
+sums over the blocks therefore add up to the sum over the whole input.
 """
 
 import functools
@@ -24,12 +25,13 @@ from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter, split_call
 from spikeloss_xp.primitives.kernels import Exponential
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which blocks receive arguments
-CLASSES, PLACE = -1, -2  # Dask's labels for axes that the input lacks
+# The arguments of a loss, in the order in which `_chunks` expects them.
+ARGUMENTS = ("target", "where", "lengths", "weight")
+CLASSES, PLACE = -1, -2  # index labels for `da.blockwise`, for axes that the input does not have
 
 
 class DaskAdapter(ArrayAPIAdapter):
-    """The adapter for Dask's lazy arrays, which are computed only on request."""
+    """The adapter for Dask arrays, which are lazy: `compute` must be called to compute them."""
 
     is_lazy = True
 
@@ -41,7 +43,7 @@ class DaskAdapter(ArrayAPIAdapter):
         return np.array(x.compute())
 
     def synchronize(self, x: Array) -> None:
-        x.compute()  # a lazy array is computed only on request, so waiting is not enough
+        x.compute()  # Dask does not start to compute an array before `compute` is called
 
     def check_dense(self, x: Array, argument: str) -> None:
         if any(math.isnan(length) for length in x.shape):
@@ -79,8 +81,8 @@ class DaskAdapter(ArrayAPIAdapter):
     ) -> Array:
         """Return the filtered array, computed in blocks that span the whole time axis.
 
-        Filtering the Dask array itself would split time into many small blocks, each with its own
-        tasks.
+        The base method splits the time axis into many short blocks. For a Dask array, each of these
+        blocks would add tasks to the graph.
         """
         run = functools.partial(_filter_block, axis=axis, reverse=reverse)
         taps: tuple[Any, ...] = (kernel, (x.ndim,))
@@ -95,7 +97,7 @@ class DaskAdapter(ArrayAPIAdapter):
             *taps,
             concatenate=True,  # the taps are passed as an array, not as a list of blocks
             dtype=x.dtype,
-            meta=meta_from_array(x),  # otherwise, Dask would run the filter to infer the type
+            meta=meta_from_array(x),  # without `meta`, Dask would run the filter to infer the type
         )
         return filtered.rechunk(x.chunks)
 
@@ -108,7 +110,7 @@ def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, rever
 def _without_empty_chunks(x: Any) -> Any:
     """Return a Dask array without its empty chunks, and any other object unchanged.
 
-    Selecting entries can leave empty chunks, and an empty chunk has no maximum.
+    Indexing a Dask array can leave empty chunks, and the maximum of an empty chunk is undefined.
     """
     if not isinstance(x, da.Array):
         return x
@@ -129,17 +131,20 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # in this case, Dask itself sums the trains chunk by chunk
+        return None  # the loss is evaluated on the Dask array, which Dask sums chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:
-    """A call to a loss on Dask arrays. A sum is computed for each block, and the sums are added.
+    """A call to a loss on Dask arrays, which is evaluated block by block.
+
+    The value is the total of the sums of all blocks. If `split.divisor` is not None, the total is
+    divided by `split.divisor`.
 
     Parameters
     ----------
     split : Split
-        The loss, and a description of how its call may be split.
+        The loss, and a description of how the call to the loss may be split.
     input : dask array
         The spikes, without empty chunks.
     arguments : dict
@@ -151,7 +156,9 @@ class Blocks:
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
-        if x.numblocks[self.time] > 1:  # a block may overlap only with its direct neighbours
+        # A block can include steps of the blocks next to it, but not of blocks further away. Each
+        # block must therefore have at least `self.reach` steps.
+        if x.numblocks[self.time] > 1:
             longer = ensure_minimum_chunksize(max(self.reach, 1), x.chunks[self.time])
             x = x.rechunk({self.time: longer})
         self.input, self.arguments = x, {**arguments, "input": x}
@@ -163,7 +170,7 @@ class Blocks:
         return total if self.split.divisor is None else total / self.split.divisor
 
     def gradient(self, cotangent: da.Array) -> da.Array:
-        """Return the gradient with respect to the input, for a cotangent of the value."""
+        """Return the gradient with respect to the input, given the cotangent of the value."""
         if self.split.divisor is not None:
             cotangent = cotangent / self.split.divisor
         dtype = self.input.dtype if self.input.dtype.kind == "f" else self.split.dtype
@@ -175,11 +182,12 @@ class Blocks:
     ) -> da.Array:
         """Call a function for each block, and return the results as a Dask array.
 
-        The function takes the split, the arguments in `more`, the position of the block in time,
-        and the entries of the block. These entries include the last `self.reach` steps of the
-        previous block and the first `ahead` steps of the next block.
+        The arguments of the function are the split, the arrays in `more`, the position of the block
+        in time, and the entries of the block. These entries include the last `self.reach` steps of
+        the previous block and the first `ahead` steps of the next block.
         """
-        x, split = self.input, self.split._replace(divisor=None)  # the divisor may be a lazy array
+        # The divisor may be a lazy array, which must not be passed to the function.
+        x, split = self.input, self.split._replace(divisor=None)
         entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
         return da.blockwise(
             functools.partial(function, split),
@@ -190,15 +198,17 @@ class Blocks:
             *itertools.chain(*entries),
             adjust_chunks=chunks,
             align_arrays=False,
-            concatenate=True,  # a block is passed as an array, not as a list of blocks
+            concatenate=True,  # each argument is passed as an array, not as a list of blocks
             dtype=dtype,
-            meta=meta_from_array(x, x.ndim, dtype),  # otherwise, Dask would run the function
+            # Without `meta`, Dask would call the function to infer the type of its result.
+            meta=meta_from_array(x, x.ndim, dtype),
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Split an argument into the same blocks as the input, and return it with its Dask indices.
+        """Split an argument into the same blocks as the input.
 
-        Each block includes the steps in which it overlaps with its neighbours.
+        Return the argument, and the tuple of index labels that `da.blockwise` needs for it. Each
+        block includes the steps that it shares with the previous and the next block.
         """
         x, axes = self.arguments.get(name), self.split.axes[name]
         if x is None:
@@ -214,7 +224,7 @@ class Blocks:
         return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
-        """Return the position of each block in time, in the form that `_chunks` expects."""
+        """Return, for each block in time, the three numbers that `_chunks` takes as `place`."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)
@@ -222,21 +232,23 @@ class Blocks:
 
 
 class Chunk(NamedTuple):
-    """Some samples and steps of a block, which together fit in the cache.
+    """A part of a block that is small enough to fit in the cache.
 
-    Each step of a sample belongs to exactly one chunk, which is used to compute the terms and the
-    gradient of that step. A chunk also includes earlier and later steps, if its results depend on
-    them.
+    Each step of a sample belongs to exactly one chunk. The terms and the gradient of the step are
+    computed from that chunk. A chunk also includes the earlier steps on which its terms depend. To
+    compute a gradient, a chunk also includes the later steps whose terms depend on its own steps.
 
     Attributes
     ----------
     spikes : array
-        The spikes in the steps that belong to the chunk, and in the other steps that it includes.
+        The spikes in all steps that the chunk includes.
     options : dict
-        The other arguments of `Loss.sum_and_weight`.
-    samples, own : slice
-        The samples of the chunk, and the steps that belong to it, as positions in the block. Steps
-        are counted from the first step that belongs to the block.
+        All arguments of `Loss.sum_and_weight` except the spikes.
+    samples : slice
+        The position, in the block, of the samples of the chunk.
+    own : slice
+        The position, in the block, of the steps that belong to the chunk. It is counted from the
+        first step that belongs to the block.
     inside : slice
         The position, in `spikes`, of the steps that belong to the chunk.
     """
@@ -251,8 +263,8 @@ class Chunk(NamedTuple):
 def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) -> Iterator[Chunk]:
     """Yield the block in chunks, each with about as many entries as fit in the cache.
 
-    If the loss has a term at each step, a sample that is much larger than a chunk is cut into
-    segments of time.
+    If the loss has a term at each step, and a sample is much larger than the cache, the sample is
+    cut into segments of time.
 
     Parameters
     ----------
@@ -260,20 +272,19 @@ def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) ->
         The loss, and a description of how its call may be split.
     block : tuple of array
         The spikes, the target, the mask, the lengths and the class weights. The spikes include the
-        steps in which the block overlaps with its neighbours. The target, the mask and the lengths
-        refer to the same samples and steps. Arguments that were not passed are None.
+        steps that the block shares with the previous and the next block. If the target or the mask
+        has a time axis, it covers the same steps as the spikes. The lengths are those of the whole
+        trains. An argument that was not passed is None.
     place : array
         Three numbers. The first is the number of steps, at the start of the arrays, that belong to
         the previous block. The second is the number of steps that belong to this block. The third
-        says where this block begins in the whole train: it is the index of the first step that
-        belongs to this block.
+        is the index, in the whole train, of the first step that belongs to this block.
     ahead : bool
-        Whether a chunk also includes later steps, after the steps that belong to it. The terms of
-        the later steps depend on the steps that belong to the chunk. The later steps are needed for
-        computing a gradient, but not for computing a sum.
+        Whether a chunk also includes the later steps whose terms depend on the steps that belong to
+        the chunk. These later steps are needed to compute a gradient, but not to compute a sum.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
-    # On a GPU, the whole block is one chunk.
+    # A block that is not a NumPy array may be on a GPU, where the whole block is one chunk.
     entries = _tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size
     before, own, first_step = map(int, place)
     batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
@@ -300,7 +311,7 @@ def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) ->
 
 
 def _selection(split: Any, name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
-    """Return the index that selects these samples and steps from the input or an argument."""
+    """Return the index that selects these samples and steps from the array called `name`."""
     chosen = {split.layout.batch_axis: samples, split.layout.time_axis: steps}
     return tuple(
         slice(None) if axis is None else chosen.get(axis, slice(None)) for axis in split.axes[name]
@@ -310,7 +321,8 @@ def _selection(split: Any, name: str, samples: slice, steps: slice) -> tuple[sli
 def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
     """Convert lengths of whole trains to lengths within a segment of time.
 
-    The segment begins at the step `start` and consists of `steps` steps.
+    The segment begins at the step `start` and has `steps` steps. A length below 0 or above
+    `longest` is invalid, and becomes -1.
     """
     xp = array_api_compat.array_namespace(lengths)
     lengths = xp.astype(lengths, xp.int64)

@@ -30,8 +30,8 @@ class DpnpAdapter(ArrayAPIAdapter):
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    """Select entries, after making the condition contiguous.
+    """Return ``dpnp.where(condition, x, y)``, after making the condition contiguous.
 
-    If both the condition and `x` have negative strides, dpnp 0.20 reads from the wrong memory.
+    If both `condition` and `x` have negative strides, dpnp 0.20 reads from the wrong memory.
     """
     return dpnp.where(dpnp.asarray(condition, order="C"), x, y)

@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 class FastPaths:
     """Methods that work for every library, and that an adapter may replace with faster ones.
 
-    `ArrayAPIAdapter` inherits them. To write an adapter, you do not have to read this class.
+    `ArrayAPIAdapter` inherits these methods. You can write an adapter without reading this class.
     """
 
     compiles_loops: ClassVar[bool] = False
-    """Whether `scan` compiles its step function only once. If so, the arrays must have the same
-    shape at every step."""
+    """Whether `scan` compiles its step function once and runs the compiled function for every step.
+    If so, the arrays must have the same shape at every step."""
 
     joins_blocks: ClassVar[bool] = True
-    """Whether the block filter joins its blocks and computes a single matrix product, instead of
-    adding a separate product for each block."""
+    """Whether the block filter joins its input blocks into one array and computes a single matrix
+    product. If False, it computes a matrix product for each input block, and adds the products."""
 
     on_host: bool = False
-    """Whether intermediate results of a call can be read for free."""
+    """Whether the values of intermediate arrays can be read without waiting for a device. If so,
+    the arrays are not traced either."""
 
     # `ArrayAPIAdapter` defines the following attributes and methods.
     differentiates: ClassVar[bool]
@@ -48,9 +49,9 @@ class FastPaths:
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss. Every call to a loss object goes through this method.
 
-        If only the gradient with respect to `input` is needed, the adapter of a library with
-        automatic differentiation may register the closed-form gradient, which
-        ``loss.value_and_pullback`` computes, with the library.
+        The adapter for a library with automatic differentiation may override this method to make
+        the library use the closed-form gradient, which ``loss.value_and_pullback`` computes. This
+        is possible only if no argument except `input` needs a gradient.
         """
         return loss.value(input, **options)
 
@@ -59,39 +60,43 @@ class FastPaths:
     ) -> ValueAndPullback:
         """Return the value of a loss and its closed-form pullback.
 
-        `spikeloss_xp.value_and_grad` calls this method if the library has no automatic
+        The pullback maps a cotangent of the value to the gradient with respect to `input`. The
+        function `spikeloss_xp.value_and_grad` calls this method if the library has no automatic
         differentiation.
         """
         found: ValueAndPullback = loss.value_and_pullback(input, *targets, **options)
         return found
 
     def specialized_for(self, x: Array) -> Self:
-        """Return the adapter for a call on `x`.
+        """Return the adapter to use for one call to a loss, whose input is `x`.
 
-        An adapter can use this method to check, once per call, whether any transform or graph sees
-        the arrays. If there is none, the method can return an adapter that does not repeat the
-        check.
+        An adapter can override this method to check, once per call, whether arrays are traced or
+        recorded in a graph. If they are not, the method can return an adapter whose other methods
+        do not repeat this check.
         """
         return self
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate a function of arrays, in chunks along one of the `axes` if chunks are faster.
+        """Evaluate a function of arrays, either in one call or in chunks along one of the `axes`.
+
+        The base class evaluates the function in one call. An adapter may use chunks if they are
+        faster.
 
         Parameters
         ----------
         function : callable
-            Takes the arrays, or a chunk of each, and returns ``(sums, pullback)``. The sums are a
-            tuple of arrays, Python numbers or None, and are added over all chunks. The pullback
-            maps a cotangent of the first sum to the gradient with respect to the first array; it is
-            None if no gradient is wanted.
+            Takes the arrays, or a chunk of each array, and returns ``(sums, pullback)``. ``sums``
+            is a tuple, whose entries are arrays, Python numbers or None. Each entry is added up
+            over all chunks. ``pullback`` maps a cotangent of the first sum to the gradient with
+            respect to the first array. ``pullback`` is None if no gradient is wanted.
         arrays : tuple
             Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
             shared by all chunks.
         axes : tuple of int
             The axes along which the arrays may be split into independent chunks. The tuple is empty
-            if chunks are not worth their overhead.
+            if evaluating chunks would not be faster than a single call.
         batch : int
-            The batch axis, along which samples are always independent.
+            The batch axis. The samples along this axis never depend on each other.
 
         Returns
         -------
@@ -102,15 +107,18 @@ class FastPaths:
         return function(*arrays)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Return whether ``lowest <= x < stop`` for all entries, or False if checking is costly."""
+        """Return True if all entries are known to satisfy ``lowest <= x < stop``, else False.
+
+        An adapter may return False without checking the entries if the check would be slow.
+        """
         return False
 
     def masked(self, x: Array, mask: Array) -> Array:
         """Return `x` with its masked entries set to 0.
 
-        If `on_host` is True, the mask may hold numbers instead of bools. An adapter may multiply
-        by the mask instead of selecting entries. The adapter must then check that `x` contains no
-        NaN or infinity, because multiplying by 0 does not remove them.
+        If `on_host` is True, the mask may hold the numbers 0 and 1 instead of bools. An adapter may
+        multiply `x` by the mask instead of selecting entries. Such an adapter must first check that
+        `x` contains no NaN or infinity, because NaN or infinity multiplied by 0 is NaN.
         """
         return self.xp.where(mask, x, self.operand(x, 0.0))
 
@@ -119,9 +127,10 @@ class FastPaths:
         return self.sum(axis, self.masked(x, mask))
 
     def operand(self, like: Array, value: float) -> Any:
-        """Return a number as an operand for `where`.
+        """Return `value` in the form in which it should be passed to `where`.
 
-        The result is a cached array if `where` would otherwise create an array at each call.
+        The base class returns the number itself. For some libraries, `where` copies a number to the
+        device at each call. The adapter for such a library returns a cached array instead.
         """
         return value
 
@@ -129,13 +138,14 @@ class FastPaths:
         """Return constants as an array with the dtype and device of `like`.
 
         An adapter may cache the result and return it again for an equal tuple or for the same NumPy
-        array. The caller must therefore change neither `values` nor the result.
+        array. The caller must therefore not change the result. If `values` is an array, the caller
+        must not change `values` either.
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
     def sign(self, x: Array) -> Array:
         """Return the sign of `x`, or 0 where `x` is NaN."""
-        # `xp.sign` may check for NaN, which would wait for a device.
+        # `xp.sign` is not used, because it may check for NaN, and must wait for a device to do so.
         return self.xp.astype(x > 0, x.dtype) - self.xp.astype(x < 0, x.dtype)
 
     def isfinite(self, x: Array) -> Array:
@@ -149,9 +159,11 @@ class FastPaths:
         return self.xp.sum(x, axis=axis, keepdims=True)
 
     def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
-        """Return the number of True entries over one axis, which is kept, or over all axes.
+        """Return the number of True entries of a mask.
 
-        As in `masked`, the mask may hold numbers on the host.
+        If an axis is given, the entries are counted along this axis, which is kept with length 1.
+        If `axis` is None, all entries are counted. If `on_host` is True, the mask may hold the
+        numbers 0 and 1 instead of bools.
         """
         numbers = self.xp.astype(mask, dtype, copy=False)
         return self.sum_all(numbers) if axis is None else self.sum(axis, numbers)
@@ -163,7 +175,7 @@ class FastPaths:
     def in_place(self, x: Array) -> bool:
         """Return whether arrays that are computed from `x` may be changed in place.
 
-        In-place changes are safe if no transform or graph sees `x`.
+        In-place changes are safe if `x` is neither traced nor recorded in a graph.
         """
         return False
 
@@ -175,27 +187,32 @@ class FastPaths:
         return False
 
     def at(self, axis: int, x: Array, index: Array) -> Array:
-        """Return the entries of `x` at an index along an axis, which is kept with length 1.
+        """Return the entries of `x` that an index array selects along an axis.
 
-        The index has length 1 along the axis. `x` may have length 1 along all other axes.
+        The index has length 1 along the axis, and so has the result. `x` may have length 1 along
+        any other axis.
         """
         return self.sum(axis, self.xp.where(index == self.along(axis, x), x, 0.0))
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
-        """Convert an index to the form that `gather` and `scatter` expect.
+        """Convert an index array to the form that `gather` and `scatter` take as `entries`.
 
         The index has length 1 along the axis, and broadcasts to `x` along the other axes.
         """
         return index == self.along(axis, x)
 
     def gather(self, axis: int, x: Array, entries: Any) -> Array:
-        """Return the entry that the index selects along an axis, which is kept with length 1."""
+        """Return the entries of `x` that an index selects along an axis.
+
+        `entries` is the index, as converted by `entries_at`. The axis is kept, with length 1.
+        """
         return self.sum(axis, self.xp.where(entries, x, 0.0))
 
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
-        """Set the entry that the index selects along an axis.
+        """Set the entries of `x` that an index selects along an axis to `values`.
 
-        This method is called only if `in_place` returns True.
+        `entries` is the index, as converted by `entries_at`. This method is called only if
+        `in_place` returns True.
         """
         raise NotImplementedError
 
@@ -205,10 +222,12 @@ class FastPaths:
         return self.xp.exp(difference, out=difference)
 
     def logaddexp(self, x: Array, y: Array) -> Array:
-        """Return ``log(exp(x) + exp(y))``; where autodiff sees it, with precise derivatives.
+        """Return ``log(exp(x) + exp(y))``, with precise first and second derivatives.
 
-        Libraries differentiate their own function in terms of its result. The second derivative is
-        then a difference of almost equal numbers, and in PyTorch's forward mode, it may be NaN.
+        A library computes the derivative of its own `logaddexp` from the result. The second
+        derivative is then a difference of almost equal numbers. In PyTorch's forward mode, it may
+        be NaN. This method therefore calls the library's `logaddexp` only if the library has no
+        automatic differentiation.
         """
         if not self.differentiates:
             return self.xp.logaddexp(x, y)
@@ -224,19 +243,20 @@ class FastPaths:
         index: Array,
         q: Array | None,
     ) -> ValueAndPullback:
-        """Return the terms of a cross entropy and their pullback, computed by `default`.
+        """Return the terms of a cross entropy, and their pullback.
 
-        Instead of calling `default`, an adapter may use operations that its compiler can fuse
-        better. See `spikeloss_xp.softmax.cross_entropy_of_logits`.
+        The base class calls `default`. An adapter may use other operations that are faster in its
+        library. For the formula, see `spikeloss_xp.softmax.cross_entropy_of_logits`.
         """
         return default(classes, logit, index, q)  # type: ignore[no-any-return]
 
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array
     ) -> ValueAndPullback:
-        """Return negative log-likelihoods of spikes and their pullback, computed by `default`.
+        """Return the negative log-likelihoods of binary spikes, and their pullback.
 
-        See `spikeloss_xp.criteria.bernoulli_of_logits`.
+        The base class calls `default`. For the formula, see
+        `spikeloss_xp.criteria.bernoulli_of_logits`.
         """
         return default(self, logit, spike)  # type: ignore[no-any-return]
 
@@ -246,8 +266,9 @@ class FastPaths:
         """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
 
         Return the last carry and all outputs, in the order of the entries. `entries` is either an
-        array, which is split along its first axis, or an iterable. If `reverse` is True, it must be
-        an array or a list, and its last entry comes first.
+        array, which is split along its first axis, or an iterable. If `reverse` is True, the
+        function is applied from the last entry to the first, and `entries` must be an array or a
+        list.
         """
         entries = self.unstack(entries, 0) if hasattr(entries, "shape") else entries
         outputs = []
@@ -257,9 +278,11 @@ class FastPaths:
         return carry, outputs[::-1] if reverse else outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return three results: a sum of cumulative products, the full product, and the pullback.
+        """Return a sum of cumulative products, the product of all factors, and the pullback.
 
-        The cumulative products of `factors` are multiplied by `weight` and summed along the axis.
+        The cumulative products of `factors` along the axis are multiplied by `weight` and summed
+        along the axis. The pullback maps cotangents of the sum and of the product to the gradient
+        with respect to `factors`.
         """
         if self.in_place(factors) and not self.on_host:
             return survival.survival_sum_by_doubling(self, factors, weight, axis)
@@ -273,8 +296,8 @@ class FastPaths:
         """Apply `spikeloss_xp.causal_filter` along an axis, or its adjoint if `reverse` is True.
 
         The filter treats all values before the first step as 0, and the adjoint treats all values
-        after the last step as 0. The kernel is an array of taps with the dtype of `x`, or an
-        `Exponential`, for which there is a faster algorithm.
+        after the last step as 0. The kernel is either an array of taps with the dtype of `x`, or an
+        `Exponential`. For an `Exponential`, the method uses a faster algorithm.
         """
         if isinstance(kernel, Exponential):
             matrices = self.block_matrices(x, kernel, axis, reverse)
@@ -292,9 +315,10 @@ class FastPaths:
         return matrices.converted(lambda matrix: self.constants(matrix, x))
 
     def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
-        """Return, at each step along an axis, the sum over the last `window` steps.
+        """Return, at each step along an axis, the sum over a window of `window` steps.
 
-        If `reverse` is True, return the adjoint, which is the sum over the next `window` steps.
+        The window ends with the current step. If `reverse` is True, return the adjoint, whose
+        window begins with the current step.
         """
         if window == 1:
             return x
@@ -306,5 +330,8 @@ class FastPaths:
         return block_filter.sum_in_blocks(self, x, band, window, axis % x.ndim, reverse=reverse)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Return whether `moving_sum` is faster one block of steps at a time than by a filter."""
+        """Return whether `moving_sum` should sum one block of steps at a time.
+
+        If not, `moving_sum` calls `causal_filter`.
+        """
         return False

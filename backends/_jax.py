@@ -24,7 +24,7 @@ class JAXAdapter(ArrayAPIAdapter):
 
     differentiates: ClassVar[bool] = True
     compiles_loops: ClassVar[bool] = True
-    joins_blocks: ClassVar[bool] = False  # XLA joins arrays element by element
+    joins_blocks: ClassVar[bool] = False  # XLA joins arrays one element at a time
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -51,11 +51,14 @@ class JAXAdapter(ArrayAPIAdapter):
         return np.array(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)
 
     def device(self, x: Array) -> Any:
-        """Return None: arrays created without a device move to the device of the other operands."""
+        """Return None, so that new arrays are created without a device.
+
+        JAX moves such an array to the device of the other operands.
+        """
 
     def to_device_of(self, x: Array, like: Array) -> Array:
         if isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer):
-            return x  # the compiler places the array
+            return x  # JAX chooses the device of a traced array
         if x.devices() == like.devices():
             return x
         if isinstance(like.sharding, jax.sharding.NamedSharding):  # replicate over the mesh
@@ -90,10 +93,10 @@ class JAXAdapter(ArrayAPIAdapter):
         x.block_until_ready()
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate a few samples at a time, in a loop that JAX differentiates.
+        """Evaluate a few samples at a time, in a loop that JAX can differentiate.
 
-        Samples are only split along the first axis, because JAX would copy the array for a loop
-        along another axis. All chunks have the same length.
+        The arrays are split only along the first axis. For a loop along any other axis, JAX would
+        copy the arrays. All chunks have the same length.
         """
         x = arrays[0]
         leaves, structure = jax.tree.flatten(arrays)
@@ -106,7 +109,8 @@ class JAXAdapter(ArrayAPIAdapter):
         def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
-            # This program does not compute the weight of the whole batch.
+            # An int depends only on shapes. It is scaled to the whole batch here, because JAX would
+            # convert it to an array if the traced function returned it.
             if isinstance(weight, int):
                 number = weight * (x.shape[0] // leaves[0].shape[0])
                 weight = None
@@ -126,14 +130,16 @@ class JAXAdapter(ArrayAPIAdapter):
             gradient = None if gradient is None else jnp.reshape(gradient, x.shape)
             return jnp.sum(total), weight, gradient
 
-        # A function that is exported on this CPU may run on another platform.
+        # A function that is exported on this CPU may later run on a different platform, where it
+        # should not use chunks.
         results = jax.lax.platform_dependent(*leaves, cpu=in_chunks, default=evaluate)
         total, weight, gradient = results
         sums = total, number if weight is None else weight
         return sums, None if gradient is None else lambda cotangent: gradient * cotangent
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        # Each block is compiled separately, which would take a long time for many blocks.
+        # XLA compiles the operations of each block separately. For many blocks, compiling would
+        # take a long time.
         return _is_short(steps)
 
     def sum(self, axis: int, x: Array) -> Array:
@@ -144,15 +150,17 @@ class JAXAdapter(ArrayAPIAdapter):
             summed = _sum_over_first(x)
         else:
             summed = jnp.sum(x, axis=0, keepdims=True)
-        # XLA merges the derivative of a sum with the operations after it, and would repeat them at
-        # each time step. It does not merge the derivative of `take`, which takes all entries here.
+        # In the backward pass, XLA would merge the derivative of the sum with the operations that
+        # compute its cotangent, and would repeat these operations at each time step. XLA does not
+        # merge the derivative of `take`. Here, `take` selects all entries of the sum.
         every = jnp.arange(x.shape[-1])
         options: Any = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
         return jnp.take(summed, every, axis=-1, **options)
 
     def sum_all(self, x: Array) -> Array:
-        # On a CPU, XLA sums small arrays sequentially. The barrier prevents XLA from merging the
-        # sums over the axes.
+        # On a CPU, XLA adds the entries of a small array one after the other, which accumulates
+        # rounding errors. The array is therefore summed over one axis at a time. The barrier
+        # prevents XLA from merging these sums.
         x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
         while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
@@ -179,8 +187,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return result
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        # XLA takes seconds to compile the many operations of the base method. On a CPU, a loop
-        # runs just as fast.
+        # XLA takes seconds to compile the many operations of the base method. On a CPU, a loop runs
+        # as fast as these operations, and it compiles faster.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
@@ -197,7 +205,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.lax.stop_gradient(x)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        # The terms are masked again later, so only the gradient needs a mask in a traced function.
+        # The terms are masked again later. In a traced function, it is therefore enough to mask the
+        # gradient.
         traced = isinstance(u, jax.core.Tracer)
         return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask)
 
@@ -209,9 +218,9 @@ class JAXAdapter(ArrayAPIAdapter):
         return jnp.take_along_axis(x, entries, axis, mode="clip")
 
     def matmul(self, a: Array, b: Array) -> Array:
-        # By default, a GPU would round the factors to TF32.
+        # By default, JAX rounds the factors to TF32 on a GPU.
         options: dict[str, Any] = {}
-        if _is_sharded(a) and _is_sharded(b):  # required for explicit mesh axes
+        if _is_sharded(a) and _is_sharded(b):  # JAX requires `out_sharding` if axes are explicit
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 
@@ -223,7 +232,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return value, gradient
 
 
-@functools.cache  # a class can be registered only once
+@functools.cache  # JAX raises an error if a class is registered twice
 def _register(kind: type, arrays: tuple[str, ...]) -> None:
     others = [each.name for each in dataclasses.fields(kind) if each.name not in arrays]
     jax.tree_util.register_dataclass(kind, data_fields=[*arrays], meta_fields=others)
@@ -258,8 +267,8 @@ def _default_terms(
 ) -> Array:
     """Call the function `default`, and return the terms of the cross entropy.
 
-    The derivative is defined below, in closed form. XLA can fuse the closed form better than the
-    derivative that JAX would compute.
+    `_derivative_of_terms` defines the derivative in closed form. XLA can fuse this closed form
+    better than the derivative that JAX would derive from `default`.
     """
     return default(classes, logit, index, q)[0]
 
@@ -275,7 +284,7 @@ def _derivative_of_terms(
     if not isinstance(of_logit, SymbolicZero):
         change = jnp.sum(pullback(1.0) * of_logit, axis=classes.index, keepdims=True)
     if q is not None and not isinstance(of_q, SymbolicZero):
-        # The terms are linear in `q`; the coefficient of each class is its cross entropy, -log p.
+        # The terms are linear in `q`. The coefficient of a class with probability p is -log(p).
         log_p = jax.nn.log_softmax(logit, axis=classes.index)
         change = change - jnp.sum(of_q * log_p, axis=classes.index, keepdims=True)
     return terms, change
@@ -283,9 +292,10 @@ def _derivative_of_terms(
 
 @jax.custom_jvp
 def _sum_over_first(x: Array) -> Array:
-    """Sum over the first axis with matrix products, each of which adds at most 32 entries.
+    """Return the sum over the first axis, computed with a matrix product.
 
-    On a CPU, XLA's own sum is ten times slower than matrix products if the first axis is short and
+    The matrix product adds blocks of at most 32 entries, and the sums of the blocks are then added.
+    On a CPU, XLA's own sum is ten times slower than this function if the first axis is short and
     the other axes have many entries.
     """
     steps, size = x.shape[0], 32
@@ -302,8 +312,8 @@ _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=
 def _samples_in_a_chunk(x: Array) -> int:
     """Return the number of samples in a chunk, or 0 if `x` is not evaluated in chunks.
 
-    Chunks are worth their overhead only for large arrays in functions that are compiled for a
-    single CPU. Outside such a function, each loop would be compiled separately.
+    Chunks are faster only if the array is large, and if the calling function is compiled for a
+    single CPU. Outside a compiled function, JAX would compile each loop over chunks separately.
     """
     if not isinstance(x.size, int) or x.size < _tuning.COMPILED_LARGE:
         return 0
@@ -316,7 +326,7 @@ def _samples_in_a_chunk(x: Array) -> int:
 
 
 def _is_short(steps: Any) -> bool:
-    """Return whether the number of steps is known and small enough to need only a few blocks."""
+    """Return whether `steps` is a known number, and the steps fill at most `FEW_BLOCKS` blocks."""
     return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
 
 
@@ -337,5 +347,5 @@ def _replicated(mesh: Any) -> Any:
 
 
 def _is_sharded(x: Array) -> bool:
-    """Return whether an axis of `x` is sharded over a mesh. The mesh may have a single device."""
+    """Return whether an axis of `x` is sharded over a mesh, even over a mesh of a single device."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)

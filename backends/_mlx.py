@@ -10,11 +10,11 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BLOCK = 64  # sums of more terms are split into blocks of this many terms
+BLOCK = 64  # a sum of more than BLOCK terms is split into blocks of BLOCK terms
 
 
 class MLXAdapter(ArrayAPIAdapter):
-    """The adapter for lazy arrays without a device; operations run on MLX's default device."""
+    """The adapter for MLX arrays, which are lazy. Operations run on MLX's default device."""
 
     differentiates: ClassVar[bool] = True
 
@@ -22,7 +22,7 @@ class MLXAdapter(ArrayAPIAdapter):
         created = ("arange", "asarray", "astype", "full", "zeros")
         names = vars(mx) | {name: _without_options(getattr(mx, name)) for name in created}
         names |= {"bool": mx.bool_, "minimum": _minimum, "where": _where}
-        del names["float64"]  # see `check_dense`
+        del names["float64"]  # `check_dense` raises an error for float64
         super().__init__(SimpleNamespace(**names))
 
     def devices(self) -> list[str]:
@@ -67,14 +67,14 @@ class MLXAdapter(ArrayAPIAdapter):
 
 
 def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Return a function that accepts and ignores the standard's `device` and `copy` options."""
+    """Return a function that ignores the options `device` and `copy`, which MLX does not have."""
     return lambda *args, device=None, copy=None, **options: function(*args, **options)
 
 
 def _minimum(x: Array, y: Array) -> Array:
-    """Return the smaller of two numbers; if they are equal, they share the gradient.
+    """Return the elementwise minimum. If two entries are equal, each gets half of the gradient.
 
-    MLX's own `minimum` passes the whole gradient to the second of two equal numbers.
+    MLX's own `minimum` passes the whole gradient to the second of two equal entries.
     """
     smaller = mx.minimum(x, y)
     if not mx.issubdtype(smaller.dtype, mx.floating):
@@ -83,9 +83,10 @@ def _minimum(x: Array, y: Array) -> Array:
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    """Select entries; the gradient of entries that are not selected is 0.
+    """Return ``mx.where(condition, x, y)``. An entry that is not selected has gradient 0.
 
-    MLX's own `where` multiplies the gradient of unselected entries by 0, which does not remove NaN.
+    MLX's own `where` multiplies the gradient of such an entry by 0. If the gradient is NaN, the
+    product is NaN instead of 0.
     """
     return mx.where(condition, _selected(condition, x), _selected(~condition, y))
 

@@ -1,4 +1,7 @@
-"""The ndonnx adapter for ONNX export: arrays have no values, and sizes may be unknown."""
+"""The ndonnx adapter, which exports losses to ONNX.
+
+During the export, arrays have no values, and the sizes of their axes may be unknown.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +13,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class NdonnxAdapter(ArrayAPIAdapter):
-    """The adapter for arrays in an ONNX graph; unknown sizes are None, as in the standard."""
+    """The adapter for arrays in an ONNX graph. As in the array API, an unknown size is None."""
 
     is_lazy = True
 
@@ -18,7 +21,7 @@ class NdonnxAdapter(ArrayAPIAdapter):
         super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
 
     def to_host(self, x: Array) -> Any:
-        return x.unwrap_numpy().copy()  # raises if `x` has no values
+        return x.unwrap_numpy().copy()  # raises an error if `x` has no values
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
         # Broadcasting adds fewer graph nodes than `repeat`.
@@ -32,19 +35,23 @@ def _reshape(x: Array, shape: Any) -> Array:
 def _broadcast_to(x: Array, shape: Any) -> Array:
     """Broadcast `x` to a shape. If a size in the shape is None, the axis keeps its size.
 
-    In that case, ONNX receives 1 instead of None. If ONNX broadcasts an axis to the size 1, the
-    axis keeps its size.
+    ONNX receives the size 1 instead of None. If an axis is broadcast to the size 1, ONNX does not
+    change the size of the axis.
     """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 
 
 def _logaddexp(a: Array, b: Array) -> Array:
-    """Return ``log(exp(a) + exp(b))`` without overflow; `ndonnx.logaddexp` can overflow."""
+    """Return ``log(exp(a) + exp(b))`` without the overflow that `ndonnx.logaddexp` can cause."""
     return ndonnx.maximum(a, b) + ndonnx.log1p(ndonnx.exp(-abs(a - b)))
 
 
 def _shaped(name: str, shape: Any) -> Any:
-    """Return an operation that sets the shape of its result, because ndonnx sets only the rank."""
+    """Return a version of an ndonnx function whose result has a known shape.
+
+    ndonnx itself sets only the rank of the result. The function `shape` computes the shape of the
+    result from the arguments.
+    """
     return lambda *arrays, **options: _reshape(
         getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options)
     )

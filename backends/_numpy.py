@@ -1,4 +1,4 @@
-"""The NumPy adapter, which computes closed-form gradients and can always read values."""
+"""The NumPy adapter, which computes gradients in closed form."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from spikeloss_xp.primitives import sum_of_products, sums_in_chunks
 
 
 class NumPyAdapter(ArrayAPIAdapter):
-    """The adapter for NumPy arrays, which checks labels and evaluates large arrays in chunks."""
+    """The adapter for NumPy arrays, which evaluates losses on large arrays in chunks."""
 
     on_host = True
 
@@ -38,7 +38,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         )
 
     def masked(self, x: Array, mask: Array) -> Array:
-        # NumPy takes two to five times as long to select entries as to multiply them.
+        # In NumPy, `where` takes two to five times as long as a multiplication by the mask.
         with np.errstate(all="ignore"):
             if np.isfinite(np.sum(x)):
                 return x * mask.astype(x.dtype, copy=False)
@@ -60,8 +60,8 @@ class NumPyAdapter(ArrayAPIAdapter):
         return np.arange(stop)
 
     def sum(self, axis: int, x: Array) -> Array:
-        # `einsum` has less overhead per row than `sum`, but its rounding error grows with the
-        # length of the row.
+        # `einsum` has less overhead per row than `sum`. The rounding error of `einsum` grows with
+        # the length of the row, so `einsum` is used only for short rows.
         last = axis in (-1, x.ndim - 1) and type(x) is np.ndarray
         if last and x.shape[-1] <= _tuning.SHORT_SUM and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)
@@ -71,7 +71,8 @@ class NumPyAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:
             return a @ b
-        # Compute a single product for all blocks; `matmul` would compute a product for each sample.
+        # The leading axes are merged, so that one matrix product is computed for all samples.
+        # Otherwise, `matmul` would compute a matrix product for each sample.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
@@ -84,7 +85,8 @@ class NumPyAdapter(ArrayAPIAdapter):
         return True
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
-        along = (self.along(i, x) for i in range(x.ndim))  # `take_along_axis` has more overhead
+        # Indexing `x` with this tuple has less overhead than `take_along_axis`.
+        along = (self.along(i, x) for i in range(x.ndim))
         return tuple(index if i == axis else steps for i, steps in enumerate(along))
 
     def gather(self, axis: int, x: Array, entries: Any) -> Array:

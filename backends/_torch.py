@@ -1,4 +1,4 @@
-"""The PyTorch adapter: in eager mode, a loss is one autograd node with a closed-form gradient."""
+"""The PyTorch adapter. In eager mode, a loss is one graph node with a closed-form gradient."""
 
 import contextlib
 import functools
@@ -28,7 +28,7 @@ from spikeloss_xp.primitives import single_use, sum_of_products, sums_in_chunks
 
 
 class TorchAdapter(TorchFilters):
-    """The adapter for tensors, which PyTorch may differentiate, compile or transform."""
+    """The adapter for PyTorch tensors, in eager mode and in compiled or transformed functions."""
 
     differentiates: ClassVar[bool] = True
 
@@ -37,13 +37,14 @@ class TorchAdapter(TorchFilters):
         return array_api_compat.torch
 
     def devices(self) -> list[str]:
-        # `device_count` may include GPUs that PyTorch cannot use, for example with an old driver.
+        # `device_count` may include GPUs that PyTorch cannot use. A driver may be too old.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         names = ["cpu", *(f"cuda:{i}" for i in range(count))]
         return [*names, "mps"] if torch.backends.mps.is_available() else names
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        return torch.asarray(values.copy(), device=device)  # a tensor cannot have negative strides
+        # The copy has no negative strides, which tensors do not support.
+        return torch.asarray(values.copy(), device=device)
 
     def to_host(self, x: Array) -> np.ndarray:
         return _as_numpy(x.detach().cpu()).copy()
@@ -101,17 +102,18 @@ class TorchAdapter(TorchFilters):
         return value if like.is_cpu else self.scalar(like, value)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        # On a CPU the losses check all counts, so masked counts need valid values too.
+        # On a CPU, losses check the values of all counts, including the masked counts. Replacing
+        # the masked counts makes them valid.
         needed = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask) if needed else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
-        # `expand` returns a view. Autograd also returns a view for the gradient of a sum.
+        # `expand` returns a view, so the repeated entries are not copied.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
-        # Differentiating `unbind` creates one array. Differentiating an indexing operation for each
-        # entry would create one array per entry.
+        # The backward pass of `unbind` creates one array. If the entries were selected by indexing,
+        # the backward pass would create one array for each entry.
         return torch.unbind(x, axis)
 
     def stop_gradient(self, x: Array) -> Array:
@@ -123,7 +125,8 @@ class TorchAdapter(TorchFilters):
     def lacks_graph(self, x: Array) -> bool:
         return torch.is_grad_enabled() and not x.requires_grad
 
-    # These two methods have less overhead than the functions of the array API.
+    # The methods `sum` and `sum_all` call PyTorch's own function, which has less overhead than the
+    # function of the array API namespace.
     def sum(self, axis: int, x: Array) -> Array:
         return torch.sum(x, axis, keepdim=True)
 
@@ -131,10 +134,13 @@ class TorchAdapter(TorchFilters):
         return torch.sum(x)
 
     def sign(self, x: Array) -> Array:
-        return torch.sign(x.detach())  # a tangent of 0 times infinity would be NaN
+        # `x` is detached, because forward mode would multiply the derivative of 0 by a tangent. If
+        # the tangent is infinite, the product is NaN.
+        return torch.sign(x.detach())
 
     def isfinite(self, x: Array) -> Array:
-        return x.abs() < math.inf  # two kernels; `torch.isfinite` runs four
+        # This comparison runs two kernels, and `torch.isfinite` runs four.
+        return x.abs() < math.inf
 
     def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
         return torch.sum(mask, axis, keepdim=axis is not None, dtype=dtype)
@@ -165,7 +171,7 @@ class TorchAdapter(TorchFilters):
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         if is_distributed(arrays[0]):
             return map_local(function, arrays, (batch, *axes))
-        return function(*arrays)  # chunks would add nodes to the graph
+        return function(*arrays)  # evaluating chunks would add nodes to the graph
 
     def specialized_for(self, x: Array) -> "TorchAdapter":
         if torch.is_grad_enabled() or not _torch_state.is_alone(x):
@@ -176,7 +182,10 @@ class TorchAdapter(TorchFilters):
         return _torch_state.is_vectorized(x)
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss, as a single graph node if only `input` needs a gradient."""
+        """Return the value of a loss.
+
+        If `input` is the only tensor that needs a gradient, the loss is a single graph node.
+        """
         if loss.reduction == "none" and is_distributed(input):
             raise ValueError(
                 "reduction='none' cannot be used with a DTensor, because only sums are combined "
@@ -216,8 +225,8 @@ def _as_numpy(x: torch.Tensor) -> np.ndarray:
 class _ClosedForm(torch.autograd.Function):
     """A loss as a single graph node with a closed-form gradient.
 
-    The first backward pass uses the saved pullback and frees it. Any further backward pass, and any
-    second derivative, evaluates the loss again from the spikes.
+    The first backward pass uses the saved pullback and frees it. Any later backward pass evaluates
+    the loss again. A backward pass that is itself differentiated also evaluates the loss again.
     """
 
     @staticmethod
@@ -231,8 +240,8 @@ class _ClosedForm(torch.autograd.Function):
         value: torch.Tensor
         value, ctx.pullback = loss.value_and_pullback(x, **options)
         ctx.loss, ctx.options = loss, dict(options)
-        # Host arrays are copied, because the caller may change them before they are read again.
-        # Tensors are not copied, because autograd detects changes to tensors.
+        # NumPy arrays and lists are copied, because the caller may change them before the backward
+        # pass reads them. Tensors are not copied, because autograd detects changes to tensors.
         for name, given in options.items():
             if isinstance(given, HOST):
                 ctx.options[name] = np.array(given)
@@ -243,7 +252,7 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         if torch.is_grad_enabled() or _torch_state.is_batched(cotangent):
-            with torch.enable_grad():  # autograd records how the closed-form gradient is computed
+            with torch.enable_grad():  # records the closed form, to differentiate it again
                 _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
                 gradient = pullback(cotangent)
         else:
@@ -255,7 +264,7 @@ class _ClosedForm(torch.autograd.Function):
 
 
 class PlainTorchAdapter(TorchAdapter):
-    """The adapter for calls on plain tensors that no compiler, transform or graph sees.
+    """The adapter for calls on plain tensors that are neither traced nor recorded in a graph.
 
     `TorchAdapter.specialized_for` has already checked these conditions, so the methods do not
     repeat the check.
@@ -273,11 +282,11 @@ class PlainTorchAdapter(TorchAdapter):
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if type(x) not in _torch_state.PLAIN or not x.is_cpu or x.dtype not in ORDERED:
             return False
-        low, high = torch.aminmax(x)  # faster than NumPy's functions
+        low, high = torch.aminmax(x)  # faster than NumPy's minimum and maximum
         return lowest <= low.item() and high.item() < stop
 
     def masked(self, x: Array, mask: Array) -> Array:
-        # On a CPU, PyTorch takes five times as long to select entries as to multiply them.
+        # On a CPU, `torch.where` takes five times as long as a multiplication by the mask.
         if self._multiplies(x) and math.isfinite(x.sum().item()):
             return x * mask.to(x.dtype)
         return super().masked(x, mask.bool())
@@ -311,10 +320,11 @@ class PlainTorchAdapter(TorchAdapter):
         index: Array,
         q: Array | None,
     ) -> ValueAndPullback:
-        # `softmax` and `log_softmax` are single kernels. If the label has a high probability p,
-        # log(p) is computed from the sum of the other probabilities, which is more precise.
+        # `softmax` and `log_softmax` run one kernel each. If the probability p of the label is
+        # above 0.5, log(p) is computed as log1p(-s), where s is the sum of the other probabilities.
+        # This is more precise than `log_softmax`.
         axis = classes.index
-        if logit.shape[axis] == 1:  # the other classes, of which there are none, cannot be NaN
+        if logit.shape[axis] == 1:  # with a single class, s is 0 even if the logit is NaN
             return super().cross_entropy(default, classes, logit, index, q)
         label = self.entries_at(axis, logit, index)
         own = torch.gather(torch.log_softmax(logit, axis), axis, label)
@@ -330,14 +340,14 @@ class PlainTorchAdapter(TorchAdapter):
     def bernoulli(
         self, default: Callable[..., Any], logit: Array, spike: Array
     ) -> ValueAndPullback:
-        # Work in place, because allocating memory may take longer than filling it.
+        # The operations work in place, because allocating an array may take longer than filling it.
         x = torch.rsub(spike, 1, alpha=2).mul_(logit)
 
         def pullback(cotangent: Array) -> Array:
             return x.sigmoid_().mul_(torch.rsub(spike, 1, alpha=2)).mul_(cotangent)
 
-        # Above the threshold, `softplus` returns its argument. For arguments above 40, this result
-        # is exact up to rounding.
+        # If its argument is above the threshold, `softplus` returns the argument itself. At a
+        # threshold of 40, the error of this result is smaller than the rounding error.
         return torch.nn.functional.softplus(x, threshold=40), single_use(pullback)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:

@@ -1,4 +1,4 @@
-"""Distributed tensors in PyTorch: each process evaluates its own part."""
+"""Support for PyTorch's distributed tensors: each process evaluates a loss on its own part."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ def is_distributed(x: torch.Tensor) -> bool:
 
 
 def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
-    """Return `x` as a `DTensor`, replicated over the mesh of `like`, if `like` is a `DTensor`."""
+    """Return `x` as a `DTensor` that is replicated over the mesh of `like`.
+
+    If `like` is not a `DTensor`, or if `x` already is a `DTensor`, return `x` itself.
+    """
     if not is_distributed(like) or is_distributed(x):
         return x
     from torch.distributed.tensor import DTensor, Replicate
@@ -28,7 +31,7 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
     """Evaluate a function on each process's part of the arrays, and add the sums of all processes.
 
     If all arrays are distributed in the same way, the processes exchange only the sums. To compute
-    the gradient with respect to its own part, a process needs no data of other processes.
+    the gradient with respect to its own part, a process needs no data from other processes.
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 

@@ -17,7 +17,9 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
-AUTOCAST = [  # looked up at import, because PyTorch before 2.11 cannot trace the lookup
+# The kinds of devices that support autocast. This list is computed when the module is imported,
+# because the compiler of PyTorch before 2.11 cannot trace the function that is called here.
+AUTOCAST = [
     kind
     for kind in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
     if torch.amp.is_autocast_available(kind)
@@ -25,7 +27,7 @@ AUTOCAST = [  # looked up at import, because PyTorch before 2.11 cannot trace th
 
 
 class TorchFilters(ArrayAPIAdapter):
-    """The filters of the PyTorch adapter."""
+    """The base class of the PyTorch adapter, with the methods that filters use."""
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(xp)
@@ -39,20 +41,24 @@ class TorchFilters(ArrayAPIAdapter):
         return not like.is_cpu and _torch_state.is_plain(like)  # traced tensors are not cached
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return the tensor that `make` creates. Cache it under `key` if `_keeps` is True."""
+        """Return a tensor that `make` creates.
+
+        If `_keeps` returns True, the tensor is cached. The cache key consists of `key`, the dtype
+        and the device.
+        """
         if not self._keeps(like):
             return replicated(make(), like)
 
         def make_and_wait() -> Array:
             with torch.inference_mode(False):  # inference tensors cannot be saved for a gradient
                 made = make()
-            self.synchronize(made)  # because later calls may run in a different stream
+            self.synchronize(made)  # because later calls may use the tensor in a different stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        # While compiling, the number of steps may be symbolic.
+        # In a compiled function, the number of steps may be symbolic.
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return False
         if _rounds_factors(x):
@@ -69,7 +75,7 @@ class TorchFilters(ArrayAPIAdapter):
         if _rounds_factors(a):
             return torch.matmul(a.double(), b.double()).float()
         if kind in AUTOCAST and torch.is_autocast_enabled(kind):
-            with torch.autocast(kind, enabled=False):  # autocast rounds to 16 bits
+            with torch.autocast(kind, enabled=False):  # autocast would round to 16 bits
                 return torch.matmul(a, b)
         return torch.matmul(a, b)
 
@@ -81,7 +87,7 @@ class TorchFilters(ArrayAPIAdapter):
         made = _constant_matrices(
             *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
         )
-        # Copying the matrices to the device is recorded in the trace.
+        # The compiler treats the matrices as constants. Its trace includes this copy to the device.
         return made.converted(lambda matrix: matrix.to(x.device))
 
 
@@ -90,14 +96,20 @@ def _rounds_factors(x: torch.Tensor) -> bool:
     return x.dtype == torch.float32 and not _has_full_products(x.device.type)
 
 
-@untraced  # the compiler recompiles when the precision is changed
+# The compiler may treat the result as a constant, because it compiles again if the user changes the
+# precision.
+@untraced
 def _has_full_products(kind: str) -> bool:
     library = torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn
     return library.matmul.fp32_precision in ("ieee", "none")
 
 
 def _guarded(number: int | float) -> float | tuple[int, int]:
-    """Convert a number to constants. If the number is symbolic, the compiler guards its value."""
+    """Return a number as one or two constants, from which `_constant_matrices` recovers the number.
+
+    If PyTorch's compiler treats the number as symbolic, the constants are those of its current
+    value. The compiler then adds guards, and compiles again for a different value.
+    """
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
     constant = 0
@@ -116,12 +128,15 @@ def _constant_matrices(
     reverse: bool,
     device: torch.device,
 ) -> BlockMatrices:
-    """Create the block filter's matrices for any number of steps, outside the compiler's trace."""
+    """Return the block filter's matrices, which are computed outside the compiler's trace.
+
+    The matrices can be used for any number of steps.
+    """
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
 
     def plain(values: np.ndarray) -> torch.Tensor:
-        # A tensor that is created inside a transform may be wrapped.
+        # A tensor that is created inside a `torch.func` transform may have a wrapper.
         made = _torch_state.unwrapped(torch.from_numpy(values))
         return made if made.device == device else _torch_state.unwrapped(made.to(device))
 

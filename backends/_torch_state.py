@@ -1,4 +1,4 @@
-"""Queries about PyTorch's state. Only this module calls private functions of PyTorch."""
+"""Functions that query PyTorch's state. Only this module calls private functions of PyTorch."""
 
 import torch
 
@@ -8,7 +8,8 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 def is_plain(x: torch.Tensor) -> bool:
     """Return whether operations run eagerly and `x` is a plain tensor or a parameter.
 
-    Operations run eagerly if no compiler, transform, tracer or mode is active.
+    Operations run eagerly if no compiler, no `torch.func` transform, no tracer and no dispatch mode
+    is active.
     """
     return type(x) in PLAIN and not (
         torch.compiler.is_compiling()

@@ -1,4 +1,4 @@
-"""The base class of all adapters, written in plain array API code."""
+"""The base class of all adapters, which uses only functions of the array API standard."""
 
 import contextlib
 import functools
@@ -19,12 +19,12 @@ HASHABLE_TYPES = frozenset(HASHABLE)
 
 
 class ArrayAPIAdapter(FastPaths):
-    """An array library's namespace, together with the operations that the array API leaves out.
+    """An array library's namespace, with additional operations that the array API does not define.
 
-    The base class implements its methods in terms of the array API standard. The adapter for a
-    particular library can be a subclass that overrides some of the methods. Other packages register
-    their adapters under the entry-point group ``spikeloss_xp.backends``. The name of the entry
-    point is the import name of the array library.
+    The base class implements its methods with functions of the array API standard. The adapter for
+    a particular library can be a subclass that overrides some of the methods. Other packages can
+    register their adapters in the entry-point group ``spikeloss_xp.backends``. The name of the
+    entry point must be the import name of the array library.
 
     If a library deviates from the standard, its adapter must override the affected methods of this
     class. An adapter may also override methods that this class inherits from `FastPaths`, to make
@@ -40,16 +40,16 @@ class ArrayAPIAdapter(FastPaths):
     xp : module
         The array API namespace of the library.
     axes : tuple of Axis
-        Axes 0, 1 and 2 of the arrays in a call: the batch, class and time axes, in the same order
-        as in the input.
+        The axes 0, 1 and 2 of the arrays in a call to a loss. These are the batch, class and time
+        axes, in the same order as in the input.
     differentiates : bool
-        Whether the library has automatic differentiation, which `value_and_grad` then uses.
+        Whether the library has automatic differentiation. If so, `value_and_grad` uses it.
     is_lazy : bool
         Whether the library computes an array only when its values are requested.
     has_current_device : bool
-        Whether the library creates arrays on a current device. If so, each call first makes the
-        device of its input the current device. For this purpose, the object that `device` returns
-        must be a context manager.
+        Whether the library has a current device, on which it creates new arrays. If so, each call
+        to a function of `spikeloss_xp` makes the device of the input the current device. The method
+        `device` must then return a context manager.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class ArrayAPIAdapter(FastPaths):
         """Return the names of the devices, beginning with the default device.
 
         If no device works, the library's own error is raised. The base class returns only the
-        default device, because the standard does not say which devices are interchangeable.
+        default device.
         """
         return [str(self.xp.__array_namespace_info__().default_device())]
 
@@ -102,23 +102,26 @@ class ArrayAPIAdapter(FastPaths):
         return contextlib.nullcontext()
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, compiled the way users of the library would compile it.
+        """Return the function, compiled with the library's usual compiler, such as `jax.jit`.
 
         The base class returns the function unchanged.
         """
         return function
 
     def register_container(self, kind: type, arrays: tuple[str, ...]) -> None:
-        """Let compiled functions take and return objects of a dataclass.
+        """Allow compiled functions to take and return instances of the dataclass `kind`.
 
-        The fields named in `arrays` hold arrays, and the other fields are constants. The base class
+        The fields named in `arrays` hold arrays. All other fields are constants. The base class
         does nothing.
         """
 
     # Moving and reading arrays --------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, given by name or as a result of the `device` method."""
+        """Copy a NumPy array to a device.
+
+        `device` is either the name of a device or an object that the method `device` returned.
+        """
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -128,17 +131,17 @@ class ArrayAPIAdapter(FastPaths):
         return self.from_host(values, self.device(like))
 
     def to_host(self, x: Array) -> np.ndarray:
-        """Return a detached copy of `x` as a NumPy array; bfloat16 is converted to float32."""
+        """Return a detached copy of `x` as a NumPy array. The dtype bfloat16 becomes float32."""
         return np.from_dlpack(x, device="cpu").copy()  # an array from DLPack may be read-only
 
     def check_dense(self, x: Array, argument: str) -> None:
-        """Raise an error if losses cannot be computed for `x`, for example because it is sparse.
+        """Raise an error if losses cannot be computed for `x`, for example if `x` is sparse.
 
         `argument` is the name used for `x` in the error message.
         """
 
     def device(self, x: Array) -> Any:
-        """Return the ``device=`` argument that creates arrays on the device of `x`."""
+        """Return the device of `x`, as a value for the argument ``device=`` of array functions."""
         return array_api_compat.device(x)
 
     def to_device_of(self, x: Array, like: Array) -> Array:
@@ -156,10 +159,10 @@ class ArrayAPIAdapter(FastPaths):
         return x
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
-        """Return the values of `x` if they can be read for free, otherwise None.
+        """Return the values of `x` if reading them is cheap, otherwise None.
 
-        The values cannot be read for free if the array is not on the host, has not been computed
-        yet, or is being traced. The base class returns None.
+        Reading the values is not cheap if the array is not on the host, or if it is lazy and has
+        not been computed yet. A traced array has no values. The base class returns None.
         """
         return None
 
@@ -176,15 +179,16 @@ class ArrayAPIAdapter(FastPaths):
     ) -> tuple[Array, Array]:
         """Return ``function(x)`` and its gradient, computed by automatic differentiation.
 
-        This is called only if `differentiates` is True. The cotangent has the shape of the value,
-        or is None for a scalar value. The returned value is detached, and `x` is not changed.
+        This method is called only if `differentiates` is True. The cotangent has the shape of the
+        value. If the value is a scalar, the cotangent may be None. The returned value is detached,
+        and `x` is not changed.
         """
         raise NotImplementedError(f"{self.library} has no automatic differentiation")
 
     def scalar(self, like: Array, value: float) -> Array:
-        """Return a 0-d array with the dtype and device of `like`.
+        """Return `value` as a 0-d array with the dtype and device of `like`.
 
-        An adapter may cache the array, so the caller must not change it.
+        An adapter may cache the array, so the caller must not change the array.
         """
         # Unlike `asarray`, `full` needs no device synchronisation.
         return self.xp.full((), value, dtype=like.dtype, device=self.device(like))
@@ -194,9 +198,10 @@ class ArrayAPIAdapter(FastPaths):
         return self.xp.arange(stop, device=self.device(like))
 
     def along(self, axis: int, like: Array) -> Array:
-        """Return the positions along an axis, as an array with the rank of `like`.
+        """Return the indices 0, 1, 2, ... along an axis of `like`, as an array.
 
-        The other axes have length 1, so that the result broadcasts to `like`.
+        The array has as many axes as `like`. All axes except the given axis have length 1, so that
+        the array broadcasts to `like`.
         """
         positions = self.arange(like.shape[axis], like)
         axis %= like.ndim
@@ -205,7 +210,7 @@ class ArrayAPIAdapter(FastPaths):
     def moveaxis(self, x: Array, source: int, destination: int) -> Array:
         """Return `x` with one axis moved to another position.
 
-        This uses `permute_dims`, because some transforms do not support `moveaxis`.
+        This method calls `permute_dims`, because some transforms do not support `moveaxis`.
         """
         source, destination = source % x.ndim, destination % x.ndim
         if source == destination:
@@ -240,11 +245,11 @@ class ArrayAPIAdapter(FastPaths):
         return False
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        """Return the readings `u` with the masked entries replaced by 1.
+        """Return `u` with the masked entries replaced by 1.
 
-        The terms of these entries are then finite and have no gradient. All terms are masked again
-        later. An adapter may therefore return `u` itself if it does not differentiate the terms
-        automatically.
+        The loss terms that are computed from these entries are then finite and have no gradient.
+        All terms are masked again later. An adapter may therefore return `u` itself if the terms
+        are not differentiated automatically.
         """
         return self.xp.where(mask, u, 1.0)
 
@@ -252,9 +257,9 @@ class ArrayAPIAdapter(FastPaths):
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
     """Mark a function so that PyTorch's compiler calls it instead of tracing it.
 
-    The compiler treats the result as a constant. `torch.compiler.assume_constant_result` does the
-    same, but it imports the compiler. That import would take longer than any other part of the
-    first call to a loss.
+    The compiler treats the result as a constant. `torch.compiler.assume_constant_result` has the
+    same effect, but it imports the compiler. That import would take longer than any other part of
+    the first call to a loss.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -285,8 +290,9 @@ def captured_arrays(loss: Any) -> tuple[Any, ...] | None:
 
 @functools.singledispatch
 def split_call(loss: Any, input: Array, arguments: dict[str, Any]) -> Any:
-    """Return how a call to a loss may be split into blocks, or None if it cannot be split.
+    """Return how a call to a loss may be split into blocks, or None if the call cannot be split.
 
-    `spikeloss_xp.losses.blocks` registers the losses that can be split.
+    The module `spikeloss_xp.losses.blocks` registers an implementation for losses that can be
+    split.
     """
     return None

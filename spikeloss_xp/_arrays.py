@@ -61,9 +61,9 @@ def adapter_of(x: Array, argument: str = "input") -> Adapter:
 def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
     """Return a decorator that makes a function compute on the device of one of its arguments.
 
-    `name` is the name of the argument, which is an array, or a sequence or mapping of arrays on the
-    same device. The decorator has an effect only for libraries that compute and create arrays on a
-    current device.
+    `name` is the name of this argument. The argument is an array, or a sequence or mapping of
+    arrays on the same device. The decorator has an effect only for libraries that have a current
+    device, such as CuPy.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -87,7 +87,7 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
 
 
 def remedy(x: Any) -> str:
-    """Return a hint on how to get a plain array from `x`, or an empty string."""
+    """Return a hint on how to get a plain array from `x`. If there is none, return ""."""
     if isinstance(x, np.ma.MaskedArray):
         return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
     if isinstance(x, np.matrix):
@@ -96,14 +96,17 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray", "todense"):  # for tables, and for sparse arrays
+    for method in ("to_numpy", "toarray", "todense"):  # methods of tables and of sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
 
 
 def first_array(values: Any, argument: str) -> Array:
-    """Return the first array in a sequence, or the first entry as a NumPy array if none is one."""
+    """Return the first array in a sequence.
+
+    If no entry is an array, convert the first entry to a NumPy array and return it.
+    """
     arrays = (each for each in values if find_adapter(each) is not None)
     found = next(arrays, None)
     return host(values[0], f"{argument}[0]") if found is None else found
@@ -113,8 +116,8 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """Convert `x` to the floating-point dtype used for computation.
 
     Real floating-point dtypes with at least 32 bits are kept. 16-bit floats become float32, because
-    16-bit sums overflow or stop growing. Bools and integers become the library's default
-    floating-point dtype.
+    a 16-bit sum may overflow, or may be too large to change if a small number is added. Bools and
+    integers become the library's default floating-point dtype.
     """
     adapter.check_dense(x, argument)
     xp, dtype = adapter.xp, x.dtype
@@ -129,7 +132,7 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
 
 
 def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
-    """Return `values` as an array with the library and device of `like`.
+    """Return `values` as an array from the library of `like`, on the device of `like`.
 
     NumPy arrays, Python sequences and numbers are copied to the device of `like`. An array from a
     different library raises a `TypeError`, because a silent copy would lose its gradient.
@@ -150,7 +153,8 @@ def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
         return host(values, argument)
     try:
         return adapter.to_host(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # raised by libraries while tracing
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Libraries raise these errors for traced arrays.
         raise TypeError(
             f"{argument} must be an array whose values can be read; got a traced array, which has "
             "no values while a function is compiled or transformed: make this call outside that "
@@ -196,20 +200,20 @@ def host(values: Any, argument: str) -> np.ndarray:
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")
     try:
         array = np.asarray(values)
-    except ValueError as error:  # a ragged sequence
+    except ValueError as error:  # raised for a ragged sequence
         raise ValueError(f"{argument} is not a rectangular sequence: {error}") from None
     if array.dtype.kind not in "biuf":
         kind = type(values).__qualname__
         raise TypeError(
             f"{argument} must hold numbers; got {kind} of {array.dtype}{remedy(values)}"
         )
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # only NumPy has wider floats
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # other libraries lack wider floats
         return array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def concrete_or_none(values: Any) -> np.ndarray | None:
-    """Return the values of an argument if they can be read cheaply, else None."""
+    """Return the values of an argument if reading them is cheap, otherwise None."""
     adapter = find_adapter(values)
     return np.asarray(values) if adapter is None else adapter.concrete_or_none(values)
 
@@ -236,22 +240,26 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return `divisor` with each 0 replaced by 1.
 
-    Where the divisor is 0, the numerator is 0 too, so the quotient becomes 0 instead of NaN.
+    The numerator must be 0 wherever the divisor is 0. The quotient is then 0 instead of NaN.
     """
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
 
 
 def at_least_one(adapter: Adapter, number: Array) -> Array:
-    """Return a count, with 0 replaced by 1, so that a mean of no entries is 0 instead of NaN."""
+    """Return a number of entries, with 0 replaced by 1.
+
+    A mean of no entries, which is a sum of 0 divided by this number, is then 0 instead of NaN.
+    """
     return adapter.xp.maximum(number, adapter.scalar(number, 1.0))
 
 
 def divisor_of(adapter: Adapter, weight: Array | int, *, counts: bool = False) -> Any:
-    """Return the divisor of a sum: its weight, or infinity if the weight is 0.
+    """Return the number by which a sum of loss terms is divided.
 
-    Dividing by infinity makes the loss 0, whatever the sum is. With label smoothing, for example,
-    the sum may be above 0 although the weight is 0. If `counts` is True, the weight is the number
-    of terms. The sum of no terms is 0, so the divisor may be any number.
+    The divisor is the weight of the terms. If the weight is 0, the divisor is infinity, so that the
+    loss is 0. Without this replacement, label smoothing could divide a sum above 0 by a weight of
+    0. If `counts` is True, the weight is the number of terms. If there are no terms, their sum is
+    0, so the divisor is 1 instead of infinity.
     """
     if isinstance(weight, int) or not hasattr(weight, "dtype"):
         return weight  # an int or, while PyTorch exports a function, a symbolic size

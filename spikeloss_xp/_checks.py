@@ -25,21 +25,22 @@ Number = TypeVar("Number", bound=float)  # type checkers accept an int where a f
 
 
 def has_unit(x: Any) -> bool:
-    """Return whether a number, an array or any entry of a sequence has a unit of measurement.
+    """Return whether a number or an array has a unit of measurement.
 
-    The units of neo, quantities, Pint, Brian2 and Astropy are recognised.
+    A sequence has a unit if any of its entries has a unit. The function recognises the units of
+    neo, quantities, Pint, Brian2 and Astropy.
     """
     if type(x) in (float, int):
         return False
     if isinstance(x, list | tuple):
-        if not (x and isinstance(x[0], list | tuple)):  # check one number of each type
+        if not (x and isinstance(x[0], list | tuple)):  # checking one entry of each type is enough
             x = list({type(each): each for each in x}.values())
         return any(map(has_unit, x))
     return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
 
 
 def shown(value: Any) -> str:
-    """Return the repr of a value, or the shape of an array with more than ten entries."""
+    """Return the repr of a value. For an array with more than ten entries, return its shape."""
     shape = tuple(getattr(value, "shape", ()))
     return f"an array of shape {shape}" if math.prod(shape) > 10 else repr(value)
 
@@ -67,15 +68,15 @@ Check = Callable[[Any, str], Any]
 
 
 def option(default: Any, check: Check) -> Any:
-    """Return a field for a class derived from `Checked`, with a default and a check."""
+    """Return a dataclass field with a default and a check, for a subclass of `Checked`."""
     return field(default=default, metadata=checked_by(check))
 
 
 def checked_by(check: Check) -> dict[str, Check]:
-    """Return the metadata of a required field: ``field(metadata=checked_by(check))``.
+    """Return metadata for a required field, which is passed as ``field(metadata=...)``.
 
-    Type checkers know that such a field is required. They would take the result of `option` for a
-    default.
+    With this form, a type checker knows that the field is required. If the field were assigned the
+    result of `option`, the type checker would assume that the field has a default.
     """
     return {"check": check}
 
@@ -83,7 +84,8 @@ def checked_by(check: Check) -> dict[str, Check]:
 class Checked:
     """Base class for frozen dataclasses whose options are checked by the constructor.
 
-    A field carries its own check. A subclass that changes only the default keeps the check.
+    The check of an option is stored in the metadata of its field. If a subclass changes only the
+    default of the field, the check still applies.
     """
 
     _option_checks: ClassVar[dict[str, Check]] = {}
@@ -100,7 +102,7 @@ class Checked:
         cls._option_checks = cls._option_checks | own
 
     def __post_init__(self) -> None:
-        """Check the options. Subclasses extend this method with checks between several options."""
+        """Check each option. A subclass may add checks that involve more than one option."""
         for argument, check in self._option_checks.items():
             if argument in vars(self):
                 check_field(self, argument, check)
@@ -109,7 +111,8 @@ class Checked:
 def check_field(instance: Any, argument: str, check: Check) -> None:
     """Check a field of `instance`, and replace it with the value that its check returns.
 
-    Arrays of spikes must be passed when the instance is called.
+    Raise an error if the value looks like an array of spikes, which must be passed in a call to the
+    instance instead.
     """
     value = getattr(instance, argument)
     check_no_spikes(type(instance), argument, value)
@@ -117,7 +120,10 @@ def check_field(instance: Any, argument: str, check: Check) -> None:
 
 
 def check_no_spikes(kind: type, argument: str, value: Any) -> None:
-    """Raise an error that says how to pass spikes if an option is an array of spikes."""
+    """Raise an error if an option is an array with more than one axis.
+
+    Such an array probably holds spikes, so the error message explains how to pass spikes.
+    """
     if getattr(value, "ndim", 0) > 1:
         name, target = kind.__name__, ", target" * bool(getattr(kind, "targets", ()))
         raise TypeError(
@@ -128,7 +134,7 @@ def check_no_spikes(kind: type, argument: str, value: Any) -> None:
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
-    """Return a check that accepts either one number or a sequence of numbers, one per class."""
+    """Return a check that accepts a single number, or a sequence with a number for each class."""
 
     def checked(value: Any, argument: str) -> float | tuple[float, ...]:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -156,7 +162,10 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
 
 
 def each_class(*options: Any) -> Iterator[tuple[float, ...]]:
-    """Yield the values of several options for each class. An option may hold a single number."""
+    """For each class, yield a tuple with the value of each option.
+
+    An option is either a single number for all classes, or a tuple with a number for each class.
+    """
     several = [value if isinstance(value, tuple) else (value,) for value in options]
     number = max(map(len, several))
     return zip(*(value * number if len(value) == 1 else value for value in several), strict=False)
@@ -225,12 +234,12 @@ optional_count = optional(count)
 
 
 def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
-    """Return a check that raises an error unless a string is one of the options."""
+    """Return a check that accepts only the strings in `options`."""
 
     def checked(value: Any, argument: str) -> str:
         if not isinstance(value, str) or value not in options:
             raise ValueError(f"{argument} must be one of {', '.join(options)}; got {value!r}")
-        return str(value)  # a NumPy string has a different repr
+        return str(value)  # a NumPy string would have a different repr
 
     return checked
 
@@ -256,7 +265,7 @@ def function(value: Any, argument: str) -> Any:
 
 
 def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument: str) -> None:
-    """Raise an error if a finite number in `known` would overflow in the computation dtype."""
+    """Raise an error if a finite number in `known` would overflow when converted to `dtype`."""
     limits = xp.finfo(dtype)
     if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
         return
@@ -275,7 +284,11 @@ def check_shape(
     expected: dict[str, tuple[int, ...]],
     hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Raise an error with a hint about the mistake if an argument has an unexpected shape."""
+    """Raise an error if an argument does not have one of the expected shapes.
+
+    `expected` holds the expected shapes, keyed by their descriptions. `hint` takes the shape that
+    arrived, and returns text about a likely mistake, which is added to the error message.
+    """
     shape = tuple(given.shape)
     if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
@@ -283,11 +296,12 @@ def check_shape(
 
 
 def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
-    """Return the lowest of the values in `known` if it is below `limit`, else None.
+    """Return the lowest value in `known` if this value is below `limit`, otherwise None.
 
     The values are scanned a second time only if they contain NaN or a value below the limit.
     """
-    if known is None or not known.size or known.min() >= limit:  # a process may have no samples
+    # `known` may be empty, because a process in distributed training may have no samples.
+    if known is None or not known.size or known.min() >= limit:
         return None
     below = known[known < limit]
     return float(below.min()) if below.size else None
@@ -298,7 +312,7 @@ def check_range(
 ) -> bool:
     """Raise an error if an integer other than `ignored` is below 0 or above `highest`.
 
-    Return whether all values are known to be within the range.
+    Return True if all values are known to be in the range from 0 to `highest`, otherwise False.
     """
     if values is None:
         return False
@@ -319,7 +333,7 @@ def check_range(
 
 
 def check_train(train: Any, argument: str) -> None:
-    """Raise an error if `train`, which should be a single spike train, holds several trains."""
+    """Raise an error if `train` holds several spike trains instead of one."""
     if isinstance(train, list | tuple) and any(
         isinstance(times, list | tuple) or getattr(times, "ndim", 0) for times in train
     ):

@@ -1,4 +1,4 @@
-"""Kernels for pairs of spike times, and the lowest cost of editing one train into another.
+"""Kernels for pairs of spike times, and the lowest cost of edits between two spike trains.
 
 The distances between pairs of trains and the losses on spike times both use this module.
 """
@@ -13,15 +13,19 @@ from spikeloss_xp import _tuning
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._typing import Array, ValueAndPullback
 
-Price = Callable[[Array, Array], Array]  # the cost of matching two spike times
+# A function that takes two spike times, and returns the cost of matching them.
+Price = Callable[[Array, Array], Array]
 
-# If matching two spikes costs this much, they are never matched, because deleting one spike and
-# inserting the other costs only 2.
+# If matching two spikes costs UNMATCHED, the two spikes are never matched. Deleting the first spike
+# and inserting the second spike costs only 2.
 UNMATCHED = 3.0
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
-    """Return ``abs(a - b)``. The derivative at 0, which differs between libraries, is set to 0."""
+    """Return ``abs(a - b)``, with a derivative of 0 where `a` equals `b`.
+
+    The derivative of the absolute value at 0 would differ between libraries.
+    """
     difference = a - b
     return difference * adapter.sign(difference)
 
@@ -34,22 +38,30 @@ def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
 def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array:
     """Return ``exp(-|t - u| / tau)`` for pairs of spikes, or 0 if either spike is padding.
 
-    The padding must be infinity in `a` and minus infinity in `b`, so that it is far from all spikes
-    and from the padding of the other array.
+    The padding must be infinity in `a` and minus infinity in `b`. The distance from padding to a
+    spike, or between the padding of `a` and the padding of `b`, is then infinite.
     """
     return adapter.xp.exp(absolute_difference(adapter, a, b) / -time_constant)
 
 
 def symmetric(adapter: Adapter, pairs: Array) -> Array:
-    """Return the average of a matrix with its transpose.
+    """Return the average of a matrix and its transpose, which is exactly symmetric.
 
-    The matrix must already be symmetric up to rounding. The average is exactly symmetric.
+    The matrix itself must be symmetric, except for rounding errors.
     """
     return (pairs + adapter.xp.matrix_transpose(pairs)) / 2
 
 
 class SortedTimes(NamedTuple):
-    """Sorted spike times ``[train, spike]``, padded with infinity, and the spike counts."""
+    """Spike trains, as an array of sorted spike times and an array of spike counts.
+
+    Attributes
+    ----------
+    times : array
+        Sorted spike times ``[train, spike]``, padded with infinity.
+    number : array
+        The number of spikes of each train, ``[train]``.
+    """
 
     times: Array
     number: Array
@@ -69,20 +81,22 @@ class SortedTimes(NamedTuple):
 def pad_unmatched(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return the times of `x` and `y` with new padding, and a correction to the costs of editing.
+    """Return the times of `x` and `y` with new padding, and a correction to the costs of edits.
 
-    The new padding is a time that matches no spike. In an `EditTable`, padding matches padding at
-    no cost. If one train has more padding than the other, the table also deletes or inserts the
-    extra padding. The correction must be added to the costs from the table. The correction removes
-    the cost of editing the padding. The correction also adds the difference in length, because the
-    table subtracts that difference from the costs. `surplus` is the spike count of `x` minus the
-    spike count of `y`.
+    The new padding is a time that is too far from all spikes to be matched with a spike. An
+    `EditTable` treats padding like spikes. It matches padding with padding at no cost. If one train
+    has more padding than the other, the table deletes or inserts the extra padding. The correction
+    must be added to the costs from the table. The correction removes the cost of deleting or
+    inserting padding. The correction also adds the difference in length, because the table
+    subtracts this difference from the costs. `surplus` is the spike count of `x` minus the spike
+    count of `y`.
     """
     xp, both = adapter.xp, [(times < math.inf, times) for times in (x.times, y.times)]
     zero = adapter.operand(x.times, 0.0)
     latest = xp.maximum(*(xp.max(xp.abs(xp.where(*spikes, zero))) for spikes in both))
     most = adapter.scalar(latest, (float(xp.finfo(latest.dtype).max) - far) / 2)
-    # Without rounding, `latest + far` would be far enough from all spikes.
+    # A time of `latest + far` would be far enough from all spikes, but it may be rounded down to
+    # `latest`. The padding is therefore `2 * latest + far`.
     beyond = 2 * xp.minimum(latest, most) + far
     longer = x.times.shape[-1] - y.times.shape[-1]
     added = abs(longer) - xp.abs(longer - surplus)
@@ -91,28 +105,29 @@ def pad_unmatched(
 
 
 class EditTable(NamedTuple):
-    """The table of the excess costs of editing one train into another.
+    """A table that gives the lowest cost of edits that turn the train `x` into the train `y`.
 
-    The excess cost in entry ``(i, j)`` is the lowest cost of editing the first `i` spikes of `x`
-    into the first `j` spikes of `y`, minus ``i - j`` (or minus ``j - i`` if `y` is longer than
-    `x`). An insertion or a deletion therefore costs 0 if it reduces the difference in length, and 2
-    otherwise. The subtraction preserves the precision of small costs if one train is much longer
-    than the other.
+    To compute the entry ``(i, j)``, take the lowest cost of edits that turn the first `i` spikes of
+    `x` into the first `j` spikes of `y`, and subtract ``i - j``. If `y` is longer than `x`,
+    subtract ``j - i`` instead. The entry is called an excess cost. An insertion or a deletion that
+    reduces the difference in length adds 0 to the excess cost. Any other insertion or deletion adds
+    2. Because of the subtraction, small costs are precise even if one train is much longer than the
+    other.
 
-    Each step fills an anti-diagonal from two arrays, `last` and `corner`. The array `last` is the
-    previous anti-diagonal. An insertion or a deletion starts from an entry of `last`. The array
-    `corner` holds entries of the anti-diagonal before `last`. A match starts from an entry of
-    `corner`.
+    The table is filled one anti-diagonal at a time, from two arrays, `last` and `corner`. The array
+    `last` is the previous anti-diagonal. The cost after an insertion or a deletion is computed from
+    an entry of `last`. The array `corner` holds entries of the anti-diagonal before `last`. The
+    cost after a match is computed from an entry of `corner`.
 
     Attributes
     ----------
     adapter : Adapter
         The adapter for the library of the times.
     x, y : array
-        Arrays with one or more spike times along axis 0. The other axes broadcast. For a pullback,
-        the shape is ``[spike, pair]``.
+        The spike times of both trains, with at least one spike along axis 0. The other axes of `x`
+        broadcast with those of `y`. `cheapest_and_pullback` requires the shape ``[spike, pair]``.
     price : callable
-        The cost of matching two spike times.
+        A function that takes two spike times, and returns the cost of matching them.
     """
 
     adapter: Adapter
@@ -121,7 +136,10 @@ class EditTable(NamedTuple):
     price: Price
 
     def cheapest(self) -> Array:
-        """Return the last entry of the table. Only two anti-diagonals are kept in memory."""
+        """Return the last entry of the table, which is the excess cost for all spikes.
+
+        Only two anti-diagonals are kept in memory at a time.
+        """
 
         def advance(carry: Any, entry: Any) -> Any:
             return self._advance(carry, entry)[0], None
@@ -130,10 +148,11 @@ class EditTable(NamedTuple):
         return last[-1, ...]
 
     def cheapest_and_pullback(self) -> ValueAndPullback:
-        """Return the last entry of the table, and the pullback from that entry to the prices.
+        """Return the last entry of the table, and its pullback to the prices of all matches.
 
-        The gradient with respect to the prices has shape ``[x spike, y spike, pair]``. If several
-        edits are equally cheap, they share the gradient.
+        The price of a match is the value of `price` for its two spikes. The gradient with respect
+        to the prices has shape ``[x spike, y spike, pair]``. If several edits are equally cheap,
+        they share the gradient.
         """
         adapter, xp = self.adapter, self.adapter.xp
         start, steps = self._start_and_steps()
@@ -149,15 +168,20 @@ class EditTable(NamedTuple):
         return carry[1][-1, ...], pullback
 
     def _with_costs(self, left: Array, above: Array) -> tuple[Array, Array]:
-        """Return the costs after an insertion and after a deletion."""
+        """Return the excess costs after an insertion and after a deletion.
+
+        `left` is the excess cost before the insertion, and `above` is the excess cost before the
+        deletion.
+        """
         if self.x.shape[0] >= self.y.shape[0]:
             return left + 2, above
         return left, above + 2
 
     def _advance(self, carry: Any, entry: Any) -> Any:
-        """Fill an anti-diagonal. Also return the arguments of `_shares`.
+        """Return the next pair of `corner` and `last`, and the arguments of `_shares`.
 
-        `entry` is a `Step`, or the spikes of `y` that a step matches with all spikes of `x`.
+        `entry` is a `Step`. If the library compiles loops, `entry` is instead an array of spikes of
+        `y`, which are matched with the spikes of `x`.
         """
         xp, (corner, last) = self.adapter.xp, carry
         step = entry if isinstance(entry, Step) else Step((self.x, entry))
@@ -170,26 +194,28 @@ class EditTable(NamedTuple):
         return carry, entry._replace(values=edits) if isinstance(entry, Step) else edits
 
     def _pull_back(self, carry: Any, entry: Any) -> Any:
-        """Return the gradients for `last` and `corner`, and the gradient for the prices.
+        """Return the gradients with respect to `last`, `corner` and the prices.
 
-        `entry` is a `Step`, or the arguments of `_shares`. The costs at the edges of the table are
-        constant, so their gradient is dropped.
+        `entry` is a `Step`. If the library compiles loops, `entry` is instead a tuple with the
+        arguments of `_shares`. The costs at the edges of the table are constant, so the gradient
+        with respect to these costs is dropped.
         """
         step = entry if isinstance(entry, Step) else Step(entry)
         own, of_corner = (x[int(not step.shrinks) : x.shape[0] - step.grows, ...] for x in carry)
         matched, inserted, deleted = self.adapter.unstack(own[None, ...] * step.of(self._shares), 0)
-        if self.adapter.on_host:  # a view would keep the other two arrays in memory
+        if self.adapter.on_host:  # a view would keep `inserted` and `deleted` in memory
             matched = self.adapter.xp.asarray(matched, copy=True)
         of_last = [deleted[:1, ...], inserted[:-1, ...] + deleted[1:, ...] + of_corner]
         return (self._joined([*of_last, inserted[-1:, ...]]), matched), matched
 
     def _evaluated(self, function: Callable[..., Array], steps: Any) -> Any:
-        """Return the steps with the values of a function instead of its arguments.
+        """Evaluate a function for all steps at once, and return the steps with its values.
 
-        On a GPU, an operation on the whole table is about as fast as an operation on an
-        anti-diagonal. The function is therefore evaluated once for all steps, unless the loops are
-        compiled. Large anti-diagonals on a CPU are not evaluated here, because one of them fits in
-        the cache, and all of them do not.
+        On a GPU, an operation on the whole table is about as fast as an operation on a single
+        anti-diagonal. In two cases, however, the function is evaluated later, and the steps are
+        returned unchanged. The first case is that the library compiles loops. The second case is
+        that the anti-diagonals are large and on a CPU. A single anti-diagonal then fits in the
+        cache, but the whole table does not.
         """
         large = self.x.shape[0] * self.x.shape[1] > _tuning.EDITS_AT_ONCE
         if self.adapter.compiles_loops or (self.adapter.on_host and large):
@@ -205,9 +231,10 @@ class EditTable(NamedTuple):
         return self.adapter.xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
 
     def _shares(self, matched: Array, left: Array, above: Array) -> Array:
-        """Return the shares of the gradient for a match, an insertion and a deletion, stacked.
+        """Return the fractions of the gradient for a match, an insertion and a deletion.
 
-        The arguments are the cost after a match, and the costs before the other edits.
+        The three fractions are stacked along axis 0, and add up to 1. `matched` is the cost after a
+        match, `left` is the cost before an insertion, and `above` is the cost before a deletion.
         """
         xp, (inserted, deleted) = self.adapter.xp, self._with_costs(left, above)
         match = _share(xp, matched, xp.minimum(inserted, deleted))
@@ -216,22 +243,25 @@ class EditTable(NamedTuple):
         return xp.stack([match, insertion, rest - insertion], axis=0)
 
     def _as_matrix(self, matched: Any) -> Array:
-        """Return the values of all matches as a matrix with an entry for each pair of spikes."""
+        """Return the values of all matches as an array ``[x spike, y spike, pair]``.
+
+        `matched` holds these values for one anti-diagonal after the other.
+        """
         adapter, xp = self.adapter, self.adapter.xp
         n, m = self.x.shape[0], self.y.shape[0]
         rows, columns = adapter.arange(n * n + n, self.x), adapter.arange(m * n, self.x)
         place = xp.reshape(rows[:: n + 1, None] + columns[None, ::n], (-1,))  # (i + j) * n + i
         if adapter.compiles_loops:
             matched = xp.reshape(matched, (-1, matched.shape[2]))
-        else:  # there are no entries outside the table
+        else:  # `matched` has no entries outside the table
             matched, place = self._joined(matched), xp.argsort(xp.argsort(place))
         return xp.reshape(xp.take(matched, place, axis=0), (n, m, matched.shape[1]))
 
     def _start_and_steps(self) -> tuple[tuple[Array, Array], Any]:
         """Return the initial `corner` and `last`, and all steps.
 
-        If the library compiles a single step function, the arrays have the same shape at every
-        step. Entries outside the table are then either infinite or never used.
+        If the library compiles loops, the arrays must have the same shape at every step, so they
+        also have entries outside the table. These entries are either infinite or never used.
         """
         adapter, xp = self.adapter, self.adapter.xp
         n, m = self.x.shape[0], self.y.shape[0]
@@ -258,11 +288,12 @@ class Step(NamedTuple):
     Attributes
     ----------
     values : array or tuple of array
-        The prices of the matches, or the shares of the gradient. Before they are evaluated, the
-        arguments of the function that returns them.
-    grows, shrinks : bool
-        Whether the next anti-diagonal gains an entry at its end, and whether it loses one at its
-        beginning.
+        An array with the values of a function, or a tuple with its arguments if the function has
+        not been evaluated yet. The function is `EditTable.price` or `EditTable._shares`.
+    grows : bool
+        Whether the next anti-diagonal has an additional entry at its end.
+    shrinks : bool
+        Whether the next anti-diagonal lacks the first entry of the current anti-diagonal.
     """
 
     values: Any
@@ -270,15 +301,15 @@ class Step(NamedTuple):
     shrinks: bool = False
 
     def of(self, function: Callable[..., Array]) -> Array:
-        """Return the values of a function, which may have been evaluated before."""
+        """Return the values of `function`, which is evaluated if `values` holds its arguments."""
         return function(*self.values) if isinstance(self.values, tuple) else self.values
 
 
 def _share(xp: Any, cost: Array, other: Array) -> Array:
-    """Return the share of the gradient that goes to an edit whose cost is `cost`.
+    """Return the fraction of the gradient that an edit with the cost `cost` receives.
 
-    `other` is the cost of another edit. The share is 1 if `cost` is lower than `other`, 0 if `cost`
-    is higher, and 1/2 if both costs are equal.
+    `other` is the cost of an alternative edit. The fraction is 1 if `cost` is lower than `other`,
+    0 if `cost` is higher than `other`, and 1/2 if both costs are equal.
     """
     return (xp.astype(cost < other, cost.dtype) + xp.astype(cost <= other, cost.dtype)) / 2
 

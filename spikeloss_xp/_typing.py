@@ -1,8 +1,9 @@
-"""Type aliases for arrays and options. Array libraries have no common array type.
+"""Type aliases for arrays and options.
 
-Internal code uses `Array`. Public functions use `ArrayT`, which tells a type checker that the
-result has the same type as the input, such as a tensor. The type of a NumPy array includes its
-dtype, so a type checker infers that the result has the dtype of the input.
+Array libraries have no common array type, so internal code uses `Array`, which is `Any`. Public
+functions use `ArrayT`, which tells a type checker that the result has the same type as the input,
+such as a tensor. The type of a NumPy array includes its dtype, so a type checker infers that the
+result has the dtype of the input.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 Array = Any
-Adapter = Any  # of a module that adapters import, and that cannot import them
+Adapter = Any  # used in modules that adapters import, and that therefore cannot import adapters
 Namespace = Any
 Pullback = Callable[[Array], Array]
 ValueAndPullback = tuple[Array, Pullback]
@@ -32,7 +33,7 @@ class SupportsArray(Protocol):
 
 
 ArrayT = TypeVar("ArrayT", bound=SupportsArray)
-if TYPE_CHECKING:  # without a default, `Never` would be inferred for lists of numbers
+if TYPE_CHECKING:  # without a default, a type checker infers `Never` for lists of numbers
     import typing_extensions
 
     TimesT = typing_extensions.TypeVar("TimesT", bound=SupportsArray, default=Any)
@@ -40,7 +41,8 @@ else:
     TimesT = ArrayT
 Times: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 Events: TypeAlias = ArrayT | Sequence["Events[ArrayT]"] | Mapping[Any, "Events[ArrayT]"]
-# A nested list of numbers or arrays, but no string, which is a sequence of strings.
+# An array, or a nested list of numbers or arrays. Each level of nesting is listed, because a
+# recursive type would include strings: a string is a sequence of strings.
 ArrayLike: TypeAlias = (
     SupportsArray
     | Sequence[float | SupportsArray]
@@ -67,7 +69,7 @@ Total = Literal["mean", "sum"]
 
 
 class ValueAndGrad(Protocol):
-    """The function that `spikeloss_xp.value_and_grad` returns."""
+    """The type of the functions that `spikeloss_xp.value_and_grad` returns."""
 
     def __call__(
         self, input: ArrayT, *targets: Any, cotangent: Any = None, **options: Any

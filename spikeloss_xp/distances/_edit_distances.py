@@ -1,9 +1,10 @@
 """The Victor-Purpura distance and the coincidence factor, which are based on edits of spike times.
 
-Both measures use the lowest cost of edits that turn one train into another. The cost is computed
-for all pairs of trains at once. Deleting or inserting a spike costs 1. The two measures differ in
-the cost of matching a spike of one train with a spike of the other. The table of costs is filled
-along its anti-diagonals, because the entries of an anti-diagonal do not depend on each other.
+Both measures use the lowest cost of edits that turn one train into another train. Deleting or
+inserting a spike costs 1. The two measures differ in the cost of matching a spike of the first
+train with a spike of the second train. The lowest cost is the last entry of a table of costs. All
+entries of an anti-diagonal of the table are computed at once, because they do not depend on each
+other. The tables for all pairs of trains are also computed at once.
 """
 
 import itertools
@@ -31,31 +32,32 @@ from spikeloss_xp.primitives import slices
 def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
-    The distance is the lowest total cost of edits that change one train into the other. Deleting or
-    inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
+    The distance is the lowest total cost of edits that turn one train into another train. Deleting
+    or inserting a spike costs 1. Moving a spike by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
 
     Parameters
     ----------
     input : sequence of array, or array
-        The spike times of each train, in any order: a sequence of arrays ``[spike]``, or one
-        array ``[train, spike]`` that is padded with NaN or infinity.
+        The spike times of each train, in any order. Pass a sequence with an array ``[spike]`` for
+        each train, or one array ``[train, spike]`` that is padded with NaN or infinity.
     other : sequence of array, or array, optional
         The spike times of other trains. By default, the trains of `input` are compared with
         each other.
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time; either 0 or at least 1e-6.
+        The cost :math:`q` of moving a spike by one unit of time. It is either 0 or at least 1e-6.
 
     Returns
     -------
     array
-        An array ``[train, other train]`` with the library and dtype of `input`. If the spike times
-        are integers, the dtype is the library's default floating-point dtype. If the spike times
-        are float16 or bfloat16, the dtype is float32.
+        An array ``[train of input, train of other]`` from the library of `input`, in the dtype of
+        `input`. If the spike times are integers, the dtype is the library's default floating-point
+        dtype. If the spike times are float16 or bfloat16, the dtype is float32.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     See Also
     --------
@@ -66,12 +68,13 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
     Libraries with automatic differentiation can differentiate the distance with respect to the
     spike times, except where several sets of edits are equally cheap.
 
-    The function fills a table of costs for each pair of trains. Memory grows with the number of
+    The function fills a table of costs for each pair of trains. Memory use grows with the number of
     pairs. Run time grows with the product of two numbers: the largest number of spikes of a train
-    in `input`, and the largest number of spikes of a train in `other`. In JAX, call the function
-    inside `jax.jit`, because otherwise JAX traces the table on every call. In PyTorch, call the
-    function outside `torch.compile`, which compiles each step of the table separately and takes
-    minutes for 30 spikes.
+    in `input`, and the largest number of spikes of a train in `other`.
+
+    In JAX, call the function inside `jax.jit`. Without `jax.jit`, JAX traces the function again on
+    every call. In PyTorch, call the function outside `torch.compile`. The compiler compiles each
+    step of filling the table separately, which takes minutes for 30 spikes.
 
     References
     ----------
@@ -113,39 +116,42 @@ def coincidence_factor(
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    The first train is the model, and the second train is the data. The factor measures how well the
-    model predicts the data. The factor is 1 for equal trains. If a Poisson train with the same rate
-    replaces the model, the factor is 0 on average. :math:`N_\text{coinc}` is the largest number of
+    The model is a train of `input`, and the data is a train of `other`. The factor measures how
+    well the model predicts the data. The factor is 1 for equal trains. If the model is replaced by
+    a Poisson train with the same rate, the factor is 0 on average. :math:`N_\text{model}` and
+    :math:`N_\text{data}` are the numbers of spikes. :math:`N_\text{coinc}` is the largest number of
     pairs of spikes that are at most :math:`\Delta` apart, where each spike belongs to at most one
     pair. The factor has no gradient.
 
     Parameters
     ----------
     input : sequence of array, or array
-        The spike times of the model, in the same format as for `victor_purpura`.
+        The spike times of the model, in a format that `victor_purpura` accepts.
     other : sequence of array, or array, optional
         The spike times of the data. By default, the trains of `input` are compared with
         each other.
     precision : float
-        The largest distance :math:`\Delta` between coincident spikes; above 0.
+        The largest distance :math:`\Delta` between coincident spikes, which must be above 0.
     duration : float
-        The duration :math:`T` of each train; above 0.
+        The duration :math:`T` of each train, which must be above 0.
 
     Returns
     -------
     array
-        An array ``[train, other train]`` from the library of `input`. The factor is 0 if one of the
-        two trains is silent. The factor is NaN if :math:`2 \nu \Delta \ge 1`, because all spikes
-        would then coincide by chance.
+        An array ``[train of input, train of other]`` from the library of `input`. The factor is 0
+        if one of the two trains is silent. The factor is NaN if :math:`2 \nu \Delta \ge 1`, because
+        all spikes would then coincide by chance.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     Notes
     -----
-    Two spikes also coincide if their distance exceeds the precision only because of rounding.
+    If the distance between two spikes exceeds the precision only because of rounding errors, the
+    two spikes coincide.
 
     References
     ----------
@@ -184,9 +190,9 @@ def coincidence_factor(
 
 
 def _sorted_sets(input: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the adapter, and the sorted spike times of both sets of trains.
+    """Return the adapter, the sorted spike times of `input` and the sorted spike times of `other`.
 
-    If `other` is None, both sets are `input`.
+    If `other` is None, the spike times of `input` are returned twice.
     """
     sets = padded_sets(input, other)
     adapter = adapter_of(sets[0])
@@ -195,7 +201,7 @@ def _sorted_sets(input: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTi
 
 
 def _largest_epsilon(*given: Any) -> float:
-    """Return the largest machine epsilon among the given arrays and sequences of arrays."""
+    """Return the largest machine epsilon of any dtype in the given arrays and sequences."""
     each = (x if isinstance(x, list | tuple) else [x] for x in given if x is not None)
     return max(map(epsilon_of, itertools.chain(*each)), default=0.0)
 
@@ -205,8 +211,8 @@ def _edit_costs(
 ) -> Array:
     """Return the lowest cost of edits that turn a train of `x` into a train of `y`, for all pairs.
 
-    `price` returns the cost of matching two spike times. If the times are `far` apart, the cost is
-    above 2.
+    `price` returns the cost of matching two spike times. If two times are `far` or more apart,
+    their cost is above 2.
     """
     xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
     times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)

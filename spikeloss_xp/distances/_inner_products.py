@@ -7,9 +7,10 @@ product of the two trains equals the inner product of two vectors:
     sum over t, u of a**|t - u| x[t] y[u]  =  (1 - a**2) sum over t < T of f[t] g[t]
                                               + a**2 f[T - 1] g[T - 1] .
 
-The last term is the sum over the tail: the steps after the end of the trains, in which both traces
-decay. The vector of a train is therefore its scaled trace, followed by one number for the tail. The
-vector of a train with a single spike has norm 1.
+After the end of the trains, both traces decay. These later steps are called the tail, and the last
+term is the sum over the tail. The vector of a train therefore consists of the trace, multiplied by
+``sqrt(1 - a**2)``, and of one number for the tail. If a train has a single spike, its vector has
+the norm 1.
 """
 
 import math
@@ -34,9 +35,9 @@ class Products(NamedTuple):
     adapter : Adapter
         The adapter for the library of the trains.
     x, y : array
-        ``<x, x>`` of each train of `input`, and ``<y, y>`` of each train of `other`.
+        ``<x, x>`` for each train of `input`, and ``<y, y>`` for each train of `other`.
     pairs : array
-        ``<x, y>`` of all pairs, ``[train of input, train of other]``.
+        ``<x, y>`` for all pairs of trains, as an array ``[train of input, train of other]``.
     """
 
     adapter: Adapter
@@ -59,11 +60,11 @@ def inner_products(
     times: bool,
     **masks: Any,
 ) -> ProductsAndPullback:
-    """Return the inner products of the trains passed to a metric, and their pullback.
+    """Return the inner products of the trains that were passed to a metric, and their pullback.
 
     If `other` is None, the trains of `input` are compared with each other. Each train then has both
-    a row and a column in the matrix of all pairs. The pullback takes only the row into account, so
-    the caller must add the contribution of the column.
+    a row and a column in the matrix of all pairs. The pullback computes only the gradient that
+    results from the row. The caller must add the gradient that results from the column.
     """
     time_constant = _checks.scale(time_constant, "time_constant")
     cosine = _checks.share(cosine, "cosine")
@@ -82,7 +83,7 @@ def products_of_bins(
     x, y, alone = sets[0], sets[-1], len(sets) == 1
     adapter, layout = x.prepared.adapter, x.prepared.layout
     entries = sum(trains.prepared.layout.batch for trains in sets) * layout.neurons
-    known = isinstance(entries, int)  # sizes may be symbolic
+    known = isinstance(entries, int)  # False for symbolic sizes
     steps = slices(layout.steps, _tuning.PAIRS_CHUNK // entries if known else layout.steps)
     vectors = [_vectors(trains, time_constant, cosine, steps) for trains in sets]
     chunks = row_slices(adapter, x.prepared.values, layout.batch, y.prepared.layout.batch)
@@ -95,7 +96,7 @@ def products_of_bins(
         pairs = _plus_product(adapter, pairs, parts[0], parts[-1], chunks)
 
     def to_trains(of_x: Array, of_pairs: Array) -> Array:
-        # <x, y> is bilinear: its derivative with respect to x is the kernel applied to y.
+        # <x, y> is bilinear, so its derivative with respect to x is y, filtered with the kernel.
         spikes = x.steps(slice(None))
         others = spikes if alone else y.steps(slice(None))
         rows = adapter.xp.reshape(others, (others.shape[0], -1))
@@ -111,7 +112,10 @@ def products_of_bins(
 
 
 def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsAndPullback:
-    """Return inner products of spike times; each pair of spikes adds ``exp(-|t - u| / tau)``."""
+    """Return the inner products of trains of spike times, and their pullback.
+
+    Each pair of a spike at ``t`` and a spike at ``u`` adds ``exp(-|t - u| / tau)`` to the product.
+    """
     sets = padded_sets(input, other)
     times, others, adapter = sets[0], sets[-1], adapter_of(sets[0])
     prepared = Trains(adapter, times, None, None, getattr(input, "dtype", times.dtype))
@@ -125,7 +129,7 @@ def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsA
 
     def slopes(a: Array, b: Array) -> Array:  # derivatives with respect to the times `a`
         a, b = _facing(adapter, a, b)
-        direction = adapter.sign(b - a)  # 0 for equal times
+        direction = adapter.sign(b - a)  # 0 if the two times are equal
         return xp.sum(kernels(adapter, a, b, time_constant) * direction, axis=-1) / time_constant
 
     def to_trains(of_x: Array, of_pairs: Array) -> Array:
@@ -143,7 +147,7 @@ def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsA
 
 
 def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
-    """Return spike times with added axes, so that they broadcast to all pairs of spikes.
+    """Return `a` and `b` with an additional axis each, so that they broadcast to pairs of spikes.
 
     The padding is replaced by the values that `kernels` requires.
     """
@@ -154,16 +158,16 @@ def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
 def _vectors(
     trains: BinnedTrains, time_constant: float, cosine: float, steps: list[slice]
 ) -> Iterator[Array]:
-    """Yield the vectors of the trains in parts ``[train, entries]``: one part per slice of steps.
+    """Yield the vectors of all trains in parts, which are arrays ``[train, entries]``.
 
-    The last part is the tail.
+    There is a part for each slice of steps. The last part holds the entries for the tail.
     """
     adapter, carried = trains.prepared.adapter, None
     scale = math.sqrt(-math.expm1(-2 / time_constant))
     for some in steps:
         chunk = trains.steps(some)
         trace = adapter.causal_filter(chunk, Exponential(time_constant, chunk.shape[-1]), -1)
-        if carried is not None:  # the trace of the previous steps decays
+        if carried is not None:  # add the decaying trace of the previous steps
             step = adapter.xp.astype(adapter.along(-1, trace) + 1, trace.dtype)
             trace = trace + carried * adapter.xp.exp(-step / time_constant)
         carried = trace[..., -1:]
@@ -172,7 +176,7 @@ def _vectors(
 
 
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
-    """Return one row per train: the weighted traces of its units and of the pooled train.
+    """Return a row for each train, with the weighted traces of its units and of the pooled train.
 
     Houghton and Sen define the inner product of two trains as the sum of two parts. The first part
     is the sum of the inner products of the units, multiplied by ``1 - cosine``. The second part is
@@ -190,10 +194,11 @@ def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Arra
 
 
 def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: float) -> Array:
-    """Mix the units of each train, and return ``sum(exp(-|t - u| / tau) * x[u] for u)``.
+    """Return the trains, with their units mixed and filtered with the kernel.
 
-    Before the sum is computed, each unit is replaced by ``1 - cosine`` times the unit plus `cosine`
-    times the sum of all units.
+    First, each unit is replaced by ``1 - cosine`` times the unit plus `cosine` times the sum of all
+    units. Then, the value at each step t is replaced by ``sum(exp(-|t - u| / tau) * x[u])`` over
+    all steps u.
     """
     if x.shape[1] > 1 and cosine > 0:
         x = (1 - cosine) * x + cosine * adapter.xp.sum(x, axis=1, keepdims=True)
@@ -204,9 +209,10 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 
 def row_slices(adapter: Adapter, like: Array, rows: int, columns: int) -> list[slice]:
-    """Return slices that split the rows of the matrix of pairs, or one slice for all rows.
+    """Return slices that together cover the rows of the matrix of all pairs of trains.
 
-    If arrays that are computed from `like` must not be changed in place, one slice covers all rows.
+    The rows are split only if arrays that are computed from `like` may be changed in place.
+    Otherwise, a single slice covers all rows.
     """
     if not adapter.in_place(like):
         return [slice(None)]
@@ -218,8 +224,8 @@ def _plus_product(
 ) -> Array:
     """Return ``total + x @ y.T``, or ``x @ y.T`` if `total` is None.
 
-    If there are several chunks, `total` is changed in place. In that case, if `x` and `y` are the
-    same array, nothing is added to the blocks below the diagonal.
+    If there are several chunks, `total` is changed in place. If `x` and `y` are then the same
+    array, the product is symmetric, and nothing is added to the blocks below the diagonal.
     """
     xp = adapter.xp
     if len(chunks) == 1:
@@ -241,7 +247,7 @@ def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     in the blocks below the diagonal. The inner product of each train with itself is copied from the
     diagonal, so that the distance of a train from itself is exactly 0. The function does not use
     ``linalg.diagonal``, because PyTorch 2.15 compiles the gradient of ``linalg.diagonal``
-    incorrectly: for the diagonal of a matrix product, the compiled gradient reads uninitialised
+    incorrectly. For the diagonal of a matrix product, the compiled gradient reads uninitialised
     memory.
     """
     xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
@@ -250,7 +256,7 @@ def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     diagonal = []
     for rows in chunks:
         block = pairs[rows, rows]
-        if len(chunks) > 1:  # in place
+        if len(chunks) > 1:  # change `pairs` in place
             block[...] = symmetric(adapter, block)
             pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
         number = adapter.arange(block.shape[0], pairs)

@@ -10,8 +10,8 @@ from spikeloss_xp._arrays import FunctionT, on_device_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ValueAndPullback
 from spikeloss_xp.distances._inner_products import Products, inner_products, row_slices
 
-# Two trains count as equal if their squared distance is at most this many rounding errors. A
-# rounding error is the machine epsilon times ``<x, x> + <y, y>``.
+# Two trains are treated as equal if their squared distance is at most ROUNDINGS_OF_EQUAL rounding
+# errors. A rounding error is the machine epsilon times ``<x, x> + <y, y>``.
 ROUNDINGS_OF_EQUAL = 16
 
 # A matrix with a number for each pair of trains, and its pullback. The pullback maps the cotangent
@@ -21,9 +21,9 @@ Compare = Callable[[Products], Comparison]
 
 
 def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> ArrayT:
-    """Return the matrix of the distances or similarities of all pairs.
+    """Return the matrix of the distances or similarities between all pairs of trains.
 
-    If there are many pairs, the matrix overwrites the inner products.
+    If there are many pairs, the distances or similarities overwrite the inner products in memory.
     """
     products, _ = inner_products(input, other, **options)
     pairs: ArrayT = products.pairs
@@ -32,9 +32,9 @@ def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> Arra
         pairs, _ = compare(products)
         return pairs
     for rows in chunks:
-        # Each pullback is freed only after the next chunk is computed. If a pullback were freed at
-        # once, the operating system would reclaim its memory, and a call with 4,000 trains would
-        # take 1.15 times as long.
+        # `_` holds a pullback until the next chunk has been computed. If each pullback were freed
+        # immediately, the operating system would reclaim its memory. A call with 4,000 trains would
+        # then take 1.15 times as long.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs
@@ -50,7 +50,7 @@ def _matrix_and_pullback(
 
     def pullback(cotangent: Array) -> Array:
         of_x, of_y, of_pairs = to_products(cotangent)
-        if other is None:  # each train is both a row and a column
+        if other is None:  # each train has both a row and a column in the matrix
             of_x, of_pairs = of_x + of_y, of_pairs + xp.matrix_transpose(of_pairs)
         return to_trains(of_x, of_pairs)
 
@@ -58,10 +58,10 @@ def _matrix_and_pullback(
 
 
 def _with_closed_form(form: Callable[..., ValueAndPullback]) -> Callable[[FunctionT], FunctionT]:
-    """Return a decorator that gives a function a closed form for `value_and_grad`.
+    """Return a decorator that lets `value_and_grad` compute a gradient in closed form.
 
-    The decorator adds attributes to the function. `value_and_grad` uses these attributes to compute
-    the value and the gradient.
+    `form` returns the value of the decorated function and its pullback. The decorator adds
+    attributes to the function, which `value_and_grad` uses.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -89,7 +89,7 @@ def _distances(squared: Any, products: Products) -> Comparison:
     del norms
     if squared:
         distance = xp.where(equal, 0.0, square)
-    else:  # the root has no derivative at 0, so it must not be applied to 0
+    else:  # the square root must not be applied to 0, where it has no derivative
         distance = xp.where(equal, 0.0, xp.sqrt(xp.where(equal, 1.0, square)))
 
     def pullback(cotangent: Array) -> tuple[Array, Array, Array]:
@@ -155,8 +155,8 @@ def van_rossum(
     input : array
         Spike trains, ``[train, time]``, or ``[train, unit, time]`` if each train has several units.
     other : array or sequence, optional
-        Other trains with the same number of units and steps. By default, `input` is compared
-        with itself.
+        Other trains, with the same number of units and steps as `input`. By default, the trains of
+        `input` are compared with each other.
     time_constant : float
         Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
     cosine : float, default 0
@@ -165,28 +165,30 @@ def van_rossum(
         inner products of the units, plus :math:`c` times the inner product of the pooled trains
         [2]_.
     squared : bool, default False
-        Whether to return the squared distance.
+        Whether to return squared distances.
     time_axis : int, default -1
         The time axis of `input` and `other`.
     times : bool, default False
         Whether `input` and `other` contain spike times instead of bins. Pass spike times in the
-        formats that `victor_purpura` accepts. In binned trains, a NaN makes all results of its
-        train NaN.
+        formats that `victor_purpura` accepts. If a binned train contains NaN, all results for that
+        train are NaN.
     where, lengths, other_where, other_lengths : array or sequence, optional
-        The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
+        The masks of `input` and of `other`, in the form that the losses accept. Masked entries are
         treated as silent. Masks are not supported for spike times.
 
     Returns
     -------
     array
-        An array ``[train of input, train of other]`` in the dtype of `input`, or in float32 for
-        16-bit trains. For bool and integer trains, the dtype is the library's default
-        floating-point dtype. If `input` is compared with itself, the diagonal is exactly 0.
+        An array ``[train of input, train of other]`` in the dtype of `input`. If the trains are
+        float16 or bfloat16, the dtype is float32. If the trains are bool or integer, the dtype is
+        the library's default floating-point dtype. If `input` is compared with itself, the diagonal
+        is exactly 0.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     See Also
     --------
@@ -194,8 +196,9 @@ def van_rossum(
 
     Notes
     -----
-    The filtered trains decay after the last step, and the distance includes this tail. If a
-    distance is smaller than the rounding errors, the distance and its gradient are returned as 0.
+    The filtered trains decay after the last step, and the distance includes these later steps. If a
+    distance is so small that it may be a rounding error, the distance and its gradient are set to
+    0.
 
     In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
     that sets its options, to compute the gradient with respect to `input`.
@@ -245,7 +248,7 @@ def similarity(
     other_where: ArrayLike | None = None,
     other_lengths: ArrayLike | None = None,
 ) -> ArrayT:
-    r"""Return the similarity between all pairs of spike trains: their normalised inner product.
+    r"""Return the similarity, a normalised inner product, between all pairs of spike trains.
 
     .. math::
         s(x, y) = \frac{\langle x, y \rangle}
@@ -260,38 +263,39 @@ def similarity(
     input : array
         Spike trains, ``[train, time]``, or ``[train, unit, time]`` if each train has several units.
     other : array or sequence, optional
-        Other trains with the same number of units and steps. By default, `input` is compared
-        with itself.
+        Other trains, with the same number of units and steps as `input`. By default, the trains of
+        `input` are compared with each other.
     time_constant : float
         Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
     cosine : float, default 0
-        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units), as for
-        `van_rossum`.
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units). It is
+        defined in the same way as for `van_rossum`.
     time_axis : int, default -1
         The time axis of `input` and `other`.
     times : bool, default False
         Whether `input` and `other` contain spike times instead of bins. Pass spike times in the
-        formats that `victor_purpura` accepts. In binned trains, a NaN makes all results of its
-        train NaN.
+        formats that `victor_purpura` accepts. If a binned train contains NaN, all results for that
+        train are NaN.
     where, lengths, other_where, other_lengths : array or sequence, optional
-        The masks of `input` and of `other`, in the same form as for the losses. Masked entries are
+        The masks of `input` and of `other`, in the form that the losses accept. Masked entries are
         treated as silent. Masks are not supported for spike times.
 
     Returns
     -------
     array
-        An array ``[train of input, train of other]`` in the dtype of `input`, or in float32 for
-        16-bit trains. For bool and integer trains, the dtype is the library's default
-        floating-point dtype.
+        An array ``[train of input, train of other]`` in the dtype of `input`. If the trains are
+        float16 or bfloat16, the dtype is float32. If the trains are bool or integer, the dtype is
+        the library's default floating-point dtype.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
+        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
+        than NumPy and the library of `input`.
 
     Notes
     -----
-    The similarity is not differentiable if a train is silent; the gradient is then 0.
+    If a train is silent, the similarity is not differentiable, and the gradient is set to 0.
 
     In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
     that sets its options, to compute the gradient with respect to `input`.
@@ -299,8 +303,8 @@ def similarity(
     References
     ----------
     .. [1] S. Schreiber, J. M. Fellous, D. Whitmer, P. Tiesinga and T. J. Sejnowski, "A new
-       correlation-based measure of spike timing reliability", Neurocomputing 52-54, 2003. They
-       filter the trains with a Gaussian.
+       correlation-based measure of spike timing reliability", Neurocomputing 52-54, 2003. The
+       authors filter the trains with a Gaussian.
 
     Examples
     --------

@@ -1,6 +1,7 @@
-"""Prepare binned spike trains and their masks, or lists of spike times.
+"""Functions that check and convert the spike trains that are passed to a metric.
 
-The metrics take one or two sets of trains. A single set is compared with itself.
+The trains are binned trains with masks, or lists of spike times. A metric takes one or two sets of
+trains. If there is a single set, its trains are compared with each other.
 """
 
 import math
@@ -27,7 +28,10 @@ class BinnedTrains(NamedTuple):
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
-        """Return some steps, ``[train, unit, time]``, in `dtype`, with masked entries set to 0."""
+        """Return the selected steps as an array ``[train, unit, time]``.
+
+        The array has the dtype `dtype`, and its masked entries are 0.
+        """
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
         chunk = trains.marked(adapter.xp.astype(trains.values[index], self.dtype, copy=False))
@@ -46,7 +50,10 @@ def binned_sets(
     other_where: Any,
     other_lengths: Any,
 ) -> list[BinnedTrains]:
-    """Return the trains of `input` and, unless it is None, the trains of `other`, with masks."""
+    """Return a list with the trains of `input` and their masks.
+
+    If `other` is not None, the list also contains the trains of `other` and their masks.
+    """
     if isinstance(input, list | tuple):
         raise TypeError(
             f"input must be one array of binned trains; got a {type(input).__name__}: if it holds "
@@ -74,7 +81,11 @@ def binned_sets(
 def _binned(
     adapter: Adapter, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
 ) -> BinnedTrains:
-    """Return the trains of one argument; with the prefix ``"other_"``, errors refer to `other`."""
+    """Return the trains of one argument, and their mask.
+
+    If `prefix` is ``"other_"``, error messages call the argument `other`. If `prefix` is empty,
+    error messages call the argument `input`.
+    """
     name = "other" if prefix else "input"
     adapter.check_dense(x, name)
     shape = tuple(x.shape)
@@ -99,9 +110,9 @@ def _binned(
 
 
 def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
-    """Raise an error if the bins hold infinity, as padded spike times do.
+    """Raise an error if binned trains contain infinity, which is common in padded spike times.
 
-    The bins are checked only if they can be read without a transfer from a device.
+    The trains are checked only if reading them needs no transfer from a device.
     """
     known = adapter.concrete_or_none(x)
     if known is not None and np.isinf(known).any():
@@ -112,16 +123,20 @@ def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
 
 
 def padded_sets(input: Any, other: Any) -> list[Array]:
-    """Return arrays ``[train, spike]`` of the times in `input` and, unless it is None, in `other`.
+    """Return a list with the spike times of `input`, as an array ``[train, spike]``.
 
-    Both arrays have the dtype of the first array.
+    If `other` is not None, the list also contains the spike times of `other`, as an array with the
+    dtype of the first array.
     """
     first = _padded(input, "input", None)
     return [first] if other is None else [first, _padded(other, "other", first)]
 
 
 def _padded(times: Any, argument: str, like: Array | None) -> Array:
-    """Return spike times as one array ``[train, spike]``, in the dtype of `like` if it is given."""
+    """Return spike times as one array ``[train, spike]``.
+
+    If `like` is an array, the result has its dtype.
+    """
     if isinstance(times, list | tuple):
         times = _stacked(times, argument, like)
     elif like is not None:
@@ -138,12 +153,12 @@ def _padded(times: Any, argument: str, like: Array | None) -> Array:
 
 
 def _as_list(argument: str, single: bool) -> str:
-    """Return a hint on how to pass a single train if `single` is True, else ""."""
+    """Return a hint on how to pass a single train if `single` is True, otherwise ""."""
     return f": pass a single train in a list, [{argument}]" if single else ""
 
 
 def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
-    """Return the spike times of each train as a row, padded with infinity."""
+    """Return an array with a row for each train: its spike times, padded with infinity."""
     if not trains:
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
     for i, train in enumerate(trains):

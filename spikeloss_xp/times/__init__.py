@@ -1,8 +1,8 @@
 """Losses that take spike times and are differentiable with respect to these times.
 
-The input has shape ``[batch, class]``, or ``[batch, class, spike]`` with the times of a class in
-any order. These losses have no time axis. NaN and infinity are treated as padding. All options that
-are times are in the same unit as the input.
+The input has shape ``[batch, class]`` or ``[batch, class, spike]``. The spike times of a class may
+be in any order. The input has no time axis. NaN and infinity are treated as padding. Options that
+are times must have the same unit as the input.
 
 Examples
 --------

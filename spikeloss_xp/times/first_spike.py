@@ -49,7 +49,10 @@ class FirstSpike(TimesLoss, Predictor):
         return super()._labels(prepared, target)
 
     def _warn_if_silent(self, prepared: Trains) -> None:
-        """Warn if no class in the batch has a spike, unless reading the values would be costly."""
+        """Warn if no class in the batch has a spike before `silent_time`.
+
+        The times are checked only if reading them is cheap.
+        """
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
         if times is None or mask is None or not np.any(mask):
@@ -68,8 +71,8 @@ class FirstSpike(TimesLoss, Predictor):
         values, mask, classes = prepared.values, prepared.mask, prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
-        # The times of padding and of late spikes are replaced by a constant instead of being
-        # clipped, so that their gradient is 0.
+        # The times of padding, and spike times at `silent` or later, are replaced by a constant.
+        # Their gradient is then 0.
         early = (trains > -math.inf) & (trains < silent)
         first = times = xp.where(early, trains, adapter.operand(trains, silent))
         if several := trains.shape[2] * trains.shape[3] > 1:
@@ -98,23 +101,24 @@ class FirstSpike(TimesLoss, Predictor):
 
 @dataclass(frozen=True, repr=False)
 class CrossEntropy(FirstSpike):
-    r"""Softmax cross entropy with the negative times of first spikes as the logits.
+    r"""Softmax cross entropy whose logits are the negative times of the first spikes.
 
     .. math::
         L = \frac{1}{B} \sum_b \Bigl( \log \sum_c e^{-t_{b, c} / \rho} + \frac{t_{b, y_b}}{\rho}
             \Bigr)
 
     where :math:`t` is the time of the first spike of a class, :math:`y` is the label and
-    :math:`\rho` is the temperature. The earliest class is the most probable. Minimising the loss
-    moves the first spike of the labelled class to earlier times, and the first spikes of the other
-    classes to later times [1]_ [2]_.
+    :math:`\rho` is the temperature. The class that spikes first is the most probable class.
+    Minimising the loss moves the first spike of the labelled class to earlier times, and the first
+    spikes of the other classes to later times [1]_ [2]_.
 
     Parameters
     ----------
     temperature : float
-        The divisor :math:`\rho` of the times, in the unit of the times; from 1e-6 to 1e18. Training
-        delays the spikes of the other classes until they come several temperatures after the spike
-        of the labelled class, so 1/20 of the range of the times is a good initial value.
+        The divisor :math:`\rho` of the times, in the unit of the times. It must be between 1e-6 and
+        1e18. Training delays the spikes of the other classes until they come several temperatures
+        after the spike of the labelled class. A good initial value is therefore 1/20 of the range
+        of the times.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -187,7 +191,7 @@ class CrossEntropy(FirstSpike):
         return reading.u / -self.temperature
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the cross entropies."""
+        """Return the cross entropy of each sample, and the pullback to the first-spike times."""
         return compare_logits(reading, reading.u, labels, -self.temperature, self.label_smoothing)
 
 
@@ -204,12 +208,13 @@ class SpikeLatency(FirstSpike):
     Parameters
     ----------
     true_time : float, default 0
-        The target time of the labelled class; at most `silent_time`.
+        The target time of the labelled class. It must be at most `silent_time`.
     false_time : float, optional
-        The target time of the other classes; at most `silent_time`. The default is `silent_time`.
+        The target time of the other classes. It must be at most `silent_time`, which is the
+        default.
     tolerance : float, default 0
-        The distance :math:`\delta`; at least 0. A first spike that is at most this far from its
-        target time has a term of 0.
+        The distance :math:`\delta`, which must be at least 0. If the distance between a first spike
+        and its target time is at most :math:`\delta`, the term is 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
@@ -234,10 +239,11 @@ class SpikeLatency(FirstSpike):
     Notes
     -----
     All times are in the same unit. `input` has the same form as for `CrossEntropy`. `target` holds
-    either class indices, which are integers of shape ``[batch]``, or a target time for each class,
-    as floats of shape ``[batch, class]``. If you pass class weights together with class indices,
-    all terms of a sample have the weight of the labelled class. With target times, each term has
-    the weight of its own class. A silent class has no gradient.
+    either class indices or target times. Class indices are integers of shape ``[batch]``. Target
+    times are floats of shape ``[batch, class]``. If you pass class weights together with class
+    indices, all terms of a sample have the weight of the labelled class. If you pass class weights
+    together with target times, each term has the weight of its own class. A silent class has no
+    gradient.
 
     Examples
     --------
@@ -277,12 +283,12 @@ class SpikeLatency(FirstSpike):
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared distances between the first spikes and their target times."""
+        """Return the squared errors of the first-spike times, and their pullback."""
         return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)
 
 
 def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Trains:
-    """Check spike times and their mask, and give them the same axes as binned spikes."""
+    """Check spike times and their mask, and return them with the axes that binned spikes have."""
     adapter, shape = adapter_of(input), tuple(input.shape)
     if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):
         raise ValueError(
@@ -302,6 +308,6 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
     if num_classes is not None:
         prepared.num_classes = prepared.layout.number_of_classes(num_classes)
-    if prepared.mask is not None:  # the mask is constant along classes and spikes
+    if prepared.mask is not None:  # all classes and spikes of a sample have the same mask
         prepared.mask = prepared.mask[:, :1, :1]
     return prepared

@@ -1,4 +1,4 @@
-"""Losses that compare all spikes of each class with the target times for that class."""
+"""Losses that compare the times of all spikes of a class with the target times of the class."""
 
 import math
 from abc import abstractmethod
@@ -27,7 +27,7 @@ from spikeloss_xp.times.first_spike import TimesLoss, prepare_times
 
 
 class TrainsOfTimes(Target):
-    """The target times of each neuron."""
+    """A target that holds one or more target times for each class."""
 
     name = "spike times"
     rank = 3
@@ -80,13 +80,13 @@ class PairedLoss(TimesLoss):
         """Return the distances between paired trains ``[pair, spike]``, and the pullback to `x`."""
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the readings unchanged, because the readings are already the distances."""
+        """Return the distances that `_read` has computed, and the identity as their pullback."""
         return reading.u, lambda cotangent: cotangent
 
 
 @dataclass(frozen=True, repr=False)
 class SpikeTime(PairedLoss):
-    r"""Squared van Rossum distance between the spikes of each class and its target times.
+    r"""Squared van Rossum distance between the spike times and the target times of each class.
 
     .. math::
         d^2(x, y) = \sum_{i, j} k(x_i, x_j) - 2 \sum_{i, j} k(x_i, y_j) + \sum_{i, j} k(y_i, y_j),
@@ -99,7 +99,7 @@ class SpikeTime(PairedLoss):
     Parameters
     ----------
     time_constant : float
-        The time constant :math:`\tau`, in the unit of the times; from 1e-6 to 1e18.
+        The time constant :math:`\tau`, in the unit of the times. It must be between 1e-6 and 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
@@ -117,12 +117,13 @@ class SpikeTime(PairedLoss):
     -----
     `input` is a float or integer array of spike times, with shape ``[batch, class]`` or
     ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding.
-    `target` has the same form, but may have a different number of spikes. A call also takes a mask
-    `where` of shape ``[batch]``, and weights of shape ``[class]``.
+    `target` has the same form as `input`, but may have a different number of spikes. A call also
+    takes a mask `where` of shape ``[batch]``, and class weights of shape ``[class]``.
 
-    Two coinciding spikes do not affect each other's gradient. When one spike moves past another
-    spike, the gradient jumps. The gradient vanishes for spikes that are many time constants away
-    from all other spikes. The gradient moves spikes, but cannot create new spikes.
+    Two spikes at the same time do not affect each other's gradient. When a spike moves past another
+    spike, the gradient jumps. If a spike is many time constants away from all other spikes and from
+    all target times, its gradient is close to 0. The gradient can move spikes, but it cannot create
+    new spikes.
 
     References
     ----------
@@ -162,15 +163,16 @@ class SpikeTime(PairedLoss):
 
 @dataclass(frozen=True, repr=False)
 class VictorPurpura(PairedLoss):
-    r"""Victor-Purpura distance between the spikes of each class and its target times.
+    r"""Victor-Purpura distance between the spike times and the target times of each class.
 
-    The distance is the lowest total cost of edits that turn one train into the other. Deleting or
-    inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|` [1]_.
+    The distance is the lowest total cost of edits that turn the spike train of a class into its
+    target. Deleting or inserting a spike costs 1. Moving a spike by :math:`\Delta t` costs
+    :math:`q \, |\Delta t|` [1]_.
 
     Parameters
     ----------
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time; from 1e-6 to 1e18.
+        The cost :math:`q` of moving a spike by one unit of time. It must be between 1e-6 and 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
@@ -187,14 +189,16 @@ class VictorPurpura(PairedLoss):
     Notes
     -----
     `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
-    gradient :math:`\pm q`. A spike that is deleted has gradient 0, and a spike that is more than
-    :math:`2 / q` away from every target spike is deleted rather than moved. If several edits are
+    gradient :math:`\pm q`. A spike that is deleted has gradient 0. If a spike is more than
+    :math:`2 / q` away from every target time, it is deleted instead of moved. If several edits are
     equally cheap, they share the gradient. Moved spikes keep their order. If two spikes of a train
     have the same time and both are moved, the spike that comes first in `input` is moved to the
-    earlier target. Run time and memory grow with the product of two numbers: the largest number of
-    spikes of a train in `input`, and the largest number of spikes of a train in `target`. In
-    PyTorch, call the loss outside compiled functions. The loss fills a table of costs in many
-    steps, and the compiler processes each step separately, which takes minutes for 30 spikes.
+    earlier target time.
+
+    Run time and memory use grow with the product of two numbers: the largest number of spikes of a
+    train in `input`, and the largest number of spikes of a train in `target`. In PyTorch, call the
+    loss outside compiled functions. The loss fills a table of costs in many steps. The compiler
+    compiles each step separately, which takes minutes for 30 spikes.
 
     References
     ----------
