@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import warnings
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -49,6 +50,46 @@ def test_logarithm_of_factorials_equals_scipy(dtype, rtol):
     assert got.dtype == dtype
     assert not got[:2].any()
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=6e-14)
+
+
+COUNTS, MEANS = [0, 1, 2, 30, 1_000, 10_000], [1e-12, 1e-3, 0.3, 1.0, 7.0, 1e3, 1e6]
+DISPERSIONS = [1e-12, 1e-8, 1e-4, 0.1, 1.0, 10.0]
+
+
+def negative_binomial(dispersion):
+    """Return the negative logarithms of the probabilities of all counts (rows) and means.
+
+    They are computed with 60 digits. If c is a count, the ratio of the gamma functions of c + 1/a
+    and 1/a, multiplied by a to the power of c, is the product of 1 + a k over all k below c.
+    """
+    with localcontext(prec=60):
+        a, one = Decimal(dispersion), Decimal(1)
+        found = []
+        for count in COUNTS:
+            inverse = math.prod(((k + 1) / (1 + a * k) for k in range(count)), start=one).ln()
+            logs = [(m.ln(), (1 + a * m).ln()) for m in map(Decimal, MEANS)]
+            found.append([inverse - count * u + (count + 1 / a) * v for u, v in logs])
+        return np.asarray(found, dtype=float)
+
+
+@pytest.mark.parametrize("dispersion", DISPERSIONS)
+def test_probability_of_counts_equals_60_digits(dispersion):
+    expected, counts = negative_binomial(dispersion), np.asarray(COUNTS)[:, None, None]
+    means = np.broadcast_to(MEANS, (len(COUNTS), len(MEANS)))[..., None]
+    for link, given in (("log", np.log(means)), ("identity", means)):
+        loss = sx.NegativeBinomialNLL(
+            time_axis=1, dispersion=dispersion, constant=True, link=link, reduction="none"
+        )
+        target = np.broadcast_to(counts, means.shape)
+        terms = loss(given, target)[..., 0]
+        # The rounding of the logarithm of the mean changes the term by the gradient times it.
+        rounding = 1e-16 * np.abs(np.log(means) * (means - counts) / (1 + dispersion * means))
+        error = np.abs(terms - expected) / (np.abs(expected) + rounding[..., 0] / 1e-12)
+        assert error.max() < 1e-12, link
+        if dispersion == min(DISPERSIONS):
+            poisson = sx.PoissonNLL(time_axis=1, constant=True, link=link, reduction="none")
+            small = (counts < 100) & (means < 100)
+            np.testing.assert_allclose(terms[small[..., 0]], poisson(given, target)[small], 1e-9)
 
 
 def test_gradient_of_fractional_counts_reaches_the_target():
