@@ -37,13 +37,17 @@ class SpikeLatency(ClassLoss):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. Ignored samples have no terms.
+        The class index that marks samples to ignore. The loss contains no term for an ignored
+        sample.
     tolerance : float, default 0
         The distance :math:`\delta`, in time steps; at least 0. A latency that is at most this far
         from its target time has a term of 0.

@@ -22,29 +22,31 @@ class SpikeMax(ClassLoss):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, there is a term at each step. The formula shows the sum of the terms, which
-    ``reduction="sum"`` returns. By default, the loss is the mean of the terms. If you need a
-    different readout, a temperature, class probabilities or label smoothing, use `CrossEntropy`.
+    window, the loss has a term for each time step. The formula shows the sum of the terms, which is
+    the result with ``reduction="sum"``. By default, the loss is the mean of the terms. If you need
+    a different readout, a temperature, class probabilities or label smoothing, use `CrossEntropy`.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     moving_window : int, optional
-        The length of the moving window, in time steps. By default, the rates are computed over the
-        whole duration.
+        The length of the moving window, in time steps. By default, the rates are computed over all
+        time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
-        window, ``[batch, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch]`` or, with a window, ``[batch, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
+        The class index that marks samples or steps to ignore. The loss contains no term for an
+        ignored sample or step.
     mode : {"probability", "softmax"}, default "probability"
         Whether the class probabilities are the normalised rates or the softmax of the rates.
     pseudo_count : float, default 0.5

@@ -20,28 +20,31 @@ class SpikeMoid(ClassLoss):
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     where :math:`r` are the firing rates of `SpikeRate` (or other readings) and :math:`y` are the
-    labels. With a moving window, there is a term at each step. The formula shows the sum of the
-    terms, which ``reduction="sum"`` returns. By default, the loss is the mean of the terms.
+    labels. With a moving window, the loss has a term for each time step. The formula shows the sum
+    of the terms, which is the result with ``reduction="sum"``. By default, the loss is the mean of
+    the terms.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window, in time steps. By default, the quantity is computed over
-        the whole duration.
+        all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
-        with a window, ``[batch, class, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     alpha : float
         The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
         from 1e-6 to 1e18.

@@ -25,9 +25,10 @@ class SpikeRate(ClassLoss):
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
     moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and there is a term
-    at each step. The formula shows the sum of the terms, which ``reduction="sum"`` returns. By
-    default, the loss is the mean of the terms. There is no factor of 1/2. With ``one_sided=True``,
-    the target rates are bounds, and the term of a rate within its bound is 0.
+    at each step. The formula shows the sum of the terms, which is the result with
+    ``reduction="sum"``. By default, the loss is the mean of the terms. There is no factor of 1/2.
+    With ``one_sided=True``, the target rates are bounds, and the term of a rate within its bound is
+    0.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ class SpikeRate(ClassLoss):
         The target rate of the other classes, in the same form as `true_rate`.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential. A spike count is compared with the target
@@ -47,17 +48,19 @@ class SpikeRate(ClassLoss):
         rates can be any real numbers.
     moving_window : int, optional
         The length :math:`W` of the moving window, in time steps. By default, the rates are computed
-        over the whole duration.
+        over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
-        with a window, ``[batch, class, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
+        The class index that marks samples or steps to ignore. The loss contains no term for an
+        ignored sample or step.
     one_sided : bool, default False
         Whether the target rates are bounds: the lowest permitted rate of the labelled class, and
         the highest permitted rate of the other classes. The term of the labelled class is then

@@ -35,8 +35,10 @@ class SpikeTime(TrainLoss):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have the shape of the input.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has the shape
+        of the input.
     time_constant : float, default 5
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional

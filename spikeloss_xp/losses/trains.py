@@ -26,8 +26,9 @@ class TrainLoss(TargetLoss):
         The time axis of `input`: 0 for ``[time, batch, neuron]``, and -1 for
         ``[batch, neuron, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms.
 
     Examples
     --------
