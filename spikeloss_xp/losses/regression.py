@@ -104,7 +104,7 @@ class AbsoluteError(SquaredError):
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced.
+        How the terms of the loss are reduced to a result.
     num_classes : int, optional
         The number of values that are computed for each sample.
 
@@ -154,7 +154,7 @@ class HuberError(SquaredError):
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced.
+        How the terms of the loss are reduced to a result.
     num_classes : int, optional
         The number of values that are computed for each sample.
     delta : float, default 1

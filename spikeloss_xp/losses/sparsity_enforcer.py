@@ -52,8 +52,8 @@ class SparsityEnforcer(Loss):
     max_rate : float or sequence of float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
         neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, you may pass
-        a sequence with one rate for each neuron. All arrays must then have the same number of
-        neurons.
+        a sequence or array with one rate for each neuron. All arrays must then have the same number
+        of neurons.
     time_axis : int, optional
         The time axis of each array. With ``per="all"`` and without a mask, the arrays may have any
         shape, and `time_axis` may be omitted. In all other cases, `time_axis` is required.
@@ -247,7 +247,7 @@ class SparsityEnforcer(Loss):
     def value_and_pullback(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> tuple[ArrayT, Pullback]:
-        """Return the penalty for one array, and its pullback to `input`, computed in closed form."""
+        """Return the penalty for one array and its pullback to `input`, computed in closed form."""
         masks = {"where": where, "lengths": lengths}
         return self._compute(input, others, masks, with_pullback=True)
 
