@@ -89,14 +89,15 @@ def cross_entropy_of_rates(
     short: Array,
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, which is changed if ``r_y`` is below `half_spike`.
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, with a finite replacement if ``r_y`` is small.
 
-    ``r_y`` is the rate of the labelled class. The change makes the term finite for a rate of 0.
-    `short` is True for rates below `half_spike`. The caller computes `short` from counts, which are
-    exact. Let ``d = max(half_spike - r_y, 0)`` be the amount by which ``r_y`` is too low. The term
-    is ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. If ``r_y`` is below
-    `half_spike`, the first two summands are the tangent of ``-log(r_y)`` at `half_spike`. In the
-    last summand, `d` is added to the rate of each of the ``C`` classes. The term is computed as
+    ``r_y`` is the rate of the labelled class. If ``r_y`` is below `half_spike`, the logarithm of
+    ``r_y`` is replaced by a tangent, which is finite even for a rate of 0. `short` is True for
+    rates below `half_spike`. The caller computes `short` from counts, which are exact. Let
+    ``d = max(half_spike - r_y, 0)`` be the amount by which ``r_y`` is too low. The term is
+    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. If ``r_y`` is below `half_spike`,
+    the first two summands are the tangent of ``-log(r_y)`` at `half_spike`. In the last summand,
+    `d` is added to the rate of each of the ``C`` classes. The term is computed as
     ``log1p(others / own) + d / half_spike``, so that a small term is precise.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
@@ -234,8 +235,8 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
         # On the host, `u` is replaced by 0 before the multiplication, because NumPy would warn
-        # about 0 times infinity. In other libraries, only the result of the multiplication is
-        # replaced, because a single `where` is faster in compiled code.
+        # about 0 times infinity. Otherwise, only the result of the multiplication is replaced,
+        # because a single `where` is faster in compiled code.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
         return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -424,7 +425,7 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
 
 
 def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
-    """Return the number of unmasked classes, and the rates with those of masked classes set to 0."""
+    """Return the number of unmasked classes, and the rates with masked rates set to 0."""
     if class_mask is None:
         return classes.length(rate), rate
     adapter = classes.adapter

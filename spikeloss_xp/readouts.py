@@ -51,7 +51,8 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         factor = trains.factor(mask)
         counts = adapter.masked_sum(time.index, spikes, factor)
         duration = adapter.number(factor, spikes.dtype, time.index)
-        # If each neuron has at least one unmasked step, no reading is masked.
+        # If all classes have the same mask, and each sample has at least one unmasked step, then no
+        # reading is masked.
         if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
@@ -307,8 +308,8 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     lowest = lowest_below(known, 0)
     if lowest is not None:
         raise ValueError(
-            "input must not have negative values if latencies are read, because each value is the "
-            f"probability of a spike; got {lowest:g}"
+            "input must not have negative values for first-spike latencies, because each value is "
+            f"the probability of a spike; got {lowest:g}"
         )
     if known is not None and known.size:
         if known.max() <= 1:  # False if any value is NaN
@@ -318,8 +319,8 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
         fractions = several[several % 1 != 0]
         if fractions.size:
             raise ValueError(
-                "input must hold spikes if latencies are read, and values above 1 must be whole "
-                f"numbers of spikes; got {fractions[0]:g}: if these are spike times, use a loss of "
+                "input must hold spikes for first-spike latencies, and values above 1 must be "
+                f"whole numbers of spikes; got {fractions[0]:g}: if these are spike times, use a loss of "
                 "spikeloss_xp.times, or convert them with bin_spikes"
             )
     above, below = spikes > 1, spikes < 0

@@ -1,11 +1,11 @@
 """The cross entropy of a softmax, for labels that are class indices or class probabilities.
 
 The terms are computed in one of three ways, of which the fastest possible one is chosen. If no
-transform or graph sees the arrays, arrays are changed in place. For class indices on the host, the
-term is then computed from the odds against the label, without computing the largest logit. If the
-odds could overflow, or if the arrays are not on the host, `_of_highest` subtracts the largest logit
-first. If arrays must not be changed in place, `_by_selection` is used. It contains only operations
-that libraries can differentiate. An adapter may replace it by a faster function.
+transform or graph sees the arrays, intermediate results are changed in place. For class indices on
+the host, the term is then computed from the odds against the label, without computing the largest
+logit. If the odds could overflow, or if the arrays are not on the host, `_of_highest` subtracts the
+largest logit first. If arrays must not be changed in place, `_by_selection` is used. It contains
+only operations that libraries can differentiate. An adapter may replace it by a faster function.
 """
 
 import math
@@ -170,6 +170,6 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
 
 
 def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
-    """Return the logits, with masked logits replaced by a negative number whose exponential is 0."""
+    """Return the logits, with masked logits replaced by a number whose exponential is 0."""
     lowest = float(adapter.xp.finfo(logit.dtype).min) / 2
     return adapter.xp.where(class_mask, logit, adapter.operand(logit, lowest))

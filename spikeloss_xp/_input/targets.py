@@ -135,7 +135,7 @@ class ClassTarget(Target):
         axis = given.prepared.layout.time_axis_for(shape, with_class=self.rank == 2)
         if axis is None:
             return []
-        return [f"it would fit if time were axis {axis} of input: see time_axis"]
+        return [f"the shape would be valid if axis {axis} of input were time: see time_axis"]
 
 
 class ClassIndices(ClassTarget):

@@ -45,9 +45,9 @@ OTHER_NAMES = {
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
     "log_rates": 'use link="log" for logarithms of rates, and link="identity" for rates',
-    "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
-    "spikeloss_xp.slayer.published",
-    "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
+    "numerics": "spikeloss_xp.slayer.published has versions of SpikeMax, SpikeMoid and "
+    "SparsityEnforcer that return the same values as lava-dl",
+    "rates": "bounds on firing rates are an option of CrossEntropy, which needs binned spikes",
 }
 CALL_NAMES = {
     "mask": "use where=..., which is True for entries to keep",

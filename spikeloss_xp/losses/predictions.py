@@ -177,7 +177,7 @@ class Predictor(TargetLoss):
         if _checks.flag(per_step, "per_step") and not self.per_step:
             raise ValueError(
                 "per_step=True needs a loss with a moving_window; got a "
-                f"{type(self).__name__} without a window, which reads the whole duration"
+                f"{type(self).__name__} without a moving_window"
             )
         prepared = self._prepare_input(input, where, lengths)
         prepared.mark_invalid()
