@@ -145,8 +145,8 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     if checked:
         u = xp.sqrt(n + 0.375)
     else:
-        # NaN is added to the roots of invalid counts. If NaN were selected instead of the roots,
-        # the gradient with respect to these counts would be 0.
+        # NaN is added to the roots of invalid counts. If `where` replaced the roots by NaN, the
+        # gradient with respect to these counts would be 0.
         nan, zero = adapter.operand(n, math.nan), adapter.scalar(n, 0.0)
         u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, nan, zero)
     return u, lambda cotangent: cotangent / (2 * u)

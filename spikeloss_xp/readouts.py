@@ -76,7 +76,10 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 
 
 def highest(trains: Trains) -> ReadResult:
-    """Compute ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
+    """Compute ``max_t s[t]``.
+
+    If several steps reach the maximum, each gets an equal part of the gradient.
+    """
     spikes, mask, time = trains.values, trains.mask, trains.time
     xp = trains.xp
     unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
@@ -84,7 +87,8 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = time.adapter.scalar(unmasked, 1.0)  # if the peak is NaN, no step is equal to it
+        # The divisor is at least 1 even if the maximum is NaN, which no step is equal to.
+        one = time.adapter.scalar(unmasked, 1.0)
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
     reading = trains.reading(peak)
@@ -312,7 +316,7 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
             f"the probability of a spike; got {lowest:g}"
         )
     if known is not None and known.size:
-        if known.max() <= 1:  # False if any value is NaN
+        if known.max() <= 1:  # this comparison is False if any value is NaN
             return spikes, lambda cotangent: cotangent
         # Probabilities may be above 1 by a rounding error.
         several = known[(known > 1.0001) & (known < math.inf)]
@@ -320,11 +324,11 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
         if fractions.size:
             raise ValueError(
                 "input must hold spikes for first-spike latencies, and values above 1 must be "
-                f"whole numbers of spikes; got {fractions[0]:g}: if these are spike times, use a loss of "
-                "spikeloss_xp.times, or convert them with bin_spikes"
+                f"whole numbers of spikes; got {fractions[0]:g}: if these are spike times, use a "
+                "loss of spikeloss_xp.times, or convert them with bin_spikes"
             )
     above, below = spikes > 1, spikes < 0
-    limited = xp.where(above, 1 + 0 * spikes, spikes)  # infinity becomes NaN
+    limited = xp.where(above, 1 + 0 * spikes, spikes)  # for infinity, 0 * spikes is NaN
     if known is None:
         limited = xp.where(below, adapter.operand(spikes, math.nan), limited)
     outside = above | below

@@ -43,7 +43,7 @@ class Given(NamedTuple):
     per_step : bool or None
         Whether the target may have a time axis.
     ignore_index : int or None
-        The class index of labels to ignore.
+        Labels with this class index are ignored.
     """
 
     prepared: Trains
@@ -287,7 +287,7 @@ class MultiHot(Numbers):
         remedy = "if it is multi-hot, target != 0 converts it to bool"
         if shape not in (once, given.prepared.layout.with_time(*once)):
             compared = f"target[:, None] == arange({once[1]}){'[:, None]' * (label.ndim - 1)}"
-            if once[1] == 1:  # the index is 0 or 1
+            if once[1] == 1:  # with a single class, labels are 0 (absent) or 1 (present)
                 compared = "target[:, None] != 0"
             remedy = f"if these are class indices, {compared} is multi-hot"
         raise TypeError(
@@ -471,7 +471,8 @@ def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
     if np.iinfo(wide.dtype).max <= limits.max:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
-    narrow = np.where(fits, wide, limits.max)  # no input has this many classes
+    # This index is invalid, because no input has as many classes.
+    narrow = np.where(fits, wide, limits.max)
     return prepared.adapter.from_host_like(narrow, label)
 
 

@@ -96,7 +96,7 @@ class Terms(NamedTuple):
 
 
 class Loss(_checks.Checked, ABC):
-    """Base class for all losses. A loss is a function of spike trains and a target.
+    """Base class for all losses. A loss can be called with spike trains and a target.
 
     Pass hyper-parameters to the constructor of a loss, and pass spikes and targets when you call
     the loss. Losses are immutable and hashable. Two losses are equal if they have the same type and
@@ -185,8 +185,8 @@ class Loss(_checks.Checked, ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # A property may have raised the `AttributeError` that led here. Reading the attribute
-            # again raises that error again.
+            # Python calls `__getattr__` after an `AttributeError`, which a property may have
+            # raised. Reading the attribute again raises this error again, with its own message.
             return object.__getattribute__(self, name)
 
     @property
@@ -274,7 +274,7 @@ class Loss(_checks.Checked, ABC):
         given = Given(prepared, target, kinds, self.per_step, self.ignore_index)
         return kind_of(kinds, target).read(given)
 
-    # Step 2: read, compare and sum ----------------------------------------------------------------
+    # Step 2: compute the readings, compare them with the labels, and sum the terms ----------------
 
     def _compute(
         self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
@@ -441,7 +441,7 @@ class Loss(_checks.Checked, ABC):
     def _weight(
         self, prepared: Trains, terms: Array, mask: Array | None, weight: Array | None
     ) -> Array | int:
-        """Return the number by which the reduction divides the sum of the terms.
+        """Return the number by which the sum of the terms is divided to compute the loss.
 
         For "batchmean", the divisor is the number of samples that have an unmasked term. For other
         reductions, the divisor is the sum of the weights of the unmasked terms. If `mask` and

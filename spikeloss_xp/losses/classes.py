@@ -114,8 +114,8 @@ class ClassLoss(Predictor):
         if self.moving_window is None or self._reads_itself or READOUTS[self.readout].windowed:
             return
         raise ValueError(
-            f"readout={self.readout!r} is computed over all time steps, so it has no moving_window; "
-            f"got moving_window={self.moving_window}"
+            f"readout={self.readout!r} is computed over all time steps, so it has no "
+            f"moving_window; got moving_window={self.moving_window}"
         )
 
     @property

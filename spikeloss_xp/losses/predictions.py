@@ -23,14 +23,13 @@ class ClassScores(NamedTuple):
     Attributes
     ----------
     prepared : Trains
-        The spikes.
+        The input of the loss, after its conversion to trains.
     values : array
         The scores, with the axes batch, class and time in the same order as in the spikes. The time
         axis has length 1 unless `per_step` is True.
     mask : array or None
-        True for each class that has at least one unmasked entry. The class axis of the mask has
-        length 1 if the mask is the same for all classes. The attribute is None if nothing is
-        masked.
+        True for each class that has at least one unmasked entry. If the mask is the same for all
+        classes, its class axis may have length 1. The attribute is None if nothing is masked.
     per_step : bool
         Whether a class is predicted for each time step.
     """
@@ -284,7 +283,8 @@ class Predictor(TargetLoss):
         array([[1.5, 0.5]])
         """
         found = self._read_scores(input, where, lengths, per_step)
-        result: ArrayT = 1 * found.result(found.of_classes())  # a copy, not a view of the spikes
+        # Multiplying by 1 makes a copy, because the scores may be a view of the spikes.
+        result: ArrayT = 1 * found.result(found.of_classes())
         return result
 
     @on_device_of("input")
@@ -292,7 +292,7 @@ class Predictor(TargetLoss):
         self, input: ArrayT, target: ArrayLike, *,
         where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> ArrayT:  # fmt: skip
-        """Return the confusion matrix, which counts each pair of a label and a predicted class.
+        """Return the confusion matrix: how often each class is predicted for each label.
 
         To evaluate several batches, add up their confusion matrices, and compute the accuracy and
         other metrics from the sum. For example, ``m.diagonal() / m.sum(1)`` computes, for each

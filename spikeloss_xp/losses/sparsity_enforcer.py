@@ -319,7 +319,7 @@ class SparsityEnforcer(Loss):
             for each sample and cannot be passed as `others`. In this case, use `sum_and_weight`
             instead. Do not differentiate the results of `events_and_entries`. The derivative of
             ``|x|`` at ``x = 0`` may depend on the rate of the whole batch, which this method does
-            not know. Differentiate a call with `others` instead.
+            not know. Differentiate the result of a call to the loss with `others` instead.
 
         Examples
         --------
@@ -351,7 +351,7 @@ class SparsityEnforcer(Loss):
                 "events_and_entries"
             )
 
-    # The steps of a call, which all losses share --------------------------------------------------
+    # Methods that all losses define ---------------------------------------------------------------
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         adapter = adapter_of(input).specialized_for(input)

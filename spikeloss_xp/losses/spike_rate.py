@@ -79,8 +79,8 @@ class SpikeRate(ClassLoss):
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
     ``[batch, time]``. An invalid index raises an error if the indices can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid index makes the loss NaN
-    instead.
+    transfer from a device. On a GPU and in traced functions, an invalid index does not raise an
+    error, but makes the loss NaN.
 
     References
     ----------

@@ -27,8 +27,9 @@ class SpikeTime(TrainLoss):
 
     The loss is the squared van Rossum distance in discrete time. It depends on all spikes of a
     train, not only on the first spike. The filter is causal: its output depends on the current time
-    step and on earlier steps. The formula shows the sum of the terms, which ``reduction="sum"``
-    returns. By default, the loss is the mean of the terms over samples, neurons and steps.
+    step and on earlier steps. The formula shows the sum of the terms, which is the result with
+    ``reduction="sum"``. By default, the loss is the mean of the terms over samples, neurons and
+    time steps.
 
     Parameters
     ----------

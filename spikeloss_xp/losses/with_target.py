@@ -113,7 +113,7 @@ class TargetLoss(Loss):
     def sum_and_weight(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms, and the weight by which the reduction divides the sum.
+        """Return the sum of the terms, and the weight by which the sum is divided for a mean.
 
         Use this method if the batch is split between micro-batches, processes or devices. Add up
         the sums of all parts, and add up the weights of all parts. With ``reduction="sum"``, the

@@ -221,7 +221,7 @@ def _joined(
 
 
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
-    """Return the matrices of the adjoint.
+    """Return the matrices of the adjoint of a block filter, given the matrices of the filter.
 
     Every matrix is transposed. If sums are carried, the matrix that maps a block to its sums is
     exchanged with the matrix that maps the carried sums to a block.
