@@ -23,8 +23,8 @@ from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
 
 EPSILON = 1e-6  # the SpikeMax of lava-dl adds this number to the sum of the rates
-FINITE = -1e38  # log rates below this limit may be minus infinity
-TINY = 1e-38  # rates below this limit may be 0
+FINITE = -1e38  # a log rate of at least this number is not minus infinity
+TINY = 1e-38  # a rate of at least this number is not 0
 
 
 def squared(u: Array) -> ValueAndPullback:

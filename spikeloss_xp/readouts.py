@@ -78,7 +78,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 def highest(trains: Trains) -> ReadResult:
     """Compute ``max_t s[t]``.
 
-    If several steps reach the maximum, each gets an equal part of the gradient.
+    If several time steps reach the maximum, each of them gets an equal part of the gradient.
     """
     spikes, mask, time = trains.values, trains.mask, trains.time
     xp = trains.xp

@@ -18,13 +18,13 @@ from spikeloss_xp.primitives import single_use
 
 # In this range, odds and their derivatives neither overflow nor underflow in float32.
 ODDS = 1e-30, 1e30
-FINITE = -1e38  # logits below this limit may be minus infinity
+FINITE = -1e38  # a logit of at least this number is not minus infinity
 
 
 def cross_entropy_of_logits(
     classes: Axis, logit: Array, index: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
+    """Return ``log(sum(exp(u))) - u_y``, where ``y`` is the class index of the label.
 
     The term is computed as ``log1p(odds)``. ``odds`` is the sum of ``exp(u_c - u_y)`` over all
     classes except the label. The term and its derivative are precise even if the probability of the
@@ -80,7 +80,9 @@ def _of_highest(classes: Axis, logit: Array, index: Array, q: None = None) -> Va
 def cross_entropy_of_probabilities(
     classes: Axis, logit: Array, q: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` must be 0 for masked classes.
+    """Return ``sum(q_c (log(sum(exp(u))) - u_c))`` for class probabilities `q`.
+
+    The probabilities of masked classes must be 0.
 
     The first class with the largest `q` is treated as the label. If `q` is one-hot, the term is
     therefore precise even if the predicted probability of the label is close to 1.

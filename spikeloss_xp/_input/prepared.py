@@ -35,7 +35,7 @@ class Reading(NamedTuple):
         The array API namespace of the readings.
     per_unit : float or array
         The number by which a spike count is divided to obtain the reading `u`. For the firing rate
-        of a single neuron, it is the number of time steps.
+        of a single neuron, `per_unit` is the number of time steps.
     saturated : float or array
         The reading of a neuron that fires at every step. For latencies, the reading of a neuron
         that never fires.
@@ -97,8 +97,8 @@ class Trains:
     dtype : dtype
         The dtype of the input as it was passed.
     time, classes : Axis
-        The time axis and the class axis. Their methods compute along this axis. For example,
-        ``time.sum(values)`` returns the spike counts.
+        The time axis and the class axis. Each of these two objects has methods that compute along
+        its axis. For example, ``time.sum(values)`` returns the spike counts.
     xp : namespace
         The array API namespace of the values.
     invalid : array or None
@@ -106,8 +106,8 @@ class Trains:
         known to be valid.
     after_context : array or None
         True for the time steps that contribute terms to the loss. The steps at the start that
-        belong to an earlier segment contribute no terms. All axes except time have length 1. None
-        if all steps contribute terms.
+        belong to an earlier segment contribute no terms. All axes of this array except the time
+        axis have length 1. None if all steps contribute terms.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     """

@@ -58,7 +58,7 @@ class Given(NamedTuple):
 
 
 class Target(ABC):
-    """A kind of target.
+    """Base class for the kinds of targets that losses accept, such as class indices.
 
     Attributes
     ----------
@@ -229,8 +229,8 @@ class Numbers(ClassTarget):
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
         # This quick check accepts only numbers of at least 0, even if `lowest` is below 0. If
-        # `lowest` is minus infinity, the check would otherwise accept minus infinity too. Negative
-        # numbers are checked by the slower code below.
+        # `lowest` is minus infinity, the check would otherwise accept minus infinity too. Targets
+        # with negative numbers are checked by the slower code below.
         fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
         if not fits:
             known = _values_that_count(given, with_class=True)

@@ -41,8 +41,8 @@ class Split(NamedTuple):
     divisor : array, int or None
         The number by which the total of the sums of all blocks is divided. None means 1.
     where : array or None
-        The mask. Its number of axes shows which axes of the input it covers, even after the mask is
-        split into blocks.
+        The mask. The number of axes of the mask shows which axes of the input the mask covers, even
+        after the mask is split into blocks.
     """
 
     loss: Any

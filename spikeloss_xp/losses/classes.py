@@ -104,7 +104,7 @@ class ClassLoss(Predictor):
     _per_class: ClassVar[tuple[str, ...]] = ()
     """The names of the options that may hold a sequence with one number for each class."""
     _sums_neurons: ClassVar[bool] = False
-    """Whether spike counts are summed over the neurons of a class. If False, they are averaged."""
+    """Whether spike counts are summed, instead of averaged, over the neurons of a class."""
     _reads_masked: ClassVar[bool] = False
     """Whether masked readings may be NaN. If True, they affect only terms that are masked too."""
 

@@ -237,7 +237,8 @@ class CrossEntropy(ClassLoss):
             n = n * reading.duration
         if root is None:
             root, _ = _root(reading, n, "rates")
-        # Class probabilities; their class weights must be applied here.
+        # If the labels are class probabilities, the penalties are multiplied by the class weights
+        # here.
         if labels.numbers is not None:
             label = labels.numbers
             label = label / or_one(reading.adapter, classes.sum(label))

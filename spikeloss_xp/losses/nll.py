@@ -329,7 +329,10 @@ class BernoulliNLL(Likelihood):
 
 
 def _check_rates(adapter: Adapter, u: Array) -> None:
-    """Raise an error if a rate is negative and the rates can be read without a transfer."""
+    """Raise an error if a rate is negative.
+
+    If the rates cannot be read without a transfer from a device, they are not checked.
+    """
     lowest = _checks.lowest_below(adapter.concrete_or_none(u), 0)
     if lowest is not None:
         raise ValueError(

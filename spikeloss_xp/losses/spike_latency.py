@@ -75,9 +75,9 @@ class SpikeLatency(ClassLoss):
 
     Spikes must be between 0 and 1. A value between 0 and 1 is treated as the probability of a
     spike, and the latency is then an expected value. A whole number above 1, which counts several
-    spikes in one step, is treated as 1, and its gradient is 0. Negative values raise an error if
-    the spikes can be read without a transfer from a device, and so do fractions above 1. On a GPU
-    and in traced functions, a negative value does not raise an error, but makes the loss NaN.
+    spikes in one step, is treated as 1, and its gradient is 0. If the spikes can be read without a
+    transfer from a device, negative values and fractions above 1 raise an error. On a GPU and in
+    traced functions, a negative value does not raise an error, but makes the loss NaN.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
     its sample. If the neurons of a sample have different numbers of unmasked steps, the largest of
@@ -141,7 +141,7 @@ def compare_times(
     if target is None:
         silent = reading.saturated if false_time is None else false_time
         # `xp.where` needs arrays, but `silent` may be an int or a symbolic dimension. Multiplying
-        # it by an array that holds 1 converts it to an array.
+        # `silent` by an array that holds 1 converts `silent` to an array.
         one, of_label = (reading.adapter.scalar(reading.u, x) for x in (1.0, true_time))
         target = reading.xp.where(labels.one_hot(reading), of_label, one * silent)
     return criteria.outside(reading.adapter, reading.u - target, tolerance)

@@ -34,11 +34,11 @@ class BlockMatrices(NamedTuple):
         The matrices for the near block, for the carried sums and for the far blocks, joined along
         axis 0.
     to_sums : array or None
-        The matrix that maps a block to a few weighted sums over its time steps. These sums are
-        carried to later blocks. None if no sums are carried.
+        The matrix that maps a block to a few weighted sums over its time steps. Later output blocks
+        are computed from these sums. None if each output block is computed only from input blocks.
     carried : BlockMatrices or None
         The matrices that filter the weighted sums along the blocks, as if each block were a time
-        step. The results are the carried sums. None if no sums are carried.
+        step. The results are called carried sums. None if `to_sums` is None.
     """
 
     delays: tuple[int, ...]
@@ -224,9 +224,9 @@ def sum_in_blocks(
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
     If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. The outputs are computed
-    in blocks of time steps. The windows of all outputs in a block cover a range of input steps. The
-    input in this range is multiplied by the banded matrix `band`. If arrays may be changed in
-    place, the products are written directly into the array that is returned.
+    in blocks of time steps. Together, the windows of all outputs in a block cover a range of input
+    steps. The input in this range is multiplied by the banded matrix `band`. If arrays may be
+    changed in place, the products are written directly into the array that is returned.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1
