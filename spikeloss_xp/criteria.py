@@ -1,14 +1,17 @@
 """Criteria: functions that compute the terms of a loss from readings and targets.
 
-A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
-respect to the terms and returns the derivative with respect to the readings. The derivative with
-respect to the terms may have any shape that broadcasts to the shape of the terms. Each reading
-contributes to only one term, so the pullback is a multiplication by the derivative of that term. If
-the classes of a sample share one term, the class axis of the terms has length 1.
+A criterion returns ``(terms, pullback)``. The pullback maps the derivative of the loss with respect
+to the terms to the derivative of the loss with respect to the readings. The argument of the
+pullback may have any shape that broadcasts to the shape of the terms. Each reading contributes to
+only one term, so the pullback multiplies its argument by the derivative of this term with respect
+to the reading. If there is only one term for all classes of a sample, the class axis of the terms
+has length 1.
 
-`one_hot` holds the labels as bools, with a class axis. `class_mask` is True for unmasked classes,
-or None if no class is masked. Masked classes have no gradient. A criterion of rates sets the rates
-of masked classes to 0. The cross entropy of a softmax is in `softmax.py`.
+Several criteria have the arguments `one_hot` and `class_mask`. `one_hot` is an array of bools with
+a class axis, which is True for the labelled class. `class_mask` is an array that is True for
+unmasked classes, or None if no class is masked. Masked classes have no gradient. Criteria that
+compare rates set the rates of masked classes to 0. The module `softmax` contains the cross entropy
+of a softmax.
 """
 
 import math
@@ -19,9 +22,9 @@ from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
 
-EPSILON = 1e-6  # the published loss adds this number to the sum of the rates
-FINITE = -1e38  # lower log rates may be minus infinity
-TINY = 1e-38  # lower rates may be 0
+EPSILON = 1e-6  # the SpikeMax of lava-dl adds this number to the sum of the rates
+FINITE = -1e38  # a log rate of at least this number is not minus infinity
+TINY = 1e-38  # a rate of at least this number is not 0
 
 
 def squared(u: Array) -> ValueAndPullback:
@@ -30,7 +33,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``. The derivative at 0, which differs between libraries, is set to 0."""
+    """Return ``|u|``. The derivative at 0, which libraries define differently, is set to 0."""
     slope = adapter.sign(u)
     return u * slope, lambda cotangent: cotangent * slope
 
@@ -48,16 +51,17 @@ def outside_range(
 ) -> ValueAndPullback:
     """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power`` for a power of 1 or 2.
 
-    Each limit is a number or an array that broadcasts to `u`. With a power of 1, the slope at
-    ``u == highest`` is 0 if `highest` is above 0. If `highest` is 0, the slope at ``u == 0`` is 1,
-    like the slope at every larger `u`, because `u` is never negative.
+    Each limit is a number, or an array that broadcasts to `u`. `u` must not be negative. With a
+    power of 1, the derivative at ``u == highest`` is set to 0 if `highest` is above 0. If `highest`
+    is 0, the derivative at ``u == 0`` is set to 1, which is the derivative at every larger `u`.
     """
     xp = adapter.xp
     above = u > highest
     if not isinstance(highest, float) or highest == 0:
         above = above | ((highest == 0) & (u == 0))
     far = xp.where(above, u - highest, 0 * u)  # 0 * u propagates NaN
-    if not isinstance(lowest, float) or lowest > 0:  # `u` is never negative
+    # The penalty for low `u` can only be above 0 if `lowest` is above 0.
+    if not isinstance(lowest, float) or lowest > 0:
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
         return far * far, lambda cotangent: 2 * cotangent * far
@@ -70,7 +74,8 @@ def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     if tolerance == 0:
         return squared(u)
     xp = adapter.xp
-    # If `u` is exactly `tolerance` or `-tolerance`, it is treated as outside. 0 * u propagates NaN.
+    # If `u` is exactly `tolerance` or `-tolerance`, it is treated as outside the tolerance. Adding
+    # 0 * u propagates NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
     return over * over, lambda cotangent: 2 * cotangent * over
@@ -84,15 +89,16 @@ def cross_entropy_of_rates(
     short: Array,
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, or a finite extension if r_y is below `half_spike`.
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, with a finite replacement if ``r_y`` is small.
 
-    `short` is True for rates below `half_spike`. The caller computes `short` from counts, which are
-    exact. Let ``d = max(half_spike - r_y, 0)`` be the shortfall in the rate of the labelled class.
-    The term is then ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. In this
-    expression, ``log(r_y)`` is replaced by its tangent at `half_spike` if r_y is below
-    `half_spike`. In the sum of the rates, `d` is added to the rate of each of the ``C`` classes.
-    The term is computed as ``log1p(others / own) + d / half_spike``, which preserves the precision
-    of a small loss.
+    ``r_y`` is the rate of the labelled class. If ``r_y`` is below `half_spike`, the logarithm of
+    ``r_y`` is replaced by a tangent, which is finite even for a rate of 0. `short` is True for
+    rates below `half_spike`. The caller computes `short` from counts, which are exact. Let
+    ``d = max(half_spike - r_y, 0)`` be the amount by which ``r_y`` is too low. The term is
+    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. If ``r_y`` is below `half_spike`,
+    the first two summands are the tangent of ``-log(r_y)`` at `half_spike`. In the last summand,
+    `d` is added to the rate of each of the ``C`` classes. The term is computed as
+    ``log1p(others / own) + d / half_spike``, so that a small term is precise.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = taking_part(classes, rate, class_mask)
@@ -103,9 +109,10 @@ def cross_entropy_of_rates(
         of_label = classes.sum(xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = or_one(adapter, of_label)
     short = classes.any(one_hot & short)
-    # If the rate of the label is infinite, the odds are 0 and would hide the infinite rate. In this
-    # case, ``own - own`` is NaN. It has no derivative, because those of both operands would not
-    # cancel exactly.
+    # If the rate of the label is infinite, the odds are 0, and the term would be 0 too. Adding
+    # ``own - own``, which is NaN for an infinite rate, makes the term NaN. The gradient of
+    # ``own - own`` is stopped, because the derivatives of the two operands would not cancel
+    # exactly.
     missing = xp.where(short, half_spike - own, adapter.stop_gradient(own - own))
     own = own + missing
     others = others + (number - 1) * missing
@@ -125,8 +132,9 @@ def cross_entropy_of_rates(
 def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)``, whose standard deviation for Poisson counts is about 1/2 [1]_.
 
-    The result is NaN for counts below -1/4. Counts between -1/4 and 0 are allowed, because finite
-    differences produce them. If `checked` is True, no count is below -1/4.
+    The result is NaN for counts below -1/4. Counts between -1/4 and 0 are allowed, because they
+    occur when gradients are checked with finite differences. If `checked` is True, the caller has
+    checked that no count is below -1/4.
 
     References
     ----------
@@ -137,8 +145,8 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     if checked:
         u = xp.sqrt(n + 0.375)
     else:
-        # NaN is added to the roots of invalid counts. If NaN were selected instead of the roots,
-        # the gradient with respect to these counts would be 0.
+        # NaN is added to the roots of invalid counts. If `where` replaced the roots by NaN, the
+        # gradient with respect to these counts would be 0.
         nan, zero = adapter.operand(n, math.nan), adapter.scalar(n, 0.0)
         u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, nan, zero)
     return u, lambda cotangent: cotangent / (2 * u)
@@ -154,19 +162,19 @@ def outside_rates(
 ) -> ValueAndPullback:
     """Return the penalties for counts `n` that violate their bounds, and the pullback to `n`.
 
-    The bounds are the lowest permitted count of the label and the highest permitted count of the
-    other classes. `u` holds the roots of `n`. A term is ``max(root(lowest) - u, 0)²`` for the label
+    `bounds` holds the lowest permitted count of the label and the highest permitted count of every
+    other class. `u` holds the roots of `n`. A term is ``max(root(lowest) - u, 0)²`` for the label
     plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds either
-    class indices, or floats that give the share `q` of each class in the label. With shares, each
-    class has the penalty for the label, weighted by `q`, and the penalty for other classes,
-    weighted by ``1 - q``.
+    class indices, or floats that give the probability `q` of each class. With probabilities, both
+    penalties are computed for each class. The penalty for the label is multiplied by `q`, and the
+    penalty for other classes is multiplied by ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return the roots minus the root of their bound, or 0 where the bound is satisfied."""
+        """Return each root minus the root of its bound, or 0 where the bound is satisfied."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
-        # This expression for the difference between the roots is exact at 0 and precise near 0.
+        # The quotient is equal to the difference between the two roots, and is precise near 0.
         distance = (n - bound) / (u + at_bound)
         inside = distance <= 0 if above else distance >= 0
         if class_mask is not None:
@@ -194,10 +202,11 @@ def binary_cross_entropy(
 ) -> ValueAndPullback:
     """Return ``-w y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))``.
 
-    Without a weight, the term is computed as ``log(exp(-y z) + exp((1 - y) z))``. This expression
-    is equivalent and does not overflow. It preserves precision for a confident and correct
-    prediction. With a weight, ``log(p)`` and ``log(1 - p)`` are both computed from the logit `z`.
-    The two logarithms have the same sign, so the weighted sum of the logarithms is precise.
+    `y` is the target, `z` is the logit, and `w` is `pos_weight`. Without a weight, the term is
+    computed as ``log(exp(-y z) + exp((1 - y) z))``. This equivalent expression does not overflow,
+    and it is precise even if ``p`` is close to a target of 0 or 1. With a weight, ``log(p)`` and
+    ``log(1 - p)`` are both computed from the logit. The two logarithms have the same sign, so their
+    weighted sum is precise.
     """
     xp, other, positive = adapter.xp, 1 - target, target
     if pos_weight is None:
@@ -208,12 +217,12 @@ def binary_cross_entropy(
         terms = terms + other * adapter.logaddexp(zero, logit)
 
     def pullback(cotangent: Array) -> Array:
-        # The odds against the more probable answer are at most 1, so they cannot overflow, and the
-        # derivative of each quotient is precise.
+        # `odds` is the probability of the less probable answer divided by the probability of the
+        # more probable answer. It is at most 1, so it cannot overflow.
         likely = logit > 0
         odds = xp.exp(xp.where(likely, -logit, logit))
         derivative = xp.where(likely, other - positive * odds, other * odds - positive) / (1 + odds)
-        # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
+        # If an infinite logit makes the term NaN, the derivative becomes NaN too.
         nan = adapter.operand(logit, math.nan)
         return cotangent * xp.where(terms == terms, derivative, nan)
 
@@ -225,9 +234,9 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     xp, rate = adapter.xp, adapter.xp.exp(u)
     if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
-        # On the host, `u` is set to 0 before the multiplication, because NumPy would warn about 0
-        # times infinity. Elsewhere, only the result is selected, because compilers prefer a single
-        # selection.
+        # On the host, `u` is replaced by 0 before the multiplication, because NumPy would warn
+        # about 0 times infinity. Otherwise, only the result of the multiplication is replaced,
+        # because a single `where` is faster in compiled code.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
         return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -237,8 +246,8 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
         rate *= cotangent
         return rate
 
-    # The terms are written to the array of products, because allocating another array may take
-    # longer than filling it.
+    # The terms are written to the array `product`, because allocating a new array may take longer
+    # than filling it.
     product = n * u
     return xp.subtract(rate, product, out=product), single_use(pullback)
 
@@ -248,13 +257,14 @@ def poisson_of_rates(
 ) -> ValueAndPullback:
     """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are both 0.
 
-    If `positive` is True, no rate is 0.
+    If `positive` is True, all rates are above 0.
     """
     xp = adapter.xp
     inside = rate
     if not positive:
-        # If `n` and the rate are both 0, the logarithm is taken of 1 instead of 0. The 1 is added,
-        # because XLA would take up to 1.5 times as long for a selection.
+        # Where `n` and the rate are both 0, the logarithm of 1 is taken instead of the logarithm of
+        # 0. To get 1, 1 is added to the rate, because XLA would take up to 1.5 times as long for
+        # `where`.
         inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
@@ -273,10 +283,10 @@ def negative_binomial_of_rates(
 ) -> ValueAndPullback:
     """Return the terms of `_negative_binomial` for rates, which are the means.
 
-    If `positive` is True, no rate is 0.
+    If `positive` is True, all rates are above 0.
     """
     xp = adapter.xp
-    # If `n` and the rate are both 0, the logarithm is taken of 1 instead of 0.
+    # Where `n` and the rate are both 0, the logarithm of 1 is taken instead of the logarithm of 0.
     inside = rate if positive else rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     mean = xp.minimum(rate, xp.exp(_largest(adapter, dispersion)))
     terms = _negative_binomial(adapter, xp.log(inside), mean, n, dispersion, constant)
@@ -284,9 +294,10 @@ def negative_binomial_of_rates(
 
 
 def _largest(adapter: Adapter, a: Array) -> Array:
-    """Return a log rate above which ``log(1 + a m)`` is ``log(a m)``, up to rounding.
+    """Return a log rate above which ``log(1 + a m)`` and ``log(a m)`` are equal up to rounding.
 
-    Even the square of ``1 + a m``, which a second derivative contains, is finite there.
+    ``m`` is the rate. At the returned log rate, even the square of ``1 + a m`` does not overflow.
+    Second derivatives contain this square.
     """
     xp = adapter.xp
     return 0.45 * math.log(xp.finfo(a.dtype).max) - xp.log(a)
@@ -297,19 +308,21 @@ def _negative_binomial(
 ) -> Array:
     """Return ``n log(1/m + a) + log(1 + a m) / a`` for a mean `m` and a dispersion `a`.
 
-    This is ``(n + 1/a) log(1 + a m) - n log(m)``, and 0 if `n` and `m` are both 0. `u` is the
-    logarithm of the mean, and `mean` is ``min(m, exp(_largest))``, whose products are finite.
+    The result is equal to ``(n + 1/a) log(1 + a m) - n log(m)``. If `n` and `m` are both 0, the
+    result is 0. `u` is the logarithm of the mean. `mean` is ``min(m, exp(_largest))``, so that its
+    square does not overflow.
 
-    If `constant` is True, the result is the full negative log-likelihood. For large counts, it is
-    much smaller than ``n log(m)`` and ``log(n!)``, whose sum would lose digits. It is computed as
-    the result for a mean of `n`, plus ``n log((1/m + a) / (1/n + a)) + log(1 + a d) / a`` with
-    ``d = (m - n) / (1 + a n)``.
+    If `constant` is True, the result is the full negative log-likelihood, which also contains
+    ``log(n!)``. For large counts, the negative log-likelihood is much smaller than ``n log(m)`` and
+    ``log(n!)``, so adding these two summands would lose digits. The result is therefore computed in
+    two parts. The first part is the negative log-likelihood for a mean of `n`. The second part is
+    ``n log((1/m + a) / (1/n + a)) + log(1 + a d) / a`` with ``d = (m - n) / (1 + a n)``.
     """
     xp, zero, largest = adapter.xp, adapter.scalar(u, 0.0), _largest(adapter, a)
     log_mean = xp.where((n == 0) & xp.isinf(u), zero, u)  # 0 times infinity is NaN
     beyond = xp.where(u > largest, u - largest, zero)
     scaled, log_scaled = a * mean, xp.log1p(a * mean)
-    large = (mean if constant else scaled) > 1  # otherwise, 1/m may overflow
+    large = (mean if constant else scaled) > 1  # for small means, 1/m could overflow
     odds = a + 1 / xp.where(large, mean, 1.0)
     if not constant:
         log_odds = xp.where(large, xp.log(odds), log_scaled - log_mean)
@@ -318,16 +331,17 @@ def _negative_binomial(
     odds = xp.where(large, odds, 1 + scaled) * xp.where(n > 0, n / spread, 1.0)
     log_odds = xp.log(odds) - xp.where(large, zero, log_mean)
     shift = a * ((mean - n) / spread)
-    far = shift < -0.5  # then 1 + shift loses digits
+    far = shift < -0.5  # for such a shift, 1 + shift would lose digits
     near = xp.log1p(xp.where(far, zero, shift))
     rest = (xp.where(far, xp.log((1 + scaled) / spread), near) + beyond) / a
     return n * log_odds + rest + _negative_binomial_at_its_mean(adapter, n, a)
 
 
 def _negative_binomial_at_its_mean(adapter: Adapter, n: Array, a: Array) -> Array:
-    """Return the negative log-likelihood of whole counts `n` if the mean is `n` too.
+    """Return the negative log-likelihood of whole counts `n` if the mean is equal to `n`.
 
-    By Stirling's formula, most of the logarithms of the three gamma functions cancel.
+    The likelihood contains three gamma functions. If their logarithms are written with Stirling's
+    formula, most of the summands cancel.
     """
     xp = adapter.xp
     k, shape = xp.where(n > 0, n, 1.0), 1 / a
@@ -348,9 +362,9 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
 def stirling(adapter: Adapter, z: Array) -> Array:
     """Return the error of Stirling's formula, ``log(z!) - z log(z) + z - log(2 pi z) / 2``.
 
-    Stirling's series is accurate at ``w = z + 9``. The factors from ``z + 1`` to ``z + 8`` are then
-    divided out. Each factor is first divided by `w`, so that the product of the factors cannot
-    overflow.
+    Stirling's series is accurate for ``z + 9``. To get from ``(z + 8)!`` to ``z!``, the factors
+    from ``z + 1`` to ``z + 8`` are divided out. Each factor is divided by ``z + 9`` first, so that
+    the product of the factors cannot overflow.
     """
     xp = adapter.xp
     w = 1 / (z + 9)
@@ -365,8 +379,8 @@ def stirling(adapter: Adapter, z: Array) -> Array:
 def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - s z``, where `s` is 0 or 1.
 
-    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``. This expression preserves
-    precision for a confident and correct prediction, and it is exact for infinite logits.
+    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``. This expression is precise
+    even if the predicted probability is close to `s`, and it is exact for infinite logits.
     """
     return adapter.bernoulli(_by_logaddexp, logit, spike)
 
@@ -381,20 +395,21 @@ def _by_logaddexp(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullb
 def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:
     """Return ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is a spike.
 
-    For small rates, the logarithm is computed as ``u + log((1 - exp(-r)) / r)``, which is accurate
-    even if the rate underflows. The second summand is a power series, whose derivatives of any
-    order are precise. Each function is evaluated only in the range where its derivative is finite.
+    For small rates, ``log(1 - exp(-r))`` is computed as ``u + log((1 - exp(-r)) / r)``, which is
+    accurate even if the rate underflows. The second summand is computed from a power series, whose
+    derivatives of any order are precise. Each of the two expressions is evaluated only for rates at
+    which its derivative is finite.
     """
     xp, own = adapter.xp, spike != 0
     tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, -0.1, 0.2, 7.0))
-    # The limit is 7 because exp(-exp(7)) is 0. Adding 0 * spike propagates NaN.
+    # `u` is limited to 7, because exp(-exp(7)) underflows to 0. Adding 0 * spike propagates NaN.
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
     minus_r = -r
-    # The selection between the two logarithms switches at a log rate of -2, which is a rate of
-    # 0.135. The limits `low` and `high` are beyond this rate, because the derivative of a minimum
-    # is halved if its two arguments are equal.
+    # Below a log rate of -2, which is a rate of 0.135, the power series is used. The arguments of
+    # the two expressions are limited by `high` and `low`. These limits differ from the rate at the
+    # switch, because the derivative of a minimum is halved where its two arguments are equal.
     small = xp.minimum(rate, high)
     square = small * small
     series = 1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800))
@@ -410,7 +425,7 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
 
 
 def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
-    """Return the number of unmasked classes, and the rates with masked classes set to 0."""
+    """Return the number of unmasked classes, and the rates with masked rates set to 0."""
     if class_mask is None:
         return classes.length(rate), rate
     adapter = classes.adapter
@@ -419,7 +434,7 @@ def taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[A
 
 
 def of_class_mask(adapter: Adapter, derivative: Array, class_mask: Array | None) -> Array:
-    """Return the derivative, set to 0 for masked classes."""
+    """Return the derivative with its entries for masked classes set to 0."""
     if class_mask is None:
         return derivative
     return adapter.xp.where(class_mask, derivative, adapter.operand(derivative, 0.0))

@@ -13,11 +13,11 @@ from spikeloss_xp.primitives.kernels import Exponential
 def exponential_kernel(
     time_constant: float, length: int, filter_order: int = 1
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the causal exponential kernel of the filter in `SpikeTime`.
+    """Return the causal exponential kernel that `SpikeTime` uses as its filter.
 
     The kernel is ``h[k] = C(k + n - 1, n - 1) * exp(-k / time_constant)``, where ``n`` is
-    `filter_order`. This is the convolution of ``n`` identical exponentials, truncated to `length`
-    taps. The kernel is not normalised: ``h[0] = 1``.
+    `filter_order`. The kernel is the convolution of ``n`` identical exponentials, truncated to
+    `length` taps. The kernel is not normalised, so its first tap is 1.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def exponential_kernel(
     length : int
         The number of taps; at least 1.
     filter_order : int, default 1
-        The number of exponentials to convolve; at least 1. With order 1, the kernel is the
+        The number of exponentials that are convolved; at least 1. The kernel of order 1 is the
         exponential itself.
 
     Returns
@@ -75,18 +75,18 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
     Parameters
     ----------
     input : array
-        An array of any shape. The result is an array from the same library, on the same device.
+        An array of any shape. The result is an array from the same library and on the same device.
     kernel : array or sequence of float
-        The taps, of shape ``[length]``. The first tap belongs to the current step.
+        The taps, of shape ``[length]``. The first tap is the weight of the current step.
     time_axis : int
-        The axis to filter along.
+        The axis of `input` along which the filter is applied.
 
     Returns
     -------
     array
-        The filtered array, with the same shape and dtype as `input`. If `input` is bool or integer,
-        the result has the library's default floating-point dtype. If `input` is float16 or
-        bfloat16, the result is float32.
+        The filtered array, which has the same shape as `input`. If `input` is bool or integer, the
+        result has the library's default floating-point dtype. If `input` is float16 or bfloat16,
+        the result is float32. In all other cases, the result has the dtype of `input`.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
     Notes
     -----
     The filter is differentiable in libraries that have automatic differentiation. The filter is
-    computed with matrix products of many steps at a time. A NaN or infinity in `input` therefore
-    also affects some steps that the kernel does not reach.
+    computed with matrix products over many time steps. If `input` contains NaN or infinity, the
+    result may therefore be NaN even at steps that the kernel does not reach.
 
     Examples
     --------
@@ -121,25 +121,25 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
 
 @on_device_of("input")
 def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
-    """Return, at each step, the average over the last `window` steps.
+    """Return, for each time step, the average over the ``window`` steps that end at this step.
 
     The result is ``y[t] = sum(input[t - k] for k in range(window)) / window``, where `input` is 0
-    before the first step. The average therefore ramps up over the first ``window - 1`` steps.
+    before the first step. The average is therefore lower during the first ``window - 1`` steps.
 
     Parameters
     ----------
     input : array
-        An array of any shape. The result is an array from the same library, on the same device.
+        An array of any shape. The result is an array from the same library and on the same device.
     window : int
         The number of steps to average over; at least 1.
     time_axis : int
-        The axis to average along.
+        The axis of `input` along which the average is computed.
 
     Returns
     -------
     array
-        The moving average, with the same shape as `input` and the dtype that `causal_filter`
-        would return.
+        The moving average, which has the same shape as `input`. The dtype of the result is the
+        dtype that `causal_filter` would return for this `input`.
 
     Raises
     ------
@@ -149,8 +149,8 @@ def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
 
     Notes
     -----
-    The average is computed for many steps at a time, so a NaN or infinity in `input` may affect all
-    steps along the axis.
+    The average is computed with matrix products over many time steps. If `input` contains NaN or
+    infinity, the result may therefore be NaN at all steps along the axis.
 
     Examples
     --------

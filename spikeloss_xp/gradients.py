@@ -18,34 +18,36 @@ from spikeloss_xp._typing import Array, ValueAndGrad
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
-    If the array library has automatic differentiation, the gradient is computed with it. Otherwise,
-    the gradient is computed in closed form. The two gradients agree up to rounding.
+    If the array library has automatic differentiation, the returned function uses it to compute the
+    gradient. Otherwise, the returned function computes the gradient in closed form. Both methods
+    give the same gradient up to rounding.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, or one of the functions `distances.van_rossum` and
         `distances.similarity`. You can also pass a `functools.partial` of a loss or of one of these
-        functions, if it sets only keyword arguments. If the library of the input has automatic
-        differentiation, `loss` may be any function of arrays, for example a loss that overrides
-        only `value` or ``__call__``.
+        functions, if the partial sets only keyword arguments. If the library of the input has
+        automatic differentiation, you can pass any function of arrays. For example, you can pass
+        your own loss that overrides only `value` or ``__call__``.
 
     Returns
     -------
     callable
         A function ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``.
-        The function takes the same targets and options as the loss: ``target``, ``where``,
-        ``lengths`` and ``weight``. `input` is one array, which is not changed. The value is
-        detached. The gradient has the shape, library, device and dtype of `input`. If the spikes
-        are bool or integer, the gradient has the dtype of the value. With ``reduction="none"``, the
-        value is an array of terms. Pass a `cotangent` with the shape of the terms to get the
-        gradient of ``sum(cotangent * terms)``.
+        The function takes the same targets and options as the loss, such as ``target``, ``where``,
+        ``lengths`` and ``weight``. `input` must be a single array, which is not modified. The value
+        is detached from automatic differentiation. The gradient has the shape, library, device and
+        dtype of `input`. If `input` is bool or integer, however, the gradient has the dtype of the
+        value. If the loss has ``reduction="none"``, the value is an array of terms. A `cotangent`
+        of the same shape is then required, and the gradient is the gradient of
+        ``sum(cotangent * terms)``.
 
     Raises
     ------
     TypeError
         The returned function raises this error if the library of `input` has no automatic
-        differentiation and `loss` has no closed form.
+        differentiation and the gradient of `loss` is not known in closed form.
     ValueError
         The returned function raises this error if the value is not a scalar and `cotangent` does
         not have the shape of the value. The returned function also raises the errors of the loss.
@@ -77,7 +79,8 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
         if adapter.differentiates:
             function = loss if closed_form is None else closed_form.value
-            # Move the arrays now: during differentiation, the device of the input may be hidden.
+            # The arrays are moved to the device of the input before differentiation, because the
+            # device of the input may be unknown during differentiation.
             moved = tuple(_to_device_of(adapter, spikes, target) for target in targets)
             options = {name: _to_device_of(adapter, spikes, x) for name, x in options.items()}
 
@@ -100,10 +103,10 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _has_closed_form(loss: Any) -> bool:
-    """Return whether `loss` is a loss object, or a function with the methods of one.
+    """Return whether `loss` is a loss, or a function, whose gradient is known in closed form.
 
-    If `functools.wraps` has copied the attributes of such a function to another function, the
-    result is False.
+    `functools.wraps` copies the attributes of a function to the function that wraps it. For a
+    function that has only such copied attributes, the result is False.
     """
     copied = hasattr(getattr(loss, "__wrapped__", None), "_has_closed_form")
     return getattr(loss, "_has_closed_form", False) and not copied
@@ -112,9 +115,10 @@ def _has_closed_form(loss: Any) -> bool:
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
     """Return `given` on the device of `like` if `given` is an array from the adapter's library.
 
-    Any other object is returned unchanged. If the values of `given` can be read without a transfer
-    from a device, but the values of `like` cannot, the result is a NumPy array. The loss then
-    checks the values of the NumPy array, and copies the array to the device of `like`.
+    If `given` is not an array from this library, it is returned unchanged. If the values of `given`
+    can be read without a transfer from a device, but the values of `like` cannot, the result is a
+    NumPy array. The loss can then check the values of this array before it copies them to the
+    device of `like`.
     """
     if find_adapter(given) is not adapter:
         return given

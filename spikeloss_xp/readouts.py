@@ -1,9 +1,10 @@
-"""Readouts: functions that compute a quantity from the spikes of each neuron or class.
+"""Readouts: functions that compute a quantity, such as a spike count, for each neuron or class.
 
-A readout takes trains and returns ``(reading, pullback)``. The pullback maps the derivative of the
-loss with respect to the reading to the derivative with respect to the spikes. For a linear readout,
-the pullback is the adjoint. Libraries with automatic differentiation run the pullback only if the
-loss is a single node in their graph.
+A readout takes spike trains and returns ``(reading, pullback)``. The reading holds the computed
+quantity. The pullback maps the derivative of the loss with respect to the reading to the derivative
+with respect to the spikes. If a readout is linear, its pullback is its adjoint. A library with
+automatic differentiation calls the pullback only if the whole loss is registered as a single
+operation. Otherwise, the library differentiates the operations of the readout.
 """
 
 import math
@@ -16,11 +17,14 @@ from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.prepared import Reading, Trains
 from spikeloss_xp._typing import Array, Pullback, ValueAndPullback
 
-ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
+ReadResult: TypeAlias = tuple[Reading, Pullback]  # a reading and its pullback
 
 
 def identity(cotangent: Array) -> Array:
-    """Return the derivative unchanged. This pullback is used if the readings are the input."""
+    """Return the derivative unchanged.
+
+    This is the pullback of readings that are the input itself.
+    """
     return cotangent
 
 
@@ -34,9 +38,10 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     if window is not None:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
-        # A spike at t is counted in the windows that end at t, ..., t + W - 1, so the adjoint sums
-        # the cotangents of these windows. Near the end, there are fewer windows, because the last
-        # window ends at the last step.
+        # A spike at step t is counted in the windows that end at steps t, ..., t + W - 1. The
+        # adjoint therefore sums the derivatives with respect to the counts in these windows. A
+        # spike near the end is counted in fewer windows, because the last window ends at the last
+        # step.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None
@@ -46,12 +51,14 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         factor = trains.factor(mask)
         counts = adapter.masked_sum(time.index, spikes, factor)
         duration = adapter.number(factor, spikes.dtype, time.index)
-        # If each sample has at least one unmasked step, no reading is masked.
+        # If all classes have the same mask, and each sample has at least one unmasked step, then no
+        # reading is masked.
         if classes.length(duration) > 1 or not adapter.are_within(duration, 1, math.inf):
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        # The caller masks the cotangent. The mask also broadcasts the cotangent over time.
+        # The caller multiplies the result of the pullback by the mask. This multiplication also
+        # broadcasts the result over time.
         return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
@@ -69,7 +76,10 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 
 
 def highest(trains: Trains) -> ReadResult:
-    """Compute ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
+    """Compute ``max_t s[t]``.
+
+    If several time steps reach the maximum, each of them gets an equal part of the gradient.
+    """
     spikes, mask, time = trains.values, trains.mask, trains.time
     xp = trains.xp
     unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
@@ -77,7 +87,8 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = time.adapter.scalar(unmasked, 1.0)  # if the peak is NaN, no step is equal to it
+        # The divisor is at least 1 even if the maximum is NaN, which no step is equal to.
+        one = time.adapter.scalar(unmasked, 1.0)
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
     reading = trains.reading(peak)
@@ -87,7 +98,7 @@ def highest(trains: Trains) -> ReadResult:
 
 
 def last(trains: Trains) -> ReadResult:
-    """Return the value at the last unmasked step."""
+    """Return the value of each neuron at its last unmasked time step."""
     spikes, mask, time = trains.values, trains.mask, trains.time
     xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
     if mask is None:
@@ -119,9 +130,10 @@ def read_classes(
     """Apply the readout called `name` to each class.
 
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
-    `summed` is True, spike counts are summed over the neurons in a group. In all other cases, the
-    mean over the neurons is read. If `masked_later` is True, the caller masks the terms and the
-    gradient. With a window of one step, masked entries are then not set to 0 before reading.
+    `summed` is True, spike counts are summed over the neurons of a class. In all other cases, the
+    readout is applied to the mean over the neurons of a class. If `masked_later` is True, the
+    caller sets masked terms and their gradient to 0. With a window of one step, masked entries of
+    the input are then not set to 0 before the readout is applied.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
@@ -145,8 +157,8 @@ def read_classes(
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
     """Return the result of ``loss.read``, after checking the shape of the readings.
 
-    The argument of the pullback is broadcast to the shape of the readings, and the result of the
-    pullback is broadcast to the shape of the trains.
+    The pullback is wrapped so that its argument is broadcast to the shape of the readings, and its
+    result is broadcast to the shape of the trains.
     """
     reading, to_values = loss.read(trains)
     if to_values is identity:
@@ -174,15 +186,19 @@ def read_groups(
     proportional: bool = False,
     summed: bool = False,
 ) -> ReadResult:
-    """Apply `read` to the mean of the neurons in each class. By default, each neuron is a class.
+    """Apply the readout `read` to the mean over the neurons of each class.
 
-    If `proportional` is True, the readings are proportional to the trains. The sum over the neurons
-    is then read, and the reading is divided by the number of neurons. If the spikes were divided
-    before they are read, each value would be rounded, and equal readings could become different. If
-    individual neurons are masked, the number of unmasked neurons may differ between steps, so the
-    mean at each step is read instead. If `summed` is True, the mean is multiplied by the number of
-    neurons per class. The mean times this number is the sum over the neurons if no neuron is
-    masked.
+    If `classes` is None, `read` is applied to each neuron.
+
+    `proportional` must be True only if multiplying the trains by a number multiplies the readings
+    by the same number. In this case, `read` is applied to the sum over the neurons, and the result
+    is divided by the number of neurons. Dividing the spikes before applying `read` would round each
+    value, and readings that should be equal could become different. If only some neurons of a class
+    are masked, however, the number of unmasked neurons may differ between time steps. The mean over
+    the unmasked neurons is then computed at each step, and `read` is applied to this mean.
+
+    If `summed` is True, the mean is multiplied by the number of neurons of a class. If no neuron is
+    masked, this product is the sum over the neurons.
     """
     if classes is None:
         return read(trains)
@@ -221,8 +237,8 @@ def read_groups(
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
     """Convert a reading of the sum over neurons to a reading of the mean over neurons.
 
-    If there are counts, the rate is computed from the counts by a single division. Two divisions
-    would round twice, which could move a rate across a threshold.
+    If the reading has counts, a rate is computed from the counts by a single division. Two
+    divisions would round twice, and the rounding could move a rate across a threshold.
     """
     divisor = reading.per_unit * size
     u = reading.u / size if reading.counts is None else reading.counts / divisor
@@ -235,7 +251,8 @@ def softmax_sum(trains: Trains) -> ReadResult:
     time, classes = trains.time, trains.classes
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
-    highest = classes.max(logit)  # the maximum prevents overflow and cancels in `p`
+    # Subtracting the maximum prevents overflow, and does not change `p`.
+    highest = classes.max(logit)
     if mask is not None:
         highest = xp.where(classes.any(mask), highest, 0.0)
     weight = xp.exp(logit - highest)
@@ -251,18 +268,19 @@ def softmax_sum(trains: Trains) -> ReadResult:
 # First spikes --------------------------------------------------------------------------------
 
 # For spike values between 0 and 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function.
-# For a binary train, the function is 1 before the first spike and 0 from the first spike on. The
-# latency is the sum of the survival function over the unmasked steps. The latency is linear in each
-# individual spike, so its derivative is the effect of adding or removing that spike.
+# For a binary train, the survival function is 1 before the first spike and 0 from the first spike
+# on. The latency is the sum of the survival function over the unmasked steps. The latency is a
+# linear function of each single spike ``s[k]``. The derivative of the latency with respect to this
+# spike is therefore exactly the change of the latency when the spike is added.
 
 
 def latency(trains: Trains) -> ReadResult:
-    """Compute the latency of the first spike, in unmasked steps. Spikes must be between 0 and 1.
+    """Compute the number of unmasked time steps before the first spike of each neuron.
 
-    All silent neurons of a sample have the same latency: the largest number of unmasked steps of
-    any neuron in the sample. A silent neuron therefore does not seem early if it has fewer unmasked
-    steps than other neurons. The field `saturated` of the reading holds the latency of a silent
-    neuron.
+    Spikes must be between 0 and 1. All silent neurons of a sample have the same latency, which is
+    the largest number of unmasked steps of any neuron in the sample. Without this rule, a silent
+    neuron with fewer unmasked steps than other neurons would seem to fire early. The field
+    `saturated` of the reading holds the latency of a silent neuron.
     """
     spikes, mask = trains.values, trains.mask
     time, classes = trains.time, trains.classes
@@ -285,30 +303,32 @@ def latency(trains: Trains) -> ReadResult:
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     """Return the spikes, limited to 1 so that several spikes in one step count as one spike.
 
-    Negative values raise an error if the values are concrete, and become NaN otherwise. The values
-    are limited by a selection instead of a minimum, because libraries disagree on the derivative of
-    ``min(s, 1)`` at 1. The derivative of the selection at 1 equals its derivative below 1.
+    If the values can be read without a transfer from a device, negative values raise an error.
+    Otherwise, negative values become NaN. The values are limited with ``where`` instead of a
+    minimum, because libraries disagree on the derivative of ``min(s, 1)`` at 1. With ``where``, the
+    derivative at 1 is the same as the derivative below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)
     if lowest is not None:
         raise ValueError(
-            "input must not have negative values if latencies are read, because each value is the "
-            f"probability of a spike; got {lowest:g}"
+            "input must not have negative values for first-spike latencies, because each value is "
+            f"the probability of a spike; got {lowest:g}"
         )
     if known is not None and known.size:
-        if known.max() <= 1:  # False if any value is NaN
+        if known.max() <= 1:  # this comparison is False if any value is NaN
             return spikes, lambda cotangent: cotangent
-        several = known[(known > 1.0001) & (known < math.inf)]  # rounded probabilities are allowed
+        # Probabilities may be above 1 by a rounding error.
+        several = known[(known > 1.0001) & (known < math.inf)]
         fractions = several[several % 1 != 0]
         if fractions.size:
             raise ValueError(
-                "input must hold spikes if latencies are read, and values above 1 must be whole "
-                f"numbers of spikes; got {fractions[0]:g}: if these are spike times, use a loss of "
-                "spikeloss_xp.times, or convert them with bin_spikes"
+                "input must hold spikes for first-spike latencies, and values above 1 must be "
+                f"whole numbers of spikes; got {fractions[0]:g}: if these are spike times, use a "
+                "loss of spikeloss_xp.times, or convert them with bin_spikes"
             )
     above, below = spikes > 1, spikes < 0
-    limited = xp.where(above, 1 + 0 * spikes, spikes)  # infinity becomes NaN
+    limited = xp.where(above, 1 + 0 * spikes, spikes)  # for infinity, 0 * spikes is NaN
     if known is None:
         limited = xp.where(below, adapter.operand(spikes, math.nan), limited)
     outside = above | below
@@ -317,24 +337,28 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
 
 
 class Readout(NamedTuple):
-    """A quantity that a loss can read from each class.
+    """The description of a quantity that a loss can compute for each class, such as a spike count.
 
     Attributes
     ----------
     name : str
         The value of the option `readout`.
     read : callable
-        The function that reads trains. It takes the option `window` if `windowed` is True.
+        The function that computes the quantity from trains. It takes the option `window` if
+        `windowed` is True.
     windowed : bool
-        Whether the readout supports a moving window, with a reading at each step.
+        Whether the readout supports a moving window. With a window, there is a reading for each
+        time step.
     of_spikes : bool
-        Whether the readout is meant for spikes only, and not for membrane potentials.
+        Whether the readout is meant only for spikes. If False, it can also be applied to membrane
+        potentials.
     proportional : bool
-        Whether the readings are proportional to the trains.
+        Whether multiplying the trains by a number multiplies the readings by the same number.
     extensive : bool
-        Whether `CrossEntropy` reads the sum over the neurons of a class instead of their mean.
+        Whether `CrossEntropy` applies the readout to the sum over the neurons of a class. If False,
+        the readout is applied to the mean over the neurons.
     convert : callable or None
-        A function that is applied to the spikes of each neuron before they are read.
+        A function that is applied to the spikes of each neuron before the readout is applied.
     """
 
     name: str
@@ -346,17 +370,19 @@ class Readout(NamedTuple):
     convert: Any = None
 
 
-# To add a readout, write a function like `highest`. Masked spikes are 0, which may be more than an
-# unmasked potential, and padding must have no effect. `trains.mask` may be None, and its class axis
-# may have length 1. Add the name here, to `EntropyReadout`, to the docstring of `CrossEntropy`, to
-# docs/losses.md and to `ENTROPY_READOUTS` in tests/_support/contract.py, and the formula to
-# reference.py beside it. If the readout has a kink, add it to `_spikes` and `_is_smooth` in
-# random_calls.py. The tests in tests/contract say what is missing.
+# To add a readout, write a function like `highest`. In the trains that the function receives,
+# masked entries are 0. They must not affect the reading, even if all unmasked potentials are
+# negative. `trains.mask` may be None, and its class axis may have length 1. Add the name of the
+# readout to `READOUTS`, to `EntropyReadout`, to the docstring of `CrossEntropy`, to docs/losses.md,
+# and to `ENTROPY_READOUTS` in tests/_support/contract.py. Add the formula to
+# tests/_support/reference.py. If the readout is not differentiable everywhere, also add the readout
+# to `_spikes` and `_is_smooth` in tests/_support/random_calls.py. The tests in tests/contract fail
+# if one of these steps is missing.
 READOUTS = {
     each.name: each
     for each in (
         Readout("count", count, windowed=True, of_spikes=True, extensive=True),
-        # The criterion takes the square root.
+        # `CrossEntropy` takes the square root of the count.
         Readout("sqrt_count", count, windowed=True, of_spikes=True, extensive=True),
         Readout("rate", rate, windowed=True, of_spikes=True),
         Readout("max", highest),

@@ -1,9 +1,11 @@
 """The cross entropy of a softmax, for labels that are class indices or class probabilities.
 
-There are three routes, because each is the fastest one where it can be taken. `_of_highest` and the
-functions that call it change arrays in place, where no transform or graph sees them. On the host,
-they first try to use the odds against the label, without a maximum. All other calls take
-`_by_selection`, which libraries can differentiate, and which adapters may replace.
+The terms are computed in one of three ways, of which the fastest possible one is chosen. If no
+transform or graph sees the arrays, intermediate results are changed in place. For class indices on
+the host, the term is then computed from the odds against the label, without computing the largest
+logit. If the odds could overflow, or if the arrays are not on the host, `_of_highest` subtracts the
+largest logit first. If arrays must not be changed in place, `_by_selection` is used. It contains
+only operations that libraries can differentiate. An adapter may replace it by a faster function.
 """
 
 import math
@@ -14,32 +16,34 @@ from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
 
-ODDS = 1e-30, 1e30  # float32 can represent odds in this range and their derivatives
-FINITE = -1e38  # lower logits may be minus infinity
+# In this range, odds and their derivatives neither overflow nor underflow in float32.
+ODDS = 1e-30, 1e30
+FINITE = -1e38  # a logit of at least this number is not minus infinity
 
 
 def cross_entropy_of_logits(
     classes: Axis, logit: Array, index: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
+    """Return ``log(sum(exp(u))) - u_y``, where ``y`` is the class index of the label.
 
-    The term is computed as ``log1p(odds)``. The odds against the label are the sum of
-    ``exp(u_c - u_y)`` over the other classes. The term and its derivative preserve their precision
-    even if the probability of the label is close to 1. If the odds could overflow, the term is
-    computed from ``u - max(u)`` instead.
+    The term is computed as ``log1p(odds)``. ``odds`` is the sum of ``exp(u_c - u_y)`` over all
+    classes except the label. The term and its derivative are precise even if the probability of the
+    label is close to 1. If the odds could overflow, the term is computed from ``u - max(u)``
+    instead.
     """
     adapter: Adapter = classes.adapter
     if class_mask is not None:
         logit = _without_masked(adapter, logit, class_mask)
     if not adapter.in_place(logit):
         return adapter.cross_entropy(_by_selection, classes, logit, index, None)
-    if not adapter.on_host:  # checking whether the odds overflow would be costly
+    # To find out whether the odds overflow, they would have to be transferred.
+    if not adapter.on_host:
         return adapter.cross_entropy(_of_highest, classes, logit, index, None)
     label = classes.entries_at(logit, index)
     each = adapter.exp_of_difference(logit, classes.gather(logit, label))
     classes.scatter(each, label, 0.0)
     odds = classes.sum(each)
-    if not adapter.are_within(odds, *ODDS):  # odds of 0 may result from an infinite logit
+    if not adapter.are_within(odds, *ODDS):  # odds of 0 can mean that a logit is infinite
         return _of_highest(classes, logit, index)
 
     def pullback(cotangent: Array) -> Array:
@@ -52,7 +56,10 @@ def cross_entropy_of_logits(
 
 
 def _of_highest(classes: Axis, logit: Array, index: Array, q: None = None) -> ValueAndPullback:
-    """Return the terms of `cross_entropy_of_logits`, from ``u - max(u)`` to avoid overflow."""
+    """Return the terms of `cross_entropy_of_logits`, computed from ``u - max(u)``.
+
+    These differences are at most 0, so their exponentials cannot overflow.
+    """
     xp, label = classes.adapter.xp, classes.entries_at(logit, index)
     each = logit - classes.max(logit)
     own = classes.gather(each, label)
@@ -73,10 +80,12 @@ def _of_highest(classes: Axis, logit: Array, index: Array, q: None = None) -> Va
 def cross_entropy_of_probabilities(
     classes: Axis, logit: Array, q: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` must be 0 for masked classes.
+    """Return ``sum(q_c (log(sum(exp(u))) - u_c))`` for class probabilities `q`.
 
-    The first class with the largest `q` is treated as the label, so the term of a one-hot row
-    preserves its precision even if the probability of its label is close to 1.
+    The probabilities of masked classes must be 0.
+
+    The first class with the largest `q` is treated as the label. If `q` is one-hot, the term is
+    therefore precise even if the predicted probability of the label is close to 1.
     """
     adapter: Adapter = classes.adapter
     xp = adapter.xp
@@ -98,8 +107,9 @@ def cross_entropy_of_probabilities(
     q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # The derivative is q_sum p - q. The derivatives of a sample add up to 0, so the derivative
-        # for the label is computed from the others, which are precise if p is close to 1.
+        # The derivative is q_sum p - q. The derivatives for the classes of a sample add up to 0.
+        # The derivative for the label is therefore computed from the derivatives for the other
+        # classes, which are precise even if the p of the label is close to 1.
         nonlocal each
         wanted = xp.broadcast_to(q, each.shape) * cotangent
         classes.scatter(wanted, label, 0.0)
@@ -114,27 +124,29 @@ def cross_entropy_of_probabilities(
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
     """Return the terms for class indices or probabilities, using differentiable operations.
 
-    Only array API operations are used, and the maximum is treated as a constant. The term of a
-    label is ``log1p(odds)``. If the probability of the label is close to 0, the term is computed as
-    ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are given, the
-    result is ``sum(q) L_y + sum(q_c (u_y - u_c))``, where ``L_y`` is the term of the label.
+    Only array API operations are used, and ``max(u)`` is treated as a constant. For a class index,
+    the term is ``log1p(odds)``. If the probability of the label is close to 0, this term is
+    computed as ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are
+    given, the term is ``sum(q) L_y + sum(q_c (u_y - u_c))``, where ``y`` is the first class with
+    the largest `q`, and ``L_y`` is the term for this class index.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
-    highest = adapter.stop_gradient(classes.max(logit))  # the maximum cancels in the terms
+    highest = adapter.stop_gradient(classes.max(logit))  # the terms do not depend on it
     own = classes.gather(logit, classes.entries_at(logit, index))
     q_sum: Any = 1.0
     if q is not None:
         q_sum = classes.sum(q)
         # If all probabilities are 0 and the logit of the label is minus infinity, the term would be
-        # NaN, because 0 times infinity is NaN. The logit is therefore replaced.
+        # NaN, because 0 times infinity is NaN. This logit is therefore replaced by the largest
+        # logit.
         own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
     # ``log1p(odds)`` and its derivative are precise. If the probability of the label is close to 0,
-    # however, the square of the odds could overflow in the second derivative. The term is then
-    # computed without the odds.
+    # however, the square of the odds could overflow in the second derivative. The term of such a
+    # label is computed without the odds.
     hopeless = own_below < -30
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
@@ -142,7 +154,7 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     if q is not None:
         # The label is excluded from the sum, because its gradient would be a small difference
         # between large numbers. Products of 0 and minus infinity are excluded, because they are
-        # NaN. With this selection, XLA also takes half as long to compute the sum.
+        # NaN. In XLA, excluding these entries also halves the time for computing the sum.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)

@@ -1,1 +1,1 @@
-"""Convert inputs, masks and labels to the form that losses use for computation."""
+"""Check inputs, masks and targets, and convert them to the axes and dtype used by the losses."""

@@ -1,8 +1,9 @@
-"""Labels, which are targets that have been converted to the layout of the readings.
+"""Labels: targets whose axes have been reordered to match the axes of the readings.
 
-A label says three things about its term: whether there is a term (`mask`), whether the term is NaN
-(`invalid`), and how much the term counts (`class_weight`). A class weight of 0 is not a mask: NaN
-times 0 stays NaN, and the class weight has a gradient.
+Labels also state which terms are masked (`mask`), which terms become NaN (`invalid`), and by which
+weight each term is multiplied (`class_weight`). A class weight of 0 has a different effect from a
+mask. If a term is NaN, its product with a class weight of 0 is still NaN. The loss also has a
+derivative with respect to a class weight of 0.
 """
 
 import math
@@ -15,26 +16,27 @@ from spikeloss_xp._typing import Array
 
 
 class Labels(NamedTuple):
-    """The target of a call, with the axes of the readings. The time axis may have length 1.
+    """The target of a call, with its axes in the same order as the axes of the readings.
 
-    A target has either a class index for each sample or step, or a number for each class or neuron.
+    The time axis has length 1 if the target has no time axis. A target holds either a class index
+    for each sample or step, or a number for each class or neuron.
 
     Attributes
     ----------
     indices : array or None
-        The class indices, with a class axis of length 1. None if there are numbers.
+        The class indices, with a class axis of length 1. None if the target holds numbers.
     numbers : array or None
         A number for each class or neuron, in the dtype of the spikes. Invalid numbers are NaN. None
-        if there are class indices.
+        if the target holds class indices.
     mask : array or None
-        False for labels without a term: ignored labels, and labels in the context of a segment.
-        None if every label has a term.
+        False for labels that contribute no term to the loss. These are ignored labels, and labels
+        for time steps that belong to an earlier segment. None if every label contributes a term.
     invalid : array or None
-        True for labels whose terms are NaN: invalid class indices, and all labels of a sample with
-        an invalid length. It may also be True for labels without a term. None if all indices and
-        lengths are known to be valid.
+        True for labels whose terms are NaN. These are invalid class indices, and all labels of a
+        sample with an invalid length. `invalid` may also be True for labels that `mask` excludes.
+        None if all indices and lengths are known to be valid.
     class_weight : array or None
-        The weight of each class or neuron, or None if they are not weighted.
+        The weight of each class or neuron. None if no weights were passed.
     """
 
     indices: Any = None
@@ -44,11 +46,15 @@ class Labels(NamedTuple):
     class_weight: Array | None = None
 
     def one_hot(self, reading: Any) -> Array:
-        """Return the class indices as a one-hot bool array with the axes of a reading."""
+        """Return the class indices as a one-hot bool array that broadcasts to the readings."""
         return self.indices == reading.classes.positions(reading.u)
 
     def as_numbers(self, prepared: Trains) -> "Labels":
-        """Return class indices as one-hot numbers, which are NaN if the index is invalid."""
+        """Return the labels with class indices converted to one-hot numbers.
+
+        If an index is invalid, all its numbers are NaN. Labels that already hold numbers are
+        returned unchanged.
+        """
         if self.numbers is not None:
             return self
         adapter, xp = prepared.adapter, prepared.adapter.xp
@@ -60,10 +66,11 @@ class Labels(NamedTuple):
         return self._replace(indices=None, numbers=numbers)
 
     def of_classes(self, reading: Any) -> Array:
-        """Return a mask of the classes that belong to a label.
+        """Return an array that is True for each class that belongs to the label.
 
-        They are the labelled class or, if the label is invalid, all classes. If there are numbers,
-        they are the classes whose number is not 0.
+        If the label is a class index, the class with this index belongs to the label. If the index
+        is invalid, all classes belong to the label. If the label holds numbers, such as class
+        probabilities, each class whose number is not 0 belongs to the label.
         """
         if self.numbers is not None:
             return self.numbers != 0
@@ -71,44 +78,49 @@ class Labels(NamedTuple):
         return own if self.invalid is None else own | self.invalid
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return the labels with each masked number set to 0, and no masked label invalid."""
+        """Return labels in which masked numbers are 0 and masked labels are marked as valid."""
         numbers, adapter = self.numbers, reading.adapter
         if numbers is None and adapter.in_place(mask):
             return self
-        # In a transform, the derivatives of class weights and of gradients multiply the NaN of an
-        # invalid label by the 0 of a masked term, and the product is NaN.
+        # If a transform differentiates with respect to class weights, or differentiates a gradient,
+        # it multiplies the NaN of an invalid label by the 0 of a masked term. The product is NaN,
+        # so masked labels must not be invalid.
         invalid = None if self.invalid is None else self.invalid & mask
         if numbers is not None:
             numbers = adapter.masked(numbers, both(mask, reading.class_mask))
         return self._replace(numbers=numbers, invalid=invalid)
 
     def shares(self, reading: Any) -> Array:
-        """Return the sum of the class probabilities of each label, multiplied by the class weights.
+        """Return the sum over the classes of the class probability times the class weight.
 
-        The sum is 0 if a probability is NaN, so that the sum over all samples is a number.
+        If a probability of a label is NaN, the result for this label is 0, so that the sum over all
+        samples is not NaN.
         """
         weighted = self.numbers
         if self.class_weight is not None:
             weighted = weighted * self.class_weight
         total = reading.classes.sum(weighted)
-        if reading.adapter.on_host:  # the probabilities have been checked
+        if reading.adapter.on_host:  # the values of the probabilities have already been checked
             return total
-        # A sum of 0 is selected too, so that class weights of 0 have a gradient.
+        # The condition is `>=` because the result must have a derivative with respect to class
+        # weights even if it is 0.
         return reading.xp.where(total >= 0, total, reading.adapter.operand(total, 0.0))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
         """Return a factor and a weight for each term.
 
-        Each term is multiplied by its factor. To compute a mean, the sum of the terms is divided by
-        the sum of the weights. None stands for a factor or a weight of 1.
+        Each term is multiplied by its factor. With ``reduction="mean"``, the sum of the terms is
+        divided by the sum of the weights. None is returned instead of a factor or a weight that is
+        1 for all terms.
         """
         xp, u, adapter = reading.xp, reading.u, reading.adapter
         factor = self.class_weight
-        if self.indices is not None and factor is not None:  # use the weight of the label
+        if self.indices is not None and factor is not None:  # use the weight of the labelled class
             factor = reading.classes.at(factor, self.indices)
         weight = factor
         if compete and self.numbers is not None:
-            # The criterion multiplies the probabilities of the classes by their weights.
+            # The criterion has already multiplied the class probabilities by the class weights, so
+            # there is no other factor.
             factor, weight = None, self.shares(reading)
         if self.invalid is None:
             return factor, weight
@@ -120,10 +132,10 @@ class Labels(NamedTuple):
 
 
 class Filled(Labels):
-    """Labels whose numbers need no mask.
+    """Labels whose numbers are already 0 where the input is masked.
 
-    Target trains and target signals are already 0 where the input is masked, so a loss can subtract
-    them from the input directly.
+    Target trains and target signals are converted to such labels. A loss can subtract them from the
+    input without masking them again.
     """
 
     __slots__ = ()
@@ -134,10 +146,11 @@ class Filled(Labels):
 
 
 def class_weights(prepared: Trains, weight: Any, each: str, name: str = "weight") -> Array:
-    """Return class weights with the axes of the readings and the dtype of the input values.
+    """Check class weights, and return them as an array that broadcasts to the readings.
 
-    `name` and `each` are used in error messages. `name` is the name of the argument. `each` says
-    what each weight belongs to: "class" or "neuron".
+    `name` and `each` are used in error messages. `name` is the name of the argument that holds the
+    weights. `each` is "class" if there is a weight for each class, and "neuron" if there is a
+    weight for each neuron.
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes

@@ -1,8 +1,8 @@
-"""The layout of an input, which identifies the batch, class and time axes.
+"""The layout of an input: which of its axes are the batch, class and time axes.
 
-Losses operate on arrays with the three axes batch, class and time, ordered as in the input. Only
-the layout stores the order of the axes. All other code uses an `Axis` object to compute a sum or a
-maximum along the corresponding axis.
+Losses compute with arrays that have the three axes batch, class and time, in the same order as in
+the input. Only the layout knows this order. All other code uses an `Axis` object, for example to
+compute a sum or a maximum along the time axis.
 """
 
 import math
@@ -15,24 +15,27 @@ from spikeloss_xp._typing import Array
 class Layout(NamedTuple):
     """The shape of an input and the positions of its batch and time axes.
 
-    The batch axis is the first axis other than the time axis. The remaining axes are the spatial
-    axes, which are flattened into one class axis. In targets and terms, the time axis has the same
-    position as in the input: before the batch axis, between the batch and class axes, or last.
+    The batch axis is the first axis of the input that is not the time axis. All axes except the
+    batch and time axes are spatial axes, which are flattened into one class axis. The time axis of
+    the input may be before the batch axis, between the batch and class axes, or last. The time axis
+    of targets and terms has the same position as the time axis of the input.
 
     Attributes
     ----------
     shape : tuple of int
         The shape of the input.
     time_axis, batch_axis : int
-        The non-negative positions of the time and batch axes in the input. In arrays with the axes
-        batch, class and time, the batch axis has the same position as in the input.
+        The positions of the time and batch axes in the input, which are at least 0. In arrays with
+        the axes batch, class and time, the batch axis is also at the position `batch_axis`.
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
-        The number of samples, the number of neurons per sample, and the number of time steps.
+        `batch` is the number of samples, `neurons` is the number of neurons of a sample, and
+        `steps` is the number of time steps.
     has_time : bool
-        Whether the input has a time axis. Spike times have no time axis. The spike axis takes the
-        place of the time axis. If there is no spike axis either, an axis of length 1 is added.
+        Whether the input has a time axis. An input that holds spike times has no time axis. Its
+        spike axis is then treated like a time axis. If the input has no spike axis, an axis of
+        length 1 is added.
     """
 
     shape: tuple[int, ...]
@@ -70,7 +73,7 @@ class Layout(NamedTuple):
         return cls(shape, time_axis, batch_axis, time, class_axis, batch, neurons, steps)
 
     def space_axes(self) -> tuple[int, ...]:
-        """Return the axes other than batch and time, the first of which may be the class axis."""
+        """Return the positions of the spatial axes: all axes of the input except batch and time."""
         others = (self.batch_axis, self.time_axis)
         return tuple(axis for axis in range(len(self.shape)) if axis not in others)
 
@@ -110,7 +113,10 @@ class Layout(NamedTuple):
         return adapter.moveaxis(x, -1, self.time_axis)
 
     def expanded(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Return a target with the axes batch, class and time; added axes have length 1."""
+        """Return a target with the axes batch, class and time.
+
+        Axes that the target lacks are added with length 1.
+        """
         if with_class:
             return adapter.xp.expand_dims(x, axis=self.time) if x.ndim == 2 else x
         if x.ndim == 1:
@@ -130,39 +136,47 @@ class Layout(NamedTuple):
         return adapter.xp.reshape(x, (1, -1, 1) if self.class_axis == 1 else (1, 1, -1))
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
-        """Return the shape of a target or of terms, with a time axis added."""
+        """Return a shape without a time axis, with the number of time steps inserted."""
         steps = (self.steps,) if self.has_time else ()
         return (*shape[: self.time], *steps, *shape[self.time :])
 
     # Matching the axes of other arguments with the axes of the input ------------------------------
 
     def target_axes(self, ndim: int, *, with_class: bool) -> tuple[int | None, ...]:
-        """For each axis of a target, return the matching input axis, or None for the class axis."""
+        """Return, for each axis of a target, the corresponding axis of the input.
+
+        The entry for the class axis is None if `with_class` is True.
+        """
         axes: list[int | None] = [self.batch_axis, None] if with_class else [self.batch_axis]
         if ndim > len(axes):
             axes.insert(self.time, self.time_axis)
         return tuple(axes)
 
     def mask_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """For each axis of a mask, return the matching input axis."""
+        """Return, for each axis of a mask, the corresponding axis of the input."""
         if len(shape) == len(self.shape):
             return tuple(range(len(shape)))
-        if len(shape) == 1:  # the batch axis takes precedence over a time axis of the same length
+        # If the batch and time axes have the same length, the mask has a batch axis.
+        if len(shape) == 1:
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
         return tuple(sorted((self.batch_axis, self.time_axis)))
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask with all axes of the input; added axes have length 1."""
+        """Return a mask with all axes of the input.
+
+        Axes that the mask lacks are added with length 1.
+        """
         lengths = dict(zip(self.mask_axes(tuple(x.shape)), x.shape, strict=True))
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return adapter.xp.reshape(x, shape)
 
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask of shape ``[batch]`` or ``[batch, time]``, or of the shape of the input.
+        """Return a mask of shape ``[batch]`` or ``[batch, time]``, or with the shape of the input.
 
-        The number of axes then shows which of these shapes the mask has, even after the input and
-        the mask are split into blocks. A block of a mask of shape ``[time]`` could be mistaken for
-        a mask of shape ``[batch]``, if the block happens to have as many samples as steps.
+        The number of axes of the returned mask shows which of these shapes it has, even after the
+        input and the mask are split into blocks. A mask of shape ``[time]`` would be ambiguous. If
+        a block of the input has as many samples as steps, a block of this mask could be mistaken
+        for a mask of shape ``[batch]``.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1
@@ -176,7 +190,7 @@ class Layout(NamedTuple):
     # Hints in error messages ----------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return another time axis for which a target of this shape would be valid, or None."""
+        """Return a different time axis for which a target of this shape would be valid, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)
@@ -185,14 +199,14 @@ class Layout(NamedTuple):
         return None
 
     def hint_at_neurons(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if a mask has a value for each neuron but lacks the other axes, else ""."""
+        """Return a hint if a mask has only the spatial axes of the input, else ""."""
         axes = range(len(self.shape))
         index = ", ".join(":" if axis in self.space_axes() else "None" for axis in axes)
         hint = f" (to leave out whole neurons, add the other axes: [{index}])"
         return hint if shape == self.space() else ""
 
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if a ``[class]`` array has the same length as the time axis, else ""."""
+        """Return a hint if an array ``[class]`` has the same length as the time axis, else ""."""
         if not self.has_time or tuple(shape) != (self.steps,):
             return ""
         return f" (it is as long as the time axis of input, axis {self.time_axis}: see time_axis)"

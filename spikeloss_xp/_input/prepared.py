@@ -1,4 +1,4 @@
-"""The input and mask of a loss, converted to the dtype and axes used for computation."""
+"""The input and mask of a loss, converted to the dtype and axes that losses compute with."""
 
 import math
 from dataclasses import dataclass, field
@@ -21,36 +21,38 @@ from spikeloss_xp.backends._axis import Axis
 
 
 class Reading(NamedTuple):
-    """The readings of a batch, with their units and masks.
+    """The numbers that a readout computed from the spikes of a batch, with their units and masks.
 
     Attributes
     ----------
     u : array
-        The readings, with the axes batch, class and time in the order of the input. The time axis
-        has length 1 unless there is a reading at each step.
+        The readings, such as spike counts, with the axes batch, class and time in the same order as
+        in the input. The time axis has length 1 unless there is a reading for each time step.
     classes : Axis
-        The class axis. Its methods compute along the axis: for example, ``classes.sum(u)`` is the
-        sum over the classes of each sample.
+        The class axis. Its methods compute along this axis. For example, ``classes.sum(u)`` returns
+        the sum over the classes of each sample.
     adapter : Adapter
         The adapter for the library of the readings.
     xp : namespace
         The array API namespace of the readings.
     per_unit : float or array
-        The number of spikes that increase `u` by 1; `u` is `counts` divided by this number.
+        The number by which a spike count is divided to obtain the reading `u`. For the firing rate
+        of a single neuron, `per_unit` is the number of time steps.
     saturated : float or array
-        The reading of a neuron that fires at every step.
+        The reading of a neuron that fires at every step. For latencies, the reading of a neuron
+        that never fires.
     counts : array or None
-        The spike counts from which `u` is computed, for comparisons that must not depend on
-        rounding; None if `u` is neither a count nor a rate.
+        The spike counts from which `u` is computed. They are used for comparisons that must not
+        depend on rounding. None if `u` is neither a count nor a rate.
     duration : float or array
-        The number of steps from which a count or rate is computed, summed over the neurons of a
-        class.
+        The number of time steps over which a count or rate is computed. If a class has several
+        neurons, this number is summed over the neurons of the class.
     mask : array or None
         A mask that is True for readings with at least one unmasked entry, or None if nothing is
         masked. The class axis of the mask may have length 1.
     class_mask : array or None
-        A mask with the axes of `u`, which is True for unmasked classes. The class mask is set only
-        if the classes share one term. It is None if no class is masked.
+        A mask with the axes of `u`, which is True for unmasked classes. It is None if no class is
+        masked, and also if the loss has a separate term for each class.
     """
 
     u: Array
@@ -65,7 +67,7 @@ class Reading(NamedTuple):
     class_mask: Array | None = None
 
     def per_class(self, values: PerClass) -> Any:
-        """Return a number unchanged, and a tuple of class values as an array.
+        """Return a number unchanged, and convert a tuple with a number for each class to an array.
 
         The array broadcasts to `u`.
         """
@@ -78,34 +80,36 @@ class Reading(NamedTuple):
 
 @dataclass(slots=True)
 class Trains:
-    """Spike trains: an input in the dtype and axes used for computation, or a part of it.
+    """Spike trains: an input, or a part of an input, in the dtype and axes used for computation.
 
     Attributes
     ----------
     adapter : Adapter
         The adapter for the library of the input.
     values : array
-        The input in the dtype used for computation, with the axes batch, class and time in the
-        order of the input. Masked entries may have any value. In the `read` method of a loss,
-        masked entries are 0.
+        The input in the dtype used for computation, with the axes batch, class and time in the same
+        order as in the input. Masked entries may have any value. When trains are passed to the
+        `read` method of a loss, however, masked entries are 0.
     mask : array or None
-        True for unmasked entries, with the axes of `values`. An axis along which the mask is
-        constant may have length 1. None if nothing is masked.
+        True for unmasked entries, with the axes of `values`. If the mask is constant along an axis,
+        this axis of the mask may have length 1. None if nothing is masked.
     layout : Layout
-        The layout of the input. None if the input may have any shape and keeps its axes.
+        The layout of the input. None if the input may have any shape and its axes are not
+        converted.
     dtype : dtype
-        The dtype of the input.
+        The dtype of the input as it was passed.
     time, classes : Axis
-        The time axis and the class axis. Their methods compute along the axis: for example,
-        ``time.sum(values)`` is the spike count.
+        The time axis and the class axis. Each of these two objects has methods that compute along
+        its axis. For example, ``time.sum(values)`` returns the spike counts.
     xp : namespace
         The array API namespace of the values.
     invalid : array or None
         True for samples with an invalid length, with the axes of `values`. None if all lengths are
         known to be valid.
     after_context : array or None
-        True for the steps that contribute terms, which are the steps after the context of a
-        segment. All axes except time have length 1. None if all steps contribute terms.
+        True for the time steps that contribute terms to the loss. The steps at the start that
+        belong to an earlier segment contribute no terms. All axes of this array except the time
+        axis have length 1. None if all steps contribute terms.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     """
@@ -118,7 +122,8 @@ class Trains:
     invalid: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
-    _converted: tuple[Array, Array] | None = None  # a mask, and the same mask as numbers
+    # A mask, and the result of converting it to numbers.
+    _converted: tuple[Array, Array] | None = None
     xp: Namespace = field(init=False)
     time: Axis = field(init=False)
     classes: Axis = field(init=False)
@@ -130,7 +135,7 @@ class Trains:
             self.classes = self.adapter.axes[self.layout.class_axis]
 
     def part(self, values: Array, mask: Array | None) -> "Trains":
-        """Return trains with other values, such as a chunk, and the same layout."""
+        """Return trains with different values, such as those of a chunk, and the same layout."""
         if values is self.values and mask is self.mask:
             return self
         masks = self.invalid, self.after_context
@@ -145,10 +150,10 @@ class Trains:
         return self.part(values, self.mask)
 
     def reading(self, u: Array, **units: Any) -> Reading:
-        """Return `u` as readings of the trains. A reading is masked if all of its steps are masked.
+        """Return `u` as readings of the trains.
 
-        The readings keep the axes of the trains. The time axis has length 1 unless there is a
-        reading at each step.
+        `u` has the axes of the trains, and its time axis has length 1 unless there is a reading for
+        each time step. A reading is masked if all of its steps are masked.
         """
         mask, time = self.mask, self.time
         if mask is not None and time.length(u) == 1:
@@ -156,24 +161,26 @@ class Trains:
         return Reading(u, self.classes, self.adapter, self.xp, mask=mask, **units)
 
     def mark_invalid(self) -> None:
-        """Set the values and the gradient of samples with an invalid length to NaN."""
+        """Make the values of samples with an invalid length NaN, and also their gradient."""
         self.values = self.marked(self.values)
 
     def marked(self, values: Array) -> Array:
-        """Return `values`, where samples with an invalid length are multiplied by NaN.
+        """Return `values`, multiplied by NaN for samples with an invalid length.
 
-        `values` may hold only some of the steps.
+        `values` may hold all time steps or only some of them.
         """
         if self.invalid is None:
             return values
         one, nan = (self.adapter.scalar(values, x) for x in (1.0, math.nan))
-        # If `where` chose between the values and NaN, the gradient would be 0 instead of NaN.
+        # The values are multiplied by NaN so that their gradient becomes NaN too. If `where`
+        # replaced the values by NaN, their gradient would be 0.
         return values * self.adapter.xp.where(self.invalid, nan, one)
 
     def factor(self, mask: Array) -> Array:
-        """Return a mask in the form that `adapter.masked` expects: on the host, as numbers.
+        """Return a mask in the form that is fastest for `adapter.masked`.
 
-        A mask that is passed several times in a row is converted only once.
+        If `adapter.on_host` is True, the mask is converted to numbers (0 and 1). If the same mask
+        is passed several times in a row, it is converted only once.
         """
         if not self.adapter.on_host:
             return mask
@@ -185,8 +192,8 @@ class Trains:
         """Return the pullback from `values` to the input.
 
         The pullback does not keep `values` in memory. The gradient that is passed to the pullback
-        must already be 0 for masked entries. The result has the dtype of the input, or the dtype of
-        `values` if the input is bool or integer.
+        must already be 0 for masked entries. The gradient that the pullback returns has the dtype
+        of the input or, if the input is bool or integer, the dtype of `values`.
         """
         adapter, layout, dtype = self.adapter, self.layout, self.dtype
 
@@ -209,7 +216,10 @@ def prepare_input(
     num_classes: int | None = None,
     context: int = 0,
 ) -> Trains:
-    """Check and prepare an input and its mask. The first `context` steps contribute no terms."""
+    """Check an input and its mask, and convert them to trains.
+
+    The first `context` time steps are marked as steps that contribute no terms to the loss.
+    """
     adapter = adapter_of(input).specialized_for(input)
     values, mask, invalid = floating(adapter, input), None, None
     shape = tuple(input.shape)
@@ -222,9 +232,9 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along the time axis, so that the sum of the mask over time is the
-        # number of unmasked steps. The mask is also broadcast along the batch axis, so that the
-        # mask can be used to count the samples that have a term.
+        # The mask is broadcast along the time axis. The sum of the mask over time is then the
+        # number of unmasked steps. The mask is also broadcast along the batch axis, because the
+        # mask is used to count the samples that have a term.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -248,7 +258,7 @@ def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
 
 
 def check_number(prepared: Trains, values: Any, argument: str, each: str = "class") -> None:
-    """Raise an error unless a hyper-parameter holds a single number or a number for each class."""
+    """Raise an error unless a hyper-parameter holds one number, or one number for each class."""
     if isinstance(values, tuple) and len(values) != prepared.num_classes:
         raise ValueError(
             f"{argument} must be one number or {prepared.num_classes} numbers (one for each "
@@ -293,10 +303,10 @@ def mask_of(
 ) -> tuple[Array | None, Array | None]:
     """Return the mask of an input, and an array that is True for samples with an invalid length.
 
-    The mask is bool and has the axes of the input. An axis along which the mask is constant may
-    have length 1. The mask is None if nothing is masked. The second array has the axes of
-    `Trains.values`. The second array is None if there are no lengths or if the lengths have been
-    checked. In error messages, `names` are the names of `where` and `lengths`.
+    The mask is bool and has the axes of the input. If the mask is constant along an axis, this axis
+    may have length 1. The mask is None if nothing is masked. The second array has the axes of
+    `Trains.values`. The second array is None if no lengths were passed, or if all lengths are known
+    to be valid. `names` holds the names of the arguments `where` and `lengths` in error messages.
     """
     mask, invalid = None, None
     if lengths is not None:

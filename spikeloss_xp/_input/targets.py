@@ -1,6 +1,6 @@
-"""The kinds of targets. Each kind checks a target and converts it to labels.
+"""The kinds of targets, such as class indices. Each kind checks and converts a target.
 
-A loss lists the kinds that it accepts in its `targets` attribute.
+The attribute `targets` of a loss lists the kinds of targets that the loss accepts.
 """
 
 import math
@@ -30,12 +30,12 @@ __all__ = ["CLASS_INDICES", "MULTI_HOT", "PROBABILITIES", "ClassTarget", "Number
 
 
 class Given(NamedTuple):
-    """A target as it was passed, with the input and the options of the loss.
+    """A target as it was passed to a loss, with the input and the options that affect its meaning.
 
     Attributes
     ----------
     prepared : Trains
-        The input.
+        The input of the loss, after its conversion to trains.
     target : array or sequence
         The target.
     kinds : tuple of Target
@@ -43,7 +43,7 @@ class Given(NamedTuple):
     per_step : bool or None
         Whether the target may have a time axis.
     ignore_index : int or None
-        The class index of labels to ignore.
+        Labels with this class index are ignored.
     """
 
     prepared: Trains
@@ -53,21 +53,21 @@ class Given(NamedTuple):
     ignore_index: int | None = None
 
     def all_count(self) -> bool:
-        """Return whether all entries of the target contribute to a term."""
+        """Return whether no entry of the target is masked or belongs to an earlier segment."""
         return self.prepared.mask is None and self.prepared.after_context is None
 
 
 class Target(ABC):
-    """A kind of target.
+    """Base class for the kinds of targets that losses accept, such as class indices.
 
     Attributes
     ----------
     name : str
-        The name of the kind in error messages.
+        The name of this kind of target in error messages.
     names_classes : bool
         Whether the target can be compared with predicted classes.
     rank : int
-        The number of axes of a target without a time axis.
+        The number of axes that a target of this kind has if it has no time axis.
     """
 
     name: str
@@ -82,8 +82,8 @@ class Target(ABC):
 def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
     """Return the kind of a target, given the kinds that the loss accepts.
 
-    If there are two kinds, floats with a class axis are of the second kind, and all other targets
-    are of the first kind.
+    If the loss accepts two kinds, the second kind is returned for a target of floats that has at
+    least two axes. For all other targets, the first kind is returned.
     """
     if len(kinds) == 1 or rank(target) < 2:
         return kinds[0]
@@ -96,20 +96,20 @@ def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
 
 
 class ClassTarget(Target):
-    """A target with an index for each sample, or a number for each class."""
+    """Targets that hold a class index for each sample, or a number for each class."""
 
     axes: str = "[batch, class]"
 
     def shape(self, prepared: Trains) -> tuple[int, ...]:
-        """Return the shape of a target without a time axis."""
+        """Return the shape that a target must have if it has no time axis."""
         return (prepared.layout.batch, prepared.num_classes)
 
     @abstractmethod
     def check_dtype(self, given: Given, label: Array) -> None:
-        """Raise a `TypeError` if the converted target has the wrong dtype."""
+        """Raise a `TypeError` if the target, converted to an array, has the wrong dtype."""
 
     def check(self, given: Given, label: Array) -> None:
-        """Raise an error if the converted target has the wrong dtype or shape."""
+        """Raise an error if the target, converted to an array, has the wrong dtype or shape."""
         self.check_dtype(given, label)
         expected = {self.axes: self.shape(given.prepared)}
         if given.per_step:
@@ -119,7 +119,7 @@ class ClassTarget(Target):
     def _hint(
         self, given: Given, expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]
     ) -> str:
-        """Return a hint about the likely mistake in a target of this shape, or ""."""
+        """Return a hint about the likely mistake if a target has this shape, or ""."""
         layout, once = given.prepared.layout, expected[self.axes]
         for whole in expected.values() if layout.batch == 1 else ():
             axis = 1 if layout.time == 0 and len(whole) > len(once) else 0
@@ -135,25 +135,25 @@ class ClassTarget(Target):
         axis = given.prepared.layout.time_axis_for(shape, with_class=self.rank == 2)
         if axis is None:
             return []
-        return [f"it would fit if time were axis {axis} of input: see time_axis"]
+        return [f"the shape would be valid if axis {axis} of input were time: see time_axis"]
 
 
 class ClassIndices(ClassTarget):
-    """A class index for each sample or step."""
+    """Targets that hold a class index for each sample or for each time step."""
 
     name, axes = "class indices", "[batch]"
     names_classes = True
     rank = 1
 
     def shape(self, prepared: Trains) -> tuple[int, ...]:
-        """Return the shape of class indices without a time axis."""
+        """Return the shape that class indices must have if they have no time axis."""
         return (prepared.layout.batch,)
 
     def read(self, given: Given) -> Labels:
-        """Return class indices as labels.
+        """Check class indices, and return them as labels.
 
-        If there may be ignored or invalid indices, all indices are reduced modulo the number of
-        classes. Each index then refers to an existing class, so that every term is finite.
+        If an index may be ignored or invalid, all indices are reduced modulo the number of classes.
+        Each index then refers to an existing class, so that a term can be computed for every label.
         """
         prepared, ignored = given.prepared, given.ignore_index
         adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
@@ -164,7 +164,7 @@ class ClassIndices(ClassTarget):
         checked = all_classes = adapter.are_within(label, 0, classes)
         if not checked:
             label, checked, all_classes = _compared(given, label)
-        if not usual:  # `ignore_index` may not fit in a narrow dtype
+        if not usual:  # `ignore_index` may overflow in this dtype
             label = xp.astype(label, adapter.arange(1, label).dtype)
 
         label = prepared.layout.expanded(adapter, label, with_class=False)
@@ -177,7 +177,7 @@ class ClassIndices(ClassTarget):
         return Labels(index, mask=mask, invalid=label != index)
 
     def check_dtype(self, given: Given, label: Array) -> None:
-        """Raise a `TypeError` unless the converted target holds integers."""
+        """Raise a `TypeError` unless the target, converted to an array, holds integers."""
         layout, shape = given.prepared.layout, tuple(label.shape)
         integral = given.prepared.adapter.xp.isdtype(label.dtype, "integral")
         once = (layout.batch, given.prepared.num_classes)
@@ -209,7 +209,7 @@ class ClassIndices(ClassTarget):
 
 @dataclass(frozen=True)
 class Numbers(ClassTarget):
-    """A number between `lowest` and `highest` for each class."""
+    """Targets that hold a number between `lowest` and `highest` for each class."""
 
     name: str = "target readings"
     rule: str = "finite"
@@ -218,18 +218,19 @@ class Numbers(ClassTarget):
     names_classes: bool = False
 
     def read(self, given: Given) -> Labels:
-        """Return numbers as labels.
+        """Check numbers, and return them as labels.
 
-        If the numbers can be read cheaply, a number outside the range raises a `ValueError`. If the
-        numbers cannot be read cheaply, a number outside the range becomes NaN.
+        If the numbers can be read without a transfer from a device, a number outside the range
+        raises a `ValueError`. If they cannot, a number outside the range becomes NaN.
         """
         prepared = given.prepared
         adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values
         label = asarray_like(adapter, values, given.target, "target")
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
-        # This quick check passes only if all numbers are at least 0. If it also allowed negative
-        # numbers, minus infinity would pass. Negative numbers are checked by the slower code below.
+        # This quick check accepts only numbers of at least 0, even if `lowest` is below 0. If
+        # `lowest` is minus infinity, the check would otherwise accept minus infinity too. Targets
+        # with negative numbers are checked by the slower code below.
         fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
         if not fits:
             known = _values_that_count(given, with_class=True)
@@ -257,7 +258,7 @@ class Numbers(ClassTarget):
             )
 
     def check_dtype(self, given: Given, label: Array) -> None:
-        """Raise a `TypeError` unless the converted target holds floats."""
+        """Raise a `TypeError` unless the target, converted to an array, holds floats."""
         if not given.prepared.adapter.xp.isdtype(label.dtype, "real floating"):
             raise TypeError(
                 f"target must hold {self.name} with a real floating-point dtype; got {label.dtype} "
@@ -276,17 +277,17 @@ class Numbers(ClassTarget):
 
 
 class MultiHot(Numbers):
-    """A bool, or a float between 0 and 1, for each class."""
+    """Targets that hold a bool, or a float between 0 and 1, for each class."""
 
     def check_dtype(self, given: Given, label: Array) -> None:
-        """Raise a `TypeError` unless the converted target holds bools or floats."""
+        """Raise a `TypeError` unless the target, converted to an array, holds bools or floats."""
         if given.prepared.adapter.xp.isdtype(label.dtype, ("bool", "real floating")):
             return
         once, shape = self.shape(given.prepared), tuple(label.shape)
         remedy = "if it is multi-hot, target != 0 converts it to bool"
         if shape not in (once, given.prepared.layout.with_time(*once)):
             compared = f"target[:, None] == arange({once[1]}){'[:, None]' * (label.ndim - 1)}"
-            if once[1] == 1:  # the index is 0 or 1
+            if once[1] == 1:  # with a single class, labels are 0 (absent) or 1 (present)
                 compared = "target[:, None] != 0"
             remedy = f"if these are class indices, {compared} is multi-hot"
         raise TypeError(
@@ -299,20 +300,24 @@ class MultiHot(Numbers):
 
 
 class AnyTrains(Target):
-    """Target trains or target signals, in which any number is allowed."""
+    """Target trains or target signals, which may hold any numbers."""
 
     name = "spike trains"
     rank = 3
 
     def read(self, given: Given) -> Labels:
-        """Return target trains in the dtype of the values. Masked entries are set to 0."""
+        """Check target trains, and return them in the dtype of the input.
+
+        Masked entries are set to 0.
+        """
         prepared, target = given.prepared, given.target
         adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
         trains = asarray_like(adapter, prepared.values, target, "target")
         expected = {"the shape of input": prepared.layout.shape}
         check_shape(trains, "target", self.name, expected, partial(hint_at_order, expected))
         integral = not xp.isdtype(trains.dtype, "real floating")
-        if trains is not target or trains.dtype != dtype:  # it may be narrower than the target
+        # `dtype` may have fewer bits than the dtype of the target.
+        if trains is not target or trains.dtype != dtype:
             trains = floating(adapter, trains, "target")
             check_overflow(xp, dtype, concrete_or_none(target), "target")
             trains = xp.astype(trains, dtype, copy=False)
@@ -325,13 +330,14 @@ class AnyTrains(Target):
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
         """Raise an error if a number is not allowed.
 
-        `AnyTrains` allows all numbers, so this method does nothing. Subclasses override the method.
-        `trains` is the converted target. `integral` is True if the target held integers.
+        `AnyTrains` allows all numbers, so this method does nothing. Subclasses override this
+        method. `trains` is the target, converted to the dtype of the input. `integral` is True if
+        the target was not a floating-point array before this conversion.
         """
 
 
 class CountTrains(AnyTrains):
-    """Target trains that hold spike counts. The counts may be fractions."""
+    """Target trains that hold spike counts, which may be fractions."""
 
     name = "spike counts"
     rule: str = "finite and at least 0"
@@ -339,15 +345,18 @@ class CountTrains(AnyTrains):
     highest: float = math.inf
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
-        """Return a mask that is True for allowed numbers and for infinity."""
+        """Return an array that is True for allowed numbers and for infinity."""
         return trains >= 0
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether all finite numbers from 0 to `highest` are allowed."""
+        """Return whether every number from 0 to `highest` that the target may hold is allowed."""
         return True
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
-        """Raise an error if an unmasked number is not allowed and can be read cheaply."""
+        """Raise an error if an unmasked number is not allowed.
+
+        If the numbers cannot be read without a transfer from a device, no error is raised.
+        """
         adapter, after_context = given.prepared.adapter, given.prepared.after_context
         if after_context is not None:
             trains = adapter.masked(trains, after_context)
@@ -376,22 +385,22 @@ class WholeCountTrains(CountTrains):
     remedy = "constant=False accepts fractions"
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
-        """Return a mask that is True for whole numbers of at least 0 and for infinity."""
+        """Return an array that is True for whole numbers of at least 0 and for infinity."""
         return (trains >= 0) & (trains == xp.floor(trains))
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether the target held integers. For integers, it suffices to check the range."""
+        """Return whether the target held integers, so that only their range must be checked."""
         return integral
 
 
 class BinaryTrains(WholeCountTrains):
-    """Target trains that hold 0 and 1."""
+    """Target trains in which each entry is 0 or 1."""
 
     name, rule, remedy = "binary spikes", "0 or 1", "PoissonNLL accepts counts"
     highest = 1
 
     def holds(self, xp: Namespace, trains: Array) -> Array:
-        """Return a mask that is True for 0 and 1."""
+        """Return an array that is True for the numbers 0 and 1."""
         return (trains == 0) | (trains == 1)
 
 
@@ -399,20 +408,22 @@ class BinaryTrains(WholeCountTrains):
 
 
 def _floats_for(kinds: tuple[Target, ...]) -> str:
-    """Return a hint on how to pass a target that has a class axis."""
+    """Return a hint that a target with a class axis must hold floats."""
     if len(kinds) > 1:
         return f"{kinds[1].name} must be floats"
     return "class probabilities must be floats, and only a call to CrossEntropy accepts them"
 
 
 def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
-    """Return the values of a target that contribute to a term, or None if they cannot be read.
+    """Return the values of a target that are not masked and belong to no earlier segment.
 
-    Only these values are checked, because masked values may be arbitrary.
+    Only these values are checked, because all other values may be arbitrary. The result is None if
+    the values cannot be read without a transfer from a device.
     """
     prepared, found = given.prepared, find_adapter(given.target)
     if found is not None and found.xp is prepared.adapter.xp:
-        known = prepared.adapter.concrete_or_none(given.target)  # specialised for the call
+        # This adapter was specialised for the input.
+        known = prepared.adapter.concrete_or_none(given.target)
     else:
         known = concrete_or_none(given.target)
     if known is None or given.all_count():
@@ -422,7 +433,7 @@ def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
         return None
     layout, classes = prepared.layout, prepared.num_classes
     axis = layout.class_axis
-    if mask.shape[axis] not in (1, classes):  # each class is a group of neurons
+    if mask.shape[axis] not in (1, classes):  # each class is represented by a group of neurons
         members = (*mask.shape[:axis], classes, -1, *mask.shape[axis + 1 :])
         mask = mask.reshape(members).any(axis=axis + 1)
     known = layout.expanded(adapter_of(known), known, with_class=with_class)
@@ -433,9 +444,11 @@ def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
 
 
 def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
-    """Return class indices, whether they are valid, and whether none of them is ignored.
+    """Return class indices and two flags that state what is known about them.
 
-    If they cannot be read cheaply, they may be invalid and ignored.
+    The first flag is True if all indices are known to be valid or ignored. The second flag is True
+    if every index that contributes a term is known to be valid. If the indices cannot be read
+    without a transfer from a device, both flags are False.
     """
     known = _values_that_count(given, with_class=False)
     highest = given.prepared.num_classes - 1
@@ -446,10 +459,11 @@ def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
 
 
 def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
-    """Return `label`, where integers that overflowed are replaced by an invalid index.
+    """Return the indices in `label`, with each index that overflowed replaced by an invalid index.
 
-    An integer in `target` overflows if it does not fit in the dtype of `label`. In a library
-    without 64-bit integers, the label 2**32 would otherwise become class 0.
+    `label` is `target` after its conversion to an array of the library. An integer in `target`
+    overflows if it does not fit in the dtype of `label`. In a library without 64-bit integers, for
+    example, the index 2**32 would become class 0.
     """
     if find_adapter(target) is find_adapter(label):
         return label
@@ -457,12 +471,13 @@ def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
     if np.iinfo(wide.dtype).max <= limits.max:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
-    narrow = np.where(fits, wide, limits.max)  # no input has this many classes
+    # This index is invalid, because no input has as many classes.
+    narrow = np.where(fits, wide, limits.max)
     return prepared.adapter.from_host_like(narrow, label)
 
 
 def hint_at_order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
-    """Return a hint if the axes of a shape are in the wrong order, else ""."""
+    """Return a hint if a shape has the expected axes in the wrong order, else ""."""
     permuted = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
     return " (its axes are in a different order)" if permuted else ""
 

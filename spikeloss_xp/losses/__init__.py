@@ -1,7 +1,7 @@
 """The losses and their base classes."""
 
 from spikeloss_xp._input import targets
-from spikeloss_xp.losses import blocks  # noqa: F401 -- registers how calls are split
+from spikeloss_xp.losses import blocks  # noqa: F401 -- registers `blocks.split`
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.losses.cross_entropy import CrossEntropy

@@ -1,19 +1,23 @@
-"""Base class for all losses. It prepares and evaluates a call.
+"""The base class for all losses, with the code that checks and evaluates a call to a loss.
 
     spikes --read--> u --criterion(u, target)--> terms --reduction--> loss
 
-A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
-`_sum` then reads the spikes, compares the readings with the target, and sums the terms. Each stage
-in the diagram returns its result and the pullback of that result, so the gradient is the
-composition of the pullbacks.
+A call to a loss is evaluated in two steps. First, `_prepare` checks the arguments, and determines
+the array library, the axes, the mask and the labels. Then, `_sum` computes readings (such as spike
+counts) from the spikes, compares the readings with the target, and sums the resulting terms. Each
+stage in the diagram returns its result together with a pullback. The pullback maps the derivative
+of the loss with respect to the result of the stage to the derivative with respect to the argument
+of the stage. The gradient of the loss is computed by applying the pullbacks in reverse order.
 
-A mean is the sum of the terms divided by their weight, ``sum / weight``. If a batch is split into
-micro-batches, processes, devices, or chunks that fit in the cache, the sums of the parts can be
-added, and so can their weights. If a loss has a term at each step, this is also true for segments
-of time.
+With ``reduction="mean"``, the loss is the sum of the terms divided by the total weight of the
+terms, ``sum / weight``. A batch may be split between micro-batches, processes, devices, or chunks
+that fit in the cache. The sum for the whole batch is then the total of the sums of the parts, and
+the weight for the whole batch is the total of the weights of the parts. If a loss has a term for
+each time step, it may also be split into segments of time.
 
-Each method with a leading underscore is either final or abstract. Subclasses must define the
-abstract methods. Subclasses may also override public methods and class attributes.
+Subclasses must define all abstract methods. They may also override public methods, class attributes
+and the method `_labels`. Subclasses must not override any other method of `Loss` whose name starts
+with an underscore.
 """
 
 import functools
@@ -42,9 +46,9 @@ OTHER_NAMES = {
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... to choose the time axis",
     "log_rates": 'use link="log" for logarithms of rates, and link="identity" for rates',
-    "numerics": "SpikeMax, SpikeMoid and SparsityEnforcer with the numbers of lava-dl are in "
-    "spikeloss_xp.slayer.published",
-    "rates": "bounds on firing rates are an option of CrossEntropy, which reads binned spikes",
+    "numerics": "spikeloss_xp.slayer.published has versions of SpikeMax, SpikeMoid and "
+    "SparsityEnforcer that return the same values as lava-dl",
+    "rates": "bounds on firing rates are an option of CrossEntropy, which needs binned spikes",
 }
 CALL_NAMES = {
     "mask": "use where=..., which is True for entries to keep",
@@ -56,12 +60,13 @@ CALL_NAMES = {
     "sample_weight": 'use reduction="none", and multiply the terms by the weights of the samples',
 }
 
-# Names that derived classes define. Like most names in `Loss`, these names are not for users.
+# Methods and attributes that subclasses of `Loss` define. `Loss.__dir__` hides these names, because
+# only the authors of new losses need them.
 FOR_SUBCLASSES = {"read", "score", "smallest_rank"}
 
 
 def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[str]) -> TypeError:
-    """Return an error that lists the arguments a loss does not accept, and what to use instead."""
+    """Return an error that lists the unknown arguments of a call, and says what to use instead."""
     kind, unknown = type(loss).__name__, [name for name in given if name not in accepted]
     message = f"a call to {kind} takes the options {', '.join(accepted)}; got {', '.join(unknown)}"
     for name in unknown:
@@ -73,12 +78,16 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
 
 
 class Terms(NamedTuple):
-    """The terms of a batch or chunk, multiplied by their weights. Masked terms are 0.
+    """The terms of a batch or of a chunk of a batch.
 
-    The mask and the weight broadcast to the shape of the terms. A mask of None means that nothing
-    is masked, and a weight of None means a weight of 1. The pullback takes the derivative with
-    respect to the terms. It returns the derivative with respect to the readings or, after
-    `Loss._terms`, with respect to the spikes.
+    The loss is the sum or mean of these terms. Each term in `values` is already multiplied by its
+    class weight. Masked terms are 0.
+
+    The mask and the weight broadcast to the shape of the terms. A mask of None means that no term
+    is masked. A weight of None means that each term has a weight of 1. The pullback takes the
+    derivative of the loss with respect to the terms. If `Loss._compare` returned the terms, the
+    pullback returns the derivative with respect to the readings. If `Loss._terms` returned the
+    terms, the pullback returns the derivative with respect to the spikes.
     """
 
     values: Array
@@ -88,10 +97,12 @@ class Terms(NamedTuple):
 
 
 class Loss(_checks.Checked, ABC):
-    """Base class for all losses. A loss is a function of spike trains and a target.
+    """Base class for all losses. A loss can be called with spike trains and a target.
 
-    Pass hyper-parameters to the constructor, and arrays to the call. Losses are immutable, hashable
-    and comparable. To write your own loss, derive from `ClassLoss` or `TrainLoss`.
+    Pass hyper-parameters to the constructor of a loss, and pass spikes and targets when you call
+    the loss. Losses are immutable and hashable. Two losses are equal if they have the same type and
+    the same hyper-parameters. To write your own loss, derive a class from `ClassLoss` or
+    `TrainLoss`.
 
     Examples
     --------
@@ -106,23 +117,25 @@ class Loss(_checks.Checked, ABC):
     time_axis: int
     reduction: str
     _has_closed_form: ClassVar[bool] = True
-    """Whether `value_and_pullback` computes the value that a call to the loss returns."""
+    """Whether `value_and_pullback` returns the same value as a call to the loss."""
     classes_compete: ClassVar[bool] = False
-    """Whether the classes of a sample share one term."""
+    """Whether the loss has one term for all classes together, instead of a term for each class."""
     per_step: ClassVar[bool | None] = False
-    """Whether the terms have a time axis; None if they have the shape of the input."""
+    """Whether the terms have a time axis. None means that the terms have the shape of the input."""
     targets: ClassVar[tuple[Target, ...]] = ()
     """The kinds of targets that the loss accepts, or an empty tuple if it takes no target."""
-    ignore_index: int | None = None  # the class index of labels to ignore
+    ignore_index: int | None = None  # labels with this class index are ignored
     _shields_masked: ClassVar[bool] = True
-    """Whether to replace masked readings by 1, in case the criterion is infinite or NaN at 0."""
+    """Whether masked readings become 1, because `criterion` may be infinite or NaN for 0."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: D102
-        # A docstring here would replace the docstring of the class in the hover text of editors.
+        # This method has no docstring, because editors would show its docstring instead of the
+        # docstring of the class.
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
-        # A copy is made without arguments. A dataclass lists its positional options.
+        # `copy` calls `__new__` without arguments, so there is nothing to check. `__match_args__`
+        # of a dataclass lists the options that may be passed without their names.
         if (args or options) and "__match_args__" in vars(cls):
             accepted = len(vars(cls)["__match_args__"])
             cls._check_spelling(args[accepted:], options)
@@ -150,18 +163,18 @@ class Loss(_checks.Checked, ABC):
             )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Determine whether a subclass that overrides the evaluation still has a closed form."""
+        """Find out from the overridden methods whether a new subclass has a closed form."""
         super().__init_subclass__(**kwargs)
         overridden = vars(cls)
         if "value_and_pullback" in overridden:
             cls._has_closed_form = True
         elif "value" in overridden or "__call__" in overridden:
             cls._has_closed_form = False
-        if "criterion" in overridden:  # a new criterion may be infinite or NaN at 0
+        if "criterion" in overridden:  # a new criterion may be infinite or NaN for 0
             cls._shields_masked = overridden.get("_shields_masked", True)
 
     def __dir__(self) -> list[str]:
-        """Return the names that users need. Names for subclasses are left out."""
+        """Return the attributes that users need, without those that only authors of losses need."""
         internal = {name for name in vars(Loss) if not name.startswith("__")} | FOR_SUBCLASSES
         return sorted(set(super().__dir__()) - (internal - {"memory", *vars(self)}))
 
@@ -173,16 +186,17 @@ class Loss(_checks.Checked, ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # A property may have raised the `AttributeError` that led here. Reading the attribute
-            # again raises that error again.
+            # Python calls `__getattr__` after an `AttributeError`, which a property may have
+            # raised. Reading the attribute again raises this error again, with its own message.
             return object.__getattribute__(self, name)
 
     @property
     def memory(self) -> int | None:
         """The number of earlier steps that a term depends on, or None if there is no limit.
 
-        If you pass a segment of a train to `sum_and_weight`, pass `memory` earlier steps as its
-        context. The terms are then the same as for the whole train.
+        If you pass a segment of a train to `sum_and_weight`, pass the `memory` steps before the
+        segment too, and set `context` to `memory`. The terms of the segment are then the same as if
+        the whole train had been passed.
         """
         return None
 
@@ -190,38 +204,44 @@ class Loss(_checks.Checked, ABC):
 
     @abstractmethod
     def criterion(self, reading: Reading, labels: Any) -> ValueAndPullback:
-        """Return the terms and their pullback to ``reading.u``.
+        """Return the terms of the loss, and the pullback of the terms to ``reading.u``.
 
         Parameters
         ----------
         reading : Reading
-            The readings. Their class axis, ``reading.classes``, has methods such as ``sum`` and
+            The readings, which are the numbers that were computed from the spikes, are in
+            ``reading.u``. The class axis, ``reading.classes``, has methods such as ``sum`` and
             ``max``.
         labels : Labels
-            The target, with axes that match the readings.
+            The target, whose axes have the same order as the axes of the readings.
 
         Returns
         -------
         tuple
             The terms and their pullback. The pullback maps the derivative of the loss with respect
             to the terms to the derivative with respect to ``reading.u``. The terms have the shape
-            of the readings, except that the class axis has length 1 if `classes_compete` is True.
+            of the readings. If `classes_compete` is True, however, the class axis of the terms has
+            length 1.
         """
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
-        """Check the input and return it with its mask. The first `context` steps have no terms."""
+        """Check the input and return it with its mask. The first `context` steps get no terms."""
 
     @abstractmethod
     def _read(self, trains: Trains, labels: Any) -> ReadResult:
-        """Return the readings of the whole input, or of a chunk of it, and their pullback."""
+        """Return the readings that are computed from `trains`, and their pullback.
+
+        `trains` holds the whole input or a chunk of the input.
+        """
 
     @abstractmethod
     def _chunk_axes(self, prepared: Trains) -> tuple[int, ...] | None:
-        """Return the axes along which the values and terms may be split into independent chunks.
+        """Return the axes along which the input may be split into chunks that have separate terms.
 
-        If the readings are much smaller than the input, chunks are not worth their overhead, and
-        the tuple is empty. If a term depends on several samples, the result is None.
+        If the readings are much smaller than the input, evaluating chunks is not faster, and the
+        method returns an empty tuple. If a term depends on several samples, the method returns
+        None.
         """
 
     # Step 1: determine the library, the axes, the mask and the labels -----------------------------
@@ -229,7 +249,10 @@ class Loss(_checks.Checked, ABC):
     def _prepare(
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[Trains, Labels]:
-        """Return the prepared input and the labels. The first `context` steps have no terms."""
+        """Check the arguments of a call, and return the input as trains and the target as labels.
+
+        The loss has no terms for the first `context` steps.
+        """
         for name in options:
             if name not in OPTIONS:
                 raise unknown_argument(self, OPTIONS, options)
@@ -247,17 +270,20 @@ class Loss(_checks.Checked, ABC):
         return prepared, labels
 
     def _labels(self, prepared: Trains, target: Any) -> Labels:
-        """Check the target and return it as labels."""
+        """Check the target and convert it to labels."""
         kinds = self.targets
         given = Given(prepared, target, kinds, self.per_step, self.ignore_index)
         return kind_of(kinds, target).read(given)
 
-    # Step 2: read, compare and sum ----------------------------------------------------------------
+    # Step 2: compute the readings, compare them with the labels, and sum the terms ----------------
 
     def _compute(
         self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
     ) -> ValueAndPullback:
-        """Return the loss and, if `with_pullback` is True, its pullback to `input`."""
+        """Return the loss and its pullback to `input`.
+
+        The pullback must not be used unless `with_pullback` is True.
+        """
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
             terms, to_input = self._terms(prepared, labels), prepared.to_input()
@@ -293,12 +319,12 @@ class Loss(_checks.Checked, ABC):
     ) -> tuple[Array, Any, Pullback]:
         """Return the sum and weight of the terms, and the pullback of the sum to the input.
 
-        The weight is None unless `with_weight` is True. The terms are evaluated in chunks if that
-        is faster.
+        The weight is None unless `with_weight` is True. Large inputs are split into chunks if
+        evaluating the chunks one after another is faster.
         """
         adapter = prepared.adapter
 
-        def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # a mask may be None
+        def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # `input_mask` may be None
             terms = self._terms(prepared.part(values, input_mask), labels)
             weight = self._weight(prepared, *terms[:3]) if with_weight else None
             return (
@@ -310,22 +336,24 @@ class Loss(_checks.Checked, ABC):
         to_values: Any
         axes = self._chunk_axes(prepared)
         if adapter.compiles_loops and self.memory == 0:
-            axes = ()  # a compiler can fuse such terms better without chunks
+            axes = ()  # without chunks, the compiler can fuse the operations better
         if axes is None:
             (total, weight), to_values = sums(*arrays)
         else:
             batch = prepared.layout.batch_axis
             (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch)
 
-        # The derivative with respect to the sum is a scalar. It is also the derivative with respect
-        # to each term, and it broadcasts to the shape of the terms.
+        # The derivative of the loss with respect to the sum is a scalar. The derivative with
+        # respect to each term is this scalar too, so the scalar is broadcast to the shape of the
+        # terms.
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
     def _terms(self, trains: Trains, labels: Any) -> Terms:
-        """Read the trains and compare the readings with the labels.
+        """Compute readings from the trains, and return the terms of comparing them with the labels.
 
-        The pullback of the terms also passes through the reading.
+        The pullback of the returned terms maps the derivative with respect to the terms to the
+        derivative with respect to the spikes.
         """
         mask = trains.mask
         reading, to_values = self._read(trains, labels)
@@ -334,8 +362,8 @@ class Loss(_checks.Checked, ABC):
 
         def pullback(cotangent: Array) -> Array:
             derivative = to_values(to_reading(cotangent))
-            # If the readings are the values themselves, the pullback of `_compare` has already set
-            # the derivatives of masked entries to 0.
+            # If the readings are the spikes themselves, the pullback that `_compare` returned has
+            # already set the derivatives for masked spikes to 0.
             if mask is None or to_values is identity:
                 return derivative
             return trains.adapter.masked(derivative, mask)
@@ -343,16 +371,16 @@ class Loss(_checks.Checked, ABC):
         return terms._replace(pullback=pullback)
 
     def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> Terms:
-        """Return the terms of a batch or chunk."""
+        """Return the terms that compare the readings of a batch or chunk with the labels."""
         adapter = prepared.adapter
         reading, mask = self._masked(reading, labels)
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # A term with an invalid label is multiplied by a factor of NaN, even if it is masked.
-            # The gradient of a masked term is 0, but automatic differentiation multiplies this 0 by
-            # the factor, and the product is NaN. Replacing masked readings by 1 keeps this NaN out
-            # of the gradient.
+            # A term with an invalid label is multiplied by NaN, even if the term is masked. The
+            # derivative of the loss with respect to a masked term is 0, but automatic
+            # differentiation multiplies this 0 by NaN, and the product is NaN. If the masked
+            # readings are replaced by 1, this NaN does not reach the gradient.
             if self._shields_masked or not adapter.on_host:
                 reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
@@ -371,34 +399,39 @@ class Loss(_checks.Checked, ABC):
                 cotangent = cotangent * factor
             if mask is None:
                 return to_reading(cotangent)
-            if adapter.on_host:  # the derivative of each masked term is finite
+            if adapter.on_host:  # on the host, masked terms have finite derivatives
                 return to_reading(adapter.masked(cotangent, factor_of_mask))
             return adapter.masked(to_reading(cotangent), mask)
 
         return Terms(terms, mask, weight, pullback)
 
     def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
-        """Return the reading with its `class_mask` set, and the mask of the terms."""
+        """Return the reading, with its `class_mask` set if necessary, and the mask of the terms."""
         mask, classes = reading.mask, reading.classes
         if labels.mask is not None:
             mask = both(mask, labels.mask)
         if not self.classes_compete:
             return reading, mask
         of_classes = mask is not None and classes.length(mask) > 1
-        # If all probabilities of a label are 0, its weight is 0, but "batchmean" would count it.
+        # If all probabilities of a label are 0, its weight is 0. A mean then ignores the label, but
+        # "batchmean" would still count its sample, so the label must be masked.
         counted = self.reduction == "batchmean" and labels.numbers is not None
         if not (of_classes or counted):
             return reading, mask
-        # A sample has a term if the label contains a class with an unmasked neuron.
+        # A sample has a term only if its label contains at least one class that is not masked.
         own = labels.of_classes(reading)
         if not of_classes:
             return reading, both(mask, classes.any(own))
         of_terms = classes.any(own & mask)
-        # The softmax of a masked term must be finite as well, so all of its classes take part.
+        # The softmax must be finite even for a masked term. No class of a masked term is therefore
+        # excluded from the softmax.
         return reading._replace(class_mask=mask | ~of_terms), of_terms
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
-        """Raise an error if the terms have the wrong shape, which broadcasting could hide."""
+        """Raise an error if the terms have the wrong shape.
+
+        Without this check, broadcasting could hide the wrong shape.
+        """
         expected, given = tuple(reading.u.shape), tuple(terms.shape)
         if self.classes_compete:
             axis = reading.classes.index
@@ -412,7 +445,7 @@ class Loss(_checks.Checked, ABC):
             )
 
     def _check_mask(self, mask: Array, reading: Reading) -> None:
-        """Raise an error if the mask from a subclass does not broadcast to the readings."""
+        """Raise an error if a subclass returned a mask that does not broadcast to the readings."""
         given, shape = tuple(mask.shape), tuple(reading.u.shape)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
@@ -424,20 +457,23 @@ class Loss(_checks.Checked, ABC):
     def _weight(
         self, prepared: Trains, terms: Array, mask: Array | None, weight: Array | None
     ) -> Array | int:
-        """Return the number by which the reduction divides the sum of the terms.
+        """Return the number by which the sum of the terms is divided to compute the loss.
 
-        For "batchmean", the divisor is the number of samples with an unmasked term. For other
-        reductions, the divisor is the sum of the weights of the unmasked terms. If there is neither
-        a mask nor a weight, the result is an int.
+        For "batchmean", the divisor is the number of samples that have an unmasked term. For other
+        reductions, the divisor is the sum of the weights of the unmasked terms. If `mask` and
+        `weight` are both None, the result is an int.
         """
         xp = prepared.adapter.xp
-        if prepared.layout is None:  # one term per layer; layers are summed, not averaged
+        # An input without a layout is one layer of a network and has one term. The terms of several
+        # layers are summed.
+        if prepared.layout is None:
             return 1
-        if None in terms.shape:  # if a length is unknown until run time, count the terms
+        # If the length of an axis is unknown until run time, the terms are counted at run time.
+        if None in terms.shape:
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
-        if self.reduction not in REDUCTIONS:  # a subclass may have skipped the checks
+        if self.reduction not in REDUCTIONS:  # a subclass may have skipped the constructor's checks
             _checks.reduction(self.reduction, "reduction")
         if mask is None and weight is None:
             return math.prod(terms.shape)
@@ -451,7 +487,7 @@ class Loss(_checks.Checked, ABC):
         return total if repeated == 1 else total * repeated
 
     def _number_of_samples(self, prepared: Trains, terms: Array, mask: Array | None) -> Array | int:
-        """Return the number of samples with an unmasked term."""
+        """Return the number of samples that have at least one unmasked term."""
         xp, batch = prepared.adapter.xp, prepared.layout.batch_axis
         if mask is None:
             return int(terms.shape[batch])
@@ -460,7 +496,7 @@ class Loss(_checks.Checked, ABC):
         return prepared.adapter.number(counted, terms.dtype)
 
     def _result(self, prepared: Trains, terms: Array) -> ValueAndPullback:
-        """Return the terms with the shape that the user receives, and their pullback."""
+        """Return the terms in the shape that users expect, and the pullback of this conversion."""
         adapter, layout = prepared.adapter, prepared.layout
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
@@ -478,7 +514,10 @@ class Loss(_checks.Checked, ABC):
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum and weight of the terms of part of a batch, and the pullback if needed."""
+        """Return the sum and weight of the terms of a part of a batch, and the pullback of the sum.
+
+        The pullback must not be used unless `with_pullback` is True.
+        """
         self._check_context(context)
         if 0 in input.shape:
             empty = without_samples(input, getattr(self, "time_axis", -1), target)
@@ -488,7 +527,8 @@ class Loss(_checks.Checked, ABC):
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
         if isinstance(weight, int):
-            # `scalar` may return a cached array, so return a copy that the caller may modify.
+            # `scalar` may return a cached array. Adding 0 makes a copy, which the caller may
+            # modify.
             weight = prepared.adapter.scalar(total, float(weight)) + 0.0
         return total, weight, pullback
 

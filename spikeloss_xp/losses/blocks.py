@@ -1,7 +1,9 @@
-"""How a call to a loss is split into blocks whose sums are then added.
+"""How the evaluation of a loss is split into blocks, whose results are added.
 
-The losses do not know about blocks. A library that computes block by block, such as Dask, asks
-`spikeloss_xp.backends.base.split_call`, and this module registers the answer.
+Libraries such as Dask store an array as many blocks, and compute with one block at a time. The
+adapter for such a library calls `spikeloss_xp.backends.base.split_call` to find out how the
+evaluation of a loss can be split. This module registers the implementation for losses with a
+target. The losses themselves contain no code for blocks.
 """
 
 import dataclasses
@@ -18,27 +20,29 @@ from spikeloss_xp.losses.with_target import TargetLoss
 
 
 class Split(NamedTuple):
-    """How a loss call may be split into blocks whose partial sums are then added.
+    """How the evaluation of a loss may be split into blocks, whose sums are then added.
 
     Attributes
     ----------
     loss : Loss
-        The loss, with the reduction "sum".
+        The loss that is evaluated for each block. Its reduction is "sum".
     layout : Layout
         The layout of the input.
     axes : dict
-        A tuple for each array argument, such as "input" or "target". The tuple has an entry for
-        each axis of the array. The entry is the matching axis of the input. It is None for an axis
-        that is never split, such as the class axis of class probabilities.
+        For each array argument, such as "input" or "target", a tuple with one entry for each axis
+        of the array. The entry is the index of the corresponding axis of the input. The entry is
+        None for an axis that is never split, such as the class axis of class probabilities.
     independent : set of int
-        The axes of the input along which the call may be split into blocks whose sums are added.
-        For a split along time, each block must be extended to include the `memory` preceding steps.
+        The axes of the input along which the arguments may be split into blocks. If they are split
+        along the time axis, each block must also include the last `memory` steps before the block,
+        where `memory` is an attribute of the loss.
     dtype : dtype
         The dtype of the computation.
     divisor : array, int or None
-        The number by which the reduction divides the sum; None means 1.
+        The number by which the total of the sums of all blocks is divided. None means 1.
     where : array or None
-        The mask, reshaped so that it remains unambiguous when it is split into blocks.
+        The mask. The number of axes of the mask shows which axes of the input the mask covers, even
+        after the mask is split into blocks.
     """
 
     loss: Any
@@ -52,11 +56,12 @@ class Split(NamedTuple):
 
 @split_call.register
 def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | None:
-    """Return how a call to a loss may be split, or None if it must be evaluated as a whole.
+    """Return how the evaluation of a loss may be split, or None if it must not be split.
 
-    The call is checked before it is split. A loss that overrides `value` or `value_and_pullback` is
-    not split, because its value may not be a quotient of sums. A loss that holds arrays is not
-    split either, because the processes that evaluate the blocks may not have these arrays.
+    The arguments are checked before they are split. If a subclass overrides `value` or
+    `value_and_pullback`, the evaluation is not split, because the value may not be a quotient of
+    two sums over the blocks. If a loss holds arrays, its evaluation is not split either, because
+    the processes that evaluate the blocks may not have these arrays.
     """
     kind = type(loss)
     own = kind.value is TargetLoss.value
@@ -68,7 +73,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
     summed: Any = dataclasses.replace(loss, reduction="sum")  # type: ignore[type-var]
-    if layout.time_axis == input.ndim:  # the input holds spike times and has no spike axis
+    if layout.time_axis == input.ndim:  # spike times without a spike axis
         return None
     axes: dict[str, tuple[int | None, ...]] = {
         "input": every,
@@ -85,7 +90,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
         axes["target"] = layout.target_axes(rank(target), with_class=target_kind.rank == 2)
     elif not layout.has_time:
         axes["target"] = (0, None, None)[: rank(target)]
-    else:  # each neuron has its own terms
+    else:  # the target is a train for each neuron
         axes["target"] = every
         alike = layout.class_axis in summed._chunk_axes(prepared)
         if alike and (weight is None or len(every) < 4):
@@ -100,8 +105,11 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
 
 
 def _divisor(loss: Any, prepared: Trains, labels: Labels) -> Any:
-    """Return the divisor of the whole call, which depends on masks and labels but not on spikes."""
-    if isinstance(labels, Filled):  # the terms need not be computed
+    """Return the number by which the sum of all terms of a call is divided.
+
+    This divisor depends on the masks and labels, but not on the spikes.
+    """
+    if isinstance(labels, Filled):  # the number of terms is known without computing the terms
         terms = prepared.values if prepared.layout.has_time else prepared.values[:, :, :1]
         weight = loss._weight(prepared, terms, prepared.mask, labels.class_weight)
     else:

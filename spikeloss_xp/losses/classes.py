@@ -1,4 +1,4 @@
-"""Base classes for losses that compute one number for each class from the spikes."""
+"""The base class for losses that compute one number for each class from the spikes."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from spikeloss_xp.readouts import (
 
 
 def check_readout(value: Any, argument: str) -> str:
-    """Return `value` if it is a readout that all class losses have, otherwise raise an error."""
+    """Return `value` if it names a readout that every class loss supports, else raise an error."""
     try:
         return _checks.one_of(get_args(Readout))(value, argument)
     except ValueError as error:
@@ -32,45 +32,53 @@ def check_readout(value: Any, argument: str) -> str:
 class ClassLoss(Predictor):
     """Base class for losses that compute one number for each class, such as a firing rate.
 
-    To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
-    `criterion`. The subclass inherits the options below, and may change their defaults. Masks,
-    class weights, ignored and invalid labels, layouts and reductions work without further code.
+    To write your own loss, derive a frozen dataclass from this class, and define the
+    hyper-parameters and the method `criterion`. The subclass inherits the options below, and may
+    change their defaults. The base class applies masks, class weights and reductions. It also
+    handles ignored labels, invalid labels, and inputs with a different order of axes.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential.
     moving_window : int, optional
-        The length of the moving window for rates and counts, in time steps. With a window, there is
-        a term at each step. By default, the quantity is computed over the whole duration.
+        The length of the moving window over which rates and counts are computed, in time steps.
+        With a window, the loss has a term for each time step. By default, the quantity is computed
+        over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
+        The class index that marks samples or steps to ignore. The loss contains no term for an
+        ignored sample or step.
 
     Attributes
     ----------
     classes_compete : bool
-        A class attribute that states whether the classes of a sample share one term, as in a
-        softmax. If True, the terms have a class axis of length 1. Then ``reading.class_mask`` is an
-        array that is False for masked classes, or None if no class is masked. The default is False.
+        A class attribute that states whether the loss has only one term for all classes of a
+        sample, as in a softmax cross entropy. If `classes_compete` is True, the class axis of the
+        terms must have length 1. The criterion can then find the mask of the classes in
+        ``reading.class_mask``, which is False for masked classes, or None if no class is masked.
+        The default is False.
     targets : tuple of Target
-        A class attribute that lists the kinds of targets that the loss accepts, such as
-        ``losses.targets.PROBABILITIES``. By default, only class indices are accepted.
+        A class attribute that lists the kinds of targets that the loss accepts. For example,
+        ``losses.targets.PROBABILITIES`` stands for class probabilities. By default, the loss
+        accepts only class indices.
 
     Examples
     --------
-    The mean rate of all neurons except the labelled one:
+    In this example, the term of the labelled class is 0, and the term of every other class is the
+    firing rate of the class:
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
@@ -94,20 +102,20 @@ class ClassLoss(Predictor):
 
     targets: ClassVar[tuple[Target, ...]] = (CLASS_INDICES,)
     _per_class: ClassVar[tuple[str, ...]] = ()
-    """The options that may hold a number for each class."""
+    """The names of the options that may hold a sequence with one number for each class."""
     _sums_neurons: ClassVar[bool] = False
-    """Whether spike counts are summed over the neurons of a class instead of averaged."""
+    """Whether spike counts are summed, instead of averaged, over the neurons of a class."""
     _reads_masked: ClassVar[bool] = False
-    """Whether masked readings may be NaN: True if they affect only terms that are masked too."""
+    """Whether masked readings may be NaN. If True, they affect only terms that are masked too."""
 
     def __post_init__(self) -> None:
-        """Check the options, and that the readout supports a moving window if there is one."""
+        """Check the options. If there is a moving window, check that the readout supports it."""
         super().__post_init__()
         if self.moving_window is None or self._reads_itself or READOUTS[self.readout].windowed:
             return
         raise ValueError(
-            f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
-            f"moving_window={self.moving_window}"
+            f"readout={self.readout!r} is computed over all time steps, so it has no "
+            f"moving_window; got moving_window={self.moving_window}"
         )
 
     @property
@@ -117,20 +125,24 @@ class ClassLoss(Predictor):
 
     @property
     def per_step(self) -> bool:  # type: ignore[override]
-        """Whether readings and terms have a time axis. If True, labels may have a time axis too."""
+        """Whether readings and terms have a time axis.
+
+        If True, the target may have a time axis too.
+        """
         return self.moving_window is not None
 
     def read(self, trains: Trains) -> ReadResult:
-        """Return the reading of each neuron, and its pullback to ``trains.values``.
+        """Return the reading of each train, and the pullback of the readings to ``trains.values``.
 
-        By default, the option `readout` selects the readout. Override this method to define your
-        own readout. If `num_classes` is given, the method receives one train for each class: the
-        mean over the neurons of the class.
+        This method computes the quantity that is named by the option `readout`, such as the firing
+        rate. To compute a different quantity, override this method. If `num_classes` is given, the
+        overriding method receives one train for each class, which is the mean over the neurons of
+        the class.
         """
         return read_classes(trains, self.readout, self.moving_window)
 
     def score(self, reading: Reading) -> Array:
-        """Return the scores of the classes. `predict` returns the class with the largest score."""
+        """Return a score for each class. `predict` returns the class with the largest score."""
         return reading.u
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
@@ -169,5 +181,5 @@ class ClassLoss(Predictor):
 
     @property
     def _reads_itself(self) -> bool:
-        """Whether a subclass overrides `read`."""
+        """Whether a subclass overrides the method `read`."""
         return type(self).read is not ClassLoss.read

@@ -1,4 +1,4 @@
-"""CrossEntropy: softmax cross entropy with spike counts or other readings as the logits."""
+"""CrossEntropy: softmax cross entropy whose logits are computed from spikes or potentials."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -16,66 +16,73 @@ from spikeloss_xp.readouts import READOUTS
 
 @dataclass(frozen=True)
 class CrossEntropy(ClassLoss):
-    r"""Softmax cross entropy with spike counts, or other readings of the spikes, as the logits.
+    r"""Softmax cross entropy whose logits are spike counts or other quantities read from spikes.
 
     .. math::
         L = \frac{1}{B} \sum_b
             \Bigl( \log \sum_c e^{u_{b, c} / \rho} - \frac{u_{b, y_b}}{\rho} \Bigr)
 
     where :math:`u` is the reading (by default the spike count), :math:`y` is the label, and
-    :math:`\rho` is the temperature. With a moving window, there is a term at each step.
+    :math:`\rho` is the temperature. With a moving window, the loss has a term for each time step.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, 1 for ``[batch, time, class]``,
-        and -1 for ``[batch, class, time]``. Targets and terms with a time axis use the same order
-        of axes as `input`.
+        and -1 for ``[batch, class, time]``. If the target or the array of terms has a time axis,
+        its axes have the same order as the axes of `input`.
     readout : str, default "count"
         The quantity that is computed for each class:
 
         - ``"count"``: the spike count :math:`n`;
-        - ``"sqrt_count"``: the square root :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson
-          variable whose mean is not small, this root has a standard deviation of about 1/2 [1]_.
-          The derivative of the root with respect to :math:`n` is 0.82 for a silent class and 0.10
-          for a class with 25 spikes;
-        - ``"rate"``: the spike count divided by the number of steps;
+        - ``"sqrt_count"``: the square root :math:`\sqrt{n + 3/8}`. If :math:`n` has a Poisson
+          distribution with a mean that is not small, the standard deviation of this root is about
+          1/2 [1]_. The derivative of the root with respect to :math:`n` is 0.82 for a class without
+          spikes and 0.10 for a class with 25 spikes;
+        - ``"rate"``: the spike count divided by the number of time steps;
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
-        - ``"latency"``: the number of steps before the first spike. The earliest class has the
-          highest probability. A tenth of the number of steps is a good initial `temperature`;
+        - ``"latency"``: the number of time steps before the first spike. The class that fires first
+          has the highest probability. A good initial `temperature` is a tenth of the number of time
+          steps;
         - ``"softmax_sum"``: the sum of the class probabilities over time. The class probabilities
           at each step are the softmax of the potentials [2]_.
     moving_window : int, optional
         The length of the moving window, in time steps. Only the readouts ``"count"``,
-        ``"sqrt_count"`` and ``"rate"`` support a window. With a window, there is a term at each
-        step. With a window of 1 and the readout ``"count"`` or ``"rate"``, the logits at each step
-        are the input at that step, as in temporal efficient training [3]_. By default, the quantity
-        is computed over the whole duration.
+        ``"sqrt_count"`` and ``"rate"`` support a window. With a window, the loss has a term for
+        each time step. If the window has a length of 1 and the readout is ``"count"`` or
+        ``"rate"``, the logits at each step are the input at that step divided by the temperature,
+        as in temporal efficient training [3]_. By default, the quantity is computed over all time
+        steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
-        window, ``[batch, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch]`` or, with a window, ``[batch, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons. The readouts
-        ``"count"`` and ``"sqrt_count"`` use the sum over the neurons of a class, and the other
-        readouts use the mean. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons, and each group represents one class. The readouts ``"count"`` and ``"sqrt_count"``
+        use the sum over the neurons of a class. All other readouts use the mean over the neurons of
+        a class. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
+        The class index that marks samples or steps to ignore. The loss contains no term for an
+        ignored sample or step.
     temperature : float, default 1
-        The number :math:`\rho` by which the readings are divided, in the unit of the readings; from
-        1e-6 to 1e18.
+        The number :math:`\rho` by which the readings are divided to obtain logits. It has the unit
+        of the readings, and must be from 1e-6 to 1e18.
     label_smoothing : float, default 0
-        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
+        The fraction of the probability of a label that is spread evenly over all classes; at least
+        0 and below 1.
     rates : tuple of float, optional
         Bounds on the firing rates, in spikes per neuron and time step. The first number is the
-        lowest permitted rate of the labelled class, and the second is the highest permitted rate of
-        the other classes, for example ``(0.5, 0.02)``. Both bounds are between 0 and 1, and the
-        first is larger. A rate that violates its bound is penalised, even if the labelled class is
-        silent. Bounds require a readout that supports a window. By default, there are no bounds.
+        lowest permitted rate of the labelled class. The second number is the highest permitted rate
+        of every other class. An example is ``(0.5, 0.02)``. Both numbers must be between 0 and 1,
+        and the first number must be larger than the second number. If a rate violates its bound, a
+        penalty is added to the loss. Bounds require the readout ``"count"``, ``"sqrt_count"`` or
+        ``"rate"``. By default, there are no bounds.
     rate_weight : float, default 3
-        The weight of the penalties relative to the cross entropy; at least 0. With
-        ``"sqrt_count"``, a weight of 1 performed best in our measurements.
+        The factor :math:`\lambda` by which the penalties for `rates` are multiplied before they are
+        added to the cross entropy; at least 0. With the readout ``"sqrt_count"``, a weight of 1
+        performed best in our measurements.
 
     Raises
     ------
@@ -88,15 +95,17 @@ class CrossEntropy(ClassLoss):
     are flattened into one class axis. `target` holds class indices or class probabilities. Class
     indices are integers of shape ``[batch]`` or, with a window, also ``[batch, time]``. Class
     probabilities :math:`q` are floats of shape ``[batch, class]`` or, with a window, also
-    ``[batch, class, time]``. Each probability must be finite and at least 0, but a row need not sum
-    to 1.
+    ``[batch, class, time]``. Each probability must be finite and at least 0. The probabilities of a
+    sample need not sum to 1.
 
-    For a row of probabilities, the term is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
-    softmax. For a mean, the sum of the terms is divided by the sum of all :math:`q`. A one-hot row
-    is therefore equivalent to a class index, and a row of zeros is ignored. Class weights :math:`w`
-    multiply :math:`q` both in the term and in the divisor. (In PyTorch, the divisor for class
-    probabilities is the number of samples. Use ``"batchmean"`` to get this divisor.) Label
-    smoothing replaces :math:`q` in the term by :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
+    If the target holds class probabilities, the term of a sample is :math:`-\sum_c q_c \log p_c`,
+    where :math:`p` is the softmax of the logits. With ``reduction="mean"``, the sum of the terms is
+    divided by the sum of all :math:`q`. A sample with one-hot probabilities therefore contributes
+    the same to the loss as a sample with a class index. A sample whose probabilities are all 0 is
+    ignored. Class weights :math:`w` multiply :math:`q` both in the term and in the divisor. PyTorch
+    uses a different divisor for class probabilities: the number of samples. To get this divisor,
+    use ``reduction="batchmean"``. Label smoothing with the fraction :math:`\epsilon` replaces
+    :math:`q` in the term by :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
     With ``rates=(r, r')``, the following penalties are added to the term of each sample [4]_:
 
@@ -105,23 +114,26 @@ class CrossEntropy(ClassLoss):
             + \sum_{c \ne y} \max\bigl(R(n_c) - R(r' T), 0\bigr)^2 \Bigr),
         \qquad R(n) = \sqrt{n + 3/8}
 
-    where :math:`\lambda` is `rate_weight`, :math:`n` is the spike count, and :math:`T` is the
-    number of unmasked steps or, with a window, the length of the window. If a class has several
-    neurons, :math:`n` and :math:`T` are summed over its neurons. With class probabilities, each
-    class :math:`c` has both penalties. The penalty for the labelled class is multiplied by the
-    share :math:`q_c / \sum q`. The penalty for the other classes is multiplied by one minus this
-    share. All penalties of a row are multiplied by :math:`\sum_c w_c q_c`. Temperature and label
-    smoothing do not affect the bounds, and the bounds do not affect predictions.
+    where :math:`\lambda` is `rate_weight`, and :math:`n` is the spike count. Without a window,
+    :math:`T` is the number of unmasked steps. With a window, :math:`T` is the length of the window.
+    If a class has several neurons, :math:`n` and :math:`T` are summed over its neurons. If the
+    target holds class probabilities, both kinds of penalties are computed for each class :math:`c`.
+    The penalty for a labelled class is multiplied by :math:`q_c / \sum q`. The penalty for a class
+    other than the label is multiplied by :math:`1 - q_c / \sum q`. All penalties of a sample are
+    multiplied by :math:`\sum_c w_c q_c`. The penalties do not depend on the temperature or on label
+    smoothing. The bounds do not affect predictions.
 
     Masked classes are excluded from the softmax. If only some neurons of a class are masked, the
-    sum over the other neurons is scaled up to the full number of neurons. With ``"sqrt_count"`` or
-    `rates`, a negative spike count (below -1/4) raises an error if the counts can be read without a
-    transfer from a device. On a GPU and in traced functions, such a count makes the loss NaN
-    instead.
+    sum over the unmasked neurons is multiplied by the number of all neurons of the class, and
+    divided by the number of unmasked neurons. With the readout ``"sqrt_count"`` or the option
+    `rates`, a spike count below -1/4 raises an error if the counts can be read without a transfer
+    from a device. On a GPU and in traced functions, such a count does not raise an error, but makes
+    the loss NaN.
 
-    The loss and its gradient are precise even if the prediction is correct and very confident.
-    Suppose that the labelled class has 25 spikes, and the only other class has none. In float32,
-    the loss is 1.3888e-11, whereas the logarithm of a softmax would be 0.
+    The loss and its gradient are precise even if the predicted probability of the label is close to
+    1. Suppose that there are two classes, and that the labelled class has 25 spikes and the other
+    class has none. In float32, this loss is 1.3888e-11. The logarithm of the softmax would be
+    rounded to 0.
 
     References
     ----------
@@ -146,8 +158,8 @@ class CrossEntropy(ClassLoss):
     >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
     0.327
 
-    With bounds, a penalty is added if the labelled class fires in fewer than half of the steps, or
-    if any other class fires in more than 2 % of the steps:
+    In the next example, a penalty is added if the labelled class fires in fewer than half of the
+    steps, or if any other class fires in more than 2 % of the steps:
 
     >>> bounded = sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
@@ -181,7 +193,10 @@ class CrossEntropy(ClassLoss):
 
     @property
     def _divisor(self) -> float:
-        """The divisor of the readings. It is negative for latencies, so the earliest class wins."""
+        """The number by which the readings are divided to obtain logits.
+
+        It is negative for latencies, so that the class that fires first has the largest logit.
+        """
         return -self.temperature if self.readout == "latency" else self.temperature
 
     @property
@@ -189,7 +204,7 @@ class CrossEntropy(ClassLoss):
         return self.readout == "count" and self.rates is None
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes. The softmax of the logits gives the probabilities."""
+        """Return the logits of the classes. Their softmax gives the class probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
             u, _ = _root(reading, u, "readout='sqrt_count'")
@@ -215,14 +230,16 @@ class CrossEntropy(ClassLoss):
     def _outside(
         self, rates: tuple[float, float], reading: Reading, labels: Labels, root: Array | None
     ) -> ValueAndPullback:
-        """Return the penalties for rates that violate their bounds, and their pullback."""
+        """Return the penalties for rates beyond the bounds, and the pullback of the penalties."""
         classes, label, n = reading.classes, labels.indices, reading.u
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
         if root is None:
             root, _ = _root(reading, n, "rates")
-        if labels.numbers is not None:  # for probabilities, the criterion applies the class weights
+        # If the labels are class probabilities, the penalties are multiplied by the class weights
+        # here.
+        if labels.numbers is not None:
             label = labels.numbers
             label = label / or_one(reading.adapter, classes.sum(label))
             factor = factor * labels.shares(reading)
@@ -255,7 +272,8 @@ def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
     A count below -1/4 raises an error if the counts can be read without a transfer from a device.
-    The error message names `option`, which is the option that needs the roots.
+    The error message names `option`, which is the option of the loss for which the roots are
+    computed.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)

@@ -1,4 +1,4 @@
-"""Mean event rates of layers, computed over part of a batch or over the whole batch."""
+"""The mean event rate of each layer of a network, computed over a batch or a part of a batch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def arrays_in(input: Any, name: str = "input") -> list[Any]:
 
 
 def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
-    """Return the arrays in nested sequences and mappings, and the adapter that they share."""
+    """Return the arrays in nested sequences and mappings, and the adapter for their library."""
     arrays = arrays_in(input)
     adapter, *others = dict.fromkeys(map(adapter_of, arrays))
     if others:
@@ -33,7 +33,10 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
 
 
 def sums_elsewhere(prepared: Trains, others: Any, per: str) -> list[Array]:
-    """Return `others`, the events and entries of the rest of the batch, as arrays of floats."""
+    """Return `others` as two arrays of floats: the numbers of events and of entries.
+
+    `others` holds these numbers for the rest of the batch.
+    """
     if per.startswith("sample"):
         raise ValueError(f"others needs per='all' or 'neuron'; got per={per!r}: omit others")
     if isinstance(others, str) or not hasattr(others, "__len__"):
@@ -60,8 +63,9 @@ def sum_magnitude(
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
 
-    Without a mask, the number of entries is an int. The derivative of ``|x|`` at 0 is 1 where
-    `at_silence` is True, and 0 elsewhere.
+    The sum is taken over `axes`. Without a mask, the number of entries is an int. Where
+    `at_silence` is True, the derivative of ``|x|`` at ``x = 0`` is defined as 1. Where `at_silence`
+    is False, this derivative is defined as 0.
     """
     xp = adapter.xp
 
@@ -81,20 +85,21 @@ def sum_magnitude(
             other = xp.where(x > 0, y, y * slope)
         return xp.where(x < 0, -y, other)
 
-    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is negative
+    # If `plain` is True, no value is negative, so ``|x|`` is `x` itself.
+    plain = at_silence is True and adapter.are_within(x, 0, math.inf)
     if mask is None:
         entries: Any = math.prod([x.shape[axis] for axis in axes])
     else:
         repeated = math.prod([x.shape[i] for i in axes if mask.shape[i] != x.shape[i]])
         entries = _total(adapter, xp.astype(mask, x.dtype), axes) * repeated
     size = x
-    if not plain:  # a library may define a different derivative of `abs` at 0
+    if not plain:  # the library's derivative of `abs` at 0 may differ from `at_silence`
         size = abs(x) if adapter.in_place(x) else times_sign(x)
     return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
 
 
 def _total(adapter: Adapter, x: Array, axes: tuple[int, ...]) -> Array:
-    """Return the sum over the axes."""
+    """Return the sum of `x` over `axes`."""
     if len(axes) == x.ndim:
         return adapter.sum_all(x)
     for axis in reversed(axes):
@@ -111,15 +116,16 @@ def mean_magnitude(
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> ReadResult:
-    """Return the mean of ``|x|``, which is the quotient of the two sums from `sum_magnitude`.
+    """Return the mean of ``|x|`` over the given axes as a reading, and the pullback of the mean.
 
-    If `others` is given, it holds the sum and the number of entries for the rest of the batch, and
-    the mean is over the whole batch.
+    If `others` is None, the mean is taken over the entries of `x`. Otherwise, `x` is a part of a
+    batch, `others` holds the sum and the number of entries for the rest of the batch, and the mean
+    is taken over the whole batch.
     """
     events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
-    known = mask is None and others is None  # otherwise, the number of entries may be 0
+    known = mask is None and others is None  # if False, the number of entries may be 0
     number = entries if known else at_least_one(adapter, entries)
     rate, unmasked = events / number, None
     if not known:

@@ -1,4 +1,4 @@
-"""The base class for likelihoods of recorded spikes, with the published scores of a model."""
+"""The base class for negative log-likelihoods of recorded spikes, and the scores of models."""
 
 import math
 import warnings
@@ -31,33 +31,36 @@ COUNTS = (CountTrains(),)
 
 @dataclass(frozen=True)
 class Likelihood(TrainLoss):
-    """Base class for negative log-likelihoods of recorded spikes. It also defines scores.
+    """Base class for negative log-likelihoods of recorded spikes.
 
-    All scores compare the loss of the input with the loss of a null model, which predicts a
-    constant mean count for each neuron.
+    The class also defines scores, such as `bits_per_spike`. Each score compares the loss of the
+    input with the loss of a null model. The null model predicts a constant mean count for each
+    neuron.
     """
 
     targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
-    _largest_mean: ClassVar[float] = math.inf  # the largest mean count of a null model
+    _largest_mean: ClassVar[float] = math.inf  # the largest mean count that a null model may have
     _of_rates: ClassVar[bool] = False
-    """Whether the input holds rates, and not logarithms of rates or of odds."""
+    """Whether the input holds rates. If False, it holds logarithms of rates or logits."""
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
-        """Return the input for which the predicted mean count is `mean`."""
+        """Return the value of the input for which the predicted mean count is `mean`."""
 
     @abstractmethod
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        """Return the mean count that the input `u` predicts."""
+        """Return the mean count that is predicted if the value of the input is `u`."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target, with NaN for invalid numbers unless the target has been checked.
+        """Return the target, in which invalid numbers are replaced by NaN.
 
-        Unless the target has been checked, numbers whose rate is negative are also replaced by NaN.
+        If the input holds rates, the target is also replaced by NaN where the rate is negative. If
+        `adapter.on_host` is True, nothing is replaced, because invalid numbers and negative rates
+        have already raised an error.
         """
         adapter, target = reading.adapter, labels.numbers
-        if adapter.on_host:  # the target has been checked
+        if adapter.on_host:  # the values of the target have already been checked
             return target
         valid = self.targets[0].holds(adapter.xp, target)
         if self._of_rates:
@@ -73,36 +76,37 @@ class Likelihood(TrainLoss):
 
         .. math:: \frac{L_\text{null} - L}{\log 2 \sum n}
 
-        :math:`L` is the sum of the terms, and :math:`L_\text{null}` is the same sum for a model
-        that predicts a constant mean count for each neuron. This is the score of the Neural Latents
-        Benchmark [1]_.
+        :math:`L` is the sum of the terms of the loss, and :math:`\sum n` is the number of recorded
+        spikes. :math:`L_\text{null}` is the sum of the terms for the null model, which predicts a
+        constant mean count for each neuron. The Neural Latents Benchmark uses this score [1]_.
 
         Parameters
         ----------
         input : array
-            The input, as in a call to the loss.
+            The input, in the same form as for a call to the loss.
         target : array or sequence
-            The target, as in a call to the loss.
+            The target, in the same form as for a call to the loss.
         null : array or sequence of float, optional
-            The mean count of each neuron per time step, of shape ``[neuron]``. The means can be
-            computed from the training set, for example. By default, they are the means of the
-            unmasked target, as in nlb_tools. For `BernoulliNLL`, a mean count is the probability of
-            a spike, which is at most 1. If the mean is 0 for a neuron that has spikes in the
-            target, the score is infinite. Leave such neurons out with `where`, or give them a small
-            mean, such as half a spike in the whole training set.
+            The mean count of each neuron per time step, of shape ``[neuron]``. You can compute the
+            means from the training set, for example. By default, they are the means of the unmasked
+            entries of the target, as in nlb_tools. For `BernoulliNLL`, a mean count is the
+            probability of a spike, so it must be at most 1. If a neuron has spikes in the target
+            but its mean is 0, the score is infinite. Leave such neurons out with `where`, or pass a
+            small mean for them, such as half a spike in the whole training set.
         per : {"all", "neuron"}, default "all"
             ``"all"`` returns one score, which is the total gain of all neurons divided by the total
-            number of spikes. This score is not the mean of the scores of the individual neurons.
+            number of spikes. This score differs from the mean of the scores of the neurons.
             ``"neuron"`` returns the score of each neuron.
         where, lengths : array or sequence, optional
-            The mask, as in a call to the loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
         array
-            A scalar array, or an array of shape ``[neuron]``. The score is 0 for a model that is as
-            good as the null model, negative for a worse model, and NaN if there are no spikes. With
-            ``per="all"``, neurons without spikes contribute to the score too.
+            A scalar array with ``per="all"``, or an array of shape ``[neuron]`` with
+            ``per="neuron"``. The score is 0 if the model is as good as the null model, and negative
+            if the model is worse. The score is NaN if there are no spikes. With ``per="all"``,
+            neurons without spikes contribute to the score too.
 
         Raises
         ------
@@ -136,29 +140,31 @@ class Likelihood(TrainLoss):
 
         .. math:: D^2 = 1 - \frac{L - L_\text{saturated}}{L_\text{null} - L_\text{saturated}}
 
-        The fraction is also called Cohen's pseudo-:math:`R^2` [1]_. The saturated model predicts
-        each count exactly. The null model predicts a constant mean count for each neuron.
+        The fraction is also called Cohen's pseudo-:math:`R^2` [1]_. :math:`L_\text{saturated}` is
+        the loss of the saturated model, which predicts each count exactly. :math:`L_\text{null}` is
+        the loss of the null model, which predicts a constant mean count for each neuron.
 
         Parameters
         ----------
         input : array
-            The input, as in a call to the loss.
+            The input, in the same form as for a call to the loss.
         target : array or sequence
-            The target, as in a call to the loss.
+            The target, in the same form as for a call to the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, as for `bits_per_spike`.
         per : {"all", "neuron"}, default "all"
             ``"all"`` returns one score, which is computed from sums over all neurons. ``"neuron"``
             returns the score of each neuron.
         where, lengths : array or sequence, optional
-            The mask, as in a call to the loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
         array
-            A scalar array, or an array of shape ``[neuron]``. The fraction is 1 for the saturated
-            model, 0 for the null model, and NaN if there are no spikes or if the null deviance
-            is 0 or infinite.
+            A scalar array with ``per="all"``, or an array of shape ``[neuron]`` with
+            ``per="neuron"``. The fraction is 1 for the saturated model, and 0 for the null model.
+            The fraction is NaN if there are no spikes, and also if
+            :math:`L_\text{null} - L_\text{saturated}` is 0 or infinite.
 
         Raises
         ------
@@ -191,28 +197,30 @@ class Likelihood(TrainLoss):
     ) -> tuple[ArrayT, ArrayT]:  # fmt: skip
         """Return the gain over the null model (in nats) and the number of recorded spikes.
 
-        Both numbers can be summed over micro-batches, processes and segments of time. To get
+        Use this method if the data are split between micro-batches, processes or segments of time.
+        Add up the gains of all parts, and add up the numbers of spikes of all parts. To get
         `bits_per_spike` for all the data, divide the total gain by the total number of spikes and
         by ``log(2)``.
 
         Parameters
         ----------
         input : array
-            The input, as in a call to the loss.
+            The input, in the same form as for a call to the loss.
         target : array or sequence
-            The target, as in a call to the loss.
+            The target, in the same form as for a call to the loss.
         null : array or sequence of float
             The mean count of each neuron per time step, of shape ``[neuron]``. `null` is required,
             because each part of the data must be compared with the same null model.
         per : {"all", "neuron"}, default "all"
             Whether to return sums over all neurons, or separate sums for each neuron.
         where, lengths : array or sequence, optional
-            The mask, as in a call to the loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
         tuple of array
-            Two scalar arrays, or two arrays of shape ``[neuron]``.
+            The gain and the number of spikes: two scalar arrays with ``per="all"``, or two arrays
+            of shape ``[neuron]`` with ``per="neuron"``.
 
         Raises
         ------
@@ -241,8 +249,9 @@ class Likelihood(TrainLoss):
     ) -> tuple[Array, Array, Any]:  # fmt: skip
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
-        The gain of the saturated model is half of the null deviance, or None if `with_saturated` is
-        False.
+        The gain of a model is the loss of the null model minus the loss of the model. The saturated
+        model predicts each count exactly. If `with_saturated` is False, its gain is not computed,
+        and None is returned instead.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
@@ -250,7 +259,7 @@ class Likelihood(TrainLoss):
         return self._gains(prepared, labels, null, per, with_saturated)
 
     def _warn_of_unit(self, prepared: Trains, counts: Array) -> None:
-        """Warn if the predicted rates are so much higher than the counts that they may be in Hz."""
+        """Warn if the predicted rates may be in Hz, because one is far above the largest count."""
         adapter = prepared.adapter
         rates = self._mean_for(adapter, prepared.filled().values)
         known, recorded = (adapter.concrete_or_none(x) for x in (rates, counts))
@@ -268,7 +277,11 @@ class Likelihood(TrainLoss):
     def _gains(
         self, prepared: Trains, labels: Labels, null: Any, per: str, with_saturated: bool = False
     ) -> tuple[Array, Array, Any]:
-        """Return the results of `_scored` for a prepared call."""
+        """Return the gain in nats, the number of spikes, and the gain of the saturated model.
+
+        This method computes the results of `_scored` after the arguments have been checked and
+        converted.
+        """
         adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
 
         def summed(x: Array) -> Array:
@@ -291,7 +304,7 @@ class Likelihood(TrainLoss):
         return summed(of_null - terms(prepared.values)), summed(counts), of_saturated
 
     def _given_means(self, prepared: Trains, null: Any, counts: Array) -> Array:
-        """Check the means of the null model, and return them with the axes of the readings."""
+        """Check the means of the null model, and reshape them to broadcast to the input."""
         means = class_weights(prepared, null, "neuron", "null")
         known = concrete_or_none(null)
         if known is not None and (known > self._largest_mean).any():
@@ -311,7 +324,7 @@ class Likelihood(TrainLoss):
 
 
 def _means(prepared: Trains, counts: Array) -> Array:
-    """Return the mean count of each neuron, or 0 if all of its entries are masked."""
+    """Return the mean count of each neuron. The mean is 0 if all entries of a neuron are masked."""
     adapter, layout, steps = prepared.adapter, prepared.layout, prepared.mask
     xp, axes = adapter.xp, (layout.batch_axis, layout.time)
     if steps is None:
@@ -321,6 +334,9 @@ def _means(prepared: Trains, counts: Array) -> Array:
 
 
 def _quotient(gain: Array, divisor: Array, spikes: Array) -> Array:
-    """Return ``gain / divisor``, or NaN if there are no spikes or the divisor is 0 or infinite."""
+    """Return ``gain / divisor``.
+
+    The result is NaN if there are no spikes, and also if the divisor is 0 or infinite.
+    """
     xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0) & (divisor < math.inf)
     return xp.where(known, gain / xp.where(known, divisor, 1.0), math.nan)

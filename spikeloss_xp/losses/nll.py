@@ -1,4 +1,4 @@
-"""PoissonNLL, NegativeBinomialNLL and BernoulliNLL: likelihoods of recorded spikes."""
+"""PoissonNLL, NegativeBinomialNLL and BernoulliNLL: negative log-likelihoods of recorded spikes."""
 
 import math
 from abc import abstractmethod
@@ -18,7 +18,7 @@ WHOLE_COUNTS = (WholeCountTrains(),)
 
 @dataclass(frozen=True)
 class CountNLL(Likelihood):
-    """Base class for likelihoods of counts with predicted rates."""
+    """Base class for negative log-likelihoods of spike counts, given the predicted rates."""
 
     _: KW_ONLY
     link: RateLink = _checks.option("log", _checks.one_of(("log", "identity")))
@@ -26,17 +26,23 @@ class CountNLL(Likelihood):
 
     @property
     def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
-        """Spike counts, which must be whole numbers if `constant` is True."""
+        """The kind of target that the loss accepts: spike counts.
+
+        They must be whole if `constant` is True.
+        """
         return WHOLE_COUNTS if self.constant else COUNTS
 
     @property
     def _of_rates(self) -> bool:  # type: ignore[override]
-        """Whether the input holds rates, and not their logarithms."""
+        """Whether the input holds rates. If False, the input holds logarithms of rates."""
         return self.link == "identity"
 
     @property
     def _shields_masked(self) -> bool:  # type: ignore[override]
-        """Whether masked readings are replaced by 1. Rates need this: log(0) is infinite."""
+        """Whether masked readings are replaced by 1.
+
+        Masked rates must be replaced, because they are 0 and the logarithm of 0 is infinite.
+        """
         return self._of_rates
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -49,7 +55,7 @@ class CountNLL(Likelihood):
 
     @abstractmethod
     def _of_counts(self, reading: Reading, n: Array, positive: bool) -> ValueAndPullback:
-        """Return the terms for the counts `n`. If `positive` is True, no rate is 0."""
+        """Return the terms for the counts `n`. If `positive` is True, all rates are above 0."""
 
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
         return mean if self._of_rates else _log(adapter, mean)
@@ -64,7 +70,8 @@ class PoissonNLL(CountNLL):
 
     .. math:: L = \frac{1}{B C T} \sum_{b, c, t} (r - n \log r)_{b, c, t}
 
-    :math:`n` is the recorded count in a time step, and the rate :math:`r` is its predicted mean.
+    :math:`n` is the recorded spike count in a time step, and the rate :math:`r` is the predicted
+    mean of this count.
 
     Parameters
     ----------
@@ -72,15 +79,17 @@ class PoissonNLL(CountNLL):
         The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
         ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms.
     link : {"log", "identity"}, default "log"
         What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
-        ``"identity"``, it holds rates, which are at least 0. In both cases, the unit is counts per
-        time step: divide rates in Hz by the number of steps per second.
+        ``"identity"``, it holds rates, which are at least 0. In both cases, rates are in spikes per
+        time step. To convert rates in Hz, divide them by the number of time steps per second.
     constant : bool, default False
-        Whether to add :math:`\log n!`, which does not depend on the input. The target must then
-        hold whole numbers; otherwise, counts may be fractions, such as means over trials.
+        Whether to add :math:`\log n!`, which does not depend on the input. If `constant` is True,
+        all counts must be whole numbers. If `constant` is False, counts may be fractions, such as
+        means over trials.
 
     Raises
     ------
@@ -89,19 +98,20 @@ class PoissonNLL(CountNLL):
 
     See Also
     --------
-    BernoulliNLL : The likelihood of trains with at most one spike in a time step.
+    BernoulliNLL : The negative log-likelihood of trains with at most one spike in a time step.
 
     Notes
     -----
-    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
-    `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
-    entries, and `weight` to weight the neurons.
+    `input` has the axes batch, time and neuron, in the order that `time_axis` defines. `target`
+    holds spike counts and has the same shape as `input`. If missing counts are NaN, pass
+    ``where=~isnan(counts)`` to leave them out. To weight the neurons, pass `weight`.
 
-    If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
-    the loss is infinite. An infinite rate makes the loss NaN or, with ``link="log"`` and a
-    count of 0, infinite.
+    If a count and its predicted rate are both 0, the term is 0. If a count is above 0 but its
+    predicted rate is 0, the loss is infinite. If a predicted rate is infinite, the loss is NaN.
+    However, if `link` is ``"log"`` and the count is 0, the loss is infinite.
 
-    This is the likelihood of a point process in bins of one time step [1]_.
+    The loss is the negative log-likelihood of a point process whose spikes are counted in bins of
+    one time step [1]_.
 
     References
     ----------
@@ -134,14 +144,15 @@ class PoissonNLL(CountNLL):
 
 @dataclass(frozen=True)
 class NegativeBinomialNLL(CountNLL):
-    r"""Negative log-likelihood of counts that vary more than under a Poisson distribution.
+    r"""Negative log-likelihood of spike counts whose variance is larger than their mean.
 
     .. math::
         L = \frac{1}{B C T} \sum_{b, c, t} \Bigl(
         \bigl(n + \tfrac{1}{a}\bigr) \log(1 + a r) - n \log r \Bigr)_{b, c, t}
 
-    :math:`n` is the recorded count in a time step, and the rate :math:`r` is its predicted mean.
-    The variance of the count is :math:`r + a r^2`, where :math:`a` is the dispersion.
+    :math:`n` is the recorded spike count in a time step, and the rate :math:`r` is the predicted
+    mean of this count. The variance of the count is :math:`r + a r^2`, where :math:`a` is the
+    dispersion.
 
     Parameters
     ----------
@@ -149,20 +160,22 @@ class NegativeBinomialNLL(CountNLL):
         The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
         ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms.
     link : {"log", "identity"}, default "log"
         What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
-        ``"identity"``, it holds rates, which are at least 0. In both cases, the unit is counts per
-        time step: divide rates in Hz by the number of steps per second.
+        ``"identity"``, it holds rates, which are at least 0. In both cases, rates are in spikes per
+        time step. To convert rates in Hz, divide them by the number of time steps per second.
     constant : bool, default False
         Whether to add :math:`\log n! - \sum_{j<n} \log(1 + a j)`, which does not depend on the
-        input. The result is then the negative logarithm of a probability. The target must hold
-        whole numbers; otherwise, counts may be fractions, such as means over trials.
+        input. With this constant, each term is the negative logarithm of the probability of a
+        count. If `constant` is True, all counts must be whole numbers. If `constant` is False,
+        counts may be fractions, such as means over trials.
     dispersion : float or sequence of float
-        The dispersion :math:`a`, from 0 to 1e6. With 0, the distribution is that of `PoissonNLL`.
-        Pass one number for all neurons, or a sequence with one number for each neuron. The
-        dispersion is a constant and is not learned.
+        The dispersion :math:`a`, from 0 to 1e6. With a dispersion of 0, the counts have a Poisson
+        distribution, as in `PoissonNLL`. Pass one number for all neurons, or a sequence with one
+        number for each neuron. The dispersion is a hyper-parameter, so it is not learned.
 
     Raises
     ------
@@ -171,19 +184,21 @@ class NegativeBinomialNLL(CountNLL):
 
     See Also
     --------
-    PoissonNLL : The likelihood of counts whose variance equals their mean.
+    PoissonNLL : The negative log-likelihood of counts whose variance equals their mean.
 
     Notes
     -----
-    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
-    `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
-    entries, and `weight` to weight the neurons.
+    `input` has the axes batch, time and neuron, in the order that `time_axis` defines. `target`
+    holds spike counts and has the same shape as `input`. If missing counts are NaN, pass
+    ``where=~isnan(counts)`` to leave them out. To weight the neurons, pass `weight`.
 
-    If the count and the rate are both 0, the term is 0. If there is a spike where the rate is 0,
-    the loss is infinite. An infinite rate makes the loss infinite or NaN.
+    If a count and its predicted rate are both 0, the term is 0. If a count is above 0 but its
+    predicted rate is 0, the loss is infinite. If a predicted rate is infinite, the loss is infinite
+    or NaN.
 
-    A Poisson process has such counts if a factor multiplies its rate that differs from one time
-    step to the next, and that has a gamma distribution with mean 1 and variance :math:`a` [1]_.
+    Counts have this distribution if a neuron fires as a Poisson process whose rate is multiplied by
+    a random factor in each time step. The factor must have a gamma distribution with mean 1 and
+    variance :math:`a` [1]_.
 
     References
     ----------
@@ -215,14 +230,15 @@ class NegativeBinomialNLL(CountNLL):
 
     def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
         axes, neurons = super()._chunk_axes(prepared), prepared.layout.class_axis
-        if isinstance(self.dispersion, tuple):  # it is not split
+        if isinstance(self.dispersion, tuple):  # `dispersion` is not split into chunks
             return tuple(axis for axis in axes if axis != neurons)
         return axes
 
     def _of_counts(self, reading: Reading, n: Array, positive: bool) -> ValueAndPullback:
-        """Return ``(n + 1/a) log(1 + a r) - n log(r)``, plus the constant if `constant` is True."""
+        """Return ``(n + 1/a) log(1 + a r) - n log(r)``. If `constant` is True, add the constant."""
         given = self.dispersion if isinstance(self.dispersion, tuple) else (self.dispersion,)
-        smallest = reading.xp.finfo(reading.u.dtype).eps ** 2  # changes no digit of a term
+        # A dispersion of `smallest` gives the same terms as a dispersion of 0, up to rounding.
+        smallest = reading.xp.finfo(reading.u.dtype).eps ** 2
         a = reading.per_class(tuple(max(each, smallest) for each in given))
         arguments, constant = (reading.adapter, reading.u, n, a), self.constant
         if self._of_rates:
@@ -238,8 +254,8 @@ class BernoulliNLL(Likelihood):
 
     .. math:: L = -\frac{1}{B C T} \sum_{b, c, t} (s \log p + (1 - s) \log(1 - p))_{b, c, t}
 
-    :math:`s` is 1 if there is a spike in a time step and 0 otherwise, and :math:`p` is the
-    predicted probability of a spike.
+    :math:`s` is 1 if the neuron fires in a time step, and 0 if it does not. :math:`p` is the
+    predicted probability that the neuron fires.
 
     Parameters
     ----------
@@ -247,13 +263,14 @@ class BernoulliNLL(Likelihood):
         The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
         ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms.
     link : {"logit", "hazard"}, default "logit"
-        What `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and
+        What `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and the probability is
         :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, `input` holds the logarithms of escape
-        rates :math:`r`, and :math:`p = 1 - e^{-r}` [1]_. The escape rate of a neuron with escape
-        noise is its expected number of spikes per time step.
+        rates :math:`r`, and the probability is :math:`p = 1 - e^{-r}` [1]_. The escape rate of a
+        neuron with escape noise is its expected number of spikes per time step.
 
     Raises
     ------
@@ -262,13 +279,13 @@ class BernoulliNLL(Likelihood):
 
     See Also
     --------
-    PoissonNLL : The likelihood of counts, which may be above 1.
+    PoissonNLL : The negative log-likelihood of spike counts, which may be above 1.
 
     Notes
     -----
-    `input` has shape ``[batch, time, neuron]``; `time_axis` allows for a different order of axes.
-    `target` holds bools or the numbers 0 and 1, and has the same shape. Pass `where` to leave out
-    missing entries, and `weight` to weight the neurons.
+    `input` has the axes batch, time and neuron, in the order that `time_axis` defines. `target` has
+    the same shape as `input`, and holds bools or the numbers 0 and 1. To leave out missing entries,
+    pass `where`. To weight the neurons, pass `weight`.
 
     References
     ----------
@@ -294,7 +311,7 @@ class BernoulliNLL(Likelihood):
     link: Link = _checks.option("logit", _checks.one_of(("logit", "hazard")))
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the negative logarithm of the probability of each spike, or of its absence."""
+        """Return the negative log-probability of each spike, and of silence without a spike."""
         adapter, u, spike = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
         if self.link == "logit":
             return criteria.bernoulli_of_logits(adapter, u, spike)
@@ -312,7 +329,10 @@ class BernoulliNLL(Likelihood):
 
 
 def _check_rates(adapter: Adapter, u: Array) -> None:
-    """Raise an error if the rates can be read cheaply and one of them is negative."""
+    """Raise an error if a rate is negative.
+
+    If the rates cannot be read without a transfer from a device, they are not checked.
+    """
     lowest = _checks.lowest_below(adapter.concrete_or_none(u), 0)
     if lowest is not None:
         raise ValueError(
@@ -322,6 +342,6 @@ def _check_rates(adapter: Adapter, u: Array) -> None:
 
 
 def _log(adapter: Adapter, x: Array) -> Array:
-    """Return the logarithm of `x`. For 0, return minus infinity without a warning."""
+    """Return the logarithm of `x`. The logarithm of 0 is minus infinity, without a warning."""
     xp = adapter.xp
     return xp.where(x == 0, -math.inf, xp.log(xp.where(x == 0, 1.0, x)))

@@ -1,6 +1,6 @@
 """Predict classes, and count how often the predictions are correct.
 
-All losses whose input has a class axis are subclasses of `Predictor`.
+`Predictor` is the base class of all losses whose input has a class axis.
 """
 
 import math
@@ -23,15 +23,15 @@ class ClassScores(NamedTuple):
     Attributes
     ----------
     prepared : Trains
-        The spikes.
+        The input of the loss, after its conversion to trains.
     values : array
-        The scores, with the axes batch, class and time in the order of the spikes. The time axis
-        has length 1 unless `per_step` is True.
+        The scores, with the axes batch, class and time in the same order as in the spikes. The time
+        axis has length 1 unless `per_step` is True.
     mask : array or None
-        True for each class that has an unmasked entry. The class axis of the mask may have length
-        1. None if nothing is masked.
+        True for each class that has at least one unmasked entry. If the mask is the same for all
+        classes, its class axis may have length 1. The attribute is None if nothing is masked.
     per_step : bool
-        Whether there is a prediction at each step.
+        Whether a class is predicted for each time step.
     """
 
     prepared: Trains
@@ -46,7 +46,7 @@ class ClassScores(NamedTuple):
         return axis
 
     def of_classes(self) -> Array:
-        """Return the scores, set to -inf for masked classes unless all classes are masked."""
+        """Return the scores. The score of a masked class is -inf unless all classes are masked."""
         xp, classes = self.prepared.adapter.xp, self.classes
         if self.mask is None or classes.length(self.mask) == 1:
             return self.values
@@ -55,17 +55,19 @@ class ClassScores(NamedTuple):
     def winner(self) -> Array:
         """Return the index of the class with the largest score.
 
-        The class axis of the result has length 1. In a tie, the first of the tied classes wins.
+        The class axis of the result has length 1. If several classes have the largest score, the
+        first of these classes is returned.
         """
         score = self.values
-        if self.mask is not None:  # if all classes are masked, the first class wins
+        if self.mask is not None:  # if all classes are masked, the index is 0
             score = self.prepared.adapter.xp.where(self.mask, score, -math.inf)
         return self.classes.argmax(score)
 
     def result(self, x: Array, *, with_class: bool = True) -> Array:
-        """Return predictions or scores in the form that the user receives.
+        """Return predictions or scores in the shape that users expect.
 
-        The time axis is removed unless `per_step` is True.
+        The time axis is removed unless `per_step` is True. The class axis is removed if
+        `with_class` is False.
         """
         adapter, layout = self.prepared.adapter, self.prepared.layout
         return layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
@@ -81,7 +83,8 @@ class ClassScores(NamedTuple):
         if labels.numbers is not None:
             labels = most_probable(classes, labels)
         broken = classes.any(~(readings < math.inf))
-        # A class other than the label: the first class, or the second if the label is the first.
+        # `wrong` is the index of a class that is not the label: class 1 if the label is class 0,
+        # and class 0 for every other label.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
         winner = xp.astype(self.winner(), labels.indices.dtype)
         position = classes.positions(readings)
@@ -99,7 +102,7 @@ class ClassScores(NamedTuple):
         if labels.invalid is None:
             return counts
         invalid: Any = both(labels.invalid, labels.mask)
-        if self.mask is not None:  # where all classes are masked, any label is valid
+        if self.mask is not None:  # an invalid label is ignored if all classes are masked
             invalid = invalid & classes.any(self.mask)
         return xp.where(xp.any(invalid), math.nan, counts)
 
@@ -108,13 +111,13 @@ class BinaryScores(ClassScores):
     """The scores of independent classes. Each class with a score above 0 is predicted."""
 
     def predicted(self) -> Array:
-        """Return 1 for each predicted class, and 0 for the others."""
+        """Return an array that is 1 for each predicted class, and 0 for each other class."""
         adapter, score = self.prepared.adapter, self.values
         predicted = both(self.mask, score > 0)
         return self.result(adapter.xp.astype(predicted, adapter.arange(1, score).dtype))
 
     def confusion(self, labels: Labels) -> Array:
-        """Return the confusion matrix ``[class, 2, 2]``."""
+        """Return an array of shape ``[class, 2, 2]`` with a confusion matrix for each class."""
         prepared, score = self.prepared, self.values
         adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
         target = xp.broadcast_to(labels.numbers, score.shape)
@@ -141,7 +144,10 @@ class BinaryScores(ClassScores):
 
 
 def most_probable(classes: Axis, labels: Labels) -> Labels:
-    """Return the most probable class of each row as its label. Rows of zeros are masked."""
+    """Return class probabilities as class indices: the index of the most probable class.
+
+    A label is masked if all of its probabilities are 0.
+    """
     q = labels.numbers
     labelled, invalid = classes.any(~(q <= 0)), both(classes.any(q != q), labels.mask)
     return Labels(classes.argmax(q), mask=both(labels.mask, labelled), invalid=invalid)
@@ -150,28 +156,34 @@ def most_probable(classes: Axis, labels: Labels) -> Labels:
 class Predictor(TargetLoss):
     """Base class for losses that predict classes.
 
-    A subclass returns the scores of its classes, either at each step or once for the whole
-    duration.
+    A subclass defines the method `_scores`, which returns a score for each class.
     """
 
     num_classes: int | None
 
     @abstractmethod
     def _scores(self, prepared: Trains, per_step: bool) -> ClassScores:
-        """Return the scores of the classes, at each step if `per_step` is True."""
+        """Return the scores of the classes.
+
+        If `per_step` is True, return scores for each time step.
+        """
 
     def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
-        """Return the scores of the classes, at each step if `per_step` is True."""
+        """Return the scores of the classes.
+
+        If `per_step` is True, return scores for each time step.
+        """
         if _checks.flag(per_step, "per_step") and not self.per_step:
             raise ValueError(
                 "per_step=True needs a loss with a moving_window; got a "
-                f"{type(self).__name__} without a window, which reads the whole duration"
+                f"{type(self).__name__} without a moving_window"
             )
         prepared = self._prepare_input(input, where, lengths)
         prepared.mark_invalid()
         return self._scores(prepared, per_step)
 
-    # The overloads are needed because class indices and spikes have different dtypes.
+    # Two overloads are needed because NumPy's types include the dtype, and the dtype of class
+    # indices is different from the dtype of spikes.
     @overload
     def predict(
         self, input: HostArray, *, per_step: bool = False,
@@ -187,26 +199,26 @@ class Predictor(TargetLoss):
         self, input: Array, *, per_step: bool = False,
         where: Any = None, lengths: Any = None,
     ) -> Array:  # fmt: skip
-        """Return the predicted class. In a tie, the first of the tied classes is predicted.
+        """Return the predicted class of each sample.
 
-        The prediction is computed from the same readings that the loss compares with its target,
-        such as spike counts.
+        The prediction is computed from the same quantities that the loss compares with its target,
+        such as spike counts. If several classes tie, the first of these classes is predicted.
 
         Parameters
         ----------
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            Whether a loss predicts the class at each step, from its moving window, instead of once
-            for the whole duration.
+            If True, a class is predicted for each time step, from the moving window that ends at
+            this step. If False, one class is predicted for each sample, from all time steps.
         where, lengths : array or sequence, optional
-            The mask, in the same form as for a loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
         array of int
-            The class indices. If all entries of a sample or step are masked, the index is 0. The
-            array has the following shape:
+            The indices of the predicted classes. If all entries of a sample or step are masked, its
+            index is 0. The array has the following shape:
 
             - ``[batch]`` by default;
             - ``[batch, time]`` if `per_step` is True. The time axis is at the same position as in
@@ -218,8 +230,8 @@ class Predictor(TargetLoss):
         Raises
         ------
         ValueError, TypeError
-            If an argument is invalid, just as when a loss is called, or if `per_step` is True
-            without a `moving_window`.
+            If an argument is invalid, just as when the loss is called, or if `per_step` is True but
+            the loss has no `moving_window`.
         """
         return self._read_scores(input, where, lengths, per_step).predicted()
 
@@ -233,23 +245,23 @@ class Predictor(TargetLoss):
         Scores are differentiable. You can pass them to any function that takes logits. For
         `CrossEntropy`, the scores are the logits, already divided by the temperature, and the
         softmax of the logits gives the class probabilities. For `SpikeMoid`, the score of a class
-        is its logit, which is above 0 if the class is predicted. For all other losses, the scores
-        are the numbers that `predict` compares.
+        is its logit, and a class is predicted if its logit is above 0. For all other losses, the
+        scores are the numbers among which `predict` finds the largest number.
 
         Parameters
         ----------
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            Whether to return scores at each step, from a moving window, instead of once for the
-            whole duration.
+            If True, scores are returned for each time step, computed from the moving window that
+            ends at this step. If False, scores are computed from all time steps.
         where, lengths : array or sequence, optional
-            The mask, in the same form as for a loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
         array
-            The scores. The scores of masked classes are minus infinity, unless all classes of a
+            The scores. The score of a masked class is minus infinity, unless all classes of the
             sample are masked. The array has the following shape:
 
             - ``[batch, class]`` by default;
@@ -259,8 +271,8 @@ class Predictor(TargetLoss):
         Raises
         ------
         ValueError, TypeError
-            If an argument is invalid, just as for `predict`, or if the loss predicts no class
-            because its targets are numbers.
+            If an argument is invalid, just as for `predict`. A `TypeError` is also raised if the
+            loss predicts no classes because its targets are numbers instead of labels.
 
         Examples
         --------
@@ -271,7 +283,8 @@ class Predictor(TargetLoss):
         array([[1.5, 0.5]])
         """
         found = self._read_scores(input, where, lengths, per_step)
-        result: ArrayT = 1 * found.result(found.of_classes())  # a copy, not a view of the spikes
+        # Multiplying by 1 makes a copy, because the scores may be a view of the spikes.
+        result: ArrayT = 1 * found.result(found.of_classes())
         return result
 
     @on_device_of("input")
@@ -279,45 +292,51 @@ class Predictor(TargetLoss):
         self, input: ArrayT, target: ArrayLike, *,
         where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> ArrayT:  # fmt: skip
-        """Return the confusion matrix, which counts each pair of a label and a predicted class.
+        """Return the confusion matrix: how often each class is predicted for each label.
 
-        The matrices of several batches can be summed. The accuracy and other metrics can then be
-        computed from the sum. For example, ``m.diagonal() / m.sum(1)`` is the fraction of correct
-        predictions for each label of a matrix `m`. In float32, the matrix is exact for up to 2**24
-        labels. If there are more labels, sum the matrices in float64 or as integers, for example
-        with ``np.asarray(loss.confusion(x, y), dtype=int)``.
+        To evaluate several batches, add up their confusion matrices, and compute the accuracy and
+        other metrics from the sum. For example, ``m.diagonal() / m.sum(1)`` computes, for each
+        class, the fraction of samples of this class that are predicted correctly, from a confusion
+        matrix ``m``. In float32, the counts are exact as long as there are at most 2**24 labels. If
+        there are more labels, convert each matrix to float64 or integers before you add it, for
+        example with ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
         Parameters
         ----------
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
-            Class indices, ``[batch]``. With a moving window, there may also be a label for each
-            step, ``[batch, time]``, with the time axis at the same position as in the spikes. In
-            this case, the predictions at all steps are counted. Labels equal to `ignore_index` are
-            not counted.
+            Class indices of shape ``[batch]``. With a moving window, you may also pass a label for
+            each time step, in an array of shape ``[batch, time]`` whose axes have the same order as
+            in the spikes. The predictions for all time steps are then counted. Labels equal to
+            `ignore_index` are not counted.
 
             `CrossEntropy` also accepts class probabilities. The label is then the most probable
-            class (in a tie, the first of the tied classes), and a row of zeros is not counted.
-            `SpikeMoid` accepts bools, or floats that are 0 or 1, of shape ``[batch, class]``. With
-            labels for each step, the shape is ``[batch, class, time]``.
+            class. If several classes tie, the label is the first of these classes. A sample whose
+            probabilities are all 0 is not counted. `SpikeMoid` accepts only bools, or floats that
+            are 0 or 1. They have shape ``[batch, class]`` or, with a label for each time step,
+            ``[batch, class, time]``.
         where, lengths : array or sequence, optional
-            The mask, in the same form as for a loss. A label is not counted if its class is masked.
+            The mask, in the same form as for a call to the loss. A label is not counted if its
+            class is masked.
 
         Returns
         -------
         array
-            An array ``[class, class]`` with a row for each label and a column for each prediction,
-            or ``[class, 2, 2]`` for `SpikeMoid`. The entries are whole numbers, in the dtype that
-            the loss uses for computation. If there is more than one class, a sample with a reading
-            that is NaN or plus infinity is counted as a wrong prediction.
+            An array of shape ``[class, class]`` with a row for each label and a column for each
+            predicted class. For `SpikeMoid`, the array has shape ``[class, 2, 2]``. It holds a
+            matrix for each class, with a row for each label (0 or 1) and a column for each
+            prediction (0 or 1). The entries are whole numbers, in the dtype that the loss uses for
+            computation. If a score of a sample is NaN or plus infinity, the prediction for this
+            sample is counted as wrong. With a single class, however, no prediction is counted as
+            wrong.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or dtype, or if a label is not a valid class. If the
-            labels or lengths cannot be read without a transfer from a device, an invalid value does
-            not raise an error, but makes the whole matrix NaN.
+            If an argument has the wrong shape or dtype, or if a label is not a valid class.
+            However, if the labels or lengths cannot be read without a transfer from a device, an
+            invalid value does not raise an error, but makes the whole matrix NaN.
         """
         with_time = kind_of(self.targets, target).rank + 1
         per_step = bool(self.per_step) and rank(target) == with_time
@@ -340,15 +359,15 @@ class Predictor(TargetLoss):
         """Return the fraction of labels that are predicted correctly.
 
         The arguments and errors are the same as for `confusion`. To evaluate several batches, add
-        up their confusion matrices, and compute the accuracy from the sum. If you average the
-        accuracies instead, the labels of a small batch have more weight than the labels of a large
-        batch.
+        up their confusion matrices, and compute the accuracy from the sum. If you averaged the
+        accuracies of the batches instead, a label in a small batch would have more weight than a
+        label in a large batch.
 
         Returns
         -------
         array
-            A scalar array in the dtype that the loss uses for computation. The fraction is NaN if
-            there are no labels to count.
+            A scalar array in the dtype that the loss uses for computation. The result is NaN if no
+            label is counted, for example because all labels are masked.
         """
         counts = self.confusion(input, target, where=where, lengths=lengths)
         adapter = adapter_of(counts)

@@ -1,4 +1,4 @@
-"""Regression losses, which are functions of the difference between readings and targets."""
+"""Regression losses: functions of the difference between target numbers and numbers from spikes."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -19,30 +19,32 @@ class SquaredError(ClassLoss):
         L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
 
     where :math:`u` is the reading (by default the firing rate) and :math:`\hat u` is the target.
-    With a moving window, there is a term at each step, and the target may be a signal.
+    With a moving window, the loss has a term for each time step, and the target may be a signal
+    with a value for each time step.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window of 1, the
-        input itself is compared with the target at each step. The input may then be the membrane
-        potentials of a readout layer, for example. By default, the quantity is computed over the
-        whole duration.
+        input at each time step is compared with the target. The input may then hold, for example,
+        the membrane potentials of a readout layer. By default, the quantity is computed over all
+        time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
-        with a window, ``[batch, class, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of readings per sample. The neurons are divided into this number of groups of
-        neighbouring neurons, and each reading is computed from the mean of a group. By default,
-        each neuron has its own reading.
+        The number of values that are computed for each sample. The neurons are divided into this
+        number of groups of neighbouring neurons, and one value is computed from the mean over the
+        neurons of each group. By default, one value is computed for each neuron.
 
     Raises
     ------
@@ -51,14 +53,14 @@ class SquaredError(ClassLoss):
 
     See Also
     --------
-    AbsoluteError, HuberError : Errors that outliers affect less.
+    AbsoluteError, HuberError : Losses on which large differences have less influence.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one axis.
-    `target` holds finite floats, in the unit of the reading. Its shape is ``[batch, class]`` or,
-    with a window, also ``[batch, class, time]``. A target without a time axis applies to every
-    step. `weight` holds one weight for each class.
+    `target` holds finite floats, in the unit of the quantity that `readout` names. Its shape is
+    ``[batch, class]`` or, with a window, also ``[batch, class, time]``. A target without a time
+    axis applies to every step. `weight` holds one weight for each class.
 
     To compare filtered spikes with a signal, use `SpikeTime` with ``filter_target=False``.
 
@@ -78,7 +80,7 @@ class SquaredError(ClassLoss):
     _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared differences."""
+        """Return the squared differences between the readings and the target."""
         return criteria.squared(reading.u - labels.numbers)
 
 
@@ -89,22 +91,22 @@ class AbsoluteError(SquaredError):
     .. math::
         L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|
 
-    Large differences have less influence on training than with `SquaredError`, because the gradient
-    has the same size for large and small differences.
+    Large differences have less influence on training than with `SquaredError`. The derivative of a
+    term has the same absolute value for large and small differences.
 
     Parameters
     ----------
     time_axis : int
-        The time axis of `input`. This option and the options below are the same as for
+        The time axis of `input`. This option and all options below have the same meaning as for
         `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron.
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced.
+        How the terms of the loss are reduced to a result.
     num_classes : int, optional
-        The number of readings.
+        The number of values that are computed for each sample.
 
     Raises
     ------
@@ -113,8 +115,8 @@ class AbsoluteError(SquaredError):
 
     Notes
     -----
-    `input`, `target` and `weight` are the same as for `SquaredError`. Where the difference is 0,
-    the derivative is defined as 0.
+    `input`, `target` and `weight` have the same form as for `SquaredError`. The derivative of
+    :math:`|u - \hat u|` is defined as 0 where the difference is 0.
 
     Examples
     --------
@@ -129,13 +131,13 @@ class AbsoluteError(SquaredError):
     _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the absolute differences."""
+        """Return the absolute differences between the readings and the target."""
         return criteria.absolute(reading.adapter, reading.u - labels.numbers)
 
 
 @dataclass(frozen=True)
 class HuberError(SquaredError):
-    r"""Huber loss of readings and target numbers, quadratic near the target and linear far away.
+    r"""Huber loss between target numbers and values computed from spikes or potentials.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad
@@ -145,19 +147,20 @@ class HuberError(SquaredError):
     Parameters
     ----------
     time_axis : int
-        The time axis of `input`. This option and the options below, except `delta`, are the same as
-        for `SquaredError`.
+        The time axis of `input`. This option and the options below have the same meaning as for
+        `SquaredError`. Only `delta` is an additional option.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron.
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced.
+        How the terms of the loss are reduced to a result.
     num_classes : int, optional
-        The number of readings.
+        The number of values that are computed for each sample.
     delta : float, default 1
-        The absolute difference :math:`\delta` above which a term is linear, in the unit of the
-        reading; from 1e-6 to 1e18.
+        The number :math:`\delta`, from 1e-6 to 1e18. A term is a quadratic function of a difference
+        :math:`d` if :math:`|d| \le \delta`, and a linear function of :math:`|d|` if
+        :math:`|d| > \delta`.
 
     Raises
     ------
@@ -166,7 +169,7 @@ class HuberError(SquaredError):
 
     Notes
     -----
-    `input`, `target` and `weight` are the same as for `SquaredError`. The Huber function was
+    `input`, `target` and `weight` have the same form as for `SquaredError`. The Huber function was
     introduced in [1]_.
 
     References
@@ -191,5 +194,5 @@ class HuberError(SquaredError):
     _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the Huber loss of each difference."""
+        """Return the Huber loss of each difference between a reading and the target."""
         return criteria.huber(reading.adapter, reading.u - labels.numbers, self.delta)

@@ -1,4 +1,4 @@
-"""SparsityEnforcer: a penalty on layers whose mean event rates are outside a range."""
+"""SparsityEnforcer: a penalty for layers whose mean event rate is outside a given range."""
 
 import functools
 import operator
@@ -40,47 +40,52 @@ from spikeloss_xp.readouts import ReadResult
 
 @dataclass(frozen=True)
 class SparsityEnforcer(Loss):
-    r"""Squared distance between mean event rates and an allowed range of rates.
+    r"""Squared distance of the mean event rates of layers from an allowed range of rates.
 
     .. math::
         L = \lambda \sum_x \Bigl(
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    The sum is over arrays :math:`x`, usually one array for each layer. If you call the loss with a
-    single array, it returns the term of this array. If you call it with a sequence or mapping of
-    arrays, which may be nested, it returns the sum of the terms of all arrays. Rates are in events
-    per neuron and time step.
+    The sum is over arrays :math:`x`, usually one array for each layer of a network. :math:`m_x` is
+    the mean event rate of an array, in events per neuron and time step. If you call the loss with a
+    single array, it returns the penalty for this array. If you call the loss with a sequence or
+    mapping of arrays, it returns the sum of the penalties for all arrays. Sequences and mappings
+    may be nested.
 
     Parameters
     ----------
     max_rate : float or sequence of float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
-        neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, it may be a
-        sequence or array with one rate for each neuron. All arrays must then have the same number
+        neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, you may pass
+        a sequence or array with one rate for each neuron. All arrays must then have the same number
         of neurons.
     time_axis : int, optional
-        The time axis of each array. With ``per="all"`` and no mask, the arrays may have any shape
-        and need no time axis. Otherwise, the time axis is required.
+        The time axis of each array. With ``per="all"`` and without a mask, the arrays may have any
+        shape, and `time_axis` may be omitted. In all other cases, `time_axis` is required.
     rate_weight : float, default 1.0
         The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
     min_rate : float or sequence of float, default 0
-        The mean event rate :math:`r_\text{min}` below which an array is penalised, in the same form
-        as `max_rate`; from 0 to `max_rate`.
+        The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
+        neuron and time step; from 0 to `max_rate`. Like `max_rate`, it may be a sequence with one
+        rate for each neuron.
     power : {2, 1}, default 2
-        The power to which the distance from the range is raised. With ``max_rate=0``, a power of 1
-        and the default `rate_weight`, the loss is the mean of :math:`|x|`.
+        The power to which the distance of a rate from the allowed range is raised. With
+        ``max_rate=0``, a power of 1 and the default `rate_weight`, the loss is the mean of
+        :math:`|x|`.
     per : {"all", "neuron", "sample", "sample_neuron"}, default "all"
-        The parts of an array whose mean rates are penalised separately:
+        The mean rates that are computed from an array, each of which has its own penalty:
 
-        - ``"all"``: the whole array;
-        - ``"neuron"``: each neuron, averaged over batch and time. Silent neurons then cannot
-          compensate for neurons that fire too often;
-        - ``"sample"``: each sample;
-        - ``"sample_neuron"``: each neuron in each sample, like the upper bound in [2]_.
+        - ``"all"``: the mean over the whole array;
+        - ``"neuron"``: the mean of each neuron over batch and time. With this option, silent
+          neurons cannot compensate for neurons that fire too often;
+        - ``"sample"``: the mean of each sample over neurons and time;
+        - ``"sample_neuron"``: the mean of each neuron in each sample over time, like the upper
+          bound in [2]_.
     reduction : {"mean", "sum"}, default "mean"
-        Whether the term of an array is the mean or the sum over its neurons or samples. The terms
-        of several arrays are always summed.
+        How the penalties for the mean rates of one array are combined: ``"mean"`` takes the mean
+        over neurons or samples, and ``"sum"`` takes the sum. The results for several arrays are
+        always summed.
 
     Raises
     ------
@@ -90,22 +95,25 @@ class SparsityEnforcer(Loss):
     Warns
     -----
     UserWarning
-        If `max_rate` is above 1, because binary spikes never reach such a rate.
+        If `max_rate` is above 1. The rate of binary spikes cannot exceed 1, so they would not be
+        penalised.
 
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
-    rate is too high, training lowers the potentials that cause spikes. It also lowers the
-    potentials that stay just below the threshold, because in this loss the derivative of
-    :math:`|x|` at a silent step is 1, as for a spike count. In lava-dl [1]_, the derivative at a
-    silent step is 0 if the rate is above `max_rate`. For graded or signed events, which are not
-    spike counts, use the loss with the same name in `spikeloss_xp.slayer.published`, which has the
-    derivative of lava-dl.
+    rate is too high, training lowers the potentials that cause spikes. Training also lowers
+    potentials just below the threshold, because this loss defines the derivative of :math:`|x|` at
+    :math:`x = 0` as 1. The derivative of a spike count with respect to a spike is 1 too. In lava-dl
+    [1]_, the derivative at :math:`x = 0` is 0 if the rate is above `max_rate`. Graded or signed
+    events are not spike counts. For such events, use
+    `spikeloss_xp.slayer.published.SparsityEnforcer`, which defines the derivative in the same way
+    as lava-dl.
 
-    With ``per="all"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so the
-    terms of micro-batches cannot simply be added. Add the two sums that `events_and_entries`
-    returns instead. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be
-    added: see `sum_and_weight`.
+    With ``per="all"`` or ``"neuron"``, the penalty depends on a mean over the whole batch. The
+    penalty for a batch therefore cannot be computed from the penalties for its micro-batches. Call
+    `events_and_entries` for each micro-batch instead, and add up the two numbers that it returns.
+    With ``per="sample"`` or ``"sample_neuron"``, each sample has its own penalty, so you can add up
+    the results of `sum_and_weight` for the micro-batches.
 
     References
     ----------
@@ -140,7 +148,7 @@ class SparsityEnforcer(Loss):
             )
         pairs = list(_checks.each_class(self.min_rate, self.max_rate))
         for neuron, (low, high) in enumerate(pairs):
-            if low > high * (1 + 2**-23):  # one of them may have been rounded to float32
+            if low > high * (1 + 2**-23):  # `low` or `high` may have been rounded to float32
                 of = f" for neuron {neuron}" if len(pairs) > 1 else ""
                 raise ValueError(f"min_rate must be at most max_rate, {high:g}{of}; got {low:g}")
         if self.per != "all":
@@ -150,7 +158,11 @@ class SparsityEnforcer(Loss):
             self._warn_of_unit(highest)
 
     def _known_time_axis(self, reason: str) -> int:
-        """Return the time axis, or raise an error that says for which option it is required."""
+        """Return the time axis.
+
+        If the time axis is unknown, raise an error that gives `reason` as the reason why it is
+        required.
+        """
         if self.time_axis is None:
             raise TypeError(
                 f"SparsityEnforcer needs the time axis of the arrays for {reason}: write "
@@ -177,24 +189,26 @@ class SparsityEnforcer(Loss):
         others: tuple[ArrayLike, ArrayLike] | None = None,
         **unknown: Never,
     ) -> ArrayT:
-        """Return the term for one array, or the sum of the terms of several arrays.
+        """Return the penalty for one array, or the sum of the penalties for several arrays.
 
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events, which are spikes, graded values or signed values. Sequences and mappings may be
-            nested. With ``per="all"`` and no mask, an array may have any shape. Otherwise, its
-            shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
+            The events of each layer, which are spikes, graded values or signed values. Sequences
+            and mappings may be nested. With ``per="all"`` and without a mask, an array may have any
+            shape. In all other cases, the shape is ``[batch, *space, time]``, with the time axis at
+            `time_axis`.
         where : array or sequence of bool, optional
-            The mask, which is True for entries to keep. It has the same form as for other losses,
-            and applies to every array.
+            The mask, which is True for entries to keep. The mask has the same form as for other
+            losses, and is applied to every array in `input`.
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``. Later steps are masked.
         others : tuple of array, optional
-            The results of `events_and_entries` for the rest of the batch, summed over the other
-            micro-batches, processes or devices. The call then returns the value for the whole
-            batch, and its gradient is the gradient of this value with respect to `input`. This
-            argument requires a single array.
+            The number of events and the number of entries in the rest of the batch. To get them,
+            call `events_and_entries` for each other micro-batch, process or device, and add up the
+            results. With `others`, the call returns the loss for the whole batch, and the gradient
+            is the gradient of this loss with respect to `input`. If you pass `others`, `input` must
+            be a single array.
 
         Returns
         -------
@@ -206,7 +220,7 @@ class SparsityEnforcer(Loss):
         ------
         ValueError, TypeError
             If there is no array, if an array has no elements, or if an array lacks a batch or time
-            axis that is required. The errors are also raised if a mask or `others` has the wrong
+            axis that is required. The same errors are raised if a mask or `others` has the wrong
             shape or dtype, comes from another library, or is out of range.
         """
         if target:
@@ -231,7 +245,7 @@ class SparsityEnforcer(Loss):
     def value(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> ArrayT:
-        """Return the value for one array, using operations that the library can differentiate."""
+        """Return the penalty for one array, using operations that the library can differentiate."""
         masks = {"where": where, "lengths": lengths}
         value: ArrayT = self._compute(input, others, masks, with_pullback=False)[0]
         return value
@@ -239,7 +253,7 @@ class SparsityEnforcer(Loss):
     def value_and_pullback(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> tuple[ArrayT, Pullback]:
-        """Return the term for one array and its pullback to `input`, computed in closed form."""
+        """Return the penalty for one array and its pullback to `input`, computed in closed form."""
         masks = {"where": where, "lengths": lengths}
         return self._compute(input, others, masks, with_pullback=True)
 
@@ -247,19 +261,20 @@ class SparsityEnforcer(Loss):
     def sum_and_weight(
         self, input: ArrayT, *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms of all samples, and the divisor for their mean.
+        """Return the sum of the penalties of all samples, and the divisor for the mean penalty.
 
-        The method requires ``per="sample"`` or ``"sample_neuron"``. Both results can be summed over
-        any split of the batch. The loss of the whole batch is the total sum divided by the total
-        weight, or 0 if the weight is 0. With ``reduction="sum"``, the loss of the whole batch is
-        the total sum.
+        This method requires ``per="sample"`` or ``"sample_neuron"``. If the batch is split into
+        parts, call this method for each part. Add up the sums of all parts, and add up the weights
+        (the divisors) of all parts. With ``reduction="mean"``, the loss of the whole batch is the
+        total sum divided by the total weight, or 0 if the total weight is 0. With
+        ``reduction="sum"``, the loss of the whole batch is the total sum.
 
         Parameters
         ----------
         input : array
-            Events, as in a call to the loss.
+            Events, in the same form as for a call to the loss.
         where, lengths : array or sequence, optional
-            The mask, as in a call to the loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
@@ -269,8 +284,8 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError
-            If `per` is ``"all"`` or ``"neuron"``, because rates are then means over the batch:
-            see `events_and_entries`.
+            If `per` is ``"all"`` or ``"neuron"``, because rates are then means over the whole
+            batch. Use `events_and_entries` instead.
         """
         self._check_samples("sum_and_weight")
         masks = {"where": where, "lengths": lengths}
@@ -291,30 +306,31 @@ class SparsityEnforcer(Loss):
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of ``|x|``, and the number of unmasked entries in the sum.
 
-        Both results can be summed over any split of the batch, and their quotient is the mean event
-        rate. Pass the totals for the rest of the batch as the argument `others` of a call.
+        The quotient of the two results is the mean event rate. If the batch is split into parts,
+        you can add up the results for several parts. To compute the loss of the whole batch from
+        one part, call the loss with this part, and pass the totals for all other parts as `others`.
 
         Parameters
         ----------
         input : array
-            Events, as in a call to the loss.
+            Events, in the same form as for a call to the loss.
         where, lengths : array or sequence, optional
-            The mask, as in a call to the loss.
+            The mask, in the same form as for a call to the loss.
 
         Returns
         -------
         tuple of array
             Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
             ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, the results have an entry
-            for each sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
-            differentiate the results, because the derivative of ``|x|`` at ``x = 0`` may depend on
-            the rate of the whole batch, which this method does not know. Differentiate a call with
-            `others` instead.
+            for each sample and cannot be passed as `others`. In this case, use `sum_and_weight`
+            instead. Do not differentiate the results of `events_and_entries`. The derivative of
+            ``|x|`` at ``x = 0`` may depend on the rate of the whole batch, which this method does
+            not know. Differentiate the result of a call to the loss with `others` instead.
 
         Examples
         --------
-        The gradient for a micro-batch is the same as the matching part of the gradient for the
-        whole batch:
+        In this example, a batch has two samples. The gradient that is computed for the first sample
+        with `others` is equal to the entries for this sample in the gradient for the whole batch:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -330,7 +346,8 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # Without a mask, or if all neurons have the same mask, `entries` is a single number.
+        # `entries` may be a single number while `events` has an entry for each neuron. Adding zeros
+        # gives both results the same shape.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _check_samples(self, method: str) -> None:
@@ -340,23 +357,24 @@ class SparsityEnforcer(Loss):
                 "events_and_entries"
             )
 
-    # The steps of a call, which all losses share --------------------------------------------------
+    # Methods that all losses define ---------------------------------------------------------------
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
         adapter = adapter_of(input).specialized_for(input)
         if 0 in input.shape and self.time_axis is not None:
             return without_samples(input, self.time_axis, None)
-        if where is None and None in input.shape:  # entries are counted at run time
+        if where is None and None in input.shape:  # the number of entries is unknown until run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "all":
-            values = floating(adapter, input)  # may have any shape
+            values = floating(adapter, input)  # the input may have any shape
             return Trains(adapter, values, None, None, input.dtype)
         time_axis = self._known_time_axis("where and lengths")
         prepared = prepare_input(input, where, lengths, time_axis, smallest_rank=2)
         for name in ("max_rate", "min_rate"):
             check_number(prepared, getattr(self, name), name, "neuron")
         prepared.mark_invalid()
-        prepared.invalid = None  # the values of samples with an invalid length are NaN now
+        # `mark_invalid` has set the values of samples with an invalid length to NaN.
+        prepared.invalid = None
         prepared.values = prepared.filled().values
         return prepared
 
@@ -371,7 +389,7 @@ class SparsityEnforcer(Loss):
         return None
 
     def _averaged_axes(self, prepared: Trains) -> tuple[int, ...]:
-        """Return the axes over which rates are averaged, given the option `per`."""
+        """Return the axes over which the option `per` averages event rates."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
         if self.per != "all":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
@@ -383,7 +401,7 @@ class SparsityEnforcer(Loss):
         return mean_magnitude(adapter, trains.values, trains.mask, axes=axes, others=labels.numbers)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the penalties for rates outside the range, multiplied by `rate_weight`."""
+        """Return the penalties for rates outside the allowed range, multiplied by `rate_weight`."""
         limits = reading.per_class(self.min_rate), reading.per_class(self.max_rate)
         terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
         if self.rate_weight == 1:

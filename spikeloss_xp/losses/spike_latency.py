@@ -1,4 +1,4 @@
-"""SpikeLatency: the squared error between first-spike latencies and target times."""
+"""SpikeLatency: the squared error between the times of first spikes and target times."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -15,38 +15,43 @@ TARGET_TIMES = Numbers("target times", "finite and at least 0", 0)
 
 @dataclass(frozen=True)
 class SpikeLatency(ClassLoss):
-    r"""Squared error between the latencies of first spikes and target times.
+    r"""Squared error between the time of each neuron's first spike and its target time.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} \max(|T_1 - \hat T|_{b, c} - \delta, 0)^2, \qquad
         T_1 = \sum_t \prod_{k \le t} (1 - s_k)
 
-    The latency :math:`T_1` of a binary train is the index of its first spike, or the number of
-    steps if the train is silent. The latency is linear in each individual spike, so the derivative
-    of the latency is exactly the effect of adding or removing that spike. Without `tolerance`, the
-    loss is the error of SpikeProp [1]_.
+    The latency :math:`T_1` of a binary train is the time step of its first spike, counted from 0.
+    If the train has no spike, the latency is the number of time steps. The latency is a linear
+    function of each single spike :math:`s_k`. The derivative with respect to this spike is
+    therefore exactly the change of the latency when the spike is added. If `tolerance` is 0, the
+    loss is proportional to the error of SpikeProp [1]_.
 
     Parameters
     ----------
     true_time : float, default 0
         The target time of the labelled class, in time steps; at least 0.
     false_time : float, optional
-        The target time of the other classes, in time steps; at least 0. The default is the duration
-        of the sample, which is the latency of a silent neuron.
+        The target time of every other class, in time steps; at least 0. The default is the number
+        of time steps of the sample, which is the latency of a silent neuron.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. Ignored samples have no terms.
+        The class index that marks samples to ignore. The loss contains no term for an ignored
+        sample.
     tolerance : float, default 0
-        The distance :math:`\delta`, in time steps; at least 0. A latency that is at most this far
-        from its target time has a term of 0.
+        The distance :math:`\delta`, in time steps; at least 0. If a latency differs from its target
+        time by at most this distance, its term is 0.
 
     Raises
     ------
@@ -55,7 +60,7 @@ class SpikeLatency(ClassLoss):
 
     See Also
     --------
-    spikeloss_xp.times.SpikeLatency : The same loss for spike times instead of binned spikes.
+    spikeloss_xp.times.SpikeLatency : The same loss for lists of spike times.
 
     Notes
     -----
@@ -63,20 +68,20 @@ class SpikeLatency(ClassLoss):
     `target` holds either class indices or target times. Class indices are integers of shape
     ``[batch]``. Target times are floats of shape ``[batch, class]`` that are finite and at least 0.
     An invalid class index or target time raises an error if the target can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid target makes the loss NaN
-    instead. If you pass class weights together with class indices, the weight of a term is the
-    weight of the labelled class. With target times, the weight of a term is the weight of its own
-    class.
+    transfer from a device. On a GPU and in traced functions, an invalid target does not raise an
+    error, but makes the loss NaN. If `target` holds class indices, all terms of a sample have the
+    class weight of the labelled class. If `target` holds target times, each term has the weight of
+    its own class.
 
-    Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
-    latency is then an expected value. Integers above 1, which count several events in one step, are
-    treated as 1 and have gradient 0. Negative values, and non-integers above 1, raise an error if
-    the spikes can be read without a transfer from a device. On a GPU and in traced functions,
-    negative values make the loss NaN instead.
+    Spikes must be between 0 and 1. A value between 0 and 1 is treated as the probability of a
+    spike, and the latency is then an expected value. A whole number above 1, which counts several
+    spikes in one step, is treated as 1, and its gradient is 0. If the spikes can be read without a
+    transfer from a device, negative values and fractions above 1 raise an error. On a GPU and in
+    traced functions, a negative value does not raise an error, but makes the loss NaN.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
-    its sample. If the number of unmasked steps differs between neurons, the largest number is used
-    for all neurons.
+    its sample. If the neurons of a sample have different numbers of unmasked steps, the largest of
+    these numbers is the latency of every silent neuron in the sample.
 
     References
     ----------
@@ -105,16 +110,22 @@ class SpikeLatency(ClassLoss):
     _shields_masked: ClassVar[bool] = False
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
+        """Return a score for each class. An earlier first spike gives a higher score.
+
+        If ``true_time > false_time``, a later first spike gives a higher score.
+        """
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared distances between the latencies and their target times."""
+        """Return the squared differences between the latencies and their target times."""
         return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)
 
 
 def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
-    """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
+    """Return a score for each class. An earlier first spike gives a higher score.
+
+    If ``true_time > false_time``, a later first spike gives a higher score.
+    """
     late = false_time is not None and false_time < true_time
     return reading.u if late else -reading.u
 
@@ -122,11 +133,15 @@ def score_of_times(reading: Reading, true_time: float, false_time: float | None)
 def compare_times(
     reading: Reading, labels: Labels, true_time: float, false_time: float | None, tolerance: float
 ) -> ValueAndPullback:
-    """Return the squared distances between the readings and the target times of the labels."""
+    """Return the squared differences between the latencies and the target times.
+
+    The target times are given by the labels. A difference of at most `tolerance` is treated as 0.
+    """
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time
-        # `xp.where` needs arrays, but the latency `silent` may be an int or a symbolic dimension.
+        # `xp.where` needs arrays, but `silent` may be an int or a symbolic dimension. Multiplying
+        # `silent` by an array that holds 1 converts `silent` to an array.
         one, of_label = (reading.adapter.scalar(reading.u, x) for x in (1.0, true_time))
         target = reading.xp.where(labels.one_hot(reading), of_label, one * silent)
     return criteria.outside(reading.adapter, reading.u - target, tolerance)

@@ -1,4 +1,4 @@
-"""SpikeMax: the negative log-likelihood of the label, computed from firing rates."""
+"""SpikeMax: the negative log-likelihood of the label, with probabilities from firing rates."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
@@ -22,35 +22,40 @@ class SpikeMax(ClassLoss):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, there is a term at each step. The formula shows the sum of the terms, which
-    ``reduction="sum"`` returns. By default, the loss is the mean of the terms. If you need a
-    different readout, a temperature, class probabilities or label smoothing, use `CrossEntropy`.
+    window, the loss has a term for each time step. The formula shows the sum of the terms, which is
+    the result with ``reduction="sum"``. By default, the loss is the mean of the terms.
+    `CrossEntropy` has options that `SpikeMax` lacks: other readouts, a temperature, class
+    probabilities as targets, and label smoothing.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     moving_window : int, optional
-        The length of the moving window, in time steps. By default, the rates are computed over the
-        whole duration.
+        The length of the moving window, in time steps. By default, the rates are computed over all
+        time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch]`` or, with a
-        window, ``[batch, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch]`` or, with a window, ``[batch, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
+        The class index that marks samples or steps to ignore. The loss contains no term for an
+        ignored sample or step.
     mode : {"probability", "softmax"}, default "probability"
-        Whether the class probabilities are the normalised rates or the softmax of the rates.
+        How class probabilities are computed from the rates. With ``"probability"``, each rate is
+        divided by the sum of the rates of all classes. With ``"softmax"``, the probabilities are
+        the softmax of the rates.
     pseudo_count : float, default 0.5
         A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
-        :math:`a` spikes, the logarithm is replaced by its tangent. The option has an effect only in
-        the probability mode.
+        :math:`a` spikes, the logarithm of its rate is replaced by a tangent, which is finite for a
+        rate of 0. The option has an effect only with ``mode="probability"``.
 
     Raises
     ------
@@ -59,29 +64,30 @@ class SpikeMax(ClassLoss):
 
     See Also
     --------
-    CrossEntropy : The default classification loss, with more readouts and options.
+    CrossEntropy : A softmax cross entropy with more readouts and options than `SpikeMax`.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
     ``[batch, time]``. An invalid index raises an error if the indices can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid index makes the loss NaN
-    instead.
+    transfer from a device. On a GPU and in traced functions, an invalid index does not raise an
+    error, but makes the loss NaN.
 
-    In the probability mode, :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
-    the rate :math:`r_0 = a / T`, the tangent at :math:`r_0` is therefore used instead. If the rate
-    of the labelled neuron is lower than :math:`r_0` by :math:`d = r_0 - r_y`, the term for
-    :math:`C` classes is :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
+    With ``mode="probability"``, :math:`-\log r_y` would be infinite if the labelled neuron is
+    silent. For rates below :math:`r_0 = a / T`, where :math:`T` is the number of time steps, the
+    logarithm is therefore replaced by its tangent at :math:`r_0`. If the rate of the labelled
+    neuron is lower than :math:`r_0` by :math:`d = r_0 - r_y`, the term for :math:`C` classes is
+    :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
 
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class. The number of unmasked neurons may
-    change over time. With a window, each term uses the number of neurons at the step to which the
-    term belongs. Without a window, the term uses the largest number. If trains are binary and
-    `pseudo_count` has its default value, the rate of the labelled neuron is below :math:`r_0` only
-    if this neuron is silent. If the labelled neuron fires at least once, the term is therefore the
-    same as in lava-dl. The gradient is finite everywhere, and it is negative for a silent labelled
-    neuron.
+    divided by the number of unmasked neurons of the class. A mask may make this number different at
+    different time steps. With a window, the term at each step uses the number of unmasked neurons
+    at this step. Without a window, the term uses the largest number of unmasked neurons at any
+    step. If trains are binary and `pseudo_count` has its default value, the rate of the labelled
+    neuron is below :math:`r_0` only if this neuron is silent. If the labelled neuron fires at least
+    once, the term is therefore the same as in lava-dl. The gradient is finite everywhere. The
+    gradient is negative for a silent labelled neuron, so training increases its rate.
 
     References
     ----------
@@ -105,16 +111,18 @@ class SpikeMax(ClassLoss):
     classes_compete: ClassVar[bool] = True
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the negative log-probabilities of the labels."""
+        """Return the negative logarithm of the probability of each label."""
         classes, u, class_mask = reading.classes, reading.u, reading.class_mask
         if self.mode == "softmax":
             return softmax.cross_entropy_of_logits(classes, u, labels.indices, class_mask)
         one_hot = labels.one_hot(reading)
         few = self.pseudo_count / reading.per_unit
-        # Compare counts, not rates: if n equals a, rounding could make n / T smaller than a / T.
+        # Counts are compared instead of rates, because counts are exact. If the count is equal to
+        # `pseudo_count`, rounding could make the rate smaller than `few`.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # Allow counts slightly below 0, which occur in finite differences for silent trains.
+        # Counts slightly below 0 are allowed, because they occur if the gradient for a silent train
+        # is checked with finite differences.
         lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""SpikeMoid: binary cross-entropy for independent classes (multi-label classification)."""
+"""SpikeMoid: binary cross-entropy for multi-label classification."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
@@ -19,41 +19,46 @@ class SpikeMoid(ClassLoss):
         L = -\sum_{b, c} \bigl( v_c \, y \log p + (1 - y) \log(1 - p) \bigr), \qquad
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
-    where :math:`r` are the firing rates of `SpikeRate` (or other readings) and :math:`y` are the
-    labels. With a moving window, there is a term at each step. The formula shows the sum of the
-    terms, which ``reduction="sum"`` returns. By default, the loss is the mean of the terms.
+    where :math:`r` are the firing rates (or another quantity that is selected by `readout`), and
+    :math:`y` are the labels, which are 1 for classes that are present and 0 for classes that are
+    not. With a moving window, the loss has a term for each time step. The formula shows the sum of
+    the terms, which is the result with ``reduction="sum"``. By default, the loss is the mean of the
+    terms.
 
     Parameters
     ----------
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window, in time steps. By default, the quantity is computed over
-        the whole duration.
+        all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
-        with a window, ``[batch, class, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     alpha : float
-        The temperature :math:`\alpha`, in the unit of the reading (spikes per time step for rates);
-        from 1e-6 to 1e18.
+        The temperature :math:`\alpha` by which :math:`r - \theta` is divided, in the unit of
+        :math:`r` (spikes per time step if :math:`r` are rates); from 1e-6 to 1e18.
     theta : float
-        The reading :math:`\theta` at which the probability of a class is 1/2, in the unit of the
-        reading. For rates, choose a number between the rates of silent and active neurons, such as
+        The value :math:`\theta` of :math:`r` at which the probability of a class is 1/2. If
+        :math:`r` are rates, choose a number between the rates of silent and active neurons, such as
         ``theta=0.2`` with ``alpha=0.1``.
     pos_weight : float or sequence of float, default 1
-        The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`; at least
-        0. A factor above 1 makes positive labels more important than negative labels. Pass one
-        number for all classes, or a sequence with one number for each class. The factor does not
-        change the number by which a mean is divided.
+        The factor :math:`v_c` by which :math:`y \log p` is multiplied, as in
+        `torch.nn.BCEWithLogitsLoss`; at least 0. With a factor above 1, positive labels have more
+        weight than negative labels. Pass one number for all classes, or a sequence with one number
+        for each class. With ``reduction="mean"``, the factor does not change the number by which
+        the sum of the terms is divided.
 
     Raises
     ------
@@ -63,8 +68,8 @@ class SpikeMoid(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
-    `target` holds bools or floats between 0 and 1. Its shape is ``[batch, class]`` or, with a
-    window, also ``[batch, class, time]``.
+    `target` holds bools, or floats between 0 and 1. The shape of `target` is ``[batch, class]``.
+    With a window, the shape may also be ``[batch, class, time]``.
 
     References
     ----------
@@ -97,7 +102,7 @@ class SpikeMoid(ClassLoss):
         return (reading.u - self.theta) / self.alpha
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the binary cross-entropies."""
+        """Return the binary cross-entropy of each class."""
         adapter, target, logit = reading.adapter, labels.numbers, self.score(reading)
         weight = None if self.pos_weight == 1 else reading.per_class(self.pos_weight)
         terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target, weight)

@@ -24,10 +24,11 @@ class SpikeRate(ClassLoss):
         \end{cases}
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
-    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and there is a term
-    at each step. The formula shows the sum of the terms, which ``reduction="sum"`` returns. By
-    default, the loss is the mean of the terms. There is no factor of 1/2. With ``one_sided=True``,
-    the target rates are bounds, and the term of a rate within its bound is 0.
+    moving window, the rate at each step is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and
+    the loss has a term for each time step. The formula shows the sum of the terms, which is the
+    result with ``reduction="sum"``. By default, the loss is the mean of the terms. The squared
+    error is not multiplied by 1/2. With ``one_sided=True``, the target rates are bounds, and the
+    term of a rate that satisfies its bound is 0.
 
     Parameters
     ----------
@@ -35,11 +36,12 @@ class SpikeRate(ClassLoss):
         The target rate of the labelled class, in spikes per time step; between 0 and 1. Pass one
         number for all classes, or a sequence with one number for each class.
     false_rate : float or sequence of float
-        The target rate of the other classes, in the same form as `true_rate`.
+        The target rate of every other class, in the same form as `true_rate`. It must be lower than
+        `true_rate`.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis use the same order of axes as
-        `input`.
+        ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
+        the same order as the axes of `input`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential. A spike count is compared with the target
@@ -47,23 +49,25 @@ class SpikeRate(ClassLoss):
         rates can be any real numbers.
     moving_window : int, optional
         The length :math:`W` of the moving window, in time steps. By default, the rates are computed
-        over the whole duration.
+        over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]`` or,
-        with a window, ``[batch, class, time]``.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
+        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons, and the loss uses the
-        mean over the group. By default, each neuron is a class.
+        The number of classes. The neurons are divided into this number of groups of neighbouring
+        neurons. Each group represents one class, and the loss averages over the neurons of the
+        group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. Ignored samples and steps have no
-        terms.
+        The class index that marks samples or steps to ignore. The loss contains no term for an
+        ignored sample or step.
     one_sided : bool, default False
-        Whether the target rates are bounds: the lowest permitted rate of the labelled class, and
-        the highest permitted rate of the other classes. The term of the labelled class is then
-        :math:`\max(r_\text{true} - r, 0)^2`, and the term of each other class is
-        :math:`\max(r - r_\text{false}, 0)^2`. To combine bounds on rates with a cross entropy, see
-        the option `rates` of `CrossEntropy`.
+        Whether the target rates are bounds. If True, `true_rate` is the lowest permitted rate of
+        the labelled class, and `false_rate` is the highest permitted rate of every other class. The
+        term of the labelled class is then :math:`\max(r_\text{true} - r, 0)^2`, and the term of
+        each other class is :math:`\max(r - r_\text{false}, 0)^2`. To combine bounds on rates with a
+        cross entropy, see the option `rates` of `CrossEntropy`.
 
     Raises
     ------
@@ -75,8 +79,8 @@ class SpikeRate(ClassLoss):
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
     ``[batch, time]``. An invalid index raises an error if the indices can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid index makes the loss NaN
-    instead.
+    transfer from a device. On a GPU and in traced functions, an invalid index does not raise an
+    error, but makes the loss NaN.
 
     References
     ----------
@@ -91,8 +95,9 @@ class SpikeRate(ClassLoss):
     >>> float(sx.SpikeRate(0.5, 0.0, time_axis=-1, reduction="sum")(spikes, [0]))
     0.125
 
-    In the next example, the target rates are bounds, and both classes are silent. Only the labelled
-    class violates its bound:
+    In the next example, the target rates are bounds, and both classes are silent. The labelled
+    class violates its bound, because its rate of 0 is below 0.5. The other class satisfies its
+    bound:
 
     >>> bounded = sx.SpikeRate(0.5, 0.1, time_axis=-1, one_sided=True, reduction="none")
     >>> bounded(np.asarray([[[0, 0, 0, 0], [0, 0, 0, 0]]]), [0])
@@ -110,15 +115,15 @@ class SpikeRate(ClassLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # With "max", "last" or a one-step window, the inputs may be membrane potentials, so that
-        # any numbers are allowed.
+        # With the readouts "max" and "last" and with a window of one step, the input may hold
+        # membrane potentials. The target rates may then be any numbers.
         if READOUTS[self.readout].windowed and self.moving_window != 1:
             for name in self._per_class:
                 _checks.one_or_more(_checks.rate)(getattr(self, name), name)
         self._check_order()
 
     def _check_order(self) -> None:
-        """Raise an error unless the label's rate is above the rate of the other classes."""
+        """Raise an error unless `true_rate` is above `false_rate` for each class."""
         for true, false in _checks.each_class(self.true_rate, self.false_rate):
             if not true > false:
                 raise ValueError(
@@ -127,7 +132,11 @@ class SpikeRate(ClassLoss):
                 )
 
     def score(self, reading: Reading) -> Array:
-        """Return, for each class, how much the loss decreases if that class becomes the label."""
+        """Return a score for each class.
+
+        The score of a class is the loss that a sample would have without a label, minus the loss
+        that it would have with this class as its label.
+        """
         xp, u = reading.xp, reading.u
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
@@ -137,14 +146,17 @@ class SpikeRate(ClassLoss):
         return excess * excess - missing * missing
 
     def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
-        """Return target rates in the unit of the reading, with a class axis if necessary."""
+        """Convert target rates to the unit of the readings.
+
+        The result broadcasts to the readings.
+        """
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared differences between the rates and their targets or bounds."""
+        """Return the squared differences between the rates and their target rates or bounds."""
         xp, label = reading.xp, labels.one_hot(reading)
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)

@@ -19,15 +19,17 @@ from spikeloss_xp.readouts import ReadResult
 
 @dataclass(frozen=True)
 class SpikeTime(TrainLoss):
-    r"""Squared difference between causally filtered spike trains and filtered target trains.
+    r"""Squared difference between filtered spike trains and filtered target trains.
 
     .. math::
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
-    The loss is the squared van Rossum distance in discrete time. It compares all spikes, not only
-    first spikes. The formula shows the sum of the terms, which ``reduction="sum"`` returns. By
-    default, the loss is the mean of the terms over samples, neurons and steps.
+    The loss is the squared van Rossum distance in discrete time. It depends on all spikes of a
+    train, not only on the first spike. The filter is causal: its output depends on the current time
+    step and on earlier steps. The formula shows the sum of the terms, which is the result with
+    ``reduction="sum"``. By default, the loss is the mean of the terms over samples, neurons and
+    time steps.
 
     Parameters
     ----------
@@ -35,27 +37,28 @@ class SpikeTime(TrainLoss):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have the shape of the input.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has the shape
+        of the input.
     time_constant : float, default 5
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
         The length of the filter, in time steps. The default is 20 time constants, rounded up; for
-        example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
+        example, 100 steps for a time constant of 5. If `kernel` is a function, `length` is
         required.
     filter_order : int, default 1
-        The order :math:`n` of the filter, which is the convolution of :math:`n` identical
-        exponentials. A filter of order 1 is the exponential itself.
+        The order :math:`n` of the filter. The filter of order :math:`n` is the convolution of
+        :math:`n` identical exponentials. The filter of order 1 is the exponential itself.
     kernel : sequence of float, array or callable, optional
-        Your own filter :math:`h`, which replaces the filter with `time_constant` and
-        `filter_order`. Pass either the taps :math:`h_0, h_1, \ldots` or a function. The first tap
-        belongs to the current step. A function takes the lag :math:`k` as a float and returns the
-        tap :math:`h_k`. The constructor calls the function for each lag below `length`. The taps
-        are stored as a tuple, and the number of taps replaces `length`. The taps are not
-        normalised.
+        Your own filter :math:`h`, which is used instead of the exponential filter. Pass either the
+        taps :math:`h_0, h_1, \ldots` or a function. The first tap is the weight of the current
+        step. A function takes the lag :math:`k` as a float and returns the tap :math:`h_k`. The
+        constructor calls the function for each lag below `length`. The taps are stored as a tuple,
+        and the length of the filter is the number of taps. The taps are not normalised.
     filter_target : bool, default True
-        Whether the target is filtered too. If `filter_target` is False, the filtered spikes are
-        compared with the unfiltered target, which is then a signal.
+        Whether the target is filtered like the input. If `filter_target` is False, the filtered
+        spikes are compared with the target itself, which is then a signal instead of a spike train.
 
     Raises
     ------
@@ -64,15 +67,16 @@ class SpikeTime(TrainLoss):
 
     See Also
     --------
-    spikeloss_xp.times.SpikeTime : The same distance between lists of spike times.
-    spikeloss_xp.distances.van_rossum : The distances between all pairs of trains.
+    spikeloss_xp.times.SpikeTime : The same distance for lists of spike times.
+    spikeloss_xp.distances.van_rossum : The van Rossum distances between all pairs of trains.
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. `target` holds the target trains or the signal, and
-    has the same shape. In both arrays, masked entries are set to 0 before filtering. The run time
-    of an exponential filter does not depend on the length of the filter. With a `kernel`, the run
-    time grows with the number of taps. Taps for lags that are longer than the trains are left out.
+    `input` has shape ``[batch, *space, time]``. `target` has the same shape as `input`, and holds
+    target trains or, with ``filter_target=False``, a signal. In both arrays, masked entries are set
+    to 0 before filtering. The run time of an exponential filter does not depend on the length of
+    the filter. If you pass a `kernel`, the run time grows with the number of taps. Taps for lags
+    that are longer than the trains are not used.
 
     References
     ----------
@@ -138,15 +142,17 @@ class SpikeTime(TrainLoss):
         return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
 
     def _read(self, trains: Trains, labels: Labels) -> ReadResult:
-        # The filter is linear, so filter the difference once instead of filtering both trains.
+        # The filter is linear, so the difference between input and target is filtered once, instead
+        # of filtering both input and target.
         adapter = trains.adapter
         if self.filter_target:
             trains = trains.part(trains.values - labels.numbers, trains.mask)
         trains = trains.filled()
         kernel = self._exponential if self.kernel is None else self._taps_for(trains)
         axis = trains.time.index
-        # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
-        # Near the end, the adjoint sums fewer cotangents, because the trace ends at the last step.
+        # The trace is the filtered train. A spike at step t adds h[k] to the trace at step t + k,
+        # so the adjoint filters backwards in time. The trace ends at the last step, so the adjoint
+        # sums fewer derivatives for the last spikes.
         adjoint = partial(adapter.causal_filter, kernel=kernel, axis=axis, reverse=True)
         return trains.reading(adapter.causal_filter(trains.values, kernel, axis)), adjoint
 
@@ -159,7 +165,7 @@ class SpikeTime(TrainLoss):
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared differences between the filtered trains and the target."""
+        """Return the squared differences between the filtered spikes and the target."""
         return criteria.squared(reading.u if self.filter_target else reading.u - labels.numbers)
 
 

@@ -13,12 +13,13 @@ from spikeloss_xp.readouts import ReadResult, identity, own_reading
 
 @dataclass(frozen=True)
 class TrainLoss(TargetLoss):
-    """Base class for losses that compare each train with a target train or signal.
+    """Base class for losses that compare the train of each neuron with a target train or signal.
 
-    To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
-    `criterion`. The criterion finds the target trains in ``labels.numbers``. The subclass inherits
-    the options below, and may change their defaults. Masks, neuron weights, layouts and
-    reductions work without further code.
+    To write your own loss, derive a frozen dataclass from this class, and define the
+    hyper-parameters and the method `criterion`. The target trains are passed to `criterion` as
+    ``labels.numbers``. The subclass inherits the options below, and may change their defaults. The
+    base class applies masks, neuron weights and reductions. It also handles inputs with a different
+    order of axes.
 
     Parameters
     ----------
@@ -26,12 +27,13 @@ class TrainLoss(TargetLoss):
         The time axis of `input`: 0 for ``[time, batch, neuron]``, and -1 for
         ``[batch, neuron, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
+        How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
+        ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
+        samples. ``"none"`` returns all terms.
 
     Examples
     --------
-    A product that is large where input and target fire together:
+    This loss is low if the input and the target fire at the same time steps:
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
@@ -52,21 +54,26 @@ class TrainLoss(TargetLoss):
     per_step: ClassVar[bool | None] = None
     targets: ClassVar[tuple[Target, ...]] = (AnyTrains(),)
     smallest_rank: ClassVar[int] = 2
-    """The smallest number of axes that an input may have: 2 if the neuron axis is optional."""
+    """The smallest number of axes that an input may have.
+
+    If it is 2, the neuron axis is optional.
+    """
 
     @property
     def memory(self) -> int | None:
         """The number of earlier steps that a term depends on, or None if there is no limit.
 
-        The default is 0, or None if a subclass overrides `read`. If the readings of the subclass
-        depend on only a fixed number of earlier steps, the subclass should also override `memory`.
+        The number is 0 unless a subclass overrides `read`. If a subclass overrides `read`, it is
+        None. If the readings of this subclass depend on only a fixed number of earlier steps, the
+        subclass should override `memory` to return this number.
         """
         return 0 if type(self).read is TrainLoss.read else None
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each train at each step, and its pullback to ``trains.values``.
 
-        By default, the readings are the input itself.
+        By default, the readings are the values of the input. A subclass can override this method,
+        for example to filter the trains.
         """
         return trains.reading(trains.values), identity
 
@@ -80,6 +87,7 @@ class TrainLoss(TargetLoss):
     def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
         layout = prepared.layout
         if self.reduction == "batchmean":
-            # Each chunk counts its samples. A sample in two chunks would be counted twice.
+            # For "batchmean", each chunk counts its samples. If chunks were split along the class
+            # axis, each sample would be counted in several chunks.
             return (layout.batch_axis,)
         return layout.batch_axis, layout.class_axis

@@ -27,16 +27,17 @@ class TargetLoss(Loss):
         input : array
             Spikes of shape ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
-            The target. The docstring of each class describes the form of its targets.
+            The target. The docstring of each loss class describes which targets the loss accepts.
         where : array or sequence of bool, optional
             The mask, which is True for entries to keep. Masked entries are treated as silence and
-            have gradient 0. Masked terms are 0 and are excluded from a mean. The mask may have one
-            of the following shapes:
+            have gradient 0. If all entries from which a term is computed are masked, the term is 0
+            and is excluded from a mean. The mask may have one of the following shapes:
 
             - ``[batch]``, with one value for each sample;
-            - ``[time]``, with one value for each step, if the numbers of steps and samples differ;
-            - ``[batch, time]``, with the axes in the order of `input`. The batch axis may have
-              length 1;
+            - ``[time]``, with one value for each time step. If the input has as many samples as
+              time steps, a mask with one axis is treated as ``[batch]``;
+            - ``[batch, time]``, with the two axes in the same order as in `input`. The batch axis
+              may have length 1;
             - the shape of `input`, in which any axis may have length 1. For example, a mask of
               shape ``[1, 1, neuron]`` leaves out whole neurons.
         lengths : array or sequence of int, optional
@@ -45,8 +46,9 @@ class TargetLoss(Loss):
         weight : array or sequence of float, optional
             Class weights of shape ``[class]``, finite and at least 0. If the target holds class
             indices, each term is multiplied by the weight of the labelled class. If the target
-            holds a number for each class, or a train for each neuron, each term is multiplied by
-            the weight of its own class or neuron. A mean is divided by the sum of these weights
+            holds a number for each class, each term is multiplied by the weight of its own class.
+            If the target holds a train for each neuron, pass one weight for each neuron. With
+            ``reduction="mean"``, the sum of the terms is divided by the sum of these weights
             instead of by the number of terms. For class probabilities, see `CrossEntropy`.
 
         Returns
@@ -60,8 +62,9 @@ class TargetLoss(Loss):
         ValueError, TypeError
             If an argument has the wrong shape or dtype, comes from another library or is out of
             range. Values are checked only if they can be read without a transfer from a device. On
-            a GPU and in traced functions, an invalid label or length does not raise an error: the
-            terms of its sample become NaN, and the gradient of these terms becomes NaN or 0.
+            a GPU and in traced functions, an invalid label or length does not raise an error.
+            Instead, the terms of its sample become NaN, and the gradient of these terms becomes NaN
+            or 0.
         """
         if unknown:
             raise unknown_argument(self, OPTIONS, unknown)
@@ -73,9 +76,10 @@ class TargetLoss(Loss):
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 
-        `value` takes the same arguments as a call to the loss, and returns the same value. The two
-        differ in how the gradient is computed: if you call the loss, it may register its
-        closed-form gradient with the library, so that the library does not record each operation.
+        `value` takes the same arguments as a call to the loss, and returns the same value. Only the
+        computation of the gradient is different. With `value`, the library records and
+        differentiates each operation. A call to the loss, however, may register a function that
+        computes the gradient in closed form, so that the library does not record each operation.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -88,18 +92,20 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, as in a call to the loss.
+            Spikes, in the same form as for a call to the loss.
         target : array or sequence
-            The target, as in a call to the loss.
+            The target, in the same form as for a call to the loss.
         **options
-            The other arguments of the loss: `where`, `lengths` and `weight`.
+            The optional arguments of a call to the loss: `where`, `lengths` and `weight`.
 
         Returns
         -------
         tuple
-            The value and the pullback. The pullback is a function that takes a cotangent, which has
-            the shape of the value, and returns the gradient with respect to `input`. Call the
-            pullback at most once, and before you modify any of the arrays that you passed.
+            The value and the pullback. The pullback is a function of the cotangent, which is an
+            array of the same shape as the value. The pullback multiplies the cotangent by the
+            derivative of the value with respect to `input`, and returns the product, which has the
+            shape of `input`. Call the pullback at most once. Do not modify the arrays that you
+            passed before you have called the pullback.
         """
         return self._compute(input, target, options, with_pullback=True)
 
@@ -107,41 +113,43 @@ class TargetLoss(Loss):
     def sum_and_weight(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms, and the weight by which the reduction divides the sum.
+        """Return the sum of the terms, and the weight by which the sum is divided for a mean.
 
-        If the batch is split into micro-batches, processes or devices, add up the sums of all
-        parts, and add up the weights of all parts. With ``reduction="sum"``, the total sum is the
-        loss of the whole batch. For a mean, divide the total sum by the total weight. If the total
-        weight is 0, the mean is 0. With a `context`, you can also add up the sums and weights of
+        Use this method if the batch is split between micro-batches, processes or devices. Add up
+        the sums of all parts, and add up the weights of all parts. With ``reduction="sum"``, the
+        total sum is the loss of the whole batch. With ``reduction="mean"`` or ``"batchmean"``, the
+        loss of the whole batch is the total sum divided by the total weight. If the total weight is
+        0, the loss is 0. If you pass a `context`, you can also add up the sums and weights of
         segments of time.
 
         Parameters
         ----------
         input : array
-            Spikes, as in a call to the loss.
+            Spikes, in the same form as for a call to the loss.
         target : array or sequence
-            The target, as in a call to the loss.
+            The target, in the same form as for a call to the loss.
         context : int, default 0
-            The number of steps at the start of `input` that belong to earlier segments. These steps
-            affect the readings of later steps, but they have no terms and no weight, and their
-            labels are not checked. A segment needs `memory` steps of context, or all earlier steps
-            if there are fewer than `memory`.
+            The number of time steps at the start of `input` that belong to earlier segments. These
+            steps affect the terms of later steps, but they have no terms of their own, and their
+            labels are not checked. A segment needs `memory` steps of context. If there are fewer
+            than `memory` earlier steps, pass all of them.
         **options
-            The other arguments of the loss: `where`, `lengths` and `weight`.
+            The optional arguments of a call to the loss: `where`, `lengths` and `weight`.
 
         Returns
         -------
         tuple of array
             Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
-            "sum" and "mean", the weight is the number of unmasked terms. With class weights, the
-            weight is the sum of the class weights of the unmasked terms. For "batchmean", the
-            weight is the number of samples with an unmasked term.
+            "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
+            sum of the class weights of the unmasked terms. For the reduction "batchmean", the
+            weight is the number of samples that have an unmasked term.
 
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none". If a context is given, but a term depends on the whole train
-            or the reduction is "batchmean". Also for the same reasons as a call to the loss.
+            If the reduction is "none". If `context` is above 0, an error is also raised if a term
+            depends on the whole train, or if the reduction is "batchmean". In addition, the errors
+            of a call to the loss are raised.
 
         Examples
         --------
@@ -165,32 +173,33 @@ class TargetLoss(Loss):
     ) -> tuple[ArrayT, ArrayT, Pullback]:
         """Return the sum of the terms, their weight, and the closed-form pullback of the sum.
 
-        Use this method with libraries that have no automatic differentiation.
+        Use this method instead of `sum_and_weight` if you need the gradient and the library has no
+        automatic differentiation.
 
         Parameters
         ----------
         input : array
-            Spikes, as in a call to the loss.
+            Spikes, in the same form as for a call to the loss.
         target : array or sequence
-            The target, as in a call to the loss.
+            The target, in the same form as for a call to the loss.
         context : int, default 0
-            The number of steps of context, as in `sum_and_weight`. The gradient includes the steps
-            of the context.
+            The number of time steps at the start of `input` that belong to earlier segments, as in
+            `sum_and_weight`. The gradient has the shape of `input`, so it includes these steps.
         **options
-            The other arguments of the loss: `where`, `lengths` and `weight`.
+            The optional arguments of a call to the loss: `where`, `lengths` and `weight`.
 
         Returns
         -------
         tuple
             The sum and the weight that `sum_and_weight` returns, and the pullback of the sum. The
-            pullback is a function of a scalar array: the derivative of the loss with respect to the
-            sum. The pullback returns the gradient with respect to `input`. Call the pullback at
-            most once.
+            argument of the pullback is a scalar array, which is the derivative of the loss with
+            respect to the sum. The pullback returns the gradient of the loss with respect to
+            `input`. Call the pullback at most once.
 
         Raises
         ------
         ValueError, TypeError
-            For the same reasons as `sum_and_weight`.
+            The errors that `sum_and_weight` raises.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Numerical building blocks: filters, survival sums, chunks and single-use pullbacks."""
+"""Numerical functions for losses: filters, survival sums, chunks and single-use pullbacks."""
 
 import functools
 import math
@@ -11,7 +11,10 @@ from spikeloss_xp._typing import Adapter, Array, ChunkFunction, Pullback, Sums
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """Return slices of `size` entries that together cover an axis. A size below 1 counts as 1."""
+    """Return slices of `size` entries that together cover an axis of the given length.
+
+    The last slice may be shorter. If `size` is below 1, each slice has one entry.
+    """
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
@@ -19,11 +22,12 @@ def slices(length: int, size: int) -> list[slice]:
 def sums_in_chunks(
     adapter: Adapter, function: ChunkFunction, arrays: Any, axes: tuple[int, ...], entries: int
 ) -> Sums:
-    """Evaluate a function in chunks of about `entries` entries each; see `FastPaths.map_chunks`.
+    """Evaluate a function in chunks of about `entries` entries, as for `FastPaths.map_chunks`.
 
-    The arrays are split along the first of the `axes` that is long enough, or along the longest
-    axis if none is long enough. The gradient of a chunk is computed before the next chunk is
-    evaluated, so that intermediate arrays stay in the cache. Small arrays are not split.
+    The arrays are split along one of the given `axes`. This is the first axis that is long enough
+    to give chunks of at most `entries` entries. If no axis is long enough, it is the longest axis.
+    The gradient of a chunk is computed before the next chunk is evaluated, so that intermediate
+    arrays stay in the cache. Arrays with fewer than ``2 * entries`` entries are not split.
     """
     x = arrays[0]
     size = math.prod(x.shape)
@@ -56,7 +60,7 @@ def sums_in_chunks(
 
 
 def map_arrays(function: Callable[[Array], Array], x: Any) -> Any:
-    """Apply a function to an array, or to each array in nested tuples. For None, return None."""
+    """Apply a function to an array, or to each array in nested tuples. None is left unchanged."""
     if x is None:
         return None
     if isinstance(x, tuple):
@@ -68,8 +72,8 @@ def map_arrays(function: Callable[[Array], Array], x: Any) -> Any:
 def sum_of_products(adapter: Adapter, axis: int, x: Array, factor: Array) -> Array:
     """Return the sum of ``x * factor`` over an axis. The axis is kept, with length 1.
 
-    The products are computed in chunks, because it may take longer to allocate an array for all
-    products than to compute them.
+    The products are computed in chunks, because allocating an array for all products may take
+    longer than computing the products.
     """
     rows = _tuning.CHUNK * x.shape[0] // math.prod(x.shape)
     chunks = slices(x.shape[0], rows)

@@ -1,12 +1,14 @@
 """The causal filter and the moving sum, computed with matrix products on blocks of time steps.
 
-All functions use array API operations. `x` must already have the floating-point dtype used for
-computation. Time is the last axis unless an axis is given.
+All functions use only array API operations. The array to filter must already have the
+floating-point dtype used for computation. If a function has no argument `axis`, time is the last
+axis of this array.
 
-A filter treats all values before the first step as 0, so its first outputs are sums over fewer
-steps. The adjoint runs backwards in time and treats all values after the last step as 0. When
-`_Blocks._later` moves blocks in time, it drops the blocks that are moved past one end, and fills
-the gap at the other end with zeros. Within a block, zeros in the matrices have the same effect.
+A filter treats all values before the first time step as 0, so its first outputs are sums over fewer
+steps. The adjoint of a filter runs backwards in time, and treats all values after the last step as
+0. The method `_Blocks._later` moves blocks in time. It drops the blocks that are moved beyond one
+end, and fills the gap at the other end with zeros. Within a block, the matrices are 0 for pairs of
+steps that are not connected.
 """
 
 import functools
@@ -20,21 +22,23 @@ from spikeloss_xp._typing import Adapter, Array, Namespace
 
 
 class BlockMatrices(NamedTuple):
-    """The matrices of a block filter.
+    """The matrices that `block_filter` multiplies by blocks of time steps.
 
     Attributes
     ----------
     delays : tuple of int
-        The delay of each input block relative to the output block, as a number of blocks. The first
-        input block is the near block, whose delay is 0.
+        For each input block that contributes to an output block, the number of blocks by which the
+        input block is earlier than the output block. The first number is 0: this input block is
+        called the near block. All other input blocks are called far blocks.
     weights : array
-        The matrices of the near block, the carried sums and the far blocks, joined along axis 0.
+        The matrices for the near block, for the carried sums and for the far blocks, joined along
+        axis 0.
     to_sums : array or None
-        The matrix that maps a block to the sums over its steps. The sums are carried to later
-        blocks. None if no sums are carried.
+        The matrix that maps a block to a few weighted sums over its time steps. Later output blocks
+        are computed from these sums. None if each output block is computed only from input blocks.
     carried : BlockMatrices or None
-        The matrices that filter the carried sums, treating each block as one step. None if no sums
-        are carried.
+        The matrices that filter the weighted sums along the blocks, as if each block were a time
+        step. The results are called carried sums. None if `to_sums` is None.
     """
 
     delays: tuple[int, ...]
@@ -53,21 +57,22 @@ class BlockMatrices(NamedTuple):
 def block_filter(
     adapter: Adapter, x: Array, matrices: BlockMatrices, *, axis: int, reverse: bool
 ) -> Array:
-    """Filter an array along an axis on two levels.
+    """Filter an array along an axis, within blocks of time steps and between blocks.
 
-    Time is split into blocks. Each output block is a sum of matrix products with
+    Time is split into blocks. Each output block is the sum of the products of matrices with
 
-    - the input block at the same position,
-    - the sums that are carried from the earlier blocks that lie entirely inside the kernel, and
-    - the input blocks at the far end of the kernel, which are `delays` blocks earlier (or later, if
-      `reverse` is True).
+    - the input block at the same time steps,
+    - weighted sums over all earlier blocks that lie entirely within the reach of the kernel, and
+    - the input blocks that the far end of the kernel reaches, which are earlier by the numbers of
+      blocks in `matrices.delays`.
 
-    Only a few sums are carried for each block. The sums are filtered along the blocks in the same
-    way as the input is filtered along the time steps. The filtered sums of a block contribute to
-    the next output block (or to the previous output block, if `reverse` is True).
+    Only a few weighted sums are computed for each block. These sums are filtered along the blocks
+    in the same way as the input is filtered along the time steps. The filtered sums up to a block
+    contribute to the output block after it. If `reverse` is True, later blocks take the role of
+    earlier blocks.
 
-    If the adapter joins blocks, the input blocks are joined, and the joined block is multiplied
-    once. Otherwise, each input block is multiplied separately.
+    If ``adapter.joins_blocks`` is True, the input blocks are concatenated and multiplied by one
+    matrix. Otherwise, each input block is multiplied by its own matrix.
     """
     xp, axis = adapter.xp, axis % x.ndim
     last = axis == x.ndim - 1
@@ -77,7 +82,10 @@ def block_filter(
 
 
 class _Blocks(NamedTuple):
-    """The options of a block filter. The axis is a negative number, counted from the last axis."""
+    """The options of `block_filter`.
+
+    `axis` is the time axis. It is a negative number, counted from the last axis.
+    """
 
     adapter: Adapter
     xp: Namespace
@@ -108,10 +116,11 @@ class _Blocks(NamedTuple):
     def _sum_of_products(
         self, near: list[tuple[Array, int]], split: Array, matrices: BlockMatrices
     ) -> Array:
-        """Shift each block by its delay, multiply it by its weights, and return the sum.
+        """Shift blocks by their delays, multiply each by a matrix, and return the sum of products.
 
-        `near` contains the near blocks with their delays. The far blocks are copies of `split`: one
-        copy for each nonzero delay in `matrices.delays`, shifted by this delay.
+        `near` contains pairs of blocks and delays: the input blocks with a delay of 0 and, if sums
+        are carried, the carried sums with a delay of 1. In addition, the input blocks `split` are
+        shifted by each nonzero delay in `matrices.delays`.
         """
         terms = [*near, *((split, delay) for delay in matrices.delays[1:])]
         blocks = [self._later(x, delay) for x, delay in terms]
@@ -131,9 +140,9 @@ class _Blocks(NamedTuple):
         return self.adapter.matmul(*factors)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Move each block `delay` positions later, and fill the gap with zeros.
+        """Move each block to a position `delay` blocks later, and fill the gap with zeros.
 
-        If `reverse` is True, each block is moved to an earlier position instead.
+        If `reverse` is True, move each block to a position `delay` blocks earlier.
         """
         if delay == 0:
             return x
@@ -146,7 +155,10 @@ class _Blocks(NamedTuple):
 
 
 def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
-    """Return an index that selects a range along an axis. The axis must be a negative number."""
+    """Return an index that selects the entries from `start` to `stop` along an axis.
+
+    The axis must be a negative number.
+    """
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 
@@ -154,17 +166,18 @@ def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool)
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
     If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
-    is split into blocks. Block ``b - m`` contributes to block ``b`` through a product with a
-    Toeplitz matrix. The entry of the matrix for input step ``i`` and output step ``j`` is
-    ``kernel[m * size + j - i]``. In the adjoint, it is block ``b + m`` that contributes to block
-    ``b``, through a product with the transposed matrix.
+    is split into blocks of `size` steps. To compute output block ``b``, input block ``b - m`` is
+    multiplied by a Toeplitz matrix. The entry of this matrix for input step ``i`` and output step
+    ``j`` is ``kernel[m * size + j - i]``. For the adjoint, input block ``b + m`` is multiplied by
+    the transposed matrix.
     """
     xp, device, steps = adapter.xp, adapter.device(x), x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
     size = max(_tuning.SMALLEST_TOEPLITZ, _smaller(taps, _tuning.LARGEST_TOEPLITZ))
     size = _smaller(size, steps)
     blocks = -(-steps // size)
-    reach = _smaller(-(-(taps - 1) // size), blocks - 1)  # the number of earlier blocks to include
+    # The number of earlier blocks that contribute to a block.
+    reach = _smaller(-(-(taps - 1) // size), blocks - 1)
 
     def zeros(number: int) -> Array:
         return xp.zeros(number, dtype=x.dtype, device=device)
@@ -188,16 +201,19 @@ def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool)
 
 
 def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
-    """Return zeros for `steps` time steps, with the device and sharding of `x`."""
+    """Return an array of zeros with `steps` time steps, on the device and with the sharding of `x`.
+
+    Along all other axes, the array has the shape of `x`.
+    """
     shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
     return xp.broadcast_to(xp.zeros_like(x[_index(axis, 0, 1)]), shape)
 
 
 def _smaller(a: int, b: int) -> int:
-    """Return ``min(a, b)`` of two sizes.
+    """Return the smaller of two sizes.
 
-    If the sizes are symbolic, the compiler adds a guard: it compiles the function again if the
-    comparison has a different result.
+    The sizes may be symbolic dimensions of a compiler. The compiler then records the result of the
+    comparison, and compiles the function again if the result changes.
     """
     return a if a <= b else b
 
@@ -207,10 +223,10 @@ def sum_in_blocks(
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    If `reverse` is True, ``x[t + k]`` is summed instead. The outputs are computed in blocks. The
-    windows of all outputs in a block cover a range of input steps. This range is multiplied by the
-    banded matrix `band`. If arrays may be changed in place, the products are written directly into
-    the result.
+    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. The outputs are computed
+    in blocks of time steps. Together, the windows of all outputs in a block cover a range of input
+    steps. The input in this range is multiplied by the banded matrix `band`. If arrays may be
+    changed in place, the products are written directly into the array that is returned.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

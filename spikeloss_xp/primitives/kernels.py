@@ -1,9 +1,10 @@
-"""Exponential kernels and their filter matrices, which are built on the host and cached.
+"""Exponential kernels and the matrices for filtering with them, which are built on the host.
 
-Suppose that the kernel is long enough to connect every step of one block to every step of a later
-block. The weights of these connections form a matrix. For a kernel of order `n`, the rank of this
-matrix is at most `n`. If each block has `size` steps and ``a = exp(-1 / tau)``, the weight from
-step ``i`` of a block to step ``j`` of the block that comes ``p`` blocks later is
+The matrices are cached. Suppose that the kernel is long enough to connect every time step of one
+block to every time step of a later block. The weights of these connections form a matrix. For a
+kernel of order `n`, the rank of this matrix is at most `n`. If each block has `size` steps and
+``a = exp(-1 / tau)``, the weight from step ``i`` of a block to step ``j`` of the block that comes
+``p`` blocks later is
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
@@ -47,7 +48,7 @@ class Exponential(NamedTuple):
     def largest_tap(self) -> float:
         """Return the largest tap, accurate to ten digits, without computing the other taps.
 
-        Return infinity if the tap overflows.
+        If the largest tap overflows, return infinity.
         """
         n, last = self.order, self.length - 1
         try:
@@ -63,27 +64,28 @@ class Exponential(NamedTuple):
             return math.inf
 
 
-@functools.lru_cache(maxsize=8)  # an entry takes a few kB, but 6 MB for 40,000 taps of order 6
+# A cached result takes a few kB in most cases, and 6 MB for 40,000 taps of order 6.
+@functools.lru_cache(maxsize=8)
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
     """Return the matrices of a block filter or, if `reverse` is True, of its adjoint.
 
-    If `steps` is None, the matrices can be used for any duration. The structure of the block filter
-    depends on the duration and the kernel:
+    `steps` is the number of time steps of the array that is filtered. If `steps` is None, the
+    matrices can be used for any number of time steps. There are three cases:
 
-    - Up to 64 steps are filtered by a single matrix. For 100 steps of 10 neurons, a single matrix
-      took 0.6 times as long as blocks. Nevertheless, longer durations are split into blocks,
-      because longer sums are less accurate: in sums of 128 products, the rounding errors reached
-      6e-7 relative to the largest sum.
-    - If the length of the kernel is at most two blocks of the smallest length, an output block
-      depends on only two input blocks: the block at the same position and the block before it. The
-      limit of two blocks was not measured: it follows from the smallest block length.
-    - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
-      kernel. Filtering on two levels took 0.4 times as long as filtering with Toeplitz matrices for
-      100 taps, and 0.13 times as long for 1000 taps.
+    - If there are at most 64 time steps, they are filtered by a single matrix. For 100 steps of 10
+      neurons, filtering with a single matrix took 0.6 times as long as filtering in blocks.
+      Nevertheless, more than 64 steps are split into blocks, because longer sums are less accurate.
+      In sums of 128 products, the rounding errors reached 6e-7 relative to the largest sum.
+    - If the kernel is not longer than two blocks of the smallest length (32 time steps), each
+      output block is computed from only two input blocks: the block at the same time steps and the
+      block before it. The limit of 32 time steps was not chosen from measurements.
+    - For longer kernels, weighted sums over each block are carried to later blocks. The run time
+      does not grow with the length of the kernel. For 100 taps, this filter took 0.4 times as long
+      as a filter with Toeplitz matrices. For 1000 taps, it took 0.13 times as long.
     """
-    if steps is not None:  # later taps would be multiplied only by zeros
+    if steps is not None:  # taps for longer lags would be multiplied only by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
     return _adjoint(made) if reverse else made
@@ -99,7 +101,7 @@ def window_band(window: int, dtype: str) -> np.ndarray:
 
 def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:
     taps = kernel.taps().astype(dtype)
-    reached = int(np.flatnonzero(taps)[-1]) + 1  # later taps underflow to 0
+    reached = int(np.flatnonzero(taps)[-1]) + 1  # the taps after these underflow to 0
     short = reached <= 2 * _tuning.SMALLEST_BLOCK
     if steps is not None and steps <= largest:
         return _joined([(0, _between(taps, steps, 0))])
@@ -119,12 +121,13 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 
 
 def _size(kernel: Exponential, steps: int | None) -> int:
-    """Return the block length with the lowest cost, in multiplications per step.
+    """Return the block length with the lowest cost, in multiplications per time step.
 
-    The cost has three parts: the multiplications for the near and far ends of the kernel, the
-    multiplications for carrying the sums, and an estimate for the copy that pads the last block. We
-    measured the filter for two durations on two CPU cores, with every block length from 10 to 50
-    that divides both durations. Lengths of 20 to 25 were the fastest.
+    The cost has three parts. The first part is the number of multiplications for the near and far
+    blocks. The second part is the number of multiplications for carrying sums to later blocks. The
+    third part is an estimate of the cost of padding the last block. We measured the run time of the
+    filter for two numbers of time steps on two CPU cores, with every block length from 10 to 50
+    that divides both numbers. Block lengths of 20 to 25 were the fastest.
     """
 
     def cost(size: int) -> float:
@@ -139,9 +142,10 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights with which steps of one block contribute to steps of a later block.
+    """Return the matrix of weights with which the steps of one block contribute to a later block.
 
-    `later` is the distance from the earlier block to the later block, in blocks.
+    `later` is the number of blocks from the first block to the later block. An entry of the matrix
+    is 0 if the kernel does not connect the two steps.
     """
     step = np.arange(size)
     lag = later * size + step[None, :] - step[:, None]
@@ -154,7 +158,7 @@ def _carry(
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
     """Return the matrices that sum a block, carry the sums, and compute outputs from carried sums.
 
-    The sums of each block are carried to the next `reach` blocks.
+    The weighted sums over each block are carried to the next `reach` blocks.
     """
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
@@ -172,10 +176,15 @@ def _carry(
 def _carried_together(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> BlockMatrices:
-    """Return the matrices that jointly carry all sums of a kernel of order 2 or higher."""
+    """Return the matrices that carry sums to later blocks, for a kernel of order 2 or higher.
+
+    Each carried sum depends on several of the sums over earlier blocks, so all sums are carried by
+    the same matrices.
+    """
     n, lag = kernel.order, np.arange(reach) * size
     decay = np.exp(-lag / kernel.time_constant)
-    # The last entry remains 0. It is used for lags below 0 and for lags of at least `reach` blocks.
+    # The last entry of `weights` remains 0. It is used for lags at which no sums are carried: lags
+    # below 0 and lags of at least `reach` blocks.
     weights = np.zeros((reach + 1, n, n), dtype)
     for first in range(n):
         for second in range(n - first):
@@ -212,10 +221,10 @@ def _joined(
 
 
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
-    """Return the matrices of the adjoint.
+    """Return the matrices of the adjoint of a block filter, given the matrices of the filter.
 
-    Every matrix is transposed. If sums are carried, two matrices also change places: the matrix
-    that maps a block to its sums, and the matrix that maps the carried sums to a block.
+    Every matrix is transposed. If sums are carried, the matrix that maps a block to its sums is
+    exchanged with the matrix that maps the carried sums to a block.
     """
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]

@@ -13,16 +13,18 @@ SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 def survival_sum(adapter: Adapter, factors: Array, weight: Array | None, axis: int) -> SurvivalSum:
     """Return the sum of the cumulative products, the product of all factors, and the pullback.
 
-    The factors are multiplied along `axis`, which is kept, with length 1. The terms of the sum are
-    multiplied by `weight`. None stands for weights of 1. Without weights, the product of all
-    factors must not be used: if the last group is padded, the padding makes this product 0.
+    The factors are multiplied along `axis`. The results keep this axis, with length 1. Each
+    cumulative product is multiplied by its entry in `weight` before the products are summed. If
+    `weight` is None, the products are not multiplied by weights. In this case, the product of all
+    factors must not be used, because padding may have made it 0.
 
-    For a group of steps, let P be the product of its factors and V the sum of its cumulative
-    products. Two neighbouring groups merge into one group with ``P = P1 P2`` and
-    ``V = V1 + P1 V2``. Steps are merged into groups of about 8 steps, and groups are merged in the
-    same way until one group is left. The number of array operations therefore grows with the
-    logarithm of the duration. No division is needed, so factors of 0 are not a special case, even
-    in higher derivatives. The pullback processes the merges in reverse order.
+    For a group of time steps, let P be the product of its factors, and let V be the sum of its
+    cumulative products. If two neighbouring groups are merged, the merged group has ``P = P1 P2``
+    and ``V = V1 + P1 V2``. First, the steps are merged into groups of about 8 steps. Then, about 8
+    groups at a time are merged, until only one group is left. The number of array operations
+    therefore grows with the logarithm of the number of time steps. No division is needed, so
+    factors of 0 are not a special case, even in higher derivatives. The pullback processes the
+    merges in reverse order.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -41,13 +43,14 @@ def survival_sum(adapter: Adapter, factors: Array, weight: Array | None, axis: i
 def survival_sum_by_doubling(
     adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> SurvivalSum:
-    """Return the results of `survival_sum`, computed with fewer but longer array operations.
+    """Return the results of `survival_sum`, computed with fewer operations on larger arrays.
 
     The pullback changes arrays in place. The derivative of the sum with respect to the factor at
-    step t is the product of the factors before t, times the sum ``V[t] = w[t] + f[t + 1] w[t + 1] +
-    f[t + 1] f[t + 2] w[t + 2] + ...`` over all steps from t on. Let V hold this sum over only the
-    first `d` steps, and let ``P[t]`` be the product of the `d` factors after step t. Then
-    ``V[t] + P[t] V[t + d]`` is the sum over the first ``2 d`` steps.
+    step t is the product of the factors before t, times the sum
+    ``V[t] = w[t] + f[t + 1] w[t + 1] + f[t + 1] f[t + 2] w[t + 2] + ...`` over all steps from t on.
+    Suppose that V contains only the first `d` summands of this sum, and let ``P[t]`` be the product
+    of the `d` factors after step t. Then ``V[t] + P[t] V[t + d]`` is the sum of the first ``2 d``
+    summands.
     """
     xp, steps = adapter.xp, factors.shape[axis]
     survival = xp.cumulative_prod(factors, axis=axis)
@@ -84,9 +87,12 @@ def _part(x: Array, axis: int, start: int, stop: int) -> Array:
 def _merge_steps(
     adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
-    """Return the product of each group, the sum of its cumulative products, and the pullback."""
+    """Return the product of the factors of each group, and the sum of its cumulative products.
+
+    The third result is the pullback.
+    """
     steps = factors.shape[axis]
-    # Without weights, the last group is padded with factors of 0, which add nothing to the sum.
+    # Without weights, the last group is padded with factors of 0, so the padding adds 0 to the sum.
     each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)
     weights = None if weight is None else _groups(adapter, weight, axis, 0.0)
     products = [each[0]]
@@ -110,7 +116,10 @@ def _merge_steps(
 def _merge_groups(
     adapter: Adapter, product: Array, total: Array, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
-    """Return the products and sums of merged groups, and the pullback."""
+    """Merge neighbouring groups, and return the product and sum of each merged group.
+
+    The third result is the pullback.
+    """
     number = product.shape[axis]
     each, sums = _groups(adapter, product, axis, 1.0), _groups(adapter, total, axis, 0.0)
     products, total = [each[0]], sums[0]
@@ -135,7 +144,11 @@ def _merge_groups(
 
 
 def _groups(adapter: Adapter, x: Array, axis: int, fill: float) -> list[Array]:
-    """Return a list of arrays: the first entry of each group, then the second entry, and so on."""
+    """Split an axis into groups, and return a list of arrays with one entry of each group.
+
+    The first array holds the first entry of each group, the second array holds the second entry,
+    and so on. The last group is padded with `fill`.
+    """
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size
@@ -155,7 +168,10 @@ def _group_size(steps: int) -> int:
 
 
 def _steps(adapter: Adapter, each: list[Array], axis: int, steps: int) -> Array:
-    """Return the entries of all groups in temporal order. This is the inverse of `_groups`."""
+    """Return the entries of all groups in temporal order, without padding.
+
+    This function is the inverse of `_groups`.
+    """
     xp, first = adapter.xp, each[0]
     joined = xp.stack(each, axis=axis + 1)
     number = first.shape[axis] * len(each)

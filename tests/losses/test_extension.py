@@ -65,7 +65,7 @@ def test_options_are_inherited_and_the_time_axis_is_required():
         FocalLoss()
     with pytest.raises(ValueError, match=r"readout.*'first'"):
         FocalLoss(time_axis=0, readout="first")
-    with pytest.raises(ValueError, match="readout='max' reads the whole duration"):
+    with pytest.raises(ValueError, match="readout='max' is computed over all time steps"):
         FocalLoss(time_axis=0, readout="max", moving_window=3)
 
 

@@ -198,7 +198,7 @@ def test_options_that_do_not_fit_together_raise():
         (sx.SpikeTime, "tau", "time_constant=..., in time steps"),
         (sx.SpikeRate, "window", "moving_window=..., in time steps"),
         (sx.SparsityEnforcer, "dim", "time_axis=..."),
-        (sx.times.CrossEntropy, "rates", "an option of CrossEntropy, which reads binned spikes"),
+        (sx.times.CrossEntropy, "rates", "an option of CrossEntropy, which needs binned spikes"),
     ],
 )
 def test_option_of_another_library_raises_with_our_name(loss, option, remedy):
