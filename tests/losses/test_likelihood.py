@@ -52,7 +52,7 @@ def test_logarithm_of_factorials_equals_scipy(dtype, rtol):
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=6e-14)
 
 
-COUNTS, MEANS = [0, 1, 2, 30, 1_000, 10_000], [1e-12, 1e-3, 0.3, 1.0, 7.0, 1e3, 1e6]
+SOME_COUNTS, SOME_MEANS = [0, 1, 2, 30, 1_000, 10_000], [1e-12, 1e-3, 0.3, 1.0, 7.0, 1e3, 1e6]
 DISPERSIONS = [1e-12, 1e-8, 1e-4, 0.1, 1.0, 10.0]
 
 
@@ -65,17 +65,17 @@ def negative_binomial(dispersion):
     with localcontext(prec=60):
         a, one = Decimal(dispersion), Decimal(1)
         found = []
-        for count in COUNTS:
+        for count in SOME_COUNTS:
             inverse = math.prod(((k + 1) / (1 + a * k) for k in range(count)), start=one).ln()
-            logs = [(m.ln(), (1 + a * m).ln()) for m in map(Decimal, MEANS)]
+            logs = [(m.ln(), (1 + a * m).ln()) for m in map(Decimal, SOME_MEANS)]
             found.append([inverse - count * u + (count + 1 / a) * v for u, v in logs])
         return np.asarray(found, dtype=float)
 
 
 @pytest.mark.parametrize("dispersion", DISPERSIONS)
 def test_probability_of_counts_equals_60_digits(dispersion):
-    expected, counts = negative_binomial(dispersion), np.asarray(COUNTS)[:, None, None]
-    means = np.broadcast_to(MEANS, (len(COUNTS), len(MEANS)))[..., None]
+    expected, counts = negative_binomial(dispersion), np.asarray(SOME_COUNTS)[:, None, None]
+    means = np.broadcast_to(SOME_MEANS, (len(SOME_COUNTS), len(SOME_MEANS)))[..., None]
     for link, given in (("log", np.log(means)), ("identity", means)):
         loss = sx.NegativeBinomialNLL(
             time_axis=1, dispersion=dispersion, constant=True, link=link, reduction="none"
