@@ -228,9 +228,10 @@ def findings() -> str:
 
 PROBLEMS = "These findings make learning from the batch impossible or meaningless."
 CAUSES = _in_lines(
-    "These findings are notes, because networks with any of them may learn. They are problems if "
-    "training has not moved the batch (`not-moved`), if a weight has no gradient because nothing "
-    "connects it to the loss, or if no gradient is larger than 1e-8, which is too small for Adam."
+    "Networks with these findings may learn, so the findings are usually notes. They are problems "
+    "in three cases: if the network has hardly improved on the batch (`not-moved`), if a weight "
+    "has no gradient because nothing connects it to the loss, or if all gradients are below 1e-8, "
+    "which is too small for Adam."
 )
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section

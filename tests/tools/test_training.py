@@ -11,6 +11,7 @@ import advice
 import measure
 import networks
 import penalties
+import repair_page
 import runs
 import training_data
 import training_page
@@ -31,7 +32,7 @@ def small_data(monkeypatch):
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("module", [training_page, verdict_page])
+@pytest.mark.parametrize("module", [repair_page, training_page, verdict_page])
 def test_page_has_the_tables_of_its_record(module):
     written = module.PAGE.read_text(encoding="utf-8")
     expected = module.text(written, runs.read(module.RECORD))
@@ -94,7 +95,7 @@ def test_network_is_trained_on_other_data_with_and_without_bounds(monkeypatch, n
     monkeypatch.setitem(advice.TASKS, name, advice.TASKS[name]._replace(**small))
     monkeypatch.setitem(advice.ROWS, (name, kind), ((), 1))
     (record,) = advice.measured((name, kind, "speech"))
-    ways = verdict_page.ON_OTHER_DATA
+    ways = repair_page.ON_OTHER_DATA
     assert tuple(record["accuracy"]) == (ways if name == "speech" else ways[:4])
 
 

@@ -3,8 +3,8 @@
 ``python tools/training/advice.py [PATTERN]`` trains random networks on the tasks whose names
 contain the pattern, such as "digits, dense". The first networks that
 fail, and the first that learn, are trained again in several ways, with the same seed. The results
-are written to tests/data/verdict.json and to the page. The required packages are those of
-measure.py.
+are written to tests/data/verdict.json and to docs/repair-measured.md. The required packages are
+those of measure.py.
 """
 
 import statistics
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import networks
+import repair_page
 import runs
 import verdict
-import verdict_page
 from networks import WIDE, Settings
 from verdict import Task
 
@@ -125,7 +125,7 @@ def measured(row: tuple[str, str, str]) -> runs.Records:
     """
     (name, kind, of_set), (_, most) = row, ROWS[row[:2]]
     other, task, found = name in OTHER_DATA, TASKS[name], []
-    left = dict.fromkeys(verdict_page.GROUPS if other else ("fails", "learns"), most)
+    left = dict.fromkeys(repair_page.GROUPS if other else ("fails", "learns"), most)
     for index in range(MOST):
         if other and len(found) == most:
             break
@@ -157,7 +157,7 @@ def main() -> None:
     kept = [x for x in record["advice"] if (x["task"], x["kind"], x["set"]) not in chosen]
     record["advice"] = kept + [one for found in every for one in found]
     record["tasks"] |= {name: task._asdict() for name, task in TASKS.items()}
-    runs.write(verdict_page, record)
+    runs.write(repair_page, record)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,11 @@ def read(name: str) -> Record:
 
 
 def write(page: Any, record: Record) -> None:
-    """Write the record of a page with the versions of the packages, and the page's tables."""
+    """Write the record of a page with the versions of the packages, and the page's tables.
+
+    If two pages share a record, the versions on the second page are not rewritten. To rewrite them,
+    run the module of the second page.
+    """
     versions = {each: importlib.metadata.version(each) for each in PACKAGES.split()}
     versions = (
         read(page.RECORD)["versions"] | versions
@@ -55,8 +59,18 @@ def write_page(page: Any) -> None:
     page.PAGE.write_text(text, encoding="utf-8")
 
 
-def with_versions(page: str, measured: str, record: Record) -> str:
-    """Return a page with what was measured, and the versions, in the line that begins so."""
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+def with_versions(
+    page: str, measured: str, record: Record, packages: Iterable[str] | None = None
+) -> str:
+    """Return a page with the line "Measured with:" rewritten.
+
+    After the colon, the line has the text `measured`, and then the versions of the packages, by
+    default of all packages in the record.
+    """
+    versions = ", ".join(
+        f"{name} {version}"
+        for name, version in record["versions"].items()
+        if packages is None or name in packages
+    )
     figures = {r"(?<=^Measured with: ).*(?=\.$)": f"{measured}; {versions}"}
     return pages.with_figures(page, figures)
