@@ -38,6 +38,7 @@ from typing import Any
 import daily
 import masked
 import numpy as np
+import plain
 from plain import LINE
 from timing import in_new_process
 
@@ -46,6 +47,7 @@ RECORD = ROOT / "tests" / "data" / "speed.json"
 TOOL = "tools/benchmarks/guard.py"
 LIBRARIES = "PyTorch", "JAX", "NumPy"
 SIZES = (20, 100, 10), (100, 256, 20), (250, 64, 35)  # [time, batch, class]
+OF_POTENTIALS = (20, 100, 10), (100, 64, 200), (250, 64, 35)
 KINDS = (  # the name of the loss in plain.py, and its mask
     ("counts", None),
     ("each step", None),
@@ -77,6 +79,10 @@ def rows(library: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
             given = masked.runs, library, loss, mask, size
         kind = f"{loss}, {mask}" if mask else loss
         yield f"{library}: {kind}: {list(size)}", functools.partial(daily.checked, *given)
+    if library == "PyTorch":
+        for size in OF_POTENTIALS:
+            setup = functools.partial(daily.checked, plain.of_potentials, size)
+            yield f"{library}: softmax_sum: {list(size)}", setup
     # This array is so large that it is evaluated in chunks.
     in_chunks = daily.losses, library, "SpikeTime", daily.LARGE, "last"
     yield f"{library}: SpikeTime, large", functools.partial(daily.checked, *in_chunks)

@@ -52,6 +52,20 @@ LIKELIHOODS = {
 }
 
 
+def of_potentials(size: tuple[int, int, int]) -> dict[str, contenders.Run]:
+    """Return the runs of our loss on the sums of softmax outputs and of PyTorch's line."""
+    import torch.nn.functional as F  # noqa: N812
+
+    loss = sx.CrossEntropy(time_axis=0, readout="softmax_sum")
+    potentials = np.random.default_rng(0).normal(size=size).astype("f")
+    label = np.arange(size[1]) % size[2]
+    runs = {"ours": loss, LINE: lambda x, y: F.cross_entropy(F.softmax(x, -1).sum(0), y)}
+    return {
+        key: contenders.with_gradient("PyTorch", run, potentials, label)
+        for key, run in runs.items()
+    }
+
+
 def likelihood_line(library: str, name: str) -> Callable[..., Any]:
     """Return the line that PyTorch or JAX users would write instead of a likelihood."""
     if library == "JAX":
