@@ -125,7 +125,8 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, in the same form as for a call to the loss.
+            Spikes, in the same form as for a call to the loss. The batch axis may have length 0.
+            The sum and the weight are then 0.
         target : array or sequence
             The target, in the same form as for a call to the loss.
         context : int, default 0
@@ -179,7 +180,8 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, in the same form as for a call to the loss.
+            Spikes, in the same form as for a call to the loss. The batch axis may have length 0.
+            The sum and the weight are then 0.
         target : array or sequence
             The target, in the same form as for a call to the loss.
         context : int, default 0
