@@ -220,6 +220,13 @@ def _places(
 
     The binned spikes are created in the library and on the device of the `like` array.
     """
+    fields = getattr(getattr(times, "dtype", None), "names", None)
+    if fields:
+        time, of_neuron = (y if y in fields else x for x, y in zip(fields, "tx", strict=False))
+        raise TypeError(
+            f"times must hold numbers; got a structured array with the fields {fields}: pass its "
+            f"fields, as in bin_spikes(events[{time!r}], events[{of_neuron!r}], ...)"
+        )
     if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
         return _of_each_neuron(times, neuron, neurons, bins)
     adapter = adapter_of(times, "times")

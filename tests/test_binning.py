@@ -237,3 +237,14 @@ def test_constant_times_may_be_binned_in_a_compiled_function():
     times = jax.numpy.asarray(TIMES)
     counts = jax.jit(lambda factor: factor * sx.bin_spikes(times, NEURON, **BINS))(2.0)
     np.testing.assert_array_equal(counts, 2 * COUNTS)
+
+
+def test_advice_on_events_with_fields_is_right():
+    for fields in ("txp", "xyt"):
+        events = np.zeros(4, dtype=[(name, int) for name in fields])
+        with pytest.raises(TypeError, match="structured array with the fields") as caught:
+            sx.bin_spikes(events, neurons=2, steps=3)
+        call = re.search(r"bin_spikes\(.*\)", str(caught.value))[0]
+        line = f"sx.{call.replace('...', 'neurons=2, steps=3')}"
+        assert "events['t'], events['x']" in line
+        assert eval(line).sum() == 4

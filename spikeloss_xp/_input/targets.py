@@ -187,6 +187,8 @@ class ClassIndices(ClassTarget):
             return
         rule = "one class index for each sample" if several else "integers (class indices)"
         remedy = f" ({_floats_for(given.kinds)})" if for_each else ""
+        if len(given.kinds) > 1 and shape == once[1:] and layout.batch == 1:
+            remedy = " (if these are the class probabilities of one sample, pass target[None])"
         raise TypeError(f"target must hold {rule}; got {label.dtype} of shape {shape}{remedy}")
 
     def hints(self, given: Given, shape: tuple[int, ...]) -> list[str]:
@@ -253,9 +255,11 @@ class Numbers(ClassTarget):
         low, high = known.min(), known.max()
         inside = self.lowest <= low and high <= self.highest
         if not (inside and -math.inf < low and high < math.inf):
-            raise ValueError(
-                f"target must hold {self.name}, {self.rule}; got values from {low} to {high}"
-            )
+            hint = f"got values from {low} to {high}"
+            if low != low:
+                hint = "got nan (to leave out padded steps, pass lengths; to leave out missing "
+                hint += "entries, pass where, which is False for them)"
+            raise ValueError(f"target must hold {self.name}, {self.rule}; {hint}")
 
     def check_dtype(self, given: Given, label: Array) -> None:
         """Raise a `TypeError` unless the target, converted to an array, holds floats."""

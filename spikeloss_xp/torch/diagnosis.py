@@ -9,7 +9,7 @@ from torch.nn import Module
 
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import Report, diagnose
-from spikeloss_xp.torch.recording import Modules, record
+from spikeloss_xp.torch.recording import Modules, check_network, record
 from spikeloss_xp.torch.scaling import restored
 
 OF_LOSS = ("where", "lengths", "weight")  # options of `diagnose` that are also arguments of a loss
@@ -90,7 +90,7 @@ def diagnose_network(
     """
     given = [] if target is None else [target]
     of_loss = {name: options[name] for name in OF_LOSS if options.get(name) is not None}
-    with _unchanged(network), record(network, modules) as seen:
+    with _unchanged(check_network(network)), record(network, modules) as seen:
         output = forward()
         loss(output, *given, **of_loss).mean().backward()  # the mean of unreduced terms
         found: dict[str, Any] = {"hidden": seen.hidden, "gradients": seen.gradients}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.parameter import UninitializedParameter
 from torch.utils.module_tracker import ModuleTracker
 
 from spikeloss_xp import _checks
@@ -22,7 +23,7 @@ class Recording:
     """The spikes and gradients of a network, as collected by `record`."""
 
     def __init__(self, network: Module, modules: Modules | None, operations: bool = False) -> None:
-        self._network = network
+        self._network = check_network(network)
         self._operations = Operations() if operations else None
         self._names = {module: name for name, module in network.named_modules()}
         # A `Sequential` or a `ModuleList` stands for the modules in it.
@@ -322,6 +323,19 @@ def hooked(network: Module, hook: Callable[..., None]) -> Iterator[None]:
         for module in network.modules():
             hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
         yield
+
+
+def check_network(network: Any) -> Module:
+    """Return the network, or raise an error if it is no module or has no weights yet."""
+    if not isinstance(network, Module):
+        raise TypeError(
+            f"network must be a torch.nn.Module; got {type(network).__qualname__}: if your network "
+            "is a function, use spikeloss_xp.scale_to_rate and spikeloss_xp.diagnose"
+        )
+    for name, x in network.named_parameters():
+        if isinstance(x, UninitializedParameter):
+            raise ValueError(f"{name} has no values yet: run the network on one batch first")
+    return network
 
 
 def first_output(output: Any) -> Any:

@@ -11,7 +11,7 @@ from torch.nn import Module
 
 from spikeloss_xp import _checks
 from spikeloss_xp.diagnosis import scale_to_rate
-from spikeloss_xp.torch.recording import Modules, record, weights_of
+from spikeloss_xp.torch.recording import Modules, check_network, record, weights_of
 from spikeloss_xp.torch.weights import weights_of_layers
 
 # Recurrent weights are multiplied by this factor before a layer is scaled. Otherwise, the recurrent
@@ -104,7 +104,7 @@ def scale_network(
             forward()
         return seen.spikes
 
-    with restored(network) as initial:
+    with restored(check_network(network)) as initial:
         layers = weights_of_layers(network, forward, modules)
         outside = {x for found in layers.values() for x in found.all | found.biases} - {*initial}
         initial.update({x: x.clone() for x in outside})
@@ -188,7 +188,7 @@ def parameter_groups(
     if momentum is not None:
         step *= 1 - _checks.fraction(momentum, "momentum")
     rates: dict[Tensor, float] = {}
-    for name, module in network.named_modules():
+    for name, module in check_network(network).named_modules():
         for key, x in module.named_parameters(recurse=False):
             if x.requires_grad and x not in rates:
                 size, gradient = _sizes(module, key, name or "the network", momentum is not None)

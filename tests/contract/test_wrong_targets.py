@@ -163,3 +163,17 @@ def test_target_readings_without_an_axis_raise_with_a_remedy(backend, readable):
     with raises(ValueError, "lacks the batch axis: pass target[:, None]"):
         loss = sx.SquaredError(time_axis=0, moving_window=1)
         loss(x[:, :1, :], readable(np.zeros((3, 5))))
+
+
+def test_advice_on_padding_and_on_one_sample_is_right(backend, readable):
+    x, padded = backend.asarray(SPIKES), np.where(np.arange(5)[:, None] < 3, 0.5, nan)
+    target = readable(np.broadcast_to(padded.T, SPIKES.shape).copy())
+    each_step = sx.SquaredError(time_axis=-1, moving_window=1)
+    with raises(ValueError, "got nan (to leave out padded steps, pass lengths;.*pass where, which"):
+        each_step(x, target)
+    for options in ({"lengths": [3, 3, 3]}, {"where": np.arange(5) < 3}):
+        assert each_step(x, target, **options).shape == ()
+    one, probabilities = x[:1, ...], readable(np.full(4, 0.25))
+    with raises(TypeError, "class probabilities of one sample, pass target[None]"):
+        entropy()(one, probabilities)
+    assert entropy()(one, probabilities[None]).shape == ()

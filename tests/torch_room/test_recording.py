@@ -27,7 +27,7 @@ from _support.networks import (
     sequence,
     with_a_named_argument,
 )
-from spikeloss_xp.torch import record, scale_network
+from spikeloss_xp.torch import diagnose_network, parameter_groups, record, scale_network
 
 LOSS = sx.CrossEntropy(time_axis=0)
 
@@ -357,3 +357,23 @@ def test_output_in_which_spikes_cannot_be_told_raises_and_names_the_module():
     halves = module_of(lambda self, x: {"currents": 0.5 + x})
     with pytest.raises(ValueError, match=r"returned a dict.*because nothing may be spikes"):
         recorded(halves, halves)
+
+
+def test_network_that_is_no_module_or_has_no_weights_yet_raises():
+    def forward():
+        return network(INPUTS)
+
+    for call in (
+        lambda network: recorded(network),
+        lambda network: scale_network(network, forward),
+        lambda network: diagnose_network(network, LOSS, forward, LABEL),
+        parameter_groups,
+    ):
+        network = network_of(20, 3)
+        with pytest.raises(TypeError, match=r"a torch.nn.Module; got function: .*scale_to_rate"):
+            call(forward)
+        network[0] = nn.LazyLinear(3)
+        with pytest.raises(ValueError, match=r"^0.weight has no values yet: run the network on"):
+            call(network)
+        forward()  # the advice
+        call(network)
