@@ -17,6 +17,8 @@ from spikeloss_xp import cli
 from spikeloss_xp.backends import BackendInfo, available
 
 ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+"""The current folder of a command, because Python would import an sdist without its adapters."""
 USABLE = [name for name, info in available().items() if info.usable]
 
 
@@ -144,7 +146,7 @@ def test_wrong_argument_prints_usage(capsys, line):
 def test_command_runs_as_script_and_as_module():
     script = Path(sys.executable).with_name("spikeloss-xp")
     for program in ([script], [sys.executable, "-m", "spikeloss_xp"]):
-        printed = subprocess.check_output([*program, "--version"], text=True)
+        printed = subprocess.check_output([*program, "--version"], text=True, cwd=TESTS)
         assert printed == f"spikeloss-xp {sx.__version__}\n"
 
 
@@ -158,6 +160,7 @@ def test_closed_pipe_ends_the_command_without_a_traceback():
     ]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    options = {"stderr": subprocess.PIPE, "text": True, "timeout": 300, "cwd": TESTS}
+    done = subprocess.run(command, stdout=writer, **options)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

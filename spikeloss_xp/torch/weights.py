@@ -57,6 +57,73 @@ def _united(several: Iterable[Weights]) -> Weights:
     return Weights(*(NONE.union(*each) for each in zip(Weights(), *several, strict=True)))
 
 
+class _Run:
+    """The nodes of the autograd graph that are seen while a network runs.
+
+    Each module passes on a copy of its spikes, so that the graph shows whether anything outside of
+    the module depends on the spikes. States inside the module depend on the spikes themselves.
+
+    Attributes
+    ----------
+    inputs, outputs : dict of torch.nn.Module to list
+        The nodes of the tensors that each module received and returned.
+    without_graph : set of torch.nn.Module
+        The modules that ran without gradients.
+    copies : dict
+        The nodes of the copies of spikes, in the order of the calls. The values are pairs: the node
+        that computed the spikes, and the index of the spikes in the results of this node.
+    spikes : dict of torch.nn.Module to set
+        The same pairs, for each module.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[Module, list[Any]] = {}
+        self.outputs: dict[Module, list[Any]] = {}
+        self.without_graph: set[Module] = set()
+        self.copies: dict[Any, tuple[Any, int]] = {}
+        self.spikes: dict[Module, set[tuple[Any, int]]] = {}
+
+    def see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        """Keep the nodes of a call, and copy the spikes; this method is a forward hook."""
+        self.inputs.setdefault(module, []).extend(_nodes([args, kwargs]))
+        self.outputs.setdefault(module, []).extend(_nodes(output))
+        spikes = first_output(output)
+        if not torch.is_grad_enabled():
+            self.without_graph.add(module)
+        elif getattr(spikes, "grad_fn", None) is not None:
+            copy, source = spikes.clone(), (spikes.grad_fn, spikes.output_nr)
+            self.copies[copy.grad_fn] = source
+            self.spikes.setdefault(module, set()).add(source)
+            return _with_first_output(output, copy)
+        return None
+
+    def remove_unused(self, names: dict[Module, str], result: Any) -> None:
+        """Remove the last layers if the result of the run does not depend on their spikes.
+
+        Layers are kept if the result has no graph, or if their spikes have none.
+        """
+        nodes = _ancestors(_nodes(result))
+        used = {self.copies[node] for node in nodes & self.copies.keys()}
+        while nodes and names:
+            *_, (last, name) = names.items()
+            if last not in self.spikes or not used.isdisjoint(self.spikes[last]):
+                return
+            del names[last]
+        if not names:
+            raise ValueError(
+                f"the result of forward does not depend on the spikes of {name}, the only layer: "
+                "return its spikes, or pass it as modules=[...]"
+            )
+
+    def ends(self, modules: Iterable[Module]) -> Ends:
+        """Return the nodes of the outputs of modules, and of copies of them, with the modules."""
+        ends = {node: module for module in modules for node in self.outputs[module]}
+        for copy, (node, _) in self.copies.items():  # copies of copies come after these
+            if node in ends:
+                ends[copy] = ends[node]
+        return ends
+
+
 def weights_of_layers(
     network: Module, forward: Callable[[], Any], modules: Modules | None
 ) -> dict[Module, Weights]:
@@ -66,63 +133,19 @@ def weights_of_layers(
     are not given, the last modules are left out if the result of `forward` does not depend on their
     spikes, as with a readout of membrane potentials.
     """
-    inputs: dict[Module, list[Any]] = {}
-    outputs: dict[Module, list[Any]] = {}
-    # The rest of the network gets copies of the spikes. The keys are the nodes of the copies. The
-    # values are the nodes that computed the spikes, and the places of the spikes in their results.
-    copies: dict[Any, tuple[Any, int]] = {}
-    spikes_of: dict[Module, set[tuple[Any, int]]] = {}
-    without_graph: set[Module] = set()
-
-    def see(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        inputs.setdefault(module, []).extend(_nodes([args, kwargs]))
-        outputs.setdefault(module, []).extend(_nodes(output))
-        if not torch.is_grad_enabled():
-            without_graph.add(module)
-
-    def pass_on_copy(module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        spikes = first_output(output)
-        if getattr(spikes, "grad_fn", None) is None or not torch.is_grad_enabled():
-            return None
-        copy = spikes.clone()  # the state inside the module does not depend on the copy
-        copies[copy.grad_fn] = spikes.grad_fn, spikes.output_nr
-        spikes_of.setdefault(module, set()).add(copies[copy.grad_fn])
-        return _with_first_output(output, copy)
-
+    run = _Run()
     # The cache may hold converted weights without gradients.
     torch.clear_autocast_cache()
-    hooks = hooked(network, see), hooked(network, pass_on_copy)
-    with torch.enable_grad(), record(network, modules) as seen, hooks[0], hooks[1]:
-        used = _ancestors(_nodes(forward()))
+    with torch.enable_grad(), record(network, modules) as seen, hooked(network, run.see):
+        result = forward()
     names = {network.get_submodule(name): name for name in seen.spikes}
-    if modules is None and used:
-        _remove_unused(names, {copies[node] for node in used & copies.keys()}, spikes_of)
-    ends = {node: module for module in names for node in outputs[module]}
-    for copy, (node, _) in copies.items():  # in the order of the calls: copies of copies are last
-        if node in ends:
-            ends[copy] = ends[node]
-    layers = {x: _weights_of(x, inputs[x], outputs[x], ends) for x in names}
-    _check(network, names, layers, without_graph)
+    if modules is None:
+        run.remove_unused(names, result)
+    ends = run.ends(names)
+    layers = {x: _weights_of(x, run.inputs[x], run.outputs[x], ends) for x in names}
+    _check(network, names, layers, run.without_graph)
     _check_owners(names, layers)
     return {module: each for module, each in layers.items() if each.all}
-
-
-def _remove_unused(
-    names: dict[Module, str], used: set[Any], spikes_of: dict[Module, set[Any]]
-) -> None:
-    """Remove the last layers if none of their spikes are `used`.
-
-    `spikes_of` lacks layers whose spikes have no graph or could not be copied. They are kept.
-    """
-    while names:
-        *_, (last, name) = names.items()
-        if not used.isdisjoint(spikes_of.get(last, used)):
-            return
-        del names[last]
-    raise ValueError(
-        f"the result of forward does not depend on the spikes of {name}, the only layer: return "
-        "its spikes, or pass it as modules=[...]"
-    )
 
 
 def _with_first_output(output: Any, x: Tensor) -> Any:

@@ -6,6 +6,7 @@ adapters from the copy that is installed.
 """
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,14 @@ def _folder(package: str) -> Path | None:
 
 
 def check_one_root() -> None:
-    """Raise an error that says what to do unless the package is complete and from one place."""
+    """Raise an error that says what to do unless the package is complete and from one place.
+
+    The folder of an sdist has the adapters beside the package, where Python does not find them. The
+    package is then taken from where it is installed.
+    """
+    in_checkout = (ROOT / "spikeloss_xp" / "backends").exists()
+    if not in_checkout:
+        sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != ROOT]
     core, adapters = _folder("spikeloss_xp"), _folder("spikeloss_xp.backends")
     if core is None or adapters is None:
         missing = "spikeloss_xp" if core is None else "spikeloss_xp.backends"
@@ -35,7 +43,12 @@ def check_one_root() -> None:
         raise pytest.UsageError(
             f"spikeloss_xp is imported from {core}, but its adapters from {adapters}. {REMEDY}"
         )
-    if (ROOT / "spikeloss_xp").exists() and core != ROOT / "spikeloss_xp":
+    if in_checkout and not (ROOT / "spikeloss_xp" / "backends").samefile(ROOT / "backends"):
+        raise pytest.UsageError(
+            f"{ROOT} has two folders with adapters, backends and spikeloss_xp/backends, and only "
+            "the second one is imported. Replace the second one by a link to the first one"
+        )
+    if in_checkout and core != ROOT / "spikeloss_xp":
         raise pytest.UsageError(
             f"The tests are in {ROOT}, but spikeloss_xp is imported from {core}. {REMEDY}"
         )
