@@ -6,7 +6,9 @@ PyTorch, JAX and any other library that conforms to the array API standard.
 
 import importlib
 
-try:  # a link to `backends`, or, where git makes no links, the installation adds it to the package
+# In the repository, `spikeloss_xp/backends` is a symbolic link to the folder `backends`. If git did
+# not create the link, only the installed package contains this folder.
+try:
     importlib.import_module("spikeloss_xp.backends")
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(

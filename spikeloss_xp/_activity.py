@@ -1,4 +1,4 @@
-"""How often layers fire, and how many operations their spikes cause, as sums that add up."""
+"""Count spikes and the synaptic operations that they cause, as sums that can be added."""
 
 import math
 import re
@@ -22,28 +22,30 @@ from spikeloss_xp._input.prepared import mask_of
 from spikeloss_xp._typing import Array, ArrayLike
 
 SUMS = "int64"  # the dtype of all sums
-ROUNDING = 0.01  # entries this close to a whole number n, relative to n, are n
-FRACTIONS = 2.0**30  # fractions are added as multiples of 1 / FRACTIONS
-LARGEST = 2.0**53  # larger entries are treated like infinity
-LAYER, CONNECTED, MODULE = "layer", "connected layer", "module"  # what a row of sums describes
+ROUNDING = 0.01  # an entry that differs from a whole number n by at most ROUNDING * n becomes n
+FRACTIONS = 2.0**30  # fractions of a spike are added as integer multiples of 1 / FRACTIONS
+LARGEST = 2.0**53  # entries of at least this size are treated like infinity
+LAYER, CONNECTED, MODULE = "layer", "connected layer", "module"  # the kinds in `Activity.rows`
 
 
 class LayerActivity(NamedTuple):
-    """The sums of one layer, over all unmasked entries.
+    """Numbers of spikes, entries and operations in one layer, summed over all unmasked entries.
 
     Attributes
     ----------
     events : float
-        The sum of the magnitudes, which is the number of spikes.
+        The sum of the absolute values of the entries. For binary spikes, this is the number of
+        spikes.
     active : float
         The number of entries that are not 0.
     entries : int
-        The number of entries: neurons times steps, summed over the samples.
+        The number of unmasked entries. Without a mask, it is the number of neurons times the number
+        of steps times the number of samples.
     samples : int
         The number of samples.
     operations : float or None
-        The number of synaptic operations that the spikes cause, or None if the connections are not
-        known.
+        The number of synaptic operations that the spikes cause. None if the number of connections
+        of the neurons was not given.
 
     Notes
     -----
@@ -59,7 +61,7 @@ class LayerActivity(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """The firing rate: events for each neuron and step."""
+        """The firing rate: the mean number of events per neuron and time step."""
         return _quotient(self.events, self.entries)
 
     @property
@@ -69,21 +71,23 @@ class LayerActivity(NamedTuple):
 
     @property
     def operations_per_sample(self) -> float | None:
-        """The synaptic operations for each sample, or None if the connections are not known."""
+        """The mean number of synaptic operations per sample, or None if `operations` is None."""
         return None if self.operations is None else _quotient(self.operations, self.samples)
 
 
 class ModuleOperations(NamedTuple):
-    """The operations of one module with weights, summed over the batch and the steps.
+    """The operations of one module with weights, summed over samples and time steps.
 
     Attributes
     ----------
     accumulates : float
-        The operations, if the input of the module holds only -1, 0 and 1, and otherwise 0.
+        The number of operations if the input of the module holds only -1, 0 and 1, so that no
+        multiplication is needed. Otherwise, `accumulates` is 0.
     multiply_accumulates : float
-        The operations, if the input holds other numbers, and otherwise 0.
+        The number of operations if the input of the module holds other numbers. Otherwise,
+        `multiply_accumulates` is 0.
     dense : float
-        The operations if no entry of the input were 0.
+        The number of operations that would be needed if no entry of the input were 0.
     samples : int
         The number of samples.
     """
@@ -95,36 +99,39 @@ class ModuleOperations(NamedTuple):
 
     @property
     def operations_per_sample(self) -> float:
-        """The accumulates and the multiply-accumulates for each sample."""
+        """The mean number of accumulates and multiply-accumulates per sample."""
         return _quotient(self.accumulates + self.multiply_accumulates, self.samples)
 
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """Sums over the spikes of layers, from which rates and operations are computed.
+    """Numbers of spikes and operations, summed over samples and time steps for each layer.
 
-    `activity` and the method ``activity`` of a recording return such sums. ``a + b`` adds the sums
-    of two batches, processes or pieces of a recording with the same layers, and ``sum(parts)`` adds
-    several. Printing shows the rates as a table.
+    The function `activity` and the method ``activity`` of a recording return such an object. Two
+    objects can be added as ``a + b``, and a list of objects as ``sum(parts)``. The objects may come
+    from different batches, processes or pieces of a recording, but must describe the same layers.
+    Printing an object shows firing rates and operations as a table.
 
-    The sums stay on the device of the spikes, and nothing waits for them, until an attribute other
-    than `sums` is read. Functions that are compiled by ``jax.jit`` can take and return an
-    `Activity`.
+    The sums stay on the device of the spikes. Reading `rate`, `layers` or another computed
+    attribute copies the sums to the host, which waits for the device. Functions that are compiled
+    by ``jax.jit`` can take and return an `Activity`.
 
     Attributes
     ----------
     sums : array
-        All sums in one int64 array, with a row for each layer and module. To add up the sums of
-        several processes, add up this array, for example with ``torch.distributed.all_reduce``. The
-        columns of a layer are the whole spikes, the fractions of spikes in units of 2^-30, the
-        entries without a finite value (or with an invalid length), the entries that are not 0, all
-        entries, the samples, and the operations. The columns of a module are the accumulates, the
-        multiply-accumulates, the samples with an invalid length, the dense operations, 0, the
-        samples, and 0.
+        All sums in one int64 array, with a row for each layer and for each module. To combine
+        several processes, add their arrays, for example with ``torch.distributed.all_reduce``.
+
+        The seven columns of a layer are the numbers of whole spikes, of fractions of spikes in
+        units of 2^-30, of entries that are NaN or infinite plus samples that have an invalid
+        length, of entries that are not 0, of all entries, of samples, and of operations. The seven
+        columns of a module are the numbers of accumulates, of multiply-accumulates, of samples that
+        have an invalid length, of dense operations, 0, the number of samples, and 0.
     rows : tuple
-        What each row describes, and its name.
+        For each row of `sums`, a tuple of its kind and the name of the layer or module. The kind is
+        ``"layer"``, ``"connected layer"`` (a layer with known connections) or ``"module"``.
     not_counted : tuple of str
-        Modules and functions whose operations are not counted.
+        The names of modules and functions whose operations are not counted.
 
     Examples
     --------
@@ -153,8 +160,8 @@ class Activity:
         if self.rows != other.rows:
             names = [[name for _, name in each.rows] for each in (self, other)]
             raise ValueError(
-                "only sums of the same layers and modules, with connections for the same layers, "
-                f"can be added; got {names[0]} and {names[1]}"
+                "two Activity objects can be added only if they have the same layers and modules, "
+                f"and connections for the same layers; got {names[0]} and {names[1]}"
             )
         adapter = adapter_of(self.sums, "sums")
         missing = dict.fromkeys(self.not_counted + other.not_counted)
@@ -167,17 +174,20 @@ class Activity:
 
     @property
     def layers(self) -> dict[str, LayerActivity]:
-        """The sums of each layer. Reading them waits until they have been computed."""
+        """The numbers of spikes, entries and operations in each layer, keyed by its name.
+
+        Reading this attribute copies `sums` to the host, which waits for the device.
+        """
         return self._read()[0]
 
     @property
     def modules(self) -> dict[str, ModuleOperations]:
-        """The operations of each module, if `record` counted them."""
+        """The operations of each module, keyed by its name. Empty if `record` counted none."""
         return self._read()[1]
 
     @property
     def rate(self) -> float:
-        """The firing rate over all layers: events for each neuron and step."""
+        """The firing rate over all layers: the mean number of events per neuron and time step."""
         return _whole(self.layers).rate
 
     @property
@@ -187,14 +197,15 @@ class Activity:
 
     @property
     def operations_per_sample(self) -> float | None:
-        """The operations for each sample: of all modules and layers for which they are known.
+        """The mean number of operations per sample, summed over layers and modules.
 
-        None if they are not known for any layer or module.
+        Layers and modules whose operations are not known are left out. If the operations of all
+        layers and modules are unknown, the result is None.
         """
         return _operations(*self._read())
 
     def _read(self) -> tuple[dict[str, LayerActivity], dict[str, ModuleOperations]]:
-        """Return the sums of the layers and of the modules, given the rows of `sums`."""
+        """Copy `sums` to the host, and return its rows as dicts of layers and of modules."""
         layers, modules = {}, {}
         numbers = host_values(self.sums, "sums").tolist()
         for (kind, name), row in zip(self.rows, numbers, strict=True):
@@ -215,11 +226,12 @@ class Activity:
         Returns
         -------
         dict of str to float
-            A dict with the keys ``"rate"``, ``"sparsity"`` and ``"operations_per_sample"`` of the
-            whole network, and with the same keys for each layer, such as ``"hidden/rate"``. For
-            each module, there is a key such as ``"module/fc1/operations_per_sample"``. Characters
-            that a logger may refuse, such as spaces, are replaced by underscores. Numbers that are
-            unknown, NaN or infinite are left out.
+            A dict with the keys ``"rate"``, ``"sparsity"`` and ``"operations_per_sample"`` for the
+            whole network. For each layer, there are three such keys, for example
+            ``"hidden/rate"``. For each module, there is a key such as
+            ``"module/fc1/operations_per_sample"``. Characters that a logger may refuse, such as
+            spaces, are replaced by underscores. Numbers that are unknown, NaN or infinite are left
+            out.
         """
         layers, modules = self._read()
         found: dict[str, float | None] = {}
@@ -257,7 +269,7 @@ class Activity:
 
 
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
-    """Return the sums over all layers, without samples and operations."""
+    """Return the sums over all layers. Samples and operations are not summed."""
     found = layers.values()
     events, active = sum(x.events for x in found), sum(x.active for x in found)
     return LayerActivity(events, active, sum(x.entries for x in found), samples=0)
@@ -266,7 +278,10 @@ def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
 def _operations(
     layers: dict[str, LayerActivity], modules: dict[str, ModuleOperations]
 ) -> float | None:
-    """Return the operations for each sample in the whole network, or None."""
+    """Return the mean number of operations per sample, summed over layers and modules.
+
+    Return None if the operations of all layers and modules are unknown.
+    """
     each = [x.operations_per_sample for x in layers.values()]
     each += [x.operations_per_sample for x in modules.values()]
     known = [x for x in each if x is not None]
@@ -300,41 +315,43 @@ def activity(
     where: ArrayLike | None = None,
     connections: Any = None,
 ) -> Activity:
-    """Return how often layers fire, and how many operations their spikes cause, as sums.
+    """Count the spikes of layers, and the synaptic operations that the spikes cause.
 
-    The sums are exact up to 2^53, in all libraries and for all dtypes. They add up over batches,
-    processes and pieces of a recording, and rates are computed from them at the end. (A mean of the
-    rates of batches with different sizes would be wrong.)
+    The result holds sums, which are exact up to 2^53 in all libraries and for all dtypes. To
+    combine batches, processes or pieces of a recording, add their results. Read the firing rate
+    from the total: the mean of the firing rates of batches with different sizes would be wrong.
 
-    An entry that is within 1 % of a whole number of spikes is rounded to it first, because the
-    surrogate gradients of some frameworks leave entries such as 0.9999999.
+    An entry that is within 1 % of a whole number is rounded to this number before it is counted,
+    because the surrogate gradients of some frameworks return spikes such as 0.9999999.
 
     Parameters
     ----------
     spikes : dict of str to array, or array
-        The spikes of each layer, or of a single layer, which is then called ``"spikes"``. Each
-        array has a batch, a neuron and a time axis, in the order that `time_axis` defines, and may
-        have several neuron axes. Negative and graded spikes are allowed.
+        The spikes of each layer, keyed by the name of the layer. If you pass an array, it is a
+        single layer with the name ``"spikes"``. Each array has a batch axis, a time axis, and one
+        or more neuron axes. Negative and graded spikes are allowed.
     time_axis : int
         The time axis of the spikes. The batch axis is the first of the other axes.
     lengths : array or sequence of int, optional
-        The number of valid time steps of each sample. Later steps are left out everywhere.
+        The number of valid time steps of each sample. Later steps are not counted.
     where : array of bool, optional
-        True for the entries to keep, as for a loss. A sample without any is not counted.
+        A mask that is True for the entries to count, in any shape that a loss accepts. A sample is
+        not counted if the mask is False for all its entries.
     connections : dict of str to int or array, optional
-        To how many inputs of the next layer each spike of a layer goes: a number, or an array with
-        a number for each neuron. If `spikes` is a single array, no dict is needed.
+        For each layer, the number of inputs in the next layer that receive a spike: one number for
+        all neurons, or an array with a number for each neuron. If `spikes` is a single array, pass
+        the number or the array without a dict.
 
     Returns
     -------
     Activity
-        The sums of the layers.
+        The sums for each layer, which are printed as a table of firing rates and operations.
 
     Raises
     ------
     ValueError
-        If an array has fewer than three axes, if a mask or the connections do not fit, or if there
-        are connections for an unknown layer.
+        If an array has fewer than three axes, if the shape of a mask or of the connections does not
+        fit the spikes, or if connections are given for a layer that is not in `spikes`.
 
     Examples
     --------
@@ -376,7 +393,7 @@ def activity(
 def _sums_of(
     name: str, x: Array, time_axis: int, lengths: Any, where: Any, connections: Any
 ) -> Array:
-    """Return the row of sums of a layer, in the order of the attribute `Activity.sums`."""
+    """Return the row for a layer in the array `Activity.sums`."""
     adapter = adapter_of(x, name)
     xp, shape = adapter.xp, tuple(x.shape)
     if len(shape) < 3:
@@ -417,9 +434,10 @@ def _sums_of(
 def _operations_of(
     adapter: Adapter, layout: Layout, fires: Array, connections: Any, name: str
 ) -> Array:
-    """Return the number of connections that spikes go through: 0 if they are not known.
+    """Return the number of operations that spikes cause, or 0 if `connections` is None.
 
-    `fires` is True for spikes, with the axes batch, class and time.
+    Each spike causes one operation for each connection of its neuron. `fires` is True for spikes,
+    and has the axes batch, class and time.
     """
     name = f"connections of {name}"
     number = host_values(0 if connections is None else connections, name)
@@ -428,6 +446,6 @@ def _operations_of(
     if not np.all((number >= 0) & (number == np.round(number))):
         raise ValueError(f"{name} must be whole numbers of at least 0; got {connections!r}")
     xp, axes = adapter.xp, (layout.batch_axis, layout.time)
-    spikes = xp.sum(xp.astype(fires, xp.int64), axis=axes)  # of each neuron
+    spikes = xp.sum(xp.astype(fires, xp.int64), axis=axes)  # the number for each neuron
     flat = np.broadcast_to(number.astype(SUMS), layout.space()).reshape(-1)
     return xp.sum(spikes * adapter.from_host_like(flat, spikes))

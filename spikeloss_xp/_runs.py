@@ -12,9 +12,12 @@ from spikeloss_xp._arrays import adapter_of, host_values
 from spikeloss_xp._checks import integer, optional
 from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name, largest_finite
 
-# A hint needs this many trains that differ, because a wrong explanation may fit fewer trains by
-# chance. In comparisons of 600 networks with 12 faults each, at most 3 trains fitted a shift by
-# chance. At most 16 trains fitted a reset, or 2 % of the trains that fired in a large layer.
+# A hint explains the differences by one cause, such as a shift. No hint is given if fewer than
+# FEWEST trains differ, because a wrong explanation may fit a few trains by chance. The hint about
+# resets is given only if at least FEWEST_RESET trains differ. They must also be at least the
+# fraction SHARE_RESET of the trains that fired. The limits come from comparisons of 600 networks
+# with 12 faults each. At most 3 trains fitted a shift by chance. At most 16 trains fitted a reset
+# by chance. In a large layer, at most 2 % of the trains that fired did.
 FEWEST, FEWEST_RESET, SHARE_RESET = 5, 20, 0.1
 HEAD = "layer", "entries", ("spikes", "spikes"), "differ", "first difference"
 WHICH = "first", "second"
@@ -23,7 +26,7 @@ Axes = tuple[int | None, int | None]
 
 
 class Difference(NamedTuple):
-    """The place of a difference. `step` and `sample` are None in an array without a time axis."""
+    """The position of an entry that differs. Without a time axis, `step` and `sample` are None."""
 
     layer: str
     step: int | None
@@ -37,7 +40,7 @@ class Difference(NamedTuple):
 
 
 class Row(NamedTuple):
-    """How a layer differs. `spikes` is None if the layer holds numbers other than spikes."""
+    """How many entries of a layer differ. `spikes` is None if the layer does not hold spikes."""
 
     layer: str
     entries: int
@@ -48,7 +51,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """The result of `compare_runs`, which describes its attributes. It is printed as a table."""
+    """The result of `compare_runs`, printed as a table. See `compare_runs` for its attributes."""
 
     rows: tuple[Row, ...]
     first: Difference | None = None
@@ -57,7 +60,7 @@ class Runs:
 
     @property
     def agrees(self) -> bool:
-        """Whether there are no differences."""
+        """Whether no entry differs between the two runs."""
         return self.first is None
 
     def __repr__(self) -> str:
@@ -79,7 +82,10 @@ def _line(width: int, name: str, entries: Any, spikes: Any, differ: Any, first: 
 
 
 class Layer(NamedTuple):
-    """The arrays of a layer in one batch, with the axes time and sample first if it has them."""
+    """The arrays of one layer in both runs, for one batch.
+
+    If `is_timed` is True, the first two axes of the arrays are time and sample.
+    """
 
     names: tuple[str, str]
     runs: list[np.ndarray]
@@ -88,7 +94,7 @@ class Layer(NamedTuple):
     differs: np.ndarray
 
     def first(self) -> Difference | None:
-        """Return the place of the first difference."""
+        """Return the position of the first entry that differs, or None if no entry differs."""
         if not self.differs.any():
             return None
         at = np.unravel_index(np.argmax(self.differs), self.differs.shape)
@@ -99,7 +105,7 @@ class Layer(NamedTuple):
         return Difference(self.names[0], step, sample, tuple(neuron))
 
     def spikes(self, run: int) -> int:
-        """Return the number of spikes in a run, without entries that are not finite."""
+        """Return the number of spikes in one of the runs. NaN and infinite entries are left out."""
         return int(np.abs(self.runs[run]).sum(where=np.isfinite(self.runs[run])))
 
 
@@ -114,55 +120,63 @@ def compare_runs(
 ) -> Runs:
     """Find the first difference between two runs of the same network.
 
-    The runs may come from two frameworks, two versions of a program or two devices. Differences
-    raise no error: use `assert_consistent` in tests. The arrays are copied to the host.
+    The runs may come from two frameworks, two versions of a program or two devices. A difference
+    does not raise an error: in a test, check the attribute `agrees` of the result. The arrays are
+    copied to the host.
 
-    Arrays that hold only whole numbers in both runs, up to the rounding in a surrogate gradient,
-    are spikes, and are rounded and compared. Other arrays, such as potentials and gradients, may
-    differ by 100 times the machine epsilon of the coarser dtype, relative to the largest entry. NaN
-    in both runs is no difference.
+    If an array holds only whole numbers in both runs, its entries are treated as spikes, which must
+    be equal. Entries other than 0 are rounded first if they are within 0.01 of a whole number,
+    because the surrogate gradients of some frameworks return spikes such as 0.9999999. The entries
+    of other arrays, such as potentials and gradients, may differ by 100 times the machine epsilon
+    of the coarser dtype, multiplied by the largest entry. Two entries that are both NaN are equal.
 
     Parameters
     ----------
     first, second : mapping of str to array, Recording, or list
-        The spikes of each layer, in the order of the layers, and other arrays of the network. The
-        arrays may come from different libraries. A `Recording`, as `spikeloss_xp.torch.record`
-        yields it, stands for its ``spikes``. A list has one run for each batch.
+        The spikes of each layer, keyed by name and in the order of the layers. The mapping may also
+        hold other arrays of the network. The arrays may come from different libraries. If you pass
+        a `Recording` from `spikeloss_xp.torch.record`, its ``spikes`` are compared. For several
+        batches, pass a list with one mapping or recording for each batch.
     time_axis : int, tuple of int or None
-        The time axis of the arrays, or a tuple with the time axis in each run. With None, no array
-        has a time axis, as for gradients of weights. Otherwise, the first array has one, and so do
-        the arrays with the same numbers of steps and samples.
+        The time axis of the arrays, or a tuple with the time axis in each run. Pass None if no
+        array has a time axis, as for gradients of weights. Otherwise, the first array must have a
+        time axis. Another array has a time axis if it has as many steps and samples as the first
+        array.
     names : mapping of str to str, optional
-        For each name in the first run, the name in the second run. Names that are equal may be left
-        out. By default, layers are matched by name or, if the names differ, by their order.
+        A mapping from the names in the first run to the names in the second run. Layers that have
+        the same name in both runs may be left out. By default, layers with the same name are
+        compared, and layers with different names are matched by their order.
     potentials : mapping, Recording, list or tuple, optional
-        The potentials before the reset, in the same form as `first`. A tuple has the potentials of
-        both runs. They need not include every layer.
+        The membrane potentials before the reset. Pass the potentials of the first run in the same
+        form as `first`, or pass a tuple with the potentials of both runs. Some layers may be
+        missing.
     thresholds : float, array or mapping of str, optional
-        The threshold, as a number or with an entry for each neuron, or a mapping from the names in
-        the first run to such thresholds. It is required with `potentials`.
+        The firing threshold: a number, or an array with an entry for each neuron. If the layers
+        have different thresholds, pass a mapping from the names in the first run to numbers or
+        arrays. This argument is required if `potentials` is given.
 
     Returns
     -------
     Runs
         An object that is printed as a table, with these attributes:
 
-        - ``agrees``: whether there are no differences.
+        - ``agrees``: whether no entry differs between the two runs.
         - ``first``: a named tuple with the ``layer``, ``step``, ``sample`` and ``neuron`` of the
-          first difference in time, or None. Within a step, the first layer comes first. The neuron
-          is a tuple with an index for each axis other than time and sample. Arrays without a time
-          axis come after all steps, in the order of the mapping. Their ``step`` and ``sample`` are
-          None, and ``neuron`` is the index of the entry.
-        - ``batch``: the index of the first batch that differs, or None. The other indices of
-          ``first`` are within this batch.
+          entry that differs at the earliest time step, or None if the runs agree. If several layers
+          differ at this step, the first of these layers is named. ``neuron`` is a tuple with an
+          index for each axis other than time and sample. An array without a time axis is named only
+          if all arrays with a time axis agree. Its ``step`` and ``sample`` are None, and ``neuron``
+          is the index of the entry.
+        - ``batch``: the index of the first batch that differs, or None if the runs agree. The
+          indices in ``first`` are for this batch.
         - ``rows``: a named tuple for each layer, with the ``layer``, the number of ``entries``, the
-          number of ``spikes`` in each run (None for other arrays), the number of entries that
-          ``differ``, and the ``first`` difference in this layer.
-        - ``hints``: sentences that say what the differences are consistent with: a shift by one
-          step, different resets, or a state that was kept from the previous batch. They need at
-          least 5 trains that differ, and 20 for resets. With
-          `potentials`, they also say how far the neuron was from its threshold, and whether
-          rounding explains the difference.
+          number of ``spikes`` in each run (None for arrays that do not hold spikes), the number of
+          entries that ``differ``, and the ``first`` difference in this layer.
+        - ``hints``: sentences about possible explanations of the differences: a shift by one step,
+          different resets, or a state that was kept from the previous batch. They are given only if
+          at least 5 trains differ. The hint about resets is given only if at least 20 trains
+          differ. If you pass `potentials`, further sentences say how far the potential of the
+          neuron was from its threshold, and whether rounding explains the difference.
 
     Raises
     ------
@@ -174,7 +188,7 @@ def compare_runs(
 
     Examples
     --------
-    A decay of 0.9 in one program, and 0.8 in the other:
+    The decay is 0.9 in the first run, and 0.8 in the second run:
 
     >>> import numpy as np
     >>> import spikeloss_xp as sx
@@ -217,13 +231,13 @@ def compare_runs(
 
 
 def _earliest(found: Iterable[Difference | None]) -> Difference | None:
-    """Return the first difference in time. Arrays without a time axis come after all steps."""
+    """Return the difference at the earliest step. Differences without a step come last."""
     places = [each for each in found if each is not None]
     return min(places, key=lambda x: math.inf if x.step is None else x.step, default=None)
 
 
 def _rows(batches: list[list[Layer]]) -> Iterator[Row]:
-    """Yield a row for each layer, with the sums over the batches."""
+    """Yield a row for each layer. The numbers in the row are summed over the batches."""
     for parts in zip(*batches, strict=True):
         holds_spikes = all(part.holds_spikes for part in parts)
         numbers = (sum(part.spikes(run) for part in parts) for run in (0, 1))
@@ -240,7 +254,7 @@ def _rows(batches: list[list[Layer]]) -> Iterator[Row]:
 
 
 def _mappings(run: Any, argument: str) -> list[Mapping[str, Any]]:
-    """Return the mapping of each batch of a run."""
+    """Return a list with a mapping from names to arrays for each batch of a run."""
     found: list[Any] = [getattr(x, "spikes", x) for x in (run if isinstance(run, list) else [run])]
     for each in found or [run]:
         if not (isinstance(each, Mapping) and each):
@@ -276,7 +290,7 @@ def _layers(
     runs: tuple[Mapping[str, Any], Mapping[str, Any]], axes: Axes, names: Mapping[str, str] | None
 ) -> Iterator[Layer]:
     """Yield the layers of a batch in the order of the first run."""
-    lengths = None  # the numbers of steps and samples
+    lengths = None  # the numbers of steps and samples in the first layer
     for pair in _pairs(*runs, names):
         arrays = [run[name] for run, name in zip(runs, pair, strict=True)]
         for x, name in zip(arrays, pair, strict=True):
@@ -293,10 +307,11 @@ def _layers(
 def _aligned(
     names: tuple[str, str], arrays: list[np.ndarray], axes: Axes, lengths: tuple[int, ...] | None
 ) -> tuple[list[np.ndarray], bool]:
-    """Return the arrays of a layer, with time and sample first, and whether it has these axes.
+    """Return the arrays of a layer in both runs, and whether they have a time axis.
 
-    The first layer has them, unless `axes` are None. Another layer has them if it has as many steps
-    and samples as the first.
+    If the arrays have a time axis, their time and sample axes are moved to the front. The first
+    layer has a time axis unless `axes` are None. Another layer has a time axis if it has as many
+    steps and samples as the first layer, which are given as `lengths`.
     """
     moved: list[Any] = [_time_first(x, axis) for x, axis in zip(arrays, axes, strict=True)]
     is_timed = moved[0] is not None and moved[0].shape[:2] == (lengths or moved[0].shape[:2])
@@ -311,7 +326,7 @@ def _aligned(
 
 
 def _time_first(x: np.ndarray, time_axis: int | None) -> np.ndarray | None:
-    """Return a view with the axes time and sample first, or None if `x` lacks one of them."""
+    """Return a view whose first axes are time and sample, or None if `x` has no such axes."""
     if time_axis is None or x.ndim < 2 or not -x.ndim <= time_axis < x.ndim:
         return None
     sample_axis = 1 if time_axis % x.ndim == 0 else 0
@@ -319,9 +334,10 @@ def _time_first(x: np.ndarray, time_axis: int | None) -> np.ndarray | None:
 
 
 def _holds_spikes(x: np.ndarray) -> bool:
-    """Return whether all finite entries are whole numbers, up to the rounding in a surrogate.
+    """Return whether all finite entries are within 0.01 of a whole number other than 0, or are 0.
 
-    An entry of 0 must be exact, because small gradients are near 0.
+    The tolerance is for surrogate gradients, which may return spikes such as 0.9999999. There is no
+    tolerance around 0, because an array of small gradients does not hold spikes.
     """
     x = x[np.isfinite(x)]
     whole = np.round(x)
@@ -329,10 +345,14 @@ def _holds_spikes(x: np.ndarray) -> bool:
 
 
 def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
-    """Return the difference that rounding in the coarser dtype explains."""
+    """Return the largest difference between two arrays that rounding can explain.
+
+    The arrays may have different dtypes. The rounding errors are those of the coarser dtype.
+    """
     known = [PRECISION.get(dtype_name(x), PRECISION["float64"]) for x in arrays]
     epsilon, smallest = map(max, zip(*known, strict=True))
-    # The smaller scale, so that a run that diverges later does not hide its first differences.
+    # The scale is the smaller one of the largest entries in the two runs. If one run diverges, its
+    # largest entry is so large that it would hide the first differences.
     scale = min(map(largest_finite, values))
     return float(smallest + ROUNDINGS * epsilon * scale)
 
@@ -341,7 +361,7 @@ def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
 
 
 def _hints(layers: list[Layer], found: Difference, batch: int) -> Iterator[str]:
-    """Yield what the differences of a batch are consistent with."""
+    """Yield sentences about possible explanations of the differences in a batch."""
     differing = [x for x in layers if x.is_timed and x.holds_spikes and x.differs.any()]
     trains = [x.differs.any(axis=0).sum() for x in differing]
     if sum(trains) < FEWEST:
@@ -356,7 +376,7 @@ def _hints(layers: list[Layer], found: Difference, batch: int) -> Iterator[str]:
         if all(np.array_equal(x.runs[early][:-1], x.runs[late][1:], True) for x in differing):
             shift = f"from {name} on, the {WHICH[late]} run is one step later"
             yield f"{consistent} a shift: {shift}."
-    if _differs_after_spikes(differing[0]):  # the layers before it agree
+    if _differs_after_spikes(differing[0]):  # the first layer that differs
         yield f"{consistent} different resets: in {name}, no neuron differs before its first spike."
 
 
@@ -371,8 +391,12 @@ def _differs_after_spikes(layer: Layer) -> bool:
 def _from_threshold(
     layer: Layer, at: Difference, runs: list[Mapping[str, Any]], axes: Axes, thresholds: Any
 ) -> Iterator[str]:
-    """Yield how far the potentials were from the threshold, and whether rounding explains it."""
-    given = list(zip(runs, layer.names, axes, strict=False))  # of one run or both
+    """Yield sentences about the potentials at the first difference.
+
+    They say how far the potentials were from the threshold, and whether rounding explains the
+    difference.
+    """
+    given = list(zip(runs, layer.names, axes, strict=False))  # for one run or for both runs
     if not layer.is_timed or any(name not in run for run, name, _ in given):
         return
     arrays = [run[name] for run, name, _ in given]

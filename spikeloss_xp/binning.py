@@ -50,8 +50,8 @@ def bin_spikes(
         infinite times are padding. Times that have a unit, such as a neo spike train, are converted
         to the unit of `time_step`, which must then have a unit as well.
     neuron : array or sequence of int, optional
-        The index of the neuron that fired each spike, ``[spike]``; -1 is padding. This argument is
-        required if `times` is an array with one axis, and not allowed otherwise.
+        The index of the neuron that fired each spike, ``[spike]``. An index of -1 marks padding.
+        This argument is required if `times` is an array with one axis, and not allowed otherwise.
     neurons, steps : int
         The number of neurons and the number of bins; each is at least 1.
     time_step : float, default 1.0
@@ -128,7 +128,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
         raise TypeError(
             f"{names[0]} has a unit but {names[1]} does not: give both of them a unit, or neither"
         )
-    if hasattr(values, "magnitude"):  # a neo spike train holds more than its times
+    if hasattr(values, "magnitude"):  # a neo spike train also holds data other than times
         values = values.magnitude * values.units
     ratio = values / time_step
     for simpler in ("simplified", "to_base_units", "decompose"):  # converts 1 s / ms to 1000
@@ -177,8 +177,8 @@ class Bins(NamedTuple):
             # difference and from the quotient.
             rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
             coarse = rounding > self.time_step / 2
-            # A time is not called too coarse if it is infinite, or if it is outside the bins by
-            # more than its rounding error.
+            # `coarse` is set to False for infinite times, and for times that are outside the bins
+            # by more than their rounding error.
             coarse &= (times + rounding >= self.start) & (times - rounding <= end)
             after = times - self.start
             after += np.minimum(2 * rounding, self.time_step / 10)
@@ -204,7 +204,7 @@ class Bins(NamedTuple):
 def _refuse(
     outside: np.ndarray, values: np.ndarray, argument: str, rule: str, remedy: str = ""
 ) -> None:
-    """Raise an error if `outside` is True for any value. The message names the first of them."""
+    """Raise an error if `outside` is True for any value. The message names the first such value."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
@@ -216,9 +216,9 @@ def _refuse(
 def _places(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return the adapter, a `like` array, and the row and column of each spike.
+    """Return the adapter, an array `like`, and the neuron index and bin index of each spike.
 
-    The binned spikes are created in the library and on the device of the `like` array.
+    The binned spikes are created in the library and on the device of the array `like`.
     """
     fields = getattr(getattr(times, "dtype", None), "names", None)
     if fields:
@@ -277,9 +277,9 @@ def _of_each_neuron(
 
 
 def epsilon_of(times: Any) -> float:
-    """Return the machine epsilon of the dtype to which numbers were rounded, or 0 for integers."""
+    """Return the machine epsilon of the dtype of the times, or 0 if the times are integers."""
     adapter = find_adapter(times)
-    if adapter is not None:  # on the host, bfloat16 would have become float32
+    if adapter is not None:  # after the copy to the host, the dtype bfloat16 would be float32
         floats = adapter.xp.isdtype(times.dtype, "real floating")
         return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
     return EPSILON if np.asarray(times).dtype.kind == "f" else 0.0

@@ -18,8 +18,10 @@ DESCRIPTION = """Evaluate the losses and their gradients with every array librar
 on spikes recorded from a grasshopper's ear, and compare the results with those of NumPy in float64.
 The exit status is 0 if all results agree, 1 if any of them differs, and 2 after an error. To
 compare the libraries on your own spikes, call spikeloss_xp.testing.assert_consistent in Python."""
-WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
-LOSSES: dict[str, tuple[Any, str | None]] = {  # each loss, and the name of its target
+# The moving window in time steps. It is long enough to estimate a rate, and short enough to follow
+# changes of the rate.
+WINDOW = 50
+LOSSES: dict[str, tuple[Any, str | None]] = {  # each loss, and the key of its target in `arrays`
     "SpikeTime": (losses.SpikeTime(time_axis=-1), "target"),
     "PoissonNLL": (losses.PoissonNLL(time_axis=-1), "target"),
     "SpikeRate": (losses.SpikeRate(0.2, 0.03, time_axis=-1, moving_window=WINDOW), "label"),
@@ -43,12 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(_json(report) if options.json else _text(report), flush=True)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+        # When Python exits, it flushes stdout, which would raise the error again. Therefore, stdout
+        # is connected to the null device.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if report["agree"] else 1
 
 
 def _json(report: dict[str, Any]) -> str:
-    """Return the report as JSON, which has no NaN and no infinity: they become null."""
+    """Return the report as JSON. NaN and infinity become null, because JSON has neither."""
     return json.dumps(json.loads(json.dumps(report), parse_constant=lambda _: None), indent=2)
 
 

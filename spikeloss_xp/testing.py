@@ -1,6 +1,7 @@
-"""An assertion that all array libraries give the same results, for use in your own tests.
+"""Functions for your own tests, which compare array libraries or two runs of a network.
 
-The command ``spikeloss-xp compare`` makes the same comparison and prints the results.
+The function `assert_consistent` compares array libraries. The command ``spikeloss-xp compare``
+makes the same comparison and prints the results.
 """
 
 import math
@@ -30,7 +31,7 @@ ROW = "{backend:7}  {device:6}  {value:9.5g}  {value_difference:9.1e}  {gradient
 
 
 class Rows(list[dict[str, Any]]):
-    """The results of each device, as dictionaries that are printed as a table."""
+    """A list with a dictionary of results for each device. The list is printed as a table."""
 
     def __repr__(self) -> str:
         return "\n".join([HEADER, *(ROW.format(**row) for row in self)])
@@ -67,19 +68,19 @@ def assert_consistent(
         Import names of array libraries, with or without an adapter. The default is every library
         that `spikeloss_xp.backends.available` reports as usable and that has the dtype of `input`.
     rtol : float, optional
-        The allowed difference, relative to the largest entry of the reference. The default is 100
-        times the machine epsilon of the dtype used for the computation. For a gradient in float16
-        or bfloat16, the machine epsilon of this dtype is added.
+        The allowed difference, relative to the largest entry of NumPy's result in float64. The
+        default is 100 times the machine epsilon of the dtype used for the computation. For a
+        gradient in float16 or bfloat16, the machine epsilon of this dtype is added.
     atol : float, optional
-        An additional allowed difference. The default is the smallest positive number of
-        the dtype.
+        An absolute difference that is allowed in addition to the relative difference. The default
+        is the smallest positive number of the result's dtype.
 
     Returns
     -------
     list of dict
         A dictionary for each device, with the keys `backend`, `version`, `device`, `value`,
         `value_difference` and `gradient_difference`. Both differences are relative to the largest
-        entry of the reference. The list is printed as a table.
+        entry of NumPy's result in float64. The list is printed as a table.
 
     Raises
     ------
@@ -188,7 +189,10 @@ def select_devices(
 
 
 def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
-    """Return the first device of each kind, restricted to `wanted` unless it is None."""
+    """Return the first device of each kind.
+
+    If `wanted` is not None, only devices of this name or kind are considered.
+    """
     first: dict[str, str] = {}
     for name in names:
         kind = name.rpartition(":")[0] or name  # "cuda" for "cuda:1"
@@ -235,10 +239,10 @@ def compare(
 ) -> Comparison:
     """Evaluate a loss on one device and compare the value and gradient with the reference.
 
-    The default tolerances follow from the dtypes. The dtype of the value is the dtype in which the
-    value and the gradient are computed. Their errors may therefore be as large as `ROUNDINGS`
-    rounding errors in the dtype of the value. A 16-bit gradient is rounded once more, and may
-    underflow.
+    The value and the gradient are computed in the dtype of the value. By default, the relative
+    error of each may therefore be as large as `ROUNDINGS` times the machine epsilon of this dtype.
+    A 16-bit gradient is rounded once more at the end, so its own machine epsilon is added. It may
+    also underflow, so the smallest positive number of its dtype is added as well.
     """
     library = adapter(device.library)
     with library.scope(dtype):
@@ -264,8 +268,8 @@ def _difference(
 ) -> tuple[float, str | None]:
     """Return the largest difference, relative to the largest expected entry, and a description.
 
-    `distances` defines the differences. The description is None if the largest difference is within
-    the tolerance.
+    The function `distances` computes the difference of each entry. The description is None if the
+    largest difference is within the tolerance.
     """
     if got.shape != expected.shape:
         return math.inf, f"has shape {got.shape} instead of {expected.shape}"

@@ -1,4 +1,4 @@
-"""A loss call on one batch, and the measurements from which its findings follow."""
+"""The class `Batch`, which calls a loss on one batch and takes measurements for `diagnose`."""
 
 import copy
 import math
@@ -17,61 +17,72 @@ MOST = 0.9
 
 
 class Batch:
-    """A call to a loss on one batch.
+    """One call to a loss on one batch, and measurements of its input, value and gradient.
 
-    The constructor evaluates the loss on the device of the input. The arrays in `arrays` are then
-    copied to the host together, and `finish` computes all attributes from their values.
+    The constructor evaluates the loss on the device of the input, and stores the results in the
+    dict `arrays`. Afterwards, the function `finished` copies these arrays to the host and passes
+    them to the method `finish`, which computes the remaining attributes.
 
     Attributes
     ----------
     loss : Loss
-        A copy of the loss, whose reduction is the mean.
+        A copy of the loss with ``reduction="mean"``.
     value : float
-        The mean of the terms, whatever the reduction of the loss.
+        The value of the loss with ``reduction="mean"``.
     equal : float or None
-        The loss for equal scores of all classes, or None if it is unknown.
+        The value that the loss has if all classes have the same score, or None if this value is
+        unknown.
     learned : bool
-        Whether the loss is so close to its minimum that small gradients are no problem.
+        Whether the network already predicts the target well. Small gradients are then no problem.
     of_output : float
-        The size of the gradient of the loss with respect to the output, summed over classes, steps
-        and samples. If the classes of a sample share one term, the gradients are not summed over
-        classes: only the class with the largest gradient is used. With ``reduction="sum"``, this is
-        the gradient of the sum of the terms, and otherwise of their mean.
+        The size of the gradient of the loss with respect to the output. For each sample, the
+        largest gradients of the classes are added up, and their sum is multiplied by the number of
+        unmasked steps. If ``loss.classes_compete`` is True, only the class with the largest
+        gradient is used, and not the sum over the classes. The results are added up over the
+        samples. With ``reduction="sum"``, the gradient is the gradient of the sum of the loss
+        terms. With any other reduction, it is the gradient of their mean.
     entries : array
         The number of unmasked steps of each train. The last axis stands for time and has length 1.
-        If nothing is masked, all axes have length 1.
+        If nothing is masked, the array has shape ``[1, 1, 1]``.
     masked : float
-        The fraction of entries that are masked.
+        The fraction of the entries of the input that are masked.
     kept : float
-        The number of entries that are not masked.
+        The number of entries of the input that are not masked.
     output : Layer or None
-        The statistics of the spikes. None if the input holds predicted rates.
+        How often the neurons of the input fire. None if the input holds predicted rates.
     fires, size : array
-        Whether each class fires, and the largest gradient of its neurons. Both arrays have the
-        shape ``[sample, class]``.
+        Two arrays of shape ``[sample, class]``. `fires` is True if any neuron of the class fires in
+        the sample. `size` is the largest magnitude of the gradient with respect to the spikes of
+        the class in the sample.
     range : float
-        The largest difference between the scores of two classes in a sample.
+        The difference between the highest and the lowest class score in a sample. It is the largest
+        of these differences over all samples. Infinite scores are left out.
     prepared, labels
-        The input and the target, in the form in which the loss compares them.
+        The input and the target after the loss has checked and converted them. `prepared` is a
+        `Trains` object, and `labels` is a `Labels` object.
     layout : Layout
-        The layout of the input.
+        The shape of the input, and the positions of its batch, time and class axes.
     has_labels : bool
-        Whether the target has classes to compare the predictions with.
+        Whether the target holds class labels, so that the predicted classes can be compared with
+        them.
     hot : array or None
-        An array ``[sample, class]`` that is True if the class is a label of the sample at any step.
-        None if the target has no classes.
+        An array ``[sample, class]`` that is True if the class is a label of the sample at one or
+        more steps. None if `has_labels` is False.
     confusion : array
-        The confusion matrix of the predictions, or zeros if the target has no classes.
+        The confusion matrix, whose rows are labels and whose columns are predictions. For multi-hot
+        labels, there is a matrix ``[2, 2]`` for each class. If `has_labels` is False, there is only
+        a single 0.
     accuracy : float
-        The fraction of correct predictions. NaN if there are no labels to compare with.
+        The fraction of predictions that are correct. NaN if there are no labels.
     progress : float or None
-        The part of the way from chance to an accuracy of 1 that the predictions have covered. Class
-        weights apply. None if the target has no classes.
+        ``(accuracy - chance) / (1 - chance)``, where `chance` is the accuracy of the best constant
+        prediction. Both accuracies are weighted with the class weights. None if `has_labels` is
+        False.
     constant : float or None
-        The lowest known loss of an answer that is the same for all samples. None if the target has
-        classes, or if the loss reads spike times.
+        The lowest known value that the loss has if the output is the same for all samples. None if
+        the target has class labels, or if the loss reads spike times.
     found : dict of str to array
-        The values of the arrays.
+        The arrays in `arrays` after they have been copied to the host, with the same keys.
     """
 
     name = "input"
@@ -90,7 +101,7 @@ class Batch:
         self.adapter = self.prepared.adapter
         self.equal = _losses.value_of_equal_scores(loss, self.prepared.num_classes)
         self.arrays = self._evaluate(target)
-        # These values remain unless `finish` finds spikes or labels.
+        # These are defaults. The method `finish` replaces them if there are spikes or labels.
         self.output: Layer | None = None
         self.has_labels = False
         self.hot: Any = None
@@ -102,7 +113,7 @@ class Batch:
     # On the device --------------------------------------------------------------------------------
 
     def _evaluate(self, target: Any) -> dict[str, Array]:
-        """Return the arrays for `finish`."""
+        """Evaluate the loss on its device, and return the arrays that `finish` needs."""
         adapter = self.adapter
         values = self.prepared.filled().values
         total, weight, pullback = self.loss.sum_weight_and_pullback(self.x, target, **self.masks)
@@ -155,13 +166,17 @@ class Batch:
     # On the device: labels and scores -------------------------------------------------------------
 
     def _comparison(self) -> dict[str, Array]:
-        """Return arrays for the labels, the confusion matrix, and the range of the scores."""
+        """Return a dict of the labels, the confusion matrix and the range of the scores.
+
+        The dict is empty if the target holds no class labels, or if its multi-hot labels are not
+        all 0 or 1.
+        """
         if not self.names_classes:
             return {}
         scores = self._class_scores()
         try:
             confusion = scores.confusion(self.labels)
-        except ValueError:  # multi-hot labels between 0 and 1, for which accuracy is not defined
+        except ValueError:  # the accuracy is not defined for multi-hot labels between 0 and 1
             return {}
         xp = self.adapter.xp
         hot = xp.any(self._labelled(scores), axis=self.layout.time, keepdims=True)
@@ -174,14 +189,18 @@ class Batch:
         return arrays
 
     def _class_scores(self) -> ClassScores:
-        """Return the scores of the classes, at each step if there is a label at each step."""
+        """Return the score of each class.
+
+        If the target has a label for each step, and the loss has a term for each step, the scores
+        also have a value for each step.
+        """
         given = self.labels.numbers if self.labels.indices is None else self.labels.indices
         several = given.shape[self.layout.time] > 1
         scores: ClassScores = self.loss._scores(self.prepared, several and self.loss.per_step)
         return scores
 
     def _labelled(self, scores: ClassScores) -> Array:
-        """Return a mask that is True for the labels of unmasked samples and steps."""
+        """Return a mask that is True at the labelled class of each unmasked sample or step."""
         labels = self.labels
         classes = scores.classes
         if labels.indices is None:
@@ -198,7 +217,7 @@ class Batch:
     # On the host ----------------------------------------------------------------------------------
 
     def finish(self, **found: Any) -> None:
-        """Compute the attributes from the values of the arrays."""
+        """Compute the attributes, given the arrays in `arrays` after the copy to the host."""
         self.found = found
         self.value = float(found["value"])
         self.range = float(found.get("range", 0))
@@ -221,18 +240,21 @@ class Batch:
         self.learned = self._has_learned()
 
     def _constant(self) -> float | None:
-        """Return the lowest known loss of a constant answer.
+        """Return the lowest known value that the loss has if all samples have the same output.
 
-        For potentials, it may be their mean. The mean of noisy spikes is no answer of a network.
+        Two such outputs are considered: a silent output, and the mean of all samples. If the input
+        holds spikes, the mean is not considered, because a network that outputs spikes cannot
+        output the mean of several spike trains.
         """
         holds_spikes = self.output is not None and self.output.holds_spikes
         known = ("silent",) if holds_spikes else ("silent", "mean")
         return min((float(self.found[key]) for key in known if key in self.found), default=None)
 
     def _progress(self) -> float:
-        """Return the part of the way from chance to an accuracy of 1 that has been covered.
+        """Return ``(accuracy - chance) / (1 - chance)``, with class weights in both accuracies.
 
-        Chance is the share of the commonest class, or 1 / C if that is larger.
+        `chance` is the fraction of labels that belong to the commonest class. If this fraction is
+        below 1 / C for C classes, `chance` is 1 / C.
         """
         weight = np.ravel(host_values(self.masks.get("weight", 1.0), "weight"))
         confusion = np.moveaxis(np.moveaxis(self.confusion, 0, -1) * weight, -1, 0)
@@ -243,16 +265,16 @@ class Batch:
         return float((right - chance) / (1 - chance or math.nan))  # NaN if all labels are equal
 
     def _size_of_gradient(self) -> float:
-        """Return the size of the gradient of the loss with respect to the output."""
+        """Return the value of the attribute `of_output`."""
         over_classes: Any = np.max if self.loss.classes_compete else np.sum
         of_sample = over_classes(self.size, axis=1)
         size = float((of_sample * self.entries.max(axis=(1, 2))).sum())
         return size * float(self.found["divisor"]) if self.is_sum else size
 
     def _measure_spikes(self) -> Any:
-        """Compute the statistics of the output, and return where it fires."""
+        """Set the attribute `output`, and return a mask that is True where the output fires."""
         if self.reads_rates:
-            return self.found["size"] < 0  # nowhere
+            return self.found["size"] < 0  # False everywhere, because rates are not spikes
         if not self.reads_times:
             self.output = _spikes.layer_of("output", self.layout, **self.found)
             return self.found["spikes"] > 0
@@ -266,9 +288,11 @@ class Batch:
     def _has_learned(self) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
 
-        Without classes, the loss is compared with its value after each sample has been replaced by
-        the mean of all samples. The minimum of a negative log-likelihood is not 0. If it is below
-        the loss of the mean, the input contains information about the target.
+        With class labels, the accuracy must be at least 0.9. Without class labels, the loss must be
+        0, or it must be less than a tenth of the loss of the mean sample. (The loss of the mean
+        sample is the loss after each sample has been replaced by the mean of all samples.) The
+        minimum of a negative log-likelihood is not 0. Therefore, a negative log-likelihood only has
+        to be below the loss of the mean sample.
         """
         if self.has_labels:
             return self.accuracy >= MOST
@@ -284,8 +308,8 @@ class Batch:
 
 
 def _with_mean(loss: Any) -> Any:
-    """Return a copy of a loss whose value is the mean of its terms."""
+    """Return a copy of a loss, with ``reduction="mean"``."""
     loss = copy.copy(loss)
-    # Assigning to the option would check all options again.
+    # `object.__setattr__` sets the option without checking all options of the loss again.
     object.__setattr__(loss, "reduction", "mean")
     return loss

@@ -1,8 +1,10 @@
-"""The loss calls that `diagnose` inspects: in detail as a `Batch`, or only by their value.
+"""Loss calls for which `diagnose` reports the value of the loss, but nothing about classes.
 
-A call has an adapter, arrays on the device, and a method `finish`, which takes the values of these
-arrays. After `finish` has run, the call provides the value of the loss, the numbers about the
-batch, and the findings.
+`diagnose` represents one call to a loss by one object. For most losses of this library, the object
+is a `Batch`, which takes more measurements. The classes in this module represent all other calls.
+Each object has an adapter, a dict `arrays` with arrays on the device, and a method `finish`. The
+method takes these arrays after they have been copied to the host. Afterwards, the object provides
+the value of the loss, the numbers for the report, and the findings.
 """
 
 import math
@@ -20,10 +22,10 @@ from spikeloss_xp.gradients import value_and_grad
 
 
 class Call:
-    """The base class of calls that `diagnose` cannot inspect in detail.
+    """The base class for loss calls of which `diagnose` knows only the value of the loss.
 
     The object has some of the attributes and methods of `Batch`. If the loss could not be
-    evaluated, `error` contains the reason.
+    evaluated, `error` contains the reason. Otherwise, `error` is an empty string.
     """
 
     name = "input"
@@ -41,7 +43,7 @@ class Call:
         self.arrays = arrays
 
     def finish(self, value: Any = None, silent: Any = None) -> None:
-        """Store the value of the loss, if there is one, and its value for silent outputs."""
+        """Store the value of the loss, and its value for silent outputs. None means unknown."""
         if value is not None:
             self.value = float(value.item())
         if silent is not None:
@@ -49,15 +51,15 @@ class Call:
 
     @property
     def learned(self) -> bool:
-        """Whether the loss is 0, which is taken as its minimum."""
+        """Whether the loss is 0, which is assumed to be its minimum."""
         return self.value == 0
 
     def numbers(self) -> dict[str, Any]:
-        """Return the value of the loss, keyed by name."""
+        """Return a dict with the value of the loss."""
         return {"loss": self.value}
 
     def findings(self) -> Observations:
-        """Yield the findings of the call, except for those about its layers."""
+        """Yield a finding if the loss raised an error, or if its value is NaN or infinite."""
         if self.error:
             yield "refused", self.error
         elif self.value is not None and not math.isfinite(self.value):
@@ -65,7 +67,7 @@ class Call:
 
 
 class Refusal(Call):
-    """A call with values that the loss does not accept. It has no value and no layers."""
+    """A call in which the loss did not accept a value of its arguments, so the loss is unknown."""
 
 
 class Penalty(Call):
@@ -77,7 +79,7 @@ class Penalty(Call):
         super().__init__(adapter, value=value)
 
     def findings(self) -> Observations:
-        """Yield the findings of the call, and those about the options of the loss."""
+        """Yield the findings about the value of the loss, and then those about its options."""
         yield from super().findings()
         yield from _losses.of_options(self.loss, self)
 
@@ -85,14 +87,14 @@ class Penalty(Call):
 class Function(Call):
     """A call to a function that is not a loss of this library.
 
-    The function may be None. Then nothing is called, and there is no value.
+    If the function is None, nothing is called, and the value of the loss is unknown.
     """
 
     def __init__(
         self, function: Any, spikes: Any, target: Any, inputs: dict[str, Any], time_axis: int,
         *, is_judged: bool,
     ) -> None:  # fmt: skip
-        super().__init__(adapter_of(np.empty(0)))  # the value is copied to the host
+        super().__init__(adapter_of(np.empty(0)))  # NumPy, because the value is copied to the host
         shapes = {name: shape_of(x) for name, x in inputs.items()}
         self.layouts = {name: Layout.of(x, time_axis, name) for name, x in shapes.items()}
         self.target = shape_of(target)
@@ -115,7 +117,7 @@ class Function(Call):
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
     def _evaluate(self, function: Any, *given: Any) -> Any:
-        """Return the value of the function. If the function has a gradient, store its size."""
+        """Return the value of the function. If it can be differentiated, set `of_output`."""
 
         def scalar(*arguments: Any) -> Any:
             value = function(*arguments)
@@ -123,7 +125,7 @@ class Function(Call):
 
         try:
             value, gradient = value_and_grad(scalar)(*given)
-        except Exception:  # the function cannot be differentiated, or it raises an error
+        except Exception:  # the function cannot be differentiated, or it raised its own error
             return function(*given)
         size = abs(gradient)
         total = adapter_of(size).sum_all(size)
@@ -131,13 +133,17 @@ class Function(Call):
         return value
 
     def numbers(self) -> dict[str, Any]:
-        """Return the value of the loss, if there is one, and the axes of each output."""
+        """Return a dict with the value of the loss, if it is known, and the axes of each output."""
         value = {} if self.value is None else super().numbers()
         named = self.layouts.items()
         return value | {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in named}
 
     def findings(self) -> Observations:
-        """Yield the findings of the call, and one if there is a label for each step."""
+        """Yield the findings about the value of the loss and about the order of the axes.
+
+        If there are as many labels as time steps, but a different number of samples, the batch and
+        time axes may be in the wrong order.
+        """
         yield from super().findings()
         for name, x in self.layouts.items():
             if self.target == (x.steps,) and 1 < x.batch != x.steps:

@@ -1,4 +1,4 @@
-"""The function `diagnose`: it checks its arguments, calls the loss, and makes the report."""
+"""The function `diagnose`, which checks its arguments, calls the loss, and makes the report."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,24 +27,29 @@ def diagnose(
 ) -> Report:  # fmt: skip
     """Inspect one batch and report what keeps a network from learning.
 
-    Before training, most findings are notes, because networks with silent layers or small gradients
-    often learn. A problem is only what makes learning from this batch impossible or meaningless.
-    After about 100 updates, pass the first report as `earlier`. If the batch has not moved, the new
-    report names this as a problem, together with the possible causes. The spikes of the hidden
-    layers and the gradients of the weights show these causes, so pass both.
+    Each finding is a note or a problem. Before training, most findings are notes, because networks
+    with silent layers or small gradients often learn anyway. A finding is a problem only if it
+    makes learning from this batch impossible or meaningless.
 
-    Spikes and gradients are reduced on their own device. The results and a few sample values are
-    copied to the host, which synchronises the device. The arguments, their graphs and their
-    gradients are not modified.
+    After about 100 updates, call this function on the same batch again, and pass the first report
+    as `earlier`. If training has hardly improved the accuracy or the loss, the new report contains
+    the finding ``"not-moved"``. If the report also contains possible causes, these findings and
+    ``"not-moved"`` are problems. Most causes can be seen only in the spikes of the hidden layers
+    and in the gradients of the weights, so pass `hidden` and `gradients`.
+
+    Sums over spikes and gradients are computed on the device of each array. These sums, and a
+    sample of the values, are copied to the host, which synchronises the device. The function does
+    not modify its arguments, their autograd graphs or their gradients.
 
     Parameters
     ----------
     loss : callable or None
         A loss of this library (possibly wrapped in a ``LossModule``), any other function of the
         input and the target, or None. A function that is not a loss of this library is called as
-        ``loss(input, target)``, or as ``loss(input)`` if there is no target. The report then shows
-        the loss and everything about layers and gradients, but nothing about classes. A function
-        that cannot be differentiated may be called twice.
+        ``loss(input, target)``, or as ``loss(input)`` if `target` is None. For such a function, the
+        report shows the value of the loss, the layers and the gradients, but nothing about classes.
+        If such a function cannot be differentiated, it may be called twice. If `loss` is None,
+        nothing is called, and the report does not show the value of a loss either.
     input : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, you can
         pass several arrays, and the report shows each array as a layer. If `loss` is not a loss of
@@ -52,49 +57,60 @@ def diagnose(
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the input. This argument is required unless `loss` is a loss of this
-        library, which has its own time axis.
+        The time axis of the input. It can be left out if `loss` is a loss of this library, which
+        has its own time axis. Otherwise, it is required.
     hidden : array, or sequence or mapping of arrays, optional
-        Spikes of the hidden layers, in the same layout as `input` and in order from input to
-        output. Sequences and mappings may be nested, and mappings keep the order of their items.
+        The spikes of the hidden layers, in order from the input of the network to its output. Each
+        array has its batch, neuron and time axes in the same order as `input`. Sequences and
+        mappings may be nested. The items of a mapping are read in the order of the mapping.
     gradients : array, or sequence or mapping of arrays, optional
         The gradients of the loss with respect to the parameters, in order from input to output.
-        Arrays may come from any supported library. Sequences and mappings may be nested. None
-        stands for a weight without a gradient, and the report says so. Leave out parameters that
-        are frozen or that do not affect the loss. Arrays with two or more axes are treated as
-        weights. All arrays are checked for NaN and infinity. If the loss was scaled for mixed
-        precision, divide the gradients by the scale first, as ``scaler.unscale_(optimizer)`` does
-        in PyTorch.
+        Arrays may come from any supported library. Sequences and mappings may be nested. If a
+        weight has no gradient, pass None for it: the report then names this weight. Leave out
+        parameters that are frozen or that do not affect the loss. A parameter is treated as a
+        weight if its gradient has two axes, or at least two axes that are longer than 1. All arrays
+        are checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
+        gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The other arguments of a call to the loss. If a hidden layer has as many steps as `input`,
-        the lengths also apply to that layer. A mask also applies to that layer, unless the mask
-        differs between neurons. If `loss` is not a loss of this library, the mask and the lengths
-        apply to `input`, and `weight` is not accepted.
+        The mask, the lengths and the class weights, as in a call to the loss. The lengths are also
+        used for each hidden layer that has as many steps as `input`. The mask is also used for
+        these layers if it is the same for all neurons. A function that is not a loss of this
+        library does not receive the mask and the lengths: they only select the entries that the
+        report describes. `weight` is then not accepted.
     earlier : diagnosis.Report or float, optional
-        The report on the same batch before some training, or the loss that the report shows, which
-        is the mean of the terms. The new report then judges whether the batch has moved. A
-        classifier has not moved if its accuracy has covered less than a fifth of the way from
-        chance to 1. Chance is the share of the commonest label, or 1 / C for C classes if that is
-        larger. Masked entries do not count, and class weights apply to both accuracies. Without
-        classes, the batch has not moved if the loss is within 10 % of the loss of a constant answer
-        (silent outputs, or the mean of all potentials), or if it is larger and has covered less
-        than a fifth of the way there. If no constant answer is known, as for spike times, the batch
-        has not moved if the loss has fallen by less than 0.3 %.
+        The report on the same batch before some training, or the value of the loss in that report.
+        The new report then judges whether training has moved the batch.
+
+        With class labels, the batch has moved if the accuracy has covered at least a fifth of the
+        way from chance to 1. Chance is the fraction of labels that belong to the commonest class.
+        If this fraction is below 1 / C for C classes, chance is 1 / C. Masked entries are left out.
+        Class weights are applied to the accuracy and to chance.
+
+        Without class labels, the loss is compared with its value for a constant output: a silent
+        output, or the mean of all potentials. The batch has not moved if the two values differ by
+        at most 10 %. A loss further below the value for a constant output has moved. A loss further
+        above has moved only if it has covered at least a fifth of the way from the earlier loss to
+        the value for a constant output.
+
+        For spike times, no loss for a constant output is known. The batch then has moved if the
+        loss has fallen by at least 0.3 %.
     updates : int, optional
-        The number of updates since the earlier report. After fewer than 90, the report does not
-        judge.
+        The number of updates since the earlier report. With fewer than 90 updates, the report does
+        not judge whether training has moved the batch.
 
     Returns
     -------
     diagnosis.Report
-        A report, which is printed as a table. If nothing was found, `findings` is empty.
+        A report, which is printed as a table. If nothing was found, its attribute `findings` is
+        empty.
 
     Raises
     ------
     ValueError, TypeError
         If an argument has the wrong shape or type, or if an array is traced (as in a compiled
-        function). Values that the loss does not accept are reported as a finding instead. If `loss`
-        is not a loss of this library, any error that it raises is also reported as a finding.
+        function). If the loss does not accept a value in its arguments, the report contains a
+        finding, and no error is raised. If a function that is not a loss of this library raises an
+        error, the report contains a finding with the message of the error.
 
     Examples
     --------
@@ -112,7 +128,7 @@ def diagnose(
     adapter = _arrays.adapter_of(next(iter(inputs.values())))
     is_own = isinstance(loss, losses.Loss)
     since = _progress.numbers_of(earlier, updates)
-    # A function may need a graph.
+    # A user's function is called outside of `without_graph`, because it may need a graph.
     call = None if is_own else Function(loss, input, target, inputs, axis, is_judged=bool(since))
     with np.errstate(all="ignore"), adapter.without_graph():
         weights = _layers.gradients_of(gradients, adapter)
@@ -133,7 +149,7 @@ def diagnose(
 
 
 def _observed(call: Any, layers: list[Layer], sizes: list[Gradient]) -> Observations:
-    """Yield what was observed in the call, in each layer and in the gradients."""
+    """Yield the findings about the loss, about each layer, and about the gradients."""
     yield from call.findings()
     for layer in layers:
         # The loss may ignore NaN, so NaN in its input is reported only if the value is NaN too.
@@ -143,15 +159,15 @@ def _observed(call: Any, layers: list[Layer], sizes: list[Gradient]) -> Observat
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
-    """Return the arguments that are not None."""
+    """Return a dict of the arguments that are not None."""
     return {name: x for name, x in arguments.items() if x is not None}
 
 
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
-    """Return the loss and the class weights that a module holds.
+    """Return the loss inside a `LossModule`, and the class weights to use.
 
-    If `loss` is not such a module, return both arguments unchanged. A `weight` that was passed is
-    used instead of the weights in the module.
+    The weights are the argument `weight`, or the weights in the module if `weight` is None. If
+    `loss` is not a module that holds a loss, both arguments are returned unchanged.
     """
     inner = getattr(loss, "loss", None)
     if not isinstance(inner, losses.Loss):
@@ -179,11 +195,15 @@ def _checked_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict
 
 
 def _own_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict[str, Any]) -> int:
-    """Return the time axis of a loss of this library, after the same checks."""
+    """Return the time axis of a loss of this library.
+
+    Raise an error if `time_axis` differs from the time axis of the loss, if the target is missing,
+    or if the loss takes no target but one was passed.
+    """
     axis: int = getattr(loss, "time_axis", -1)
     rank = _arrays.rank(next(iter(dict(_layers.named_leaves(input, "input")).values()), None))
     if time_axis is not None and (time_axis - axis) % max(rank, 1):
-        raise ValueError(f"time_axis must be that of the loss ({axis}); got {time_axis}")
+        raise ValueError(f"time_axis must be the time axis of the loss, {axis}; got {time_axis}")
     if loss.targets and "target" not in given:
         raise TypeError(f"target must be given, because {type(loss).__name__} needs a target")
     if "target" in given and not loss.targets:
@@ -192,7 +212,7 @@ def _own_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict[str
 
 
 def _named_inputs(loss: Any, input: Any) -> dict[str, Any]:
-    """Return the arrays of the input, keyed by their names in the table."""
+    """Return the arrays of the input, keyed by their names in the report."""
     name = "input" if isinstance(loss, losses.Loss) else "output"
     several = name == "output" or isinstance(loss, losses.SparsityEnforcer)
     found = dict(_layers.named_leaves(input, name)) if several else {name: input}
@@ -202,9 +222,11 @@ def _named_inputs(loss: Any, input: Any) -> dict[str, Any]:
 
 
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
-    """Return an argument of the loss unchanged if it is large or on the host, else a NumPy array.
+    """Return an argument of the loss, either detached or as a NumPy array.
 
-    Small arguments are copied to the host, because the loss checks only values on the host.
+    An array with at most two axes is copied from its device to the host, because the loss checks
+    only values that are on the host. An array with more axes stays on its device, because it may be
+    large.
     """
     if _arrays.find_adapter(x) is adapter:
         on_host = adapter.concrete_or_none(x) is not None
@@ -214,7 +236,7 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 
 
 def _evaluate(adapter: Adapter, loss: Any, input: Any, arguments: dict[str, Any]) -> Any:
-    """Return the call to the loss, or a `Refusal` if the loss does not accept some values."""
+    """Call the loss, and return the call; return a `Refusal` if the loss rejects a value."""
     penalty = isinstance(loss, losses.SparsityEnforcer)
     kind: Any = Penalty if penalty else Call
     x = input if penalty else _layers.eager(input, "input")[1]
@@ -244,7 +266,11 @@ def _pending_layers(
     loss: Any, time_axis: int, call: Any, hidden: Any, inputs: dict[str, Any],
     arguments: dict[str, Any],
 ) -> list[_layers.Pending]:  # fmt: skip
-    """Return the statistics of the hidden layers, and of inputs that are shown as layers."""
+    """Return the statistics of the layers, whose arrays are still on their device.
+
+    These are the hidden layers. If the call is a `Penalty` or a `Function`, the inputs of the loss
+    are included.
+    """
     trains = _given(**dict(_layers.named_leaves(hidden, "hidden")))
     if _losses.reads_times(loss):
         return [_layers.hidden_times(call.adapter, name, x) for name, x in trains.items()]
@@ -253,7 +279,7 @@ def _pending_layers(
     shared: dict[str, Any] = {}
     if not isinstance(loss, losses.SparsityEnforcer):
         output = Layout.of(tuple(next(iter(inputs.values())).shape), time_axis)
-        # The loss may have refused any of the masks.
+        # If the loss rejected a value, the mask or the lengths may be wrong, so they are not used.
         shared = _for_hidden(output, {} if isinstance(call, Refusal) else masks)
     found = [layer(name, x, **shared) for name, x in trains.items()]
     if isinstance(call, Penalty | Function):
@@ -262,7 +288,10 @@ def _pending_layers(
 
 
 def _for_hidden(output: Layout, masks: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of hidden layers: the output, and masks that are equal for all neurons."""
+    """Return the options of `layer` for hidden layers: the layout of the output, and the masks.
+
+    A mask that differs between neurons is left out.
+    """
     found: dict[str, Any] = {"output": output}
     for name, x in masks.items():
         mask = host_values(x, name)

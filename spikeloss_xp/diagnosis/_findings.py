@@ -1,6 +1,7 @@
-"""What a report says about a batch: its numbers and its findings.
+"""The numbers and the findings that a report shows for one batch.
 
-The class `Batch` measures, and this module says which measurements are signs of a mistake.
+The class `Batch` takes the measurements. The functions in this module decide which measurements
+are signs of a mistake.
 """
 
 import math
@@ -13,9 +14,9 @@ from spikeloss_xp.diagnosis import _layers, _losses, _spikes
 from spikeloss_xp.diagnosis._batch import MOST, Batch
 from spikeloss_xp.diagnosis._report import Observations
 
-MOST_CLASSES = 100  # of a confusion matrix in a report
+MOST_CLASSES = 100  # with more classes, a report has no confusion matrix
 SOME = 0.5
-UNIT = 300  # if two times differ by a larger factor, one of them may have another unit
+UNIT = 300  # if two times differ by a larger factor, they may be in different units
 
 
 def share(what: Any, which: Any) -> float:
@@ -48,7 +49,11 @@ def numbers_of(batch: Batch) -> dict[str, Any]:
 
 
 def _numbers_of_rates(batch: Batch, of_each: str = "") -> dict[str, Any]:
-    """Return what is usually plotted for a likelihood, for all neurons or for each neuron."""
+    """Return the bits per spike, the mean predicted rate and the mean count for a likelihood.
+
+    `of_each` is appended to the keys. If it is an empty string, each number is for all neurons
+    together. Otherwise, there is a list with one number for each neuron.
+    """
     shape = batch.layout.batch, batch.layout.neurons, 1
     entries = np.broadcast_to(batch.entries, shape).sum(axis=(0, 2), dtype=float)
     sums = [*(batch.found[key] for key in ("gain", "recorded", "predicted")), entries]
@@ -61,12 +66,12 @@ def _numbers_of_rates(batch: Batch, of_each: str = "") -> dict[str, Any]:
 
 
 def _ratio(x: Any, y: Any) -> Any:
-    """Return the ratio of two numbers, or of two arrays as a list; NaN where the second is 0."""
+    """Return ``x / y`` as a number or a list. The ratio is NaN where `y` is 0."""
     return np.where(y > 0, x / y, math.nan).tolist()
 
 
 def _numbers_of_classes(batch: Batch) -> dict[str, Any]:
-    """Return how the input was read, and the numbers about its classes or neurons."""
+    """Return the order of the input's axes as text, and numbers about its classes or neurons."""
     neurons = batch.layout.neurons
     classes = batch.prepared.num_classes
     has_classes = batch.names_classes or classes != neurons
@@ -88,7 +93,7 @@ def _numbers_of_labels(batch: Batch) -> dict[str, Any]:
     """Return the entries of the report that describe the labels and the predictions."""
     samples = batch.hot.sum(axis=0)
     numbers: dict[str, Any] = {"samples of each class": samples.tolist()}
-    if samples.size <= MOST_CLASSES:  # otherwise, converting the matrix takes longer than the loss
+    if samples.size <= MOST_CLASSES:  # converting a larger matrix takes longer than the loss
         numbers["confusion, labels by predictions"] = batch.confusion.tolist()
     numbers["fraction of labels without a gradient"] = share(batch.size == 0, batch.hot)
     return numbers
@@ -113,7 +118,10 @@ def findings_of(batch: Batch) -> Observations:
 
 
 def _of_zero_gradient(batch: Batch) -> Observations:
-    """Yield a finding if the gradient is 0, although the network has not learned."""
+    """Yield a finding if the gradient is 0 although the network does not predict the target well.
+
+    The gradient must be 0 everywhere, or for at least 90 % of the labelled classes.
+    """
     if batch.learned:
         return
     at_labels = 0.0 if batch.hot is None else share(batch.size == 0, batch.hot)
@@ -126,7 +134,7 @@ def _of_zero_gradient(batch: Batch) -> Observations:
 
 
 def _of_times(batch: Batch) -> Observations:
-    """Yield the finding about an input that holds spike times."""
+    """Yield a finding if spike times are too late, look like padding, or have the wrong unit."""
     x = np.reshape(batch.x, batch.prepared.values.shape)
     mask = batch.prepared.mask
     known = x[np.isfinite(x) if mask is None else np.isfinite(x) & mask]
@@ -134,7 +142,7 @@ def _of_times(batch: Batch) -> Observations:
         return
     spikes = known[_losses.spike_mask(batch.loss, known)]
     early = len(spikes) / len(known)
-    has_zeros = ((x == 0).sum(axis=2) > 1).any()  # a neuron has one spike at a time
+    has_zeros = ((x == 0).sum(axis=2) > 1).any()  # two spikes cannot both be at time 0
     if early < 1 - MOST:
         silent = batch.loss.silent_time
         seen = f"{early:.0%} of the times are below silent_time={silent:g}"
@@ -147,7 +155,10 @@ def _of_times(batch: Batch) -> Observations:
 
 
 def _other_unit(loss: Any, times: Any) -> str:
-    """Describe an option that seems to have another unit than the times, or return ""."""
+    """Describe an option that seems to be in a different unit than the spike times.
+
+    Return an empty string if there is no such option.
+    """
     if not times.size:
         return ""
     first, last = times.min(), times.max()
@@ -164,7 +175,7 @@ def _other_unit(loss: Any, times: Any) -> str:
 
 
 def _of_values(batch: Batch) -> Observations:
-    """Yield findings if the input holds no spikes, or if its axes may be in another order."""
+    """Yield findings if the input does not hold spikes, or if its time axis may be wrong."""
     layout, output = batch.layout, batch.output
     odd = output is not None and not output.holds_spikes
     if layout.steps > 1 and _losses.expects_spikes(batch.loss) and odd:
@@ -179,7 +190,7 @@ def _of_values(batch: Batch) -> Observations:
 
 
 def _of_masks(batch: Batch) -> Observations:
-    """Yield the findings about the mask and the lengths."""
+    """Yield findings if all spikes or most entries are masked, or if the lengths are very short."""
     has_mask = "where" in batch.masks
     if has_mask and _hides_all_spikes(batch):
         yield "inverted-mask", "all spikes are masked"
@@ -203,8 +214,8 @@ def _hides_all_spikes(batch: Batch) -> bool:
 
 
 def _of_absent_classes(batch: Batch) -> Observations:
-    """Yield a finding if no sample has the label of some class."""
-    number = int(batch.hot.any(axis=1).sum())  # of labels
+    """Yield a finding if there is a class that is not the label of any sample."""
+    number = int(batch.hot.any(axis=1).sum())  # of samples with a label
     occurs = batch.hot.any(axis=0)
     classes = len(occurs)
     if batch.labels.indices is None:
@@ -213,7 +224,7 @@ def _of_absent_classes(batch: Batch) -> Observations:
     absent = absent[absent != batch.loss.ignore_index]
     if not absent.size:
         return
-    first = classes - len(absent)  # if the absent classes are the last classes, they begin here
+    first = classes - len(absent)  # the first absent class, if the absent classes are the last
     if occurs.sum() == 1 and number >= _spikes.ENOUGH:
         yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
     elif occurs[:first].all() and number * len(absent) >= 4 * classes:
@@ -223,9 +234,10 @@ def _of_absent_classes(batch: Batch) -> Observations:
 
 
 def _with_shares(batch: Batch, occurs: Any) -> Any:
-    """Return which classes have a share in the labels, unless the labels of all samples are equal.
+    """Return which classes have a probability above 0 in the label of any sample.
 
-    If all labels are equal, return `occurs`, which is True for the class with the largest share.
+    This function is for labels that are class probabilities. If all samples have the same label,
+    return `occurs`, which is True only for the most probable class of that label.
     """
     q = read_values(batch.adapter, batch.labels.numbers, "target")
     q = np.moveaxis(q, (batch.layout.batch_axis, batch.layout.class_axis), (0, 1))
@@ -234,7 +246,7 @@ def _with_shares(batch: Batch, occurs: Any) -> Any:
 
 
 def _of_missed_classes(batch: Batch) -> Observations:
-    """Yield a finding if a class with labels never fires or is never predicted."""
+    """Yield a finding if a class that occurs in the labels never fires or is never predicted."""
     answers, labels = batch.confusion.sum(axis=0), batch.confusion.sum(axis=1)
     if labels.sum() < 4 * len(labels) or not batch.fires.any():
         return
@@ -246,7 +258,7 @@ def _of_missed_classes(batch: Batch) -> Observations:
 
 
 class Call(Batch):
-    """A call to a loss on one batch, with what a report says about it."""
+    """A `Batch` that also has the methods `numbers` and `findings` for the report."""
 
     numbers = numbers_of
     findings = findings_of

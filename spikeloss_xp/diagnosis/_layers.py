@@ -1,8 +1,8 @@
-"""Layers and weights: what a user passes about them, and findings about gradients.
+"""Statistics of the layers and gradients that a user passes, and findings about the gradients.
 
-Arrays are reduced on their own device. The results and a few sample values are copied to the host
-together, because each copy waits for the device. The thresholds for the findings were chosen in
-training experiments.
+Sums over the entries of an array are computed on the device of the array. The sums, and a sample of
+the entries, are copied to the host together, because each copy waits for the device. The thresholds
+for the findings were chosen in training experiments.
 """
 
 import itertools
@@ -27,28 +27,32 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _spikes
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
 
-# Let r be the first gradient divided by the largest gradient, and n the number of layers between
-# the two gradients. The gradient vanishes if r is below VANISHING and also below FACTOR to the
-# power n. Some surrogates shrink gradients by a factor of 5 in each layer without harm.
+# Let r be the gradient of the first weight, divided by the largest gradient of all weights. Let n
+# be the number of layers between these two weights. A vanishing gradient is reported if r is below
+# VANISHING and also below FACTOR ** n. FACTOR is less than 1 / 5, because networks learn even if
+# their surrogate gradients shrink the gradient by a factor of 5 in each layer.
 VANISHING = 1 / 30
 FACTOR = 1 / 6
-SWALLOWED = 1e-8  # Adam adds this number to the size of a gradient before it divides by the size
-EXPLODING = 20.0  # the size of the largest gradient relative to that of the loss by the output
+SWALLOWED = 1e-8  # the epsilon of Adam; if gradients are smaller, Adam hardly changes the weights
+# A gradient explodes if it is this many times larger than the gradient of the loss with respect to
+# the output.
+EXPLODING = 20.0
 
 
 class Pending(NamedTuple):
-    """Arrays that are still on their device, and a function of their values.
+    """Arrays on a device, and the function that computes a result from them on the host.
 
     Attributes
     ----------
     name : str
         The name of the argument from which the arrays were computed. Error messages use this name.
     adapter : Adapter
-        The adapter for the arrays.
+        The adapter for the library of the arrays.
     arrays : dict of str to array
         The arrays, keyed by the names of the arguments of `finish`.
     finish : callable
-        Takes the values as NumPy arrays, and returns the result.
+        A function that takes the arrays after they have been copied to the host, and returns the
+        result, such as a `Layer` or a `Gradient`.
     """
 
     name: str
@@ -58,10 +62,10 @@ class Pending(NamedTuple):
 
 
 def finished(everything: list[Any]) -> list[Any]:
-    """Return the result of each object, after copying the arrays of all objects to the host.
+    """Copy the arrays of all objects to the host, and return the result of each object.
 
-    Arrays with the same device and dtype are copied together. Each object is a `Pending`, or has
-    the same attributes.
+    Each object is a `Pending`, or another object with the attributes `name`, `adapter`, `arrays`
+    and `finish`. Arrays with the same library, device and dtype are copied in one step.
     """
     groups: dict[Any, list[Any]] = {}
     for each in everything:
@@ -79,7 +83,7 @@ def finished(everything: list[Any]) -> list[Any]:
 
 
 def _read_together(adapter: Adapter, arrays: list[Array], name: str) -> list[Any]:
-    """Copy arrays with the same device and dtype to the host in one copy."""
+    """Return arrays with the same device and dtype as NumPy arrays, copied in one step."""
     xp = adapter.xp
     shapes = [tuple(x.shape) for x in arrays]
     ends = [*itertools.accumulate(map(math.prod, shapes))]
@@ -90,7 +94,10 @@ def _read_together(adapter: Adapter, arrays: list[Array], name: str) -> list[Any
 
 
 def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested sequences and mappings in order, each with its path."""
+    """Yield the path and the value of each leaf in nested sequences and mappings, in their order.
+
+    A path begins with `name` and consists of keys and indices, such as ``"hidden.0"``.
+    """
     if not isinstance(x, Mapping | list | tuple):
         yield name, x
         return
@@ -101,7 +108,7 @@ def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def eager(x: Any, name: str) -> tuple[Adapter, Array]:
-    """Return the adapter for an array, and the array without its graph.
+    """Return the adapter for an array, and the detached array.
 
     An array from a lazy library is computed and copied to the host.
     """
@@ -116,7 +123,11 @@ def eager(x: Any, name: str) -> tuple[Adapter, Array]:
 
 
 def axes(layout: Layout, space: str) -> str:
-    """Return the axes and the shape of an input as text; `space` is the name of a neuron axis."""
+    """Return the axes and the shape of an input as text.
+
+    An example is ``"[time, batch, neuron] = (20, 4, 3)"``. `space` is the name for all axes other
+    than batch and time, such as ``"neuron"``.
+    """
     time = "time" if layout.has_time else "spike"
     known = {layout.batch_axis: "batch", layout.time_axis: time}
     names = [known.get(axis, space) for axis in range(len(layout.shape))]
@@ -124,7 +135,7 @@ def axes(layout: Layout, space: str) -> str:
 
 
 def shown(layer: Layer) -> Layer:
-    """Return a layer as a report shows it, without a rate if its values are no spikes."""
+    """Return a layer as a report shows it: if its values are not spikes, it has no rate."""
     nan = math.nan
     return layer if layer.holds_spikes else layer._replace(rate=nan, always_on=nan)
 
@@ -133,12 +144,12 @@ def layer(
     name: str, x: Any, time_axis: int, *, output: Layout | None = None, single_step: bool = False,
     where: Any = None, lengths: Any = None,
 ) -> Pending:  # fmt: skip
-    """Return the statistics of the unmasked entries of a layer.
+    """Return the statistics of the unmasked entries of a layer, as a `Pending`.
 
     If `single_step` is True, an array with one or two axes is treated as a single time step, and is
-    not masked. If the layout of the `output` is given, the layer must have as many samples as the
-    output. In that case, the masks are ignored if the layer and the output differ in the number
-    of steps.
+    not masked. `output` is the layout of the network's output, or None. If `output` is given, the
+    layer must have as many samples as the output. If the layer and the output have different
+    numbers of steps, `where` and `lengths` are ignored.
     """
     adapter, x = eager(x, name)
     if x.ndim < (1 if single_step else 3):
@@ -172,7 +183,10 @@ def layer(
 
 
 def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
-    """Return the statistics of a hidden layer of spike times, in which NaN and inf mark silence."""
+    """Return the statistics of a hidden layer that holds spike times, as a `Pending`.
+
+    NaN and infinity stand for a spike that did not occur.
+    """
     times = host_values(x, name)
     if times.ndim < 2:
         raise ValueError(f"{name} must have a batch and a neuron axis; got shape {times.shape}")
@@ -184,7 +198,7 @@ def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
 
 
 def gradients_of(gradients: Any, adapter: Adapter) -> list[Pending]:
-    """Return the sizes of the gradients in nested sequences and mappings, in the same order."""
+    """Return the size of each gradient in nested sequences and mappings, in their order."""
     if gradients is None:
         return []
     found = [_gradient(name or "weight", x, adapter) for name, x in named_leaves(gradients, "")]
@@ -209,15 +223,16 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
         return None
     xp = adapter.xp
     x = floating(adapter, x, argument)
-    # Without a scale, the squares could underflow or overflow.
+    # The entries are divided by the largest entry, so that their squares cannot overflow.
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
-    # Dividing by `share` excludes zeros from the mean. Zeros come from inputs that never fire, such
-    # as unused rows of an embedding.
+    # `share` is the fraction of entries that are not 0. Dividing the mean of all squares by `share`
+    # gives the mean over these entries. Entries are 0 if their input never fires, like the unused
+    # rows of an embedding.
     share = xp.mean(xp.astype(x != 0, x.dtype))
     arrays = {"scale": scale, "mean": xp.mean(x * x), "share": share}
-    # A threshold of shape (neurons, 1, 1) has three axes, so that it broadcasts.
+    # A threshold is not a weight, even if it has three axes, as in the shape (neurons, 1, 1).
     is_weight = x.ndim == 2 or sum(n > 1 for n in x.shape) > 1
 
     def finish(scale: Any, mean: Any, share: Any) -> Gradient:
@@ -233,7 +248,8 @@ def findings_of_gradients(
     """Yield the findings about the gradients of the weights, from input to output.
 
     `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
-    unknown. If the network has `learned` the batch, small and large gradients are no problem.
+    unknown. `learned` is True if the network already predicts the batch well. Small and large
+    gradients are then not reported.
     """
     bad = [each for each in gradients if not math.isfinite(_size(each))]
     if bad:
@@ -249,7 +265,10 @@ def findings_of_gradients(
 
 
 def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
-    """Return whether a weight has no graph, or all gradients are too small for any update."""
+    """Return whether the gradient of a weight is None, or all gradients are too small to learn.
+
+    If the network has `learned` the batch, small gradients do not count as too small.
+    """
     weights = [each for each in gradients if each.is_weight]
     no_graph = any(each.rms is None for each in weights)
     tiny = bool(weights) and max(map(_size, weights)) < SWALLOWED
@@ -257,7 +276,12 @@ def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
 
 
 def _are_too_many(without: list[Gradient], weights: list[Gradient]) -> bool:
-    """Return whether the weights without a gradient are more than a few zeros in later layers."""
+    """Return whether so many weights have no gradient that this is reported.
+
+    It is reported if a gradient is None, if the gradient of the first weight is None or 0, or if
+    this is true for more than half of the weights. A few gradients of 0 in later layers are not
+    reported.
+    """
     if not without:
         return False
     is_missing = any(each.rms is None for each in without)
@@ -274,7 +298,10 @@ def _without_gradient(weights: list[Gradient], without: list[Gradient]) -> str:
 def _of_sizes(
     weights: list[Gradient], layers: list[Layer], of_output: float | None
 ) -> Observations:
-    """Yield the findings about the sizes of the gradients. The first size must not be 0."""
+    """Yield findings if gradients are too large or too small.
+
+    The gradient of the first weight must not be 0: this case is reported elsewhere.
+    """
     largest = max(weights, key=_size)
     relative = _size(largest) / of_output if of_output else 1.0
     if relative > EXPLODING:
@@ -284,7 +311,8 @@ def _of_sizes(
         yield "vanishing-gradient", seen, *_names(weights)
         return
     if layers and not layers[-1].holds_spikes and len(weights) > 1:
-        # No surrogate gradient lies between a readout and the loss, so its gradient may be large.
+        # The last layer is a readout without spikes. Its gradient may be large, because there is no
+        # surrogate gradient between the readout and the loss.
         largest = max(weights[:-1], key=_size)
     smallest_ratio = min(VANISHING, FACTOR ** _layers_before(largest, weights, layers))
     if _size(weights[0]) < _size(largest) * smallest_ratio:
@@ -293,12 +321,14 @@ def _of_sizes(
 
 
 def _layers_before(weight: Gradient, weights: list[Gradient], layers: list[Layer]) -> int:
-    """Return how many layers lie between the first weight and another one.
+    """Return how many layers lie between the first weight and `weight`.
 
-    Recurrent weights make no network deeper, so a layer has one or two weights.
+    If a layer has recurrent weights, it has two weights, but it is still only one layer. Therefore,
+    the result is at most the number of hidden layers. This limit is not used if the number of
+    hidden layers is unknown, or if there are more than two weights for each layer.
     """
     place = weights.index(weight)
-    depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if it is unknown
+    depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if unknown
     return min(place, depth) if depth and len(weights) <= 2 * (depth + 1) else place
 
 
@@ -315,7 +345,7 @@ def _names(gradients: list[Gradient]) -> tuple[str, ...]:
 
 
 def _named(gradients: list[Gradient]) -> str:
-    """Return the names of up to three gradients as text, followed by the number of others."""
+    """Return the names of the gradients as text: up to three names, and the number of the rest."""
     names = _names(gradients)
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + others

@@ -1,7 +1,8 @@
-"""What `diagnose` knows about each kind of loss.
+"""What `diagnose` needs to know about each class of losses, and findings about their options.
 
-The losses do not know about `diagnose`. Somebody else's loss cannot be edited here, so its findings
-are registered, with ``@findings.register``.
+The modules that define the losses do not depend on `diagnose`. Findings about a loss are yielded by
+functions that are registered with ``@findings.register``. In this way, users can add findings about
+their own losses.
 """
 
 import math
@@ -19,17 +20,17 @@ from spikeloss_xp.times.first_spike import TimesLoss
 
 
 def value_of_equal_scores(loss: Any, classes: int) -> float | None:
-    """Return the loss for equal scores of all classes, or None if that loss is unknown."""
+    """Return the value of the loss if all classes have the same score, or None if unknown."""
     is_entropy = isinstance(loss, losses.CrossEntropy | times.CrossEntropy)
     return math.log(classes) if is_entropy and getattr(loss, "rates", None) is None else None
 
 
 def expects_spikes(loss: Any) -> bool:
-    """Return whether the input should hold spikes. If False, potentials are allowed too."""
+    """Return True if the input must be spikes, and False if it may also be potentials."""
     if not isinstance(loss, losses.ClassLoss) or isinstance(loss, losses.SquaredError):
         return False
     if isinstance(loss, losses.CrossEntropy) and (loss.readout, loss.rates) == ("rate", None):
-        return False  # it reads the mean of potentials
+        return False  # this loss accepts potentials, and uses their mean
     return READOUTS[loss.readout].of_spikes and loss.moving_window != 1
 
 
@@ -44,14 +45,17 @@ def reads_rates(loss: Any) -> bool:
 
 
 def spike_mask(loss: TimesLoss, times: Array) -> Array:
-    """Return a mask that is True for spike times, and False for padding and for late times."""
+    """Return a mask that is False for padding and for times that are not before `silent_time`."""
     return times < getattr(loss, "silent_time", math.inf)
 
 
 def totals(loss: Any, prepared: Trains, labels: Labels) -> dict[str, Array]:
-    """Return the sums from which scores and findings of a likelihood follow.
+    """Return the sums from which the scores and the findings about a likelihood are computed.
 
-    The gain, the recorded spikes and the predicted spikes are sums for each neuron.
+    ``"gain"``, ``"recorded"`` and ``"predicted"`` are arrays with a sum for each neuron. The gain
+    is the log-likelihood of the predicted rates, minus the log-likelihood of a constant rate. The
+    other two are the numbers of recorded spikes and of predicted spikes. ``"lowest"`` and
+    ``"highest"`` are the smallest and the largest value of the input.
     """
     adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled().values
     xp, predicted = adapter.xp, loss._mean_for(adapter, values)
@@ -71,17 +75,18 @@ def totals(loss: Any, prepared: Trains, labels: Labels) -> dict[str, Array]:
 def findings(loss: Any, batch: Any) -> Observations:
     """Yield the findings about the options of a loss.
 
-    Register a function for your own class of losses, or for somebody else's. It is called in
-    addition to the functions that are registered for the bases of that class. A finding that the
-    guide "What diagnose finds" lists is a tuple of its code and a description of what was
-    seen. Any other finding is a `Finding`.
+    To add findings about a class of losses, register a function with ``@findings.register``, as in
+    the example below. `diagnose` calls this function in addition to the functions that are
+    registered for the base classes. If the guide "What diagnose finds" lists a finding, the
+    function yields it as a tuple of its code and a description of what was seen. The function
+    yields any other finding as a `Finding`.
 
     Parameters
     ----------
     loss : object
-        The loss, whose class selects the registered function.
+        The loss. Its class decides which registered functions are called.
     batch : object
-        The call that `diagnose` inspects. Its measurements are attributes, such as ``value``,
+        The measurements of `diagnose` on the batch. They are attributes, such as ``value``,
         ``accuracy``, ``fires`` and ``layout``.
 
     Yields
@@ -111,10 +116,9 @@ def findings(loss: Any, batch: Any) -> Observations:
 
 
 def of_options(loss: Any, batch: Any) -> Observations:
-    """Yield the findings that are registered for the class of the loss and for its bases.
+    """Yield the findings about the options of a loss.
 
-    The findings of a subclass are those of its base classes, and those of the function that is
-    registered for it.
+    This calls the functions that are registered for the class of the loss and for its base classes.
     """
     for kind in type(loss).__mro__[:-1]:
         if kind in findings.registry:
@@ -124,7 +128,10 @@ def of_options(loss: Any, batch: Any) -> Observations:
 @findings.register(losses.CrossEntropy)
 @findings.register(times.CrossEntropy)
 def _of_logits(loss: Any, batch: Any) -> Observations:
-    """Yield findings if the logits are too close together or too far apart, or are no rates."""
+    """Yield a finding if the logits of a sample are too close together or too far apart.
+
+    If the loss has bounds on rates, also yield a finding if a firing rate is above 1.
+    """
     if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
         yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
     if getattr(loss, "rates", None) is not None:  # bounds on rates
@@ -139,7 +146,10 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 
 @findings.register
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
-    """Yield a finding if the input holds counts of several steps, but not for potentials."""
+    """Yield a finding if the input holds spike counts over several steps, and not rates.
+
+    Nothing is reported for potentials.
+    """
     if batch.output.holds_spikes:
         yield from _counts_in_one_step(batch)
 
@@ -152,11 +162,11 @@ def _counts_in_one_step(batch: Any) -> Observations:
 
 @findings.register
 def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
-    """Yield findings about the unit of the rates, and about neurons without spikes."""
+    """Yield findings if rates seem to have the wrong unit, or if neurons have no recorded spike."""
     found = batch.found
     spikes, rate = float(found["recorded"].sum()), float(found["predicted"].sum())
     mean = spikes / (batch.kept or 1)
-    if spikes and (rate <= spikes / 30 or rate >= 30 * spikes):  # NaN is another finding
+    if spikes and (rate <= spikes / 30 or rate >= 30 * spikes):  # False for NaN
         yield "rate-units", f"the mean rate is {rate / spikes:.3g} times the mean count"
     elif not loss._of_rates and 0 < mean < 0.5 and _may_be_rates(loss, found):
         seen = f"every value of the input is at least 0, but the mean count is {mean:.3g}"
@@ -167,9 +177,10 @@ def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
 
 
 def _may_be_rates(loss: Likelihood, found: Any) -> bool:
-    """Return whether no value is below 0, as if rates were passed instead of their logarithms.
+    """Return whether the input may hold rates, although the loss expects logarithms or logits.
 
-    Logits may all be above 0, but if none is above 1, they are probably probabilities.
+    This is assumed if no value is below 0. `BernoulliNLL` expects logits, which may all be above 0.
+    For this loss, it is therefore assumed only if no value is above 1 either.
     """
     limit = 1 if isinstance(loss, losses.BernoulliNLL) else math.inf
     return bool(found["lowest"] >= 0 < found["highest"] <= limit)

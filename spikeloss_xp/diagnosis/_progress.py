@@ -1,7 +1,8 @@
-"""What some training has changed since an earlier report.
+"""Judge whether training has improved the loss or the accuracy since an earlier report.
 
-Before training, nothing in a report separates networks that will learn from those that will fail.
-After about 100 updates, the batch itself does. The limits were chosen in training experiments.
+Before training, no number in a report predicts whether a network will learn. After about 100
+updates, the loss or the accuracy on the same batch does predict it. The limits below were chosen in
+training experiments.
 """
 
 import math
@@ -11,13 +12,17 @@ from spikeloss_xp import _checks
 from spikeloss_xp.diagnosis import _spikes
 from spikeloss_xp.diagnosis._report import SINCE, Layer, Observations, Report, enough
 
-LEAST = 0.2  # the share of the way that a batch must have covered
-NEAR = 0.1  # a loss is near that of a constant answer if it differs by at most this share
-MOVED = 0.003  # if no constant answer is known, the loss must have fallen by at least this share
+# The "constant answer" is the loss of an output that is the same for all samples.
+LEAST = 0.2  # the loss or accuracy must have covered this fraction of the way to its goal
+NEAR = 0.1  # a loss is near the constant answer if the relative difference is at most this
+MOVED = 0.003  # if no constant answer is known, the loss must have fallen by this fraction
 
 
 def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
-    """Return the earlier loss and the number of updates, if there is an earlier report."""
+    """Return the earlier loss and the number of updates since then, as one entry of a dict.
+
+    The dict is empty if there is no earlier report.
+    """
     updates = _checks.count(updates, "updates")
     if earlier is None:
         return {}
@@ -26,7 +31,10 @@ def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
 
 
 def findings_of(numbers: dict[str, Any], loss: Any, call: Any, layers: list[Layer]) -> Observations:
-    """Yield the findings about a batch that some training should have changed."""
+    """Yield findings if training has made the loss NaN or infinite, or has not moved the batch.
+
+    `_has_moved` defines whether training has moved the batch. `numbers` holds the earlier loss.
+    """
     now, (before, updates) = call.value, numbers.get(SINCE, (None, 0))
     if before is None or now is None:
         return
@@ -40,14 +48,15 @@ def findings_of(numbers: dict[str, Any], loss: Any, call: Any, layers: list[Laye
 
 
 def _has_moved(before: float, call: Any) -> bool:
-    """Return whether the predictions or the loss have covered enough of the way.
+    """Return whether training has improved the loss or the accuracy enough.
 
-    For classes, this is the way from chance to an accuracy of 1. Otherwise, a loss that is near the
-    loss of a constant answer has not moved. A larger loss must have covered a part of the way from
-    the earlier loss to the loss of the constant answer.
+    With class labels, the accuracy must have covered a fifth of the way from chance to 1. Without
+    class labels, the loss is compared with the loss of a constant answer, if it is known. A loss
+    that is near this value has not improved enough. A loss above this value must have covered a
+    fifth of the way from the earlier loss to this value.
     """
     if call.progress is not None:
-        return not call.progress < LEAST  # NaN is no verdict
+        return not call.progress < LEAST  # True for NaN: the progress is unknown
     fallen, constant = before - call.value, call.constant
     if constant is None or not math.isfinite(before):
         return not fallen < MOVED * abs(before)

@@ -1,4 +1,4 @@
-"""The report of `diagnose`: as a table, as HTML, and as numbers for a logger."""
+"""The report of `diagnose`, which can be shown as a table or a figure, and sent to a logger."""
 
 import functools
 import importlib
@@ -14,26 +14,26 @@ from spikeloss_xp.losses import Loss
 from spikeloss_xp.readouts import READOUTS
 from spikeloss_xp.times.first_spike import TimesLoss
 
-BATCH_NUMBERS = 7  # the number of lines about the batch
+BATCH_NUMBERS = 7  # how many entries of `numbers` are printed
 NAME = 19  # the width of a name in a table that is 80 characters wide
-NAMED_BARS = 50  # in a panel of a figure with more bars, the bars have numbers instead of names
+NAMED_BARS = 50  # if a panel of a figure has more bars, the bars have numbers instead of names
 LONG = 20  # for a list with more entries, only the range is shown
 INDENT = "    "
 MORE = 'The guide "What diagnose finds" describes all findings.'
-SINCE = "earlier loss, updates since"  # a key of `numbers`
+SINCE = "earlier loss, updates since"  # a key of `Report.numbers`
 ENOUGH = 90  # after fewer updates, a report does not say whether training has moved the batch
 LOOK_AGAIN = "Train for about 100 updates, and diagnose again with this report as earlier."
-LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")  # keys of `numbers`
+# The keys of `Report.numbers` whose values `Report.scalars` returns.
+LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings with these codes are about layers. They are sorted by layer, from input to output, and
-# not by code. Among the other findings, they are placed as if they all had the first code in this
-# tuple.
+# Findings with these codes are about layers. A report does not sort them by code, but by layer,
+# from input to output. Their position among all findings is that of the first of these codes.
 OF_LAYERS = ("busy-hidden", "silent-hidden", "silent-output", "quiet-output")
 OF_NEURONS = ("bits per spike of each neuron", "mean rate of each neuron")  # keys of `numbers`
 INK, GOOD, BAD = "#222832", "#0c8096", "#c43a80"  # the colours of the documentation
-Row = tuple[str, ...]  # a mark, and a cell for each column
-Panel = tuple[str, dict[str, Any]]  # a title, and the length of each bar
+Row = tuple[str, ...]  # a row of the table: a mark, and the text of each column
+Panel = tuple[str, dict[str, Any]]  # a panel of the figure: its title, and the length of each bar
 
 
 class Layer(NamedTuple):
@@ -44,18 +44,20 @@ class Layer(NamedTuple):
     name : str
         The name of the layer, such as ``"hidden.0"`` or ``"output"``.
     rate : float
-        The fraction of steps in which a neuron fires.
+        The fraction of unmasked steps in which a neuron fires, averaged over neurons and samples.
     silent, always_on : float
-        The fraction of neurons that never fire, and the fraction that fire at every step. A neuron
-        is not counted as always on if it has fewer than 8 unmasked steps in the batch, or only one
-        unmasked step in each sample. Neurons that are masked at all steps are left out.
+        `silent` is the fraction of neurons that never fire. `always_on` is the fraction of neurons
+        that fire at every unmasked step. A neuron is not counted as always on if it has fewer than
+        8 unmasked steps in the batch, or only one unmasked step in each sample. Neurons that are
+        masked at all steps are left out of both fractions.
     samples : int
         The number of samples.
     finite : bool
-        Whether all entries are finite.
+        Whether all entries of the layer are finite.
     first_spike : float or None
-        If the layer holds spike times, the mean time of the first spike of a neuron in a sample.
-        For other layers, it is None. The `rate` of a layer of spike times is NaN.
+        For a layer of spike times, the mean time of the first spike, over all neurons and samples
+        that have a spike. The `rate` of such a layer is NaN. For other layers, `first_spike` is
+        None.
     holds_spikes : bool
         Whether the values may be spikes. If they are other numbers, such as potentials or the
         activations of a GRU, `rate` and `always_on` are NaN in a report.
@@ -79,11 +81,12 @@ class Gradient(NamedTuple):
     name : str
         The name of the parameter.
     rms : float or None
-        The root mean square of the nonzero entries, so that inputs that never fire do not change
-        the value. The value is NaN or infinite if an entry is NaN or infinite, and None if the
-        parameter has no gradient.
+        The root mean square of the entries that are not 0. Entries that are 0 are left out, because
+        they usually belong to inputs that never fire. The value is NaN or infinite if an entry is
+        NaN or infinite. It is None if the parameter has no gradient.
     is_weight : bool
-        Whether the gradient is None, has two axes, or has several axes that are longer than 1.
+        Whether the parameter is treated as a weight. This is the case if its gradient is None, has
+        two axes, or has at least two axes that are longer than 1.
     """
 
     name: str
@@ -93,7 +96,7 @@ class Gradient(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that `diagnose` found.
+    """A possible cause of failure, or an unusual fact, that `diagnose` found in a batch.
 
     Attributes
     ----------
@@ -102,7 +105,8 @@ class Finding:
     severity : {"problem", "note"}
         A problem keeps a network from learning. A note is a fact, which may be harmless.
     seen, why, remedy : str
-        What was seen, why it matters, and what to do.
+        Three texts. `seen` describes what was seen in the batch, `why` explains why it matters, and
+        `remedy` says what to do.
     names : tuple of str
         The names of the layers and parameters to which the finding applies.
 
@@ -130,7 +134,8 @@ class Finding:
         return "\n".join(map(_wrapped, texts))
 
 
-# A `Finding`, or a code in the table of findings, a description, and names of layers or weights.
+# Either a `Finding`, or a tuple of strings: the code of a finding in findings.toml, a description
+# of what was seen, and the names of the layers or weights to which the finding applies.
 Observation = tuple[str, ...] | Finding
 Observations = Iterator[Observation]
 
@@ -182,7 +187,7 @@ class Report:
         return f"<table>{table}</table><pre>{html.escape(self._rest())}</pre>"
 
     def _rest(self) -> str:
-        """Return the most important numbers about the batch, and the findings."""
+        """Return the text below the table: the first entries of `numbers`, and the findings."""
         numbers = list(self.numbers.items())[:BATCH_NUMBERS]
         width = max((len(name) for name, _ in numbers), default=0)
         lines = [f"{name:{width}}  {_in_words(x)}" for name, x in numbers]
@@ -192,7 +197,10 @@ class Report:
         return "\n".join(lines)
 
     def _paragraphs(self) -> Iterator[str]:
-        """Yield the lines about the findings, without repeating any text."""
+        """Yield the lines about the findings. A text that findings have in common is printed once.
+
+        Neighbouring findings with the same code and the same texts are printed as one finding.
+        """
         printed: set[str] = set()
         same = itertools.groupby(self.findings, lambda each: (each.code, each.why, each.remedy))
         for (code, *texts), found in same:
@@ -210,17 +218,19 @@ class Report:
         Returns
         -------
         Figure
-            A matplotlib figure with a panel for the rates of the layers, for their fractions of
-            silent neurons, and for the gradients of the weights. For likelihoods, there are panels
-            for the score and for the mean rate of each neuron. Panels without a bar are left out.
-            Layers and weights with a problem are pink.
+            A matplotlib figure with up to five panels. Three panels show the firing rate of each
+            layer (for spike times, the time of the first spike), the fraction of silent neurons in
+            each layer, and the size of the gradient of each weight. For likelihoods, two more
+            panels show the bits per spike and the mean rate of each neuron. A panel without data is
+            left out. Layers and weights to which a problem applies are pink.
 
         Raises
         ------
         ValueError
-            If the report has no layers, no weights and no scores.
+            If the report contains no data for any panel.
         """
-        # matplotlib is optional and slow to import, and type checkers may not find it.
+        # matplotlib is imported here because it is optional and slow to import. `import_module` is
+        # used because type checkers may not find matplotlib.
         plt = importlib.import_module("matplotlib.pyplot")
 
         panels = {title: bars for title, bars in self._panels() if bars}
@@ -237,7 +247,7 @@ class Report:
         return figure
 
     def _panels(self) -> Iterator[Panel]:
-        """Yield the panels of the figure, which may be empty."""
+        """Yield the title and the bars of each panel. A panel may have no bars."""
         layers = {each.name: each for each in self.layers}
         column = "first_spike" if self._has_times() else "rate"
         yield column.replace("_", " "), {name: getattr(x, column) for name, x in layers.items()}
@@ -247,7 +257,7 @@ class Report:
         yield "gradient", {each.name: each.rms for each in self.gradients if each.is_weight}
 
     def _has_times(self) -> bool:
-        """Return whether the layers hold spike times, which have no rate."""
+        """Return whether the layers hold spike times. Such layers have no firing rate."""
         return any(layer.first_spike is not None for layer in self.layers)
 
     def scalars(self) -> dict[str, float]:
@@ -258,15 +268,15 @@ class Report:
         dict of str to float
             A dict with these keys:
 
-            - ``"loss"``: the mean of the terms, whatever the `reduction` of the loss. For
-              `SparsityEnforcer`, it is the value of the loss.
+            - ``"loss"``: the value of the loss with ``reduction="mean"``. For `SparsityEnforcer`,
+              it is the value with the reduction of the loss itself.
             - ``"accuracy"``, if the target has classes.
             - ``"bits_per_spike"``, ``"mean_rate"`` and ``"mean_count"``, for likelihoods.
-            - ``"output/rate"``, ``"output/silent"`` and ``"output/always_on"``. If the input holds
-              predicted rates, these keys are missing. For `SparsityEnforcer`, the keys begin with
-              ``"input"``.
-            - The same three keys for each hidden layer, such as ``"hidden.0/rate"``. Layers of
-              spike times have ``"first_spike"`` instead of ``"rate"``.
+            - ``"output/rate"``, ``"output/silent"`` and ``"output/always_on"``: how often the
+              output neurons fire. If the input holds predicted rates, these keys are missing. For
+              `SparsityEnforcer`, the keys begin with ``"input"`` instead of ``"output"``.
+            - Three such keys for each hidden layer, for example ``"hidden.0/rate"``. For layers of
+              spike times, the key ends with ``"first_spike"`` instead of ``"rate"``.
             - ``"gradient/NAME/rms"`` for each parameter, such as ``"gradient/fc1.weight/rms"``.
 
             Rates and fractions are between 0 and 1. Characters that a logger may refuse, such as
@@ -291,7 +301,8 @@ class Report:
     def _rows(self) -> list[Row]:
         """Return the rows of the table.
 
-        If there are as many weights as layers, each row shows a layer and the weight before it.
+        If there are as many weights as layers, each row shows a layer and the weights through which
+        the layer receives its input. Otherwise, there is a row for each layer and each weight.
         """
         weights = [each for each in self.gradients if each.is_weight]
         if len(weights) == len(self.layers):
@@ -316,13 +327,13 @@ class Report:
 
 
 def _draw(axes: Any, title: str, bars: dict[str, Any], bad: set[str]) -> None:
-    """Draw a bar for each name, with the first bar at the top. Those with a `bad` name are pink."""
+    """Draw a bar for each name, with the first bar at the top. Bars for names in `bad` are pink."""
     places, colours = range(len(bars)), [BAD if name in bad else GOOD for name in bars]
     lengths = [math.nan if x is None or math.isinf(x) else x for x in bars.values()]
     axes.barh(places, lengths, color=colours)
     if len(bars) <= NAMED_BARS:
         axes.set_yticks(places, map(_shortened, bars))
-    axes.set_ylim(len(bars) - 0.5, -0.5)  # by default, bars of length NaN would be left out
+    axes.set_ylim(len(bars) - 0.5, -0.5)  # by default, no room is left for bars of length NaN
     axes.set_title(title, loc="left", size="medium", weight="bold", color=INK)
     axes.tick_params(colors=INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -333,7 +344,7 @@ def _draw(axes: Any, title: str, bars: dict[str, Any], bad: set[str]) -> None:
 
 
 def _use_decades(axes: Any, lengths: list[float]) -> None:
-    """Show whole decades on a log scale, unless no length is above 0."""
+    """Use a log scale that begins and ends at powers of 10, unless no length is above 0."""
     powers = [math.log10(x) for x in lengths if x > 0]
     if powers:
         axes.set_xscale("log")
@@ -369,7 +380,10 @@ def _in_words(x: Any) -> str:
 
 @functools.cache
 def texts() -> dict[str, Any]:
-    """Return the texts of all findings: problems before notes, and causes before effects."""
+    """Return the texts of all findings, keyed by code, in the order of findings.toml.
+
+    In this file, problems come before notes, and causes come before their consequences.
+    """
     import tomllib  # imported here because the texts are rarely needed
     from importlib.resources import files
 
@@ -381,7 +395,7 @@ def texts() -> dict[str, Any]:
 
 
 def enough(numbers: Mapping[str, Any]) -> bool:
-    """Return whether there were enough updates since an earlier report."""
+    """Return whether there were at least `ENOUGH` updates since an earlier report."""
     _, updates = numbers.get(SINCE, (None, 0))
     return bool(updates >= ENOUGH)
 
@@ -389,11 +403,15 @@ def enough(numbers: Mapping[str, Any]) -> bool:
 def findings_of(
     observed: list[Observation], loss: Any, *, blocked: bool, decided: bool
 ) -> tuple[Finding, ...]:
-    """Return findings with their texts: problems before notes, and causes before effects.
+    """Return the findings with their texts. Problems come first, and causes before consequences.
 
-    A possible cause is a problem if learning is `blocked`, or if training has not moved the batch.
-    Otherwise it is a note, and so is a batch that has not moved without any possible cause. Without
-    gradients of weights, which are `decided` otherwise, a loss without a gradient blocks learning.
+    In findings.toml, some findings have the severity "cause", which means a possible cause of
+    failure. In the report, these findings are problems in two cases: if learning is `blocked`, or
+    if training has not moved the batch and there is at least one other possible cause. In all other
+    cases, they are notes.
+
+    `decided` is True if gradients of weights were passed, because `blocked` then says whether the
+    weights can learn. If `decided` is False, a loss whose gradient is 0 also blocks learning.
     """
     named = {each[0] for each in observed if isinstance(each, tuple)}
     causes = {code for code in named if texts().get(code, {}).get("severity") == "cause"}
@@ -411,14 +429,14 @@ def findings_of(
 def _finding_of(observed: Observation, loss: Any, cause: str) -> Finding:
     """Return a finding with its texts. A `Finding` is returned unchanged.
 
-    The remedy mentions only those options that the loss has. Some texts are different if the loss
-    reads spike times. The severity of a possible `cause` is given.
+    The remedy mentions only options that the loss has. Some texts are different if the loss reads
+    spike times. `cause` is the severity to use if findings.toml gives the severity "cause".
     """
     if isinstance(observed, Finding):
         return observed
     code, seen, *names = observed
     if code not in texts():
-        raise ValueError(f"a finding with a code of its own, {code!r}, must be a Finding")
+        raise ValueError(f"{code!r} is not a code of this library: yield a Finding, not a tuple")
     text = texts()[code]
     if isinstance(loss, TimesLoss):
         text = text | text.get("times", {})
@@ -430,9 +448,10 @@ def _finding_of(observed: Observation, loss: Any, cause: str) -> Finding:
 
 
 def _unused(loss: Any) -> list[str]:
-    """Return the options that a remedy may name: the loss accepts them, and they are not in use.
+    """Return the names of the loss's options that a remedy may recommend.
 
-    An option is in use if it is None by default and has another value.
+    An option is left out if it is None by default and the loss already uses another value. The
+    option `rates` is also left out if the readout of the loss does not allow it.
     """
     own = isinstance(loss, Loss)
     options = fields(loss) if own else ()

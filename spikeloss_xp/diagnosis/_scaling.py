@@ -11,12 +11,13 @@ from spikeloss_xp._arrays import host_values, rank
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _layers
 
-CALLS = 14  # the largest number of calls for each layer
-# Until one rate below the goal and one rate above it are known, each call multiplies or divides the
-# factor by STRIDE.
+CALLS = 14  # the largest number of calls to `run` for each layer
+# The factor is multiplied or divided by STRIDE after each call, until a rate below the goal and a
+# rate above the goal are known.
 STRIDE = 8.0
 # A rate is accepted at once if the rate and the goal differ by at most a factor of CLOSE. If the
-# rate jumps past the goal, the closest rate is accepted if it differs by at most a factor of JUMP.
+# rate jumps past the goal, the rate that is closest to the goal is accepted in the end. This rate
+# and the goal may differ by at most a factor of JUMP.
 CLOSE = 1.3
 JUMP = 2.0
 Rates = list[tuple[str, float]]  # the name and the rate of each layer
@@ -35,20 +36,21 @@ def scale_to_rate(
 
     The layers are scaled one after the other, from input to output, by bisection on the logarithm
     of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. With few time
-    steps, the rate may jump past the goal. The closest rate is then accepted after the last call,
-    provided that it is within a factor of 2 of the goal. A rate of 0 is never accepted.
+    steps, the rate may jump past the goal. After 14 calls for the layer, the rate that is closest
+    to the goal is then accepted if it is within a factor of 2 of the goal. A rate of 0 is never
+    accepted.
 
-    This function does not need the weights: `run` decides what the factors multiply.
+    This function neither reads nor changes the weights. The function `run` applies the factors.
 
     Parameters
     ----------
     run : callable
         Takes a list with one factor for each layer, runs the network on one batch, and returns a
         sequence or mapping with the spikes of each layer, from input to output. `run` may return
-        the rate of a layer instead of its spikes, as a number or an array without axes. `run` must
-        multiply the initial weights of a layer by its factor, not weights that an earlier call has
-        scaled. Alternatively, `run` may scale the weights of a normalisation layer, or divide
-        thresholds by the factor.
+        the rate of a layer instead of its spikes, as a number or an array without axes. In each
+        call, `run` must multiply the initial weights of a layer by its factor. It must not multiply
+        weights that an earlier call has already scaled. Alternatively, `run` may scale the weights
+        of a normalisation layer, or divide thresholds by the factor.
     layers : int
         The number of layers.
     rate : float or sequence of float, optional
@@ -59,13 +61,14 @@ def scale_to_rate(
     lengths : array or sequence of int, optional
         The number of valid time steps of each sample. Later steps do not affect the rates.
     progress : callable, optional
-        A function that receives a sentence about each layer after scaling it, for example `print`.
+        A function that is called after each layer has been scaled, with a sentence about the layer.
+        An example is `print`.
 
     Returns
     -------
     list of float
-        The factors, which are also the argument of the last call to `run`. If `run` scales weights
-        in place, the weights are therefore ready for training.
+        The factor of each layer. The last call to `run` received the same factors. If `run` scales
+        weights in place, the weights are therefore ready for training.
 
     Raises
     ------
@@ -80,19 +83,26 @@ def scale_to_rate(
     skip connections. If several factors give the same rate, any of them may be returned. If the
     rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
-    In a recurrent layer, `run` should multiply the weights of the layer's own spikes by 0.3 and by
-    the factor. Otherwise, the recurrent current is often larger than the input current.
+    In a recurrent layer, `run` should multiply the input weights by the factor, and the recurrent
+    weights by 0.3 and by the factor. Without the 0.3, the recurrent current is often larger than
+    the input current.
 
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
     earlier layer. After all layers have been scaled, the first layer whose rate is no longer
     accepted is scaled again. This is repeated until all rates are accepted. If 14 calls for a layer
     are not enough, the function raises an error.
 
-    To scale the thresholds instead of the weights, divide the threshold of a layer by its factor,
-    and multiply the slope of its surrogate by it. With Adam, the training is then the same as with
-    scaled weights, biases and learning rates, if the neurons are leaky and are reset by subtraction
-    or to 0, the height of the surrogate does not depend on its slope, there is no weight decay, and
-    the epsilon of Adam is negligible. With SGD, the training is different.
+    You can scale the thresholds instead of the weights. Divide the threshold of a layer by the
+    factor of the layer, and multiply the slope of its surrogate gradient by the factor. With Adam,
+    the training is then the same as with scaled weights, biases and learning rates, under four
+    conditions:
+
+    - The neurons are leaky, and are reset by subtraction or to 0.
+    - The height of the surrogate gradient does not depend on its slope.
+    - There is no weight decay.
+    - The epsilon of Adam is negligible.
+
+    With SGD, the training with scaled thresholds differs from the training with scaled weights.
 
     Examples
     --------
@@ -134,17 +144,17 @@ def scale_to_rate(
         sentence = search.scale(todo.pop(0))
         if progress is not None:
             progress(sentence)
-        # A later layer may have changed the rate of an earlier one.
+        # Scaling a later layer may have changed the rate of an earlier layer.
         todo = todo or [i for i in range(layers) if not search.is_accepted(i)][:1]
     return search.factors
 
 
 class _Search:
-    """The factors of the layers, and the names and rates from the last call of `measure`."""
+    """A search for the factors, which stores the current factors and the rates seen so far."""
 
     def __init__(self, measure: Callable[[list[float]], Rates], goals: list[float]) -> None:
         self.measure, self.goals, self.factors = measure, goals, [1.0] * len(goals)
-        self.seen: list[list[tuple[float, float]]] = [[] for _ in goals]  # factors and rates
+        self.seen: list[list[tuple[float, float]]] = [[] for _ in goals]  # (factor, rate)
         self.layers = measure([*self.factors])
 
     def is_accepted(self, i: int) -> bool:
@@ -163,7 +173,7 @@ class _Search:
                 raise ValueError(_failure(name, goal, [*seen, (factor, rate)]))
             seen.append((factor, rate))
             low, high = (factor, high) if rate < goal else (low, factor)
-            if len(seen) == CALLS:  # the bisection may have ended on the wrong side of a jump
+            if len(seen) == CALLS:  # an earlier rate may be closer to the goal than the last
                 self.factors[i], _ = min(seen, key=lambda each: _ratio(each[1], goal))
             elif low > 0 and high < math.inf:
                 self.factors[i] = math.sqrt(low * high)
@@ -178,7 +188,7 @@ class _Search:
 
 
 def _ratio(rate: float, goal: float) -> float:
-    """Return the factor between a rate and the goal, which is at least 1."""
+    """Return the larger of a rate and its goal, divided by the smaller. A rate of 0 gives inf."""
     return max(rate, goal) / min(rate, goal) if rate else math.inf
 
 
@@ -188,10 +198,10 @@ def _failure(name: str, goal: float, seen: list[tuple[float, float]]) -> str:
     return (
         f"{name} does not fire at a rate of {goal:.3g} with any factor that was tried. "
         f"The rates were {listed}. The usual reasons are that nothing reaches the layer (all rates "
-        "are 0), that a bias makes it fire alone (all rates are too high: set biases to 0), that "
-        "there are too few steps (the rate jumps past the goal: one spike in 20 steps is a rate of "
-        "0.05), or that the factor has no effect (all rates are the same: run does not apply the "
-        "factor, or a norm or a parametrization undoes it)"
+        "are 0), that a bias makes it fire without input (all rates are too high: set biases to "
+        "0), that there are too few steps (the rate jumps past the goal: one spike in 20 steps is "
+        "a rate of 0.05), or that the factor has no effect (all rates are the same: run "
+        "does not apply the factor, or a norm or a parametrization undoes it)"
     )
 
 

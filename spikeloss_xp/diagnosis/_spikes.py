@@ -1,7 +1,8 @@
 """The statistics of the spikes in a layer, and the findings about them.
 
-The spikes are reduced on their own device, and the statistics are computed from the copied results.
-The thresholds for the findings were chosen in training experiments.
+Sums over the spikes are computed on the device of the spikes. The sums are copied to the host, and
+the statistics are computed from them. The thresholds for the findings were chosen in training
+experiments.
 """
 
 import math
@@ -16,7 +17,7 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis._report import Layer
 from spikeloss_xp.primitives import slices
 
-CHUNK = 1 << 20  # to limit memory use, about this many entries are reduced at a time
+CHUNK = 1 << 20  # to limit memory use, about this many entries are summed at a time
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
 ENOUGH = 8  # a neuron with fewer steps is not reported as firing at every step
 QUIET = 0.01  # an output is quiet if its neurons fire in less than this fraction of the steps
@@ -29,7 +30,7 @@ BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of 
 def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str, Array]:
     """Return the arrays from which `layer_of` computes the statistics of a layer.
 
-    The axes of `x` are batch, class and time, and its masked entries are 0.
+    The axes of `x` are batch, class and time, in the order of `layout`. Its masked entries are 0.
     """
     xp = adapter.xp
     axis = layout.batch_axis
@@ -42,7 +43,7 @@ def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str,
         return over_time(fires)
 
     def reduced(function: Callable[[Array], Array]) -> Array:
-        """Reduce the trains in chunks of samples."""
+        """Apply the function to one chunk of samples at a time, and join the results."""
         size = CHUNK * layout.batch // math.prod(x.shape)
         before = (slice(None),) * axis
         parts = []
@@ -53,14 +54,18 @@ def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str,
 
     sums = reduced(over_time)
     sample = floating(adapter, some_samples(x, axis))
-    # The sum of a binary train is its number of spikes. Summing is three times as fast as counting.
+    # The sum of a binary train is its number of spikes. Computing the sum is three times as fast as
+    # counting the entries that are not 0.
     is_binary = _are_binary(adapter, sample, sums, layout.steps)
     spikes = sums if is_binary else reduced(count)
     return {"spikes": spikes, "total": xp.sum(sums), "sample": sample}
 
 
 def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
-    """Return the number of unmasked steps of each train, and the mask of the sampled values."""
+    """Return the number of unmasked steps of each train, and the mask of some samples.
+
+    `some_samples` selects these samples. The dict is empty if nothing is masked.
+    """
     if mask is None:
         return {}
     ones = adapter.xp.astype(mask, adapter.xp.float32)
@@ -70,13 +75,16 @@ def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> 
 
 
 def some_samples(x: Array, axis: int) -> Array:
-    """Return samples that are spread over the whole batch and hold about `SAMPLE` entries."""
+    """Return every n-th sample of a batch, with n chosen to get about `SAMPLE` entries."""
     step = min(max(1, math.prod(x.shape) // SAMPLE), x.shape[axis])
     return x[(*(slice(None),) * axis, slice(None, None, step), ...)]
 
 
 def _are_binary(adapter: Adapter, sample: Array, sums: Array, steps: int) -> bool:
-    """Return whether all entries seem to be 0 or 1; False if they cannot be read for free."""
+    """Return whether all entries seem to be 0 or 1.
+
+    Return False if the arrays cannot be read without a transfer from a device.
+    """
     values = adapter.concrete_or_none(sample)
     numbers = adapter.concrete_or_none(sums)
     if values is None or numbers is None:
@@ -97,8 +105,8 @@ def layer_of(
 ) -> Layer:  # fmt: skip
     """Return the statistics of a layer.
 
-    The functions `activity` and `unmasked` return arrays for a layer. Each argument after `layout`
-    is the value of the array with the same name. Arguments with other names are ignored.
+    Each argument after `layout` is an array that `activity` or `unmasked` returned under the same
+    name, copied to the host. Arguments with other names are ignored.
     """
     of_train = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
@@ -121,8 +129,8 @@ def layer_of(
 def of_times(name: str, times: Any, fires: Any) -> Layer:
     """Return the statistics of a layer of spike times.
 
-    The axes of `times` are batch, neuron and, optionally, spike. `fires` is True for times that are
-    spikes.
+    The axes of `times` are batch, neuron and, optionally, spike. `fires` has the same shape, and is
+    False for entries of `times` that are not the time of a spike.
     """
     neurons = (*times.shape[:2], -1)
     first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
@@ -139,10 +147,11 @@ def of_times(name: str, times: Any, fires: Any) -> Layer:
 
 
 def odd_values(values: Any, kept: Any = None) -> str:
-    """Describe the values that are not spike counts, or return "" if they take few distinct values.
+    """Return a description of values that cannot be spikes, or "" if they can be spikes.
 
-    Graded spikes and means over several neurons take few distinct values. `kept` is 0 for masked
-    values.
+    Spike counts are whole numbers of at least 0. There may also be up to 16 distinct values that
+    are fractional or negative, because graded spikes, and spike counts averaged over neurons, have
+    few distinct values. `kept` is 0 for masked values, which are ignored.
     """
     values = values if kept is None else values[kept > 0]
     odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
@@ -156,7 +165,7 @@ def odd_values(values: Any, kept: Any = None) -> str:
 
 
 def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
-    """Yield the finding about a layer. There is at most one finding for each layer."""
+    """Yield at most one finding about a layer: it is not finite, silent, or fires too often."""
     name, output = layer.name, is_output(layer.name)
     if not layer.finite:
         yield "not-finite", f"entries of {name} are NaN or infinite", name
@@ -168,12 +177,16 @@ def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
 
 
 def quiet_outputs(layers: list[Layer]) -> Iterator[tuple[str, ...]]:
-    """Yield the finding about outputs that hardly fire, which is usual before training."""
+    """Yield a finding for each output layer that hardly fires.
+
+    This function is used only after some training. Before training, outputs that hardly fire are
+    usual.
+    """
     for name, rate in [(each.name, each.rate) for each in layers if each.holds_spikes]:
-        if is_output(name) and 0 < rate < QUIET:  # a silent output is another finding
+        if is_output(name) and 0 < rate < QUIET:  # silent outputs are reported elsewhere
             yield "quiet-output", f"{name} fires in {rate:.2%} of the steps", name
 
 
 def is_output(name: str) -> bool:
-    """Return whether a layer is an output. There may be several, such as ``"output.boxes"``."""
+    """Return whether a layer is an output layer, such as ``"output"`` or ``"output.boxes"``."""
     return name.partition(".")[0] == "output"

@@ -1,8 +1,9 @@
-"""The numbers of lava-dl: as PyTorch modules, and as losses for every array library.
+"""Losses and classifiers that return the same values as the losses and classifiers of lava-dl.
 
-The modules `spikeloss_xp.slayer.loss` and `spikeloss_xp.slayer.classifier` replace
-`lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The losses for every array library
-are in `spikeloss_xp.slayer.published`.
+The modules `spikeloss_xp.slayer.loss` and `spikeloss_xp.slayer.classifier` are for PyTorch. They
+replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The module
+`spikeloss_xp.slayer.published` is for arrays from any library, including PyTorch. It contains
+losses that return the same values as lava-dl.
 
 A script can keep using the neurons, blocks and data sets of lava-dl, and replace only the losses
 and classifiers::
@@ -12,10 +13,10 @@ and classifiers::
 
     slayer.loss, slayer.classifier = s.loss, s.classifier
 
-Names, arguments, defaults and attributes are the same as in lava-dl 0.6.0. With
-``numerics="lava"``, the values are the same, too. Some calls raise an error in lava-dl, or have
-gradients that are None or NaN. These calls work in this subpackage. Using `loss` or `classifier`
-imports PyTorch.
+The classes have the same names, arguments, defaults and attributes as in lava-dl 0.6.0. With the
+default ``numerics="lava"``, the losses also return the same values. Some calls raise an error in
+lava-dl, or have gradients that are None or NaN. These calls work in this subpackage. Using `loss`
+or `classifier` imports PyTorch.
 """
 
 import importlib
@@ -32,7 +33,7 @@ __all__ = ["classifier", "loss", "published"]
 if not TYPE_CHECKING:  # so that a type checker still reports a missing name as an error
 
     def __getattr__(name: str) -> Any:
-        """Import a module that needs PyTorch. Raise an error for names that only lava-dl has."""
+        """Import `loss` or `classifier`, which need PyTorch. Raise an error for other names."""
         if name in ("classifier", "loss"):
             return importlib.import_module(f"spikeloss_xp.slayer.{name}")
         message = f"module {__name__!r} has no attribute {name!r}"

@@ -23,7 +23,7 @@ check_mode = _checks.one_of(get_args(ConfidenceMode))
 
 
 def confidence(rate: torch.Tensor, mode: str, eps: float) -> torch.Tensor:
-    """Return the confidence in each class, given rates ``[batch, class]`` or with a time axis."""
+    """Return the confidence in each class. `rate` is ``[batch, class]`` or has a time axis last."""
     if check_mode(mode, "mode") == "probability":
         return rate / (rate.sum(1, keepdim=True) + _checks.not_negative(eps, "eps"))
     return rate.softmax(1) if mode == "softmax" else rate.log_softmax(1)
@@ -40,7 +40,7 @@ class FIR(torch.nn.Module):
     Attributes
     ----------
     filter : torch.Tensor
-        The impulse response, a float32 buffer.
+        The impulse response, which is stored in a float32 buffer.
     """
 
     filter: torch.Tensor
@@ -50,7 +50,7 @@ class FIR(torch.nn.Module):
         self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the filtered input, with the same shape."""
+        """Return the filtered input. Its shape is the shape of the input."""
         return causal_filter(input, self.filter, time_axis=-1)
 
     def extra_repr(self) -> str:
@@ -72,7 +72,7 @@ class Rate(torch.nn.Module):
     """
 
     def forward(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the predicted class."""
+        """Return the index of the predicted class, as an array ``[batch]``."""
         return Rate.predict(spike)
 
     @staticmethod
@@ -122,7 +122,7 @@ class MovingWindow(torch.nn.Module):
     filter : FIR
         The moving-average filter. The length of the filter is the length of the window.
     mode, eps
-        The constructor arguments.
+        The values of the constructor arguments `mode` and `eps`.
 
     Examples
     --------
@@ -147,7 +147,7 @@ class MovingWindow(torch.nn.Module):
         return len(self.filter.filter)
 
     def forward(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the predicted class."""
+        """Return the index of the predicted class at each step, as an array ``[batch, time]``."""
         return self.predict(spike)
 
     def rate(self, spike: torch.Tensor) -> torch.Tensor:
@@ -164,7 +164,7 @@ class MovingWindow(torch.nn.Module):
         return self._loss().predict(spike, per_step=True)
 
     def _loss(self) -> losses.SpikeMax:
-        """Return a loss whose scores are the rates in the window."""
+        """Return a loss whose class scores are the rates in the moving window."""
         return losses.SpikeMax(time_axis=-1, moving_window=self.time_window)
 
     def extra_repr(self) -> str:

@@ -25,7 +25,7 @@ def __dir__() -> list[str]:
 
 
 OWN = ("spikeloss_xp", "torch")
-"""The packages whose stack frames lie between the user's code and the warning."""
+"""Packages whose stack frames are not the user's code, so that a warning does not point to them."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,16 @@ class SpikeTime(torch.nn.Module):
     filter_order : int, default 1
         The number of exponentials that are convolved to form the filter.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        The reduction that is applied to the terms.
+        Whether to return the sum of the loss terms, their mean, their sum divided by the number of
+        samples, or all terms as a tensor.
 
     Attributes
     ----------
     filter : FIR
-        The filter, which can be called on spikes. The loss uses the current values in the buffer of
-        the filter.
+        The filter that the loss applies to both spike trains. You can also call it on spikes. If
+        you change the values in its buffer ``filter.filter``, the loss uses the new values.
     reduction
-        The constructor argument.
+        The value of the constructor argument `reduction`.
 
     Examples
     --------
@@ -76,7 +77,7 @@ class SpikeTime(torch.nn.Module):
     ) -> None:
         super().__init__()
         options: Any = {"length": length, "filter_order": filter_order, "reduction": reduction}
-        losses.SpikeTime(time_axis=-1, time_constant=time_constant, **options)  # checks them
+        losses.SpikeTime(time_axis=-1, time_constant=time_constant, **options)  # checks the options
         self.filter: FIR = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
         self.reduction: Reduction = reduction
 
@@ -93,7 +94,7 @@ class SpikeTime(torch.nn.Module):
 
 
 def _check_none(name: str, unknown: Collection[str]) -> None:
-    """Raise an error if the call has further arguments, which lava-dl does not have."""
+    """Raise an error if a call has arguments that the losses of lava-dl do not accept."""
     if unknown:
         raise TypeError(
             f"a call to slayer.loss.{name} takes only spikes and their target, as in lava-dl; got "
@@ -102,7 +103,7 @@ def _check_none(name: str, unknown: Collection[str]) -> None:
 
 
 def _room(numerics: Numerics) -> Any:
-    """Return the module with the losses that have these numbers."""
+    """Return the Python module whose losses use the given numerics."""
     rooms = {"lava": published, "stable": losses}
     return rooms[_checks.one_of(rooms)(numerics, "numerics")]
 
@@ -157,14 +158,15 @@ class SpikeRate(_RateLoss):
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        The reduction that is applied to the terms.
+        Whether to return the sum of the loss terms, their mean, their sum divided by the number of
+        samples, or all terms as a tensor.
 
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier with the moving window, or None if there is no window.
+        A classifier that computes rates in the moving window, or None if `moving_window` is None.
     true_rate, false_rate, reduction
-        The constructor arguments.
+        The values of the constructor arguments with these names.
 
     Examples
     --------
@@ -198,22 +200,24 @@ class SpikeMax(_RateLoss):
     mode : {"probability", "softmax"}, default "probability"
         Whether the class probabilities are the normalised rates or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        The reduction that is applied to the terms.
+        Whether to return the sum of the loss terms, their mean, their sum divided by the number of
+        samples, or all terms as a tensor.
     numerics : {"lava", "stable"}, default "lava"
-        With ``"stable"``, the loss is finite even if the labelled neuron is silent.
+        With ``"lava"``, the loss may be infinite if the labelled neuron is silent, as in lava-dl.
+        With ``"stable"``, the loss is then finite.
 
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier with the moving window, or None if there is no window.
+        A classifier that computes rates in the moving window, or None if `moving_window` is None.
     mode, reduction, numerics
-        The constructor arguments.
+        The values of the constructor arguments with these names.
 
     Warns
     -----
     RuntimeWarning
-        If the value is not finite with ``numerics="lava"``. The value is checked only in eager mode
-        on a CPU.
+        If `numerics` is ``"lava"`` and the value of the loss is NaN or infinite. The value is
+        checked only in eager mode on a CPU.
 
     Examples
     --------
@@ -262,20 +266,22 @@ class SpikeMoid(_RateLoss):
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        The reduction that is applied to the terms.
+        Whether to return the sum of the loss terms, their mean, their sum divided by the number of
+        samples, or all terms as a tensor.
     alpha : float, default 1
-        The temperature of the sigmoid.
+        The temperature of the sigmoid, which divides the difference between the rate and `theta`.
     theta : float, default 0
         The rate at which the probability of a class is 0.5.
     numerics : {"lava", "stable"}, default "lava"
-        With ``"stable"``, the gradient does not vanish where the sigmoid saturates.
+        With ``"lava"``, the gradient may be 0 where the sigmoid saturates, as in lava-dl. With
+        ``"stable"``, it is not 0 there.
 
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier with the moving window, or None if there is no window.
+        A classifier that computes rates in the moving window, or None if `moving_window` is None.
     alpha, theta, reduction, numerics
-        The constructor arguments.
+        The values of the constructor arguments with these names.
 
     Examples
     --------
@@ -311,14 +317,15 @@ class SparsityEnforcer:
     max_rate : float, default 0.01
         The mean event rate above which an array is penalised.
     lam : float, default 1.0
-        The factor by which the sum of the terms is multiplied.
+        The factor by which the sum of the collected penalties is multiplied.
 
     Attributes
     ----------
     loss_list : list of torch.Tensor
-        The collected terms, not yet multiplied by `lam`.
+        The collected penalties, with one tensor for each call of `append`. They are not yet
+        multiplied by `lam`.
     max_rate, lam
-        The constructor arguments.
+        The values of the constructor arguments with these names.
 
     Examples
     --------
@@ -331,30 +338,30 @@ class SparsityEnforcer:
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        published.SparsityEnforcer(max_rate)  # checks the rate
+        published.SparsityEnforcer(max_rate)  # checks `max_rate`
         _checks.not_negative(lam, "lam")
         self.max_rate = max_rate
         self.lam = lam
         self.loss_list: list[Any] = []
 
     def append(self, x: torch.Tensor) -> None:
-        """Append the term of one tensor to `loss_list`."""
+        """Compute the penalty for one tensor of spikes, and append it to `loss_list`."""
         self.loss_list.append(published.SparsityEnforcer(self.max_rate)(x))
 
     def clear(self) -> None:
-        """Remove all collected terms."""
+        """Remove all penalties from `loss_list`."""
         self.loss_list = []
 
     @property
     def loss(self) -> Any:
-        """`lam` times the sum of the collected terms, or a zero tensor if there are no terms."""
+        """`lam` times the sum of `loss_list`, or a zero tensor if the list is empty."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
 
 
 def _level_of_caller() -> int:
     """Return the `stacklevel` that makes the calling function's warning point to the user's code.
 
-    The user's code is in the first frame outside the packages listed in `OWN`.
+    The user's code is in the first stack frame outside the packages that are listed in `OWN`.
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in OWN:

@@ -1,12 +1,13 @@
-"""Losses with the numbers of lava-dl, where they differ from `spikeloss_xp`, for every library.
+"""Losses that return the values and gradients of lava-dl, for arrays from any library.
 
-`SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the same options as the losses with
-the same names in `spikeloss_xp`. Their values and gradients are those of lava-dl 0.6.0, which are
-called the published numbers. The PyTorch modules in `spikeloss_xp.slayer.loss` use these losses.
-Importing this module does not import PyTorch.
+The classes `SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the same options as the
+classes with the same names in `spikeloss_xp`. They return the values and gradients of lava-dl
+0.6.0, which may differ from the values and gradients of `spikeloss_xp`. The PyTorch modules in
+`spikeloss_xp.slayer.loss` use the classes of this module. Importing this module does not import
+PyTorch.
 
 For training, use the losses of `spikeloss_xp`. The losses of this module may be infinite if neurons
-are silent, and may have no gradient if neurons are silent or saturated.
+are silent. Their gradients may be 0 if neurons are silent or saturated.
 """
 
 import functools
@@ -28,7 +29,7 @@ from spikeloss_xp.readouts import ReadResult
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
 
-LEAST = float(np.float32(1e-12))  # the smallest divisor in PyTorch's derivative, in any dtype
+LEAST = float(np.float32(1e-12))  # PyTorch never divides by less in this derivative, in any dtype
 
 
 def __dir__() -> list[str]:
@@ -40,14 +41,14 @@ def only_one(value: PerClass, argument: str) -> PerClass:
     """Return `value` if it is 1, otherwise raise an error."""
     if value != 1:
         raise ValueError(
-            f"{argument} must be 1, because the published loss has no such weight: use "
+            f"{argument} must be 1, because the loss of lava-dl has no such weight: use "
             f"spikeloss_xp.SpikeMoid; got {value}"
         )
     return value
 
 
 class Published:
-    """A loss with the numbers of lava-dl."""
+    """The base class for losses that return the values of lava-dl. It defines their repr."""
 
     def __repr__(self) -> str:
         options = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))  # type: ignore[arg-type]
@@ -56,7 +57,10 @@ class Published:
 
 @dataclass(frozen=True, repr=False)
 class SpikeRate(Published, losses.SpikeRate):
-    """`spikeloss_xp.SpikeRate` as in lava-dl, which accepts equal and reversed target rates.
+    """The loss `spikeloss_xp.SpikeRate`, but with target rates in any order, as in lava-dl.
+
+    The rate of the labelled class may be below the rate of the other classes, or equal to it. In
+    `spikeloss_xp.SpikeRate`, it must be above the rate of the other classes.
 
     Examples
     --------
@@ -73,9 +77,10 @@ class SpikeRate(Published, losses.SpikeRate):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMax(Published, losses.SpikeMax):
-    """`spikeloss_xp.SpikeMax` as in lava-dl, which is infinite if the labelled neuron is silent.
+    """The loss `spikeloss_xp.SpikeMax`, but with the values of lava-dl, which may be infinite.
 
-    The options are the same as in `spikeloss_xp.SpikeMax`, but `pseudo_count` has no effect.
+    With ``mode="probability"``, the loss is infinite if the labelled neuron is silent. The options
+    are the same as in `spikeloss_xp.SpikeMax`, but `pseudo_count` has no effect.
 
     Examples
     --------
@@ -96,7 +101,7 @@ class SpikeMax(Published, losses.SpikeMax):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMoid(Published, losses.SpikeMoid):
-    """`spikeloss_xp.SpikeMoid` as in lava-dl, where no logarithm is below -100.
+    """The loss `spikeloss_xp.SpikeMoid`, but with logarithms of at least -100, as in lava-dl.
 
     The options are the same as in `spikeloss_xp.SpikeMoid`, with two exceptions. By default,
     `alpha` is 1 and `theta` is 0, as in lava-dl. `pos_weight` must be 1.
@@ -125,12 +130,13 @@ class SpikeMoid(Published, losses.SpikeMoid):
 
 @dataclass(frozen=True, repr=False)
 class SparsityEnforcer(Published, losses.SparsityEnforcer):
-    """`spikeloss_xp.SparsityEnforcer` as in lava-dl, also for graded and signed events.
+    """The loss `spikeloss_xp.SparsityEnforcer`, but with a different gradient at silent steps.
 
-    The options are the same as in `spikeloss_xp.SparsityEnforcer`. The difference is the derivative
-    of ``|x|`` at silent steps, where ``x`` is 0. If the rate is above `max_rate`, this derivative
-    is 0, so silent steps have no gradient. If the rate is below `min_rate`, the derivative is 1,
-    because an event at a silent step would bring the rate closer to `min_rate`.
+    The options are the same as in `spikeloss_xp.SparsityEnforcer`. The derivative of ``|x|`` is
+    different at silent steps, where ``x`` is 0. If the rate is above `max_rate`, this derivative is
+    0, as in lava-dl, so silent steps have no gradient. If the rate is below `min_rate`, the
+    derivative is 1, because an event at a silent step would bring the rate closer to `min_rate`.
+    Events may be graded or negative, and no warning is given if their mean magnitude is above 1.
 
     Examples
     --------
@@ -156,7 +162,10 @@ class SparsityEnforcer(Published, losses.SparsityEnforcer):
 def cross_entropy_of_rates(
     classes: Axis, rate: Array, one_hot: Array, class_mask: Array | None = None
 ) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, which is infinite if neuron `y` is silent."""
+    """Return ``-log(r_y / (sum(r) + 1e-6))`` with the rate ``r_y`` of the labelled class.
+
+    The result is infinite if ``r_y`` is 0.
+    """
     xp = classes.adapter.xp
     _, rate = taking_part(classes, rate, class_mask)
     own = classes.sum(xp.where(one_hot, rate, 0.0))
@@ -176,7 +185,7 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
     A logarithm below -100 is clamped to -100. The logarithm of 0 is clamped in the same way. It
     occurs in two cases: ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1, and ``log(p)`` is
     the logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
-    imprecise, as in lava-dl. ``log(p)`` is computed from `z`.
+    imprecise, as in lava-dl. ``log(p)`` is computed from `z`, not from `p`.
 
     The derivative is the one that PyTorch computes for lava-dl, and not the derivative of the
     clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then multiplies
@@ -195,7 +204,8 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
     log_rest = xp.where(sure, clamped, xp.log(xp.where(sure, zero + 1, rest)))
     terms = -(target * log_p + (1 - target) * log_rest)
 
-    # The difference from the fixed terms is 0, so it changes the derivative but not the value.
+    # `precise - fixed(precise)` is 0. Adding it changes the derivative of the terms, but not their
+    # value.
     precise, _ = criteria.binary_cross_entropy(adapter, z, target)
     share = fixed(p * rest / xp.maximum(p * rest, least))
     terms = fixed(terms) + share * (precise - fixed(precise))

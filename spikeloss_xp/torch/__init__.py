@@ -1,4 +1,4 @@
-"""For PyTorch only: a loss as a module, and functions for networks of modules.
+"""Tools for PyTorch: a module that holds a loss, and functions that inspect or scale a network.
 
 Importing this package imports PyTorch.
 """

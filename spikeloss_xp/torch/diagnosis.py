@@ -1,4 +1,4 @@
-"""Diagnose a network of PyTorch modules on one batch, and leave it as it was."""
+"""Diagnose a network of PyTorch modules on one batch, without changing the network."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from spikeloss_xp.diagnosis import Report, diagnose
 from spikeloss_xp.torch.recording import Modules, check_network, record
 from spikeloss_xp.torch.scaling import restored
 
-OF_LOSS = ("where", "lengths", "weight")  # options of `diagnose` that are also arguments of a loss
+OF_LOSS = ("where", "lengths", "weight")  # options that are passed to `diagnose` and to the loss
 
 
 def diagnose_network(
@@ -28,19 +28,20 @@ def diagnose_network(
     """Run a network on one batch, compute the gradients, and return the report of `diagnose`.
 
     Call this function before training. After about 100 updates, call it on the same batch again,
-    with the first report as `earlier`: the new report then judges whether training has moved the
-    batch, and names the possible causes if it has not.
+    and pass the first report as `earlier`. The new report then judges whether training has improved
+    the loss or the accuracy on this batch. If it has not, the report names the possible causes.
 
-    The network is left as it was, also after an error: its parameters, gradients, buffers (such as
-    running statistics), training modes and hooks, and the random state of PyTorch. The states of
-    its neurons are those at the end of `forward`, so reset them before the next batch.
+    This function does not change the parameters, gradients, buffers (such as running statistics),
+    training modes and hooks of the network, or the random state of PyTorch. They are also restored
+    after an error. The states of the neurons are not restored, so reset them before the next batch.
 
     Parameters
     ----------
     network : torch.nn.Module
         The network.
     loss : callable
-        The loss, as for `spikeloss_xp.diagnose`.
+        A loss of this library, or another function of the output and the target. The result must
+        have a gradient.
     forward : callable
         Runs the network on one batch and returns the input of the loss, for example
         ``lambda: network(inputs)``. It must reset the states of the neurons first, and must not
@@ -48,17 +49,18 @@ def diagnose_network(
     target : array or sequence, optional
         The target of the loss.
     earlier : spikeloss_xp.diagnosis.Report or float, optional
-        The report on the same batch before some training, or its loss.
+        The report on the same batch before some training, or the value of the loss in that report.
     modules : torch.nn.Module or sequence of torch.nn.Module, optional
-        The spiking modules, as for `record`.
+        The spiking modules. If they are not given, `record` searches for them.
     **options
         The arguments ``where``, ``lengths``, ``weight``, ``time_axis`` and ``updates`` of
-        `spikeloss_xp.diagnose`. A loss is called with the first three of these, if they are given.
+        `spikeloss_xp.diagnose`. If ``where``, ``lengths`` or ``weight`` is given, it is also passed
+        to `loss`.
 
     Returns
     -------
     spikeloss_xp.diagnosis.Report
-        The report, with the hidden layers and the gradients that `record` finds.
+        The report, which includes the hidden layers and the gradients that `record` collects.
 
     Raises
     ------
@@ -92,14 +94,14 @@ def diagnose_network(
     of_loss = {name: options[name] for name in OF_LOSS if options.get(name) is not None}
     with _unchanged(check_network(network)), record(network, modules) as seen:
         output = forward()
-        loss(output, *given, **of_loss).mean().backward()  # the mean of unreduced terms
+        loss(output, *given, **of_loss).mean().backward()  # `mean` is for reduction="none"
         found: dict[str, Any] = {"hidden": seen.hidden, "gradients": seen.gradients}
         return diagnose(loss, output, target, earlier=earlier, **found, **options)
 
 
 @contextlib.contextmanager
 def _unchanged(network: Module) -> Iterator[None]:
-    """Return a context that leaves a network and the random state of PyTorch as they were."""
+    """Return a context that restores a network and the random state of PyTorch at its end."""
     modules = [(x, x.training, {**x._buffers}) for x in network.modules()]
     gradients = {x: x.grad for x in network.parameters()}
     devices = {x.device for x in gradients if x.is_cuda}

@@ -12,8 +12,8 @@ class LossModule(torch.nn.Module):
     """A PyTorch module that wraps a loss and keeps the class weights in a buffer.
 
     A loss object can be called on tensors directly, without this class. As a module, the loss can
-    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and it appears when
-    they are printed. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by
+    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules. Printing them also
+    prints the loss. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by
     ``.to(device)`` and saved in checkpoints.
 
     Parameters
@@ -26,7 +26,8 @@ class LossModule(torch.nn.Module):
     Attributes
     ----------
     loss
-        The loss object, whose other methods can be called as in ``module.loss.predict(spikes)``.
+        The loss object. Use it to call other methods of the loss, for example
+        ``module.loss.predict(spikes)``.
     weight : torch.Tensor or None
         The buffer with the class weights.
 
@@ -60,7 +61,11 @@ class LossModule(torch.nn.Module):
         return self.loss(input, *target, **self._with_weight(options))
 
     def sum_and_weight(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
-        """Return the sum of the terms, and the weight by which the reduction divides the sum."""
+        """Return the result of the method ``sum_and_weight`` of the loss.
+
+        The result is the sum of the loss terms, and the number by which the sum is divided to get
+        the value of the loss.
+        """
         return self.loss.sum_and_weight(input, *target, **self._with_weight(options))
 
     def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:

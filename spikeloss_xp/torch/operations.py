@@ -1,4 +1,4 @@
-"""Count the operations of PyTorch modules while they run."""
+"""Count the synaptic operations of linear layers and convolutions in PyTorch while they run."""
 
 import functools
 from collections.abc import Iterator
@@ -16,24 +16,30 @@ from spikeloss_xp._tuning import CHUNK
 TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, *TRANSPOSED)
 COUNTED = (torch.nn.Linear, *CONVOLUTIONS)
-SMALL = CHUNK // 8  # smaller inputs are counted together
+SMALL = CHUNK // 8  # the inputs of several calls are counted together if they have fewer entries
 Options = tuple[tuple[str, Any], ...]
 
 
 class Call(NamedTuple):
-    """What is kept of one call of a module: numbers for each entry of the axes before its own.
+    """The numbers that are stored for one call of a module.
 
-    These axes may be time and sample, for example. A linear layer has one axis of its own, and a
-    convolution has an axis for the channels and one for each dimension of space.
+    A linear layer computes along the last axis of its input. A convolution computes along the
+    channel axis and the axes of space. The arrays in this class have the shape of the axes before
+    them, which may be time and sample, for example.
 
     Attributes
     ----------
     active : Tensor
-        The number of connections of the input entries that are not 0, for each output channel.
+        The number of operations for each output channel. For a linear layer, it is the number of
+        input entries that are not 0. For a convolution, it is the sum of the numbers of output
+        positions to which these entries are connected.
     deviation : Tensor
-        The largest distance between an entry and its sign, which is small for -1, 0 and 1.
+        The largest distance between an input entry and its sign. It is close to 0 if all entries
+        are -1, 0 or 1.
     channels, dense : int
-        The factor of `active`, and the number of operations if no entry of the input were 0.
+        `channels` is the number of output channels to which an input channel is connected, so the
+        number of operations is ``active * channels``. `dense` is the number of operations that
+        would be needed for each entry of `active` if no input entry were 0.
     """
 
     active: Tensor
@@ -57,7 +63,7 @@ class Batch(NamedTuple):
     time_first : bool
         Whether the time axis is before the batch axis.
     looped : bool
-        Whether the spiking modules were called at each time step.
+        Whether the spiking modules were called once for each time step.
     """
 
     samples: int
@@ -80,13 +86,13 @@ class Batch(NamedTuple):
         return cls(layout.batch, mask.expand(like.shape)[..., 0], invalid, time_first, looped)
 
     def masks(self, mask: Tensor, calls: list[Call], name: str) -> Iterator[Tensor]:
-        """Yield the mask for each call of a module, with the axes of `Call.active`."""
+        """Yield the mask for each call of a module, in the shape of `Call.active`."""
         by_step, samples = mask if self.time_first else mask.T, self.samples
         shapes = [tuple(call.active.shape) for call in calls]
         is_step = [
             shape[:1] == (samples,) and (self.looped or shape[:2] != mask.shape) for shape in shapes
         ]
-        times, rest = divmod(sum(is_step), len(by_step))  # calls at each step
+        times, rest = divmod(sum(is_step), len(by_step))  # the number of calls for each step
         steps = iter(by_step.repeat_interleave(times, 0)) if not rest else iter(())
         for shape, single in zip(shapes, is_step, strict=True):
             if single and not rest:
@@ -98,7 +104,7 @@ class Batch(NamedTuple):
             else:
                 raise ValueError(
                     f"the operations of {name} cannot be assigned to time steps: in {len(calls)} "
-                    f"calls, its input had the shape {shape} before its own axes, and there are "
+                    f"calls, its input had the shape {shape} without its last axes, but there are "
                     f"{samples} samples with {len(by_step)} steps: leave out lengths and where, or "
                     "record the samples one by one, without their padding"
                 )
@@ -106,30 +112,31 @@ class Batch(NamedTuple):
 
 
 class Operations:
-    """The operations of the modules of a network, which are counted while it runs.
+    """A counter for the operations of a network's modules, which counts while the network runs.
 
-    Small inputs are copied, and the inputs of several calls are counted together, because a loop
-    over time steps makes many small calls. No input is kept after that.
+    A loop over time steps makes many calls with small inputs. Small inputs are therefore copied,
+    and the inputs of several calls are counted together. The copies are deleted after counting.
     """
 
     def __init__(self) -> None:
         self._calls: dict[torch.nn.Module, list[Call]] = {}
-        # The inputs to be counted together, with what they have in common.
+        # For each module, the inputs that are not counted yet. They have the same shape and dtype,
+        # and the same requested output size, which are stored first.
         self._waiting: dict[torch.nn.Module, tuple[Any, list[Tensor]]] = {}
 
     @property
     def calls(self) -> dict[torch.nn.Module, list[Call]]:
-        """The calls of each module that is counted, in the order of the first calls."""
+        """The calls of each counted module. The modules are in the order of their first calls."""
         self.finish()
         return self._calls
 
     def finish(self) -> None:
-        """Count the inputs that wait to be counted together, so that none is kept."""
+        """Count all stored inputs that are not counted yet, and delete them."""
         for module in [*self._waiting]:
             self._count(module)
 
     def see(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Count the operations of a call of a module, if its class is known."""
+        """Count one call of a module, if it is a linear layer or a convolution."""
         if not isinstance(module, COUNTED):
             return
         x, *others = *args, *kwargs.values()
@@ -152,7 +159,7 @@ class Operations:
 
 
 def sums_of(calls: list[Call], name: str, batch: Batch) -> Tensor:
-    """Return the row of sums of a module: see `spikeloss_xp.Activity.sums`."""
+    """Return the row for a module in the array `spikeloss_xp.Activity.sums`."""
     active, distance, dense = (
         torch.cat([x.reshape(-1) for x in each])
         for each in (
@@ -176,7 +183,10 @@ def sums_of(calls: list[Call], name: str, batch: Batch) -> Tensor:
 
 
 def _calls(module: Any, x: Tensor, output_size: tuple[int, ...] | None) -> Iterator[Call]:
-    """Yield what is kept of the calls of a module, given their inputs along the first axis.
+    """Yield a `Call` for each call of a module.
+
+    The array `x` holds the input of each call along its first axis. `output_size` is the output
+    size that was requested in the calls of a transposed convolution, or None.
 
     On a CPU, large inputs are counted in chunks, so that intermediate arrays stay in the cache.
     """
@@ -199,21 +209,22 @@ def _calls(module: Any, x: Tensor, output_size: tuple[int, ...] | None) -> Itera
 
 
 def _count(x: Tensor, own: int, places: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the numbers `active` and `deviation` of an input or of a chunk.
+    """Return the arrays `active` and `deviation` of a `Call`, for an input or a chunk of it.
 
-    `own` is the number of axes of the module. `places` holds the number of connections of each
-    place in space, and is None for a linear layer.
+    `own` is the number of axes along which the module computes. `places` holds, for each position
+    in space, the number of output positions to which it is connected. For a linear layer, `places`
+    is None.
     """
     axes, sign = tuple(range(-own, 0)), x.sign()
     deviation = (x - sign).abs_().amax(axes)
-    active = sign.mul_(sign).sum(-own, dtype=torch.float32)  # exact, up to 2^24 channels
+    active = sign.mul_(sign).sum(-own, dtype=torch.float32)  # exact for up to 2^24 channels
     if places is not None:
         active = (active.long() * places).sum(axes[1:])
     return active, deviation
 
 
 def _geometry(module: Any) -> tuple[type, Options]:
-    """Return the class of a convolution, and its options apart from the channels."""
+    """Return the PyTorch class of a convolution, and the options that define its connections."""
     kind = next(each for each in CONVOLUTIONS if isinstance(module, each))
     names = ["kernel_size", "stride", "padding", "dilation", "padding_mode"]
     names += ["output_padding"] * isinstance(module, TRANSPOSED)
@@ -224,9 +235,10 @@ def _geometry(module: Any) -> tuple[type, Options]:
 def _places(
     kind: Any, options: Options, shape: tuple[int, ...], output_size: Any, device: torch.device
 ) -> tuple[Tensor, int]:
-    """Return to how many places of the output each place of the input is connected, and their sum.
+    """Return to how many output positions each input position is connected, and the total.
 
-    If all weights are 1, this is the gradient of the sum of the output. One channel is enough.
+    These numbers are the gradient of the sum of the output if all weights are 1. They are the same
+    for all channels, so a convolution with one channel is used to compute them.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         layer = kind(1, 1, **dict(options), bias=False, device="meta")

@@ -129,7 +129,7 @@ TIME_FIRST = np.moveaxis(FRESH, -1, 0)
         ),
         ((None, FRESH), {"time_axis": 3}, ValueError, "time_axis=3 is not an axis of output"),
         ((None, np.ones(5)), {"time_axis": 0}, ValueError, r"must have a batch .* shape \(5,\)"),
-        (BATCH, {"time_axis": 1}, ValueError, r"time_axis must be that of the loss \(-1\); got 1"),
+        (BATCH, {"time_axis": 1}, ValueError, "must be the time axis of the loss, -1; got 1"),
     ],
 )
 def test_wrong_call_raises(arguments, options, error, words):

@@ -272,5 +272,5 @@ def test_registered_finding_is_added_to_those_of_the_bases():
     assert {"own", "temperature"} <= set(codes)
     assert codes[-1] == "own"  # after those of the table
     assert f"the loss is {report.numbers['loss']:.3g}" in str(report)
-    with raises(ValueError, "a code of its own, 'no-code', must be a Finding"):
+    with raises(ValueError, "'no-code' is not a code of this library"):
         sx.diagnose(Unknown(time_axis=-1), spikes, label)
