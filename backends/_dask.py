@@ -280,8 +280,8 @@ def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) ->
         the previous block. The second is the number of steps that belong to this block. The third
         is the index, in the whole train, of the first step that belongs to this block.
     ahead : bool
-        Whether a chunk also includes the later steps whose terms depend on the steps that belong to
-        the chunk. These later steps are needed to compute a gradient, but not to compute a sum.
+        Whether a chunk is followed by later steps. The terms of these steps depend on the chunk, so
+        the gradient of the chunk needs them. A sum does not need them.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
     # A block that is not a NumPy array may be on a GPU, where the whole block is one chunk.

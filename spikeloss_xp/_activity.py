@@ -1,4 +1,7 @@
-"""Count spikes and the synaptic operations that they cause, as sums that can be added."""
+"""Count spikes, and the synaptic operations that they cause.
+
+The counts of several batches can be added up.
+"""
 
 import math
 import re
@@ -269,7 +272,10 @@ class Activity:
 
 
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
-    """Return the sums over all layers. Samples and operations are not summed."""
+    """Return the events, active entries and entries of all layers together.
+
+    The number of samples is not a sum over layers, and not all layers have operations.
+    """
     found = layers.values()
     events, active = sum(x.events for x in found), sum(x.active for x in found)
     return LayerActivity(events, active, sum(x.entries for x in found), samples=0)

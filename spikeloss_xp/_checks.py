@@ -148,7 +148,10 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
-    """Return a pair of rates. Raise an error unless the first rate is larger than the second."""
+    """Return the lower bound for the labelled class and the upper bound for the other classes.
+
+    Raise an error unless the first rate is larger than the second rate.
+    """
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     is_pair = (is_sequence or getattr(value, "ndim", 0) == 1) and len(value) == 2
     rates: Any = one_or_more(rate)(value, argument) if is_pair else None

@@ -140,8 +140,8 @@ def compare_runs(
     time_axis : int, tuple of int or None
         The time axis of the arrays, or a tuple with the time axis in each run. Pass None if no
         array has a time axis, as for gradients of weights. Otherwise, the first array must have a
-        time axis. Another array has a time axis if it has as many steps and samples as the first
-        array.
+        time axis. In any other array, the same axis is taken as the time axis if its length is the
+        number of steps of the first array, and if the array has as many samples as the first array.
     names : mapping of str to str, optional
         A mapping from the names in the first run to the names in the second run. Layers that have
         the same name in both runs may be left out. By default, layers with the same name are

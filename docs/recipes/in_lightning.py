@@ -6,11 +6,9 @@ import torch
 from spikeloss_xp.torch import LossModule, parameter_groups
 
 
-def with_warm_up(network):
-    """Return Adam with the learning rates and the warm-up of "Initialisation"."""
-    optimizer = torch.optim.Adam(parameter_groups(network))
-    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 20, total_iters=20)
-    return [optimizer], [{"scheduler": warm_up, "interval": "step"}]
+def scaled_adam(network):
+    """Return Adam with the learning rates of "Initialisation"."""
+    return torch.optim.Adam(parameter_groups(network))
 
 
 class Classifier(lightning.LightningModule):
@@ -20,7 +18,7 @@ class Classifier(lightning.LightningModule):
     else `configure_optimizers` may return.
     """
 
-    def __init__(self, network, loss, class_weights=None, optimizer=with_warm_up):
+    def __init__(self, network, loss, class_weights=None, optimizer=scaled_adam):
         super().__init__()
         self.save_hyperparameters("loss")
         self.network, self.optimizer = network, optimizer

@@ -24,7 +24,7 @@ def scaled(network, inputs, rate=0.05):
     return with_factors(sx.scale_to_rate(rates, len(network.layers), rate))
 
 
-def scaled_adam(network, relative_step=0.03, warm_up=20):
+def scaled_adam(network, relative_step=0.03):
     """Return Adam, whose steps are this fraction of the weights of each layer."""
     sizes = [(layer.weight**2).mean() ** 0.5 for layer in network.layers]
 
@@ -35,6 +35,4 @@ def scaled_adam(network, relative_step=0.03, warm_up=20):
         ]
         return eqx.tree_at(lambda x: x.layers, updates, layers)
 
-    first = relative_step / warm_up
-    schedule = optax.linear_schedule(first, relative_step, warm_up - 1)
-    return optax.chain(optax.adam(schedule), optax.stateless(scale))
+    return optax.chain(optax.adam(relative_step), optax.stateless(scale))

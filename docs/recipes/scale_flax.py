@@ -23,7 +23,7 @@ def scale_network(network, forward, rate=0.05):
     return sx.scale_to_rate(lambda f: rates(network, layers, f), len(layers), rate)
 
 
-def scaled_adam(network, relative_step=0.03, warm_up=20):
+def scaled_adam(network, relative_step=0.03):
     """Return Adam, whose steps are this fraction of the weights of each layer."""
 
     def size(path, x):
@@ -33,6 +33,4 @@ def scaled_adam(network, relative_step=0.03, warm_up=20):
 
     sizes = jax.tree.map_with_path(size, nnx.state(network, nnx.Param))
     scale = optax.stateless(lambda x, _: jax.tree.map(jnp.multiply, x, sizes))
-    first = relative_step / warm_up
-    schedule = optax.linear_schedule(first, relative_step, warm_up - 1)
-    return optax.chain(optax.adam(schedule), scale)
+    return optax.chain(optax.adam(relative_step), scale)

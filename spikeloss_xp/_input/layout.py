@@ -156,7 +156,8 @@ class Layout(NamedTuple):
         """Return, for each axis of a mask, the corresponding axis of the input."""
         if len(shape) == len(self.shape):
             return tuple(range(len(shape)))
-        # If the batch and time axes have the same length, the mask has a batch axis.
+        # A mask with one axis has one entry for each sample if its length is the number of samples,
+        # even if the number of steps is the same.
         if len(shape) == 1:
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
         return tuple(sorted((self.batch_axis, self.time_axis)))

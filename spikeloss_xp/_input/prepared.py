@@ -245,7 +245,7 @@ def prepare_input(
 
 
 def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
-    """Return the trains of a part of a batch that has no samples. Its target must have none too."""
+    """Return the trains of an input whose batch axis has length 0, as its target must have."""
     shape = tuple(input.shape)
     if target is not None and 0 not in np.shape(target):
         raise ValueError(

@@ -53,7 +53,7 @@ class Given(NamedTuple):
     ignore_index: int | None = None
 
     def all_count(self) -> bool:
-        """Return whether no entry of the target is masked or belongs to an earlier segment."""
+        """Return True if no entry is masked, and no step belongs to an earlier segment."""
         return self.prepared.mask is None and self.prepared.after_context is None
 
 

@@ -1,10 +1,10 @@
 """Loss calls for which `diagnose` reports the value of the loss, but nothing about classes.
 
-`diagnose` represents one call to a loss by one object. For most losses of this library, the object
-is a `Batch`, which takes more measurements. The classes in this module represent all other calls.
-Each object has an adapter, a dict `arrays` with arrays on the device, and a method `finish`. The
-method takes these arrays after they have been copied to the host. Afterwards, the object provides
-the value of the loss, the numbers for the report, and the findings.
+Inside `diagnose`, an object stands for the call to the loss that is diagnosed. For most losses of
+this library, the object is a `Batch`, which takes more measurements. The classes in this module
+represent all other calls. Each object has an adapter, a dict `arrays` with arrays on the device,
+and a method `finish`. The method takes these arrays after they have been copied to the host.
+Afterwards, the object provides the value of the loss, the numbers for the report, and the findings.
 """
 
 import math

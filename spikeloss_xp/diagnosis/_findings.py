@@ -16,7 +16,7 @@ from spikeloss_xp.diagnosis._report import Observations
 
 MOST_CLASSES = 100  # with more classes, a report has no confusion matrix
 SOME = 0.5
-UNIT = 300  # if two times differ by a larger factor, they may be in different units
+UNIT = 300  # if one time is more than 300 times another time, their units may differ
 
 
 def share(what: Any, which: Any) -> float:

@@ -2,8 +2,9 @@
 
 Libraries such as Dask store an array as many blocks, and compute with one block at a time. The
 adapter for such a library calls `spikeloss_xp.backends.base.split_call` to find out how the
-evaluation of a loss can be split. This module registers the implementation for losses with a
-target. The losses themselves contain no code for blocks.
+evaluation of a loss can be split. This module registers a function
+that answers this question for losses with a target. The losses themselves contain no code for
+blocks.
 """
 
 import dataclasses

@@ -311,7 +311,7 @@ class BernoulliNLL(Likelihood):
     link: Link = _checks.option("logit", _checks.one_of(("logit", "hazard")))
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the negative log-probability of each spike, and of silence without a spike."""
+        """Return the negative log-probability of each entry: of a spike, or of no spike."""
         adapter, u, spike = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
         if self.link == "logit":
             return criteria.bernoulli_of_logits(adapter, u, spike)

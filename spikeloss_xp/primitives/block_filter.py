@@ -62,9 +62,9 @@ def block_filter(
     Time is split into blocks. Each output block is the sum of the products of matrices with
 
     - the input block at the same time steps,
-    - weighted sums over all earlier blocks that lie entirely within the reach of the kernel, and
-    - the input blocks that the far end of the kernel reaches, which are earlier by the numbers of
-      blocks in `matrices.delays`.
+    - weighted sums over earlier blocks, for all blocks that the kernel covers completely, and
+    - the earliest blocks that the kernel covers in part. The numbers in `matrices.delays` say how
+      many blocks lie between them and the output block.
 
     Only a few weighted sums are computed for each block. These sums are filtered along the blocks
     in the same way as the input is filtered along the time steps. The filtered sums up to a block

@@ -214,7 +214,11 @@ def _joined(
     carried: BlockMatrices | None = None,
     from_sums: np.ndarray | None = None,
 ) -> BlockMatrices:
-    """Join the matrices for the near block, the carried sums and the far blocks along axis 0."""
+    """Join matrices along axis 0: for the same block, for sums over blocks, and for earlier blocks.
+
+    `edges` holds the matrices for the same block and for earlier blocks, each with the number of
+    blocks by which the input block is earlier than the output block.
+    """
     delays, (near, *far) = zip(*edges, strict=True)
     below = [near, *far] if from_sums is None else [near, from_sums, *far]
     return BlockMatrices(delays, np.concatenate(below), to_sums, carried)

@@ -77,7 +77,7 @@ class SpikeRate(Published, losses.SpikeRate):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMax(Published, losses.SpikeMax):
-    """The loss `spikeloss_xp.SpikeMax`, but with the values of lava-dl, which may be infinite.
+    """The loss `spikeloss_xp.SpikeMax` with the values of lava-dl. These values may be infinite.
 
     With ``mode="probability"``, the loss is infinite if the labelled neuron is silent. The options
     are the same as in `spikeloss_xp.SpikeMax`, but `pseudo_count` has no effect.

@@ -14,7 +14,7 @@ from spikeloss_xp import _checks
 from spikeloss_xp._activity import MODULE, Activity, activity
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp.diagnosis._layers import named_leaves
-from spikeloss_xp.torch.operations import COUNTED, Batch, Operations, sums_of
+from spikeloss_xp.torch.operations import CONVOLUTIONS, COUNTED, Batch, Operations, sums_of
 
 Modules = Module | Iterable[Module]
 
@@ -31,6 +31,7 @@ class Recording:
         chosen: Any = [modules] if one else modules
         self._chosen = None if chosen is None else {*chosen}
         self._outputs: dict[Module, list[Tensor]] = {}  # the outputs of each called module
+        self._runs = 0  # the number of calls of the network
         # Modules that returned several arrays of counts, any of which may be the spikes.
         self._unclear: dict[Module, ValueError] = {}
         # Classes whose modules computed counts from inputs or weights that are not counts.
@@ -79,6 +80,8 @@ class Recording:
         if calls and samples is not None and lengths is where is None and not self._found():
             batch = Batch(samples)  # the neurons are functions
         else:
+            if samples is None and self._runs > 1:
+                self._check_one_batch()
             spikes = _in_batches(self.spikes, time_axis, samples)
             layers = activity(spikes, time_axis=time_axis, **masks)
             looped = any(len(self._outputs[each]) > 1 for each in self._spiking())
@@ -89,6 +92,23 @@ class Recording:
             sums.append(sums_of(of_module, self._names[module], batch))
         together = torch.stack([x.to(sums[0].device) for x in sums])
         return Activity(together, tuple(rows), tuple(self._not_counted()))
+
+    def _check_one_batch(self) -> None:
+        """Raise an error if the calls of the network look like several batches and not like steps.
+
+        A call is one batch if modules are called at several steps in it, or if they receive an axis
+        of steps, which inputs of convolutions may seem to have.
+        """
+        with_pixels = any(isinstance(each, CONVOLUTIONS) for each in self._names)
+        for each in self._spiking():
+            outputs = self._outputs[each]
+            if len(outputs) > self._runs or (outputs[0].ndim > 2 and not with_pixels):
+                raise ValueError(
+                    f"the network was called {self._runs} times, and {self._names[each]} "
+                    f"{len(outputs)} times: record one batch at a time, and add up the activities. "
+                    "If the calls were parts of one batch in time, pass samples=, the number of "
+                    "samples"
+                )
 
     def _not_counted(self) -> Iterator[str]:
         """Yield what is not counted: modules with weights, and functions, which no hook sees."""
@@ -106,6 +126,7 @@ class Recording:
         """Keep the output of a module; this method is a forward hook."""
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
             return
+        self._runs += module is self._network
         if self._operations is not None:
             self._operations.see(module, args, kwargs)
         outputs, kind = self._outputs.setdefault(module, []), type(module)
@@ -352,7 +373,8 @@ def _any_finite(outputs: list[Tensor]) -> bool:
 def _fires(module: Module, inputs: list[Any]) -> bool:
     """Return whether any input or weight of a module holds numbers other than counts, such as NaN.
 
-    A recurrent module may contain all weights and receive spikes, so the weights are checked too.
+    A recurrent module may receive spikes only, and multiply them by weights of its own. Therefore,
+    the weights are checked too.
     If all inputs are 0, the weights are not checked, because any module with weights may return
     zeros.
     """

@@ -53,8 +53,9 @@ def scale_network(
         ``lambda: network(inputs)``. It must reset the states of the neurons first, and must not
         disable gradients.
     rate : float or sequence of float, optional
-        One rate for all layers, or a sequence with the rate of each layer that is scaled, from
-        input to output. Layers whose weights are frozen are not scaled.
+        The firing rate, in spikes per neuron and time step. Pass one number for all layers, or a
+        sequence with one number for each layer that is scaled. The first number is for the layer
+        that is closest to the input. Layers whose weights are frozen are not scaled.
     modules : torch.nn.Module or sequence of torch.nn.Module, optional
         The spiking modules, as for `record`. All of them are scaled. Pass them to leave out other
         layers, such as neurons that encode the input and have no weights.

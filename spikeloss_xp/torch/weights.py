@@ -297,12 +297,13 @@ def _of_product(
 
 
 def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor]) -> bool:
-    """Return whether a factor without a gradient holds data.
+    """Return whether a product multiplies parameters by data that have no gradient.
 
-    A constant that multiplies a parameter, such as a mask, is at most as large as the parameter.
+    Such a factor may also be a constant, such as a mask. A constant has at most as many entries as
+    the parameter that it multiplies.
     """
     if MATRIX.search(node.name()):
-        return None in factors or len(factors) == 1  # the indices of an embedding are no factor
+        return None in factors or len(factors) == 1  # an embedding has one factor, its table
     if None not in factors or not parameters:
         return False
     constant = node._saved_self if factors[0] is None else node._saved_other

@@ -19,7 +19,8 @@ def line(name: str, function: Callable[..., Any], result: str = "") -> str:
     """Return a call with all arguments and their defaults, as code."""
     parts, keywords = [], False
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name == "self" or parameter.kind is parameter.VAR_KEYWORD:
+        variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.name == "self" or variable:
             continue
         if parameter.kind is parameter.KEYWORD_ONLY and not keywords:
             parts.append("*")

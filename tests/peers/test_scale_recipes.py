@@ -65,4 +65,4 @@ def test_scaled_network_fires_at_the_rate(make):
         assert not bias.any()
         size = np.sqrt((weight**2).mean())
         for change in changes:  # the first step of Adam is the learning rate
-            np.testing.assert_allclose(np.abs(change), 0.03 / 20 * size, rtol=1e-3)
+            np.testing.assert_allclose(np.abs(change), 0.03 * size, rtol=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.networks import BATCH, INPUTS, STEPS, Loop, Neurons, module_of
+from _support.networks import BATCH, INPUTS, STEPS, Loop, Neurons, module_of, network_of
 from _support.side_by_side import torch
 from spikeloss_xp.torch import record
 
@@ -277,3 +277,19 @@ def test_without_operations_only_layers_are_summed():
         record(network, operations=1),
     ):
         pass
+
+
+@pytest.mark.parametrize("make", [lambda: network_of(20, 30, 3), Loop])
+def test_several_batches_in_one_record_raise_and_their_activities_add_up(make):
+    torch.manual_seed(0)
+    network, parts = make(), []
+    with record(network, operations=True) as seen:
+        network(INPUTS), network(INPUTS)
+    with pytest.raises(ValueError, match=r"called 2 times, .* record one batch at a time"):
+        seen.activity(time_axis=0)
+    for _ in range(2):
+        with record(network, operations=True) as seen:
+            network(INPUTS)
+        parts.append(seen.activity(time_axis=0))
+    one, both = ([x.accumulates for x in y.modules.values()] for y in (parts[0], sum(parts)))
+    assert both == [2 * number for number in one]
