@@ -82,6 +82,10 @@ FOUND_FIRST = {  # what a search finds first, by its main entries of the index
     "guides/recordings": ("GLM", "nemos"),
     "guides/regression": ("R2", "RMSE", "MSE"),
     "contract": ("vmap",),
+    "guides/activity": ("energy", "synaptic operations"),
+    "guides/initialisation": ("learning rate",),
+    "losses": ("mask",),
+    "support": ("CuPy",),
     "guides/padded-batches": ("padding",),
     "quickstart": ("one sample",),
 }
