@@ -52,8 +52,6 @@ def test_shares_of_judged_networks_are_the_record():
     shares = []
     for fails in (True, False):
         flagged = [bool(x["looks"][1]["problem"]) for x in classes if x["fails"] == fails]
-        shares.append(f"{100 * statistics.fmean(flagged):.0f} %")
-    words = (
-        f"reported a problem for {shares[0]} of the networks that failed, and for {shares[1]} of"
-    )
+        shares.append(f"{100 * statistics.fmean(flagged):.0f} % of the {len(flagged)} networks")
+    words = f"a problem for {shares[0]} that failed, and for {shares[1]} that learned"
     assert words in " ".join(README.split())
