@@ -1,6 +1,7 @@
 """Rates and operations as sums: exact, the same in every library, and additive."""
 
 import functools
+import math
 import operator
 
 import numpy as np
@@ -151,6 +152,8 @@ def test_numbers_of_the_whole_network():
     table = str(counts).splitlines()
     assert [line.split()[0] for line in table] == ["layer", "hidden", "output", "network"]
     assert len({len(line) for line in table}) == 1
+    nothing = sx.activity(LAYERS, time_axis=-1, where=np.zeros(SAMPLES, bool))
+    assert math.isnan(nothing.rate)
     assert sx.activity({"a b": SPIKES}, time_axis=-1).scalars()["a_b/rate"] == hidden.rate
 
 

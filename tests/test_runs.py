@@ -116,6 +116,14 @@ def test_fault_in_the_reset_of_a_later_layer_is_named():
     assert "different resets: in layer1" in hint
 
 
+def test_hint_at_a_shift_needs_a_shift_of_all_layers_that_differ():
+    first, late = run()[0], run(**FAULTS["shifted input"][0])[0]
+    assert compare_runs(first, late, time_axis=0).hints
+    other = late | {"layer2": 1 - late["layer2"]}
+    assert not any("a shift" in hint for hint in compare_runs(first, other, time_axis=0).hints)
+    assert repr(compare_runs(first, first, time_axis=0)).endswith("The runs agree.")
+
+
 def test_hint_at_the_reset_needs_trains_that_agree_up_to_their_first_spike():
     spikes = run()[0]["layer0"]
     spikes[0] = 0

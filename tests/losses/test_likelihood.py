@@ -363,5 +363,8 @@ def test_scores_of_rates_in_hz_warn_of_the_unit():
     for loss, rates in ((POISSON, np.log(hz)), (RATES, hz)):
         with pytest.warns(UserWarning, match="rate is 300 spikes in a time step.*time_step"):
             loss.bits_per_spike(rates, counts)
+    with pytest.warns(UserWarning, match="rate is 300 spikes in a time step"):  # the largest one
+        RATES.bits_per_spike(np.where(counts == 1, 300.0, 1.0), counts)
     RATES.bits_per_spike(hz / 1000, counts)
+    RATES.bits_per_spike(hz, np.where(counts == 1, 4.0, counts))  # some counts are large too
     RATES.bits_per_spike(np.where(counts, 1.0, 300.0), counts, where=counts > 0)  # masked
