@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
@@ -13,6 +11,7 @@ from spikeloss_xp._arrays import (
     both,
     concrete_or_none,
     floating,
+    shape_of,
 )
 from spikeloss_xp._checks import check_range, check_shape
 from spikeloss_xp._input.layout import Layout
@@ -247,9 +246,9 @@ def prepare_input(
 def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
     """Return the trains of an input whose batch axis has length 0, as its target must have."""
     shape = tuple(input.shape)
-    if target is not None and 0 not in np.shape(target):
+    if target is not None and 0 not in shape_of(target):
         raise ValueError(
-            f"input of shape {shape} has no samples, but target has shape {np.shape(target)}"
+            f"input of shape {shape} has no samples, but target has shape {shape_of(target)}"
         )
     adapter = adapter_of(input).specialized_for(input)
     layout = Layout.of(shape, time_axis, samples=0)

@@ -29,7 +29,7 @@ def diagnose(
 
     Each finding is a note or a problem. Before training, most findings are notes, because networks
     with silent layers or small gradients often learn anyway. A finding is a problem only if it
-    makes learning from this batch impossible or meaningless.
+    makes learning from this batch impossible, meaningless or very slow.
 
     After about 100 updates, call this function on the same batch again, and pass the first report
     as `earlier`. If training has hardly improved the accuracy or the loss, the new report contains
