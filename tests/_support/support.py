@@ -226,7 +226,7 @@ def findings() -> str:
     return "\n\n".join(itertools.chain(*sections.values())) + "\n"
 
 
-PROBLEMS = "These findings make learning from the batch impossible or meaningless."
+PROBLEMS = "These findings make learning from the batch impossible, meaningless or very slow."
 CAUSES = _in_lines(
     "Networks with these findings may learn, so the findings are usually notes. They are problems "
     "in three cases: if the network has hardly improved on the batch (`not-moved`), if a weight "
