@@ -10,7 +10,7 @@ from sphinx_gallery.utils import scale_image
 PARTS = {  # of an example: which picture, which of its panels, and the scale of the figure
     "plot_decoded_signal": (3, (2,), 1),
     "plot_digits": (2, (0,), 1),
-    "plot_distances": (3, (1,), 1),
+    "plot_distances": (3, (1,), 0.75),
     "plot_does_not_learn": (1, (0,), 0.75),
     "plot_early_answers": (2, (0,), 1),
     "plot_event_based_training": (2, (2, 3), 1),

@@ -12,8 +12,12 @@ from pictures import FILTERED, INK, LOWERS, RAISES, TARGET
 import spikeloss_xp as sx
 
 FOLDER = Path(__file__).parents[1] / "images"
-# the colour of texts and spikes, as on the site
-THEMES = {"light": INK, "dark": "#ced6dd"}
+# The dark theme has lighter colours: each has a contrast of at least 4.5 with the background.
+NAMES = "INK", "TARGET", "FILTERED", "LOWERS", "RAISES"
+THEMES = {
+    "light": (INK, TARGET, FILTERED, LOWERS, RAISES),
+    "dark": ("#ced6dd", "#2fae7f", "#b18ae0", "#4f9be0", "#ef7d36"),
+}
 STEPS, TIME_CONSTANT = 60, 5
 TARGET_TIMES = [16, 42]
 STILL = 24  # the frame without motion
@@ -28,14 +32,14 @@ text {{ font: 14px system-ui, sans-serif; fill: INK }}
 .value {{ font-weight: bold; text-anchor: end }}
 path, circle {{ fill: none; stroke-width: 2 }}
 .spike {{ stroke: INK; stroke-width: 3 }}
-.target {{ stroke: {TARGET} }}
+.target {{ stroke: TARGET }}
 .dashed {{ stroke-dasharray: 5 4 }}
-.filtered {{ stroke: {FILTERED} }}
+.filtered {{ stroke: FILTERED }}
 .curve {{ stroke: INK; opacity: 0.45 }}
 .dot {{ fill: INK }}
 .lowers, .raises {{ stroke-width: {STRIP_HEIGHT} }}
-.lowers {{ stroke: {LOWERS} }}
-.raises {{ stroke: {RAISES} }}
+.lowers {{ stroke: LOWERS }}
+.raises {{ stroke: RAISES }}
 .frames {{ animation: frames {SECONDS}s steps({STEPS}, jump-none) infinite alternate }}
 @keyframes frames {{ to {{ transform: translate({-(STEPS - 1) * WIDTH}px) }} }}
 @media (prefers-reduced-motion: reduce) {{
@@ -92,8 +96,11 @@ def strip(gradient, largest):
     return "".join(cells)
 
 
-def draw(ink):
-    """Return the picture, with texts and spikes in the colour `ink`."""
+def draw(colours):
+    """Return the picture in the colours of a theme, in the order of `NAMES`."""
+    style = STYLE
+    for name, colour in zip(NAMES, colours, strict=True):
+        style = style.replace(name, colour)
     target, filtered, values, gradients = evaluate()
     trace_unit = TRACE_HEIGHT / filtered.max()
     losses = CURVE_HEIGHT * values / values.max()
@@ -122,7 +129,7 @@ def draw(ink):
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
-            f"<style>\n{STYLE.replace('INK', ink)}\n</style>",
+            f"<style>\n{style}\n</style>",
             *(title, *names, *circles, aim, curve("curve", losses, CURVE_AT)),
             *('<g class="frames">', *frames, "</g>", "</svg>", ""),
         ]
@@ -131,8 +138,8 @@ def draw(ink):
 
 def main():
     """Write a picture for each theme."""
-    for theme, ink in THEMES.items():
-        (FOLDER / f"moving-{theme}.svg").write_text(draw(ink), encoding="utf-8")
+    for theme, colours in THEMES.items():
+        (FOLDER / f"moving-{theme}.svg").write_text(draw(colours), encoding="utf-8")
 
 
 if __name__ == "__main__":
