@@ -19,7 +19,7 @@ from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name,
 # with 12 faults each. At most 3 trains fitted a shift by chance. At most 16 trains fitted a reset
 # by chance. In a large layer, at most 2 % of the trains that fired did.
 FEWEST, FEWEST_RESET, SHARE_RESET = 5, 20, 0.1
-HEAD = "layer", "entries", ("spikes", "spikes"), "differ", "first difference"
+HEAD = "layer", "entries", ("spikes 1", "spikes 2"), "differ", "first difference"
 WHICH = "first", "second"
 AXIS = optional(integer)
 Axes = tuple[int | None, int | None]
@@ -34,9 +34,10 @@ class Difference(NamedTuple):
     neuron: tuple[int, ...]
 
     def __str__(self) -> str:
+        index = self.neuron[0] if len(self.neuron) == 1 else self.neuron
         if self.step is None:
-            return f"entry {self.neuron}"
-        return f"step {self.step}, sample {self.sample}, neuron {self.neuron}"
+            return f"entry {index}"
+        return f"step {self.step}, sample {self.sample}, neuron {index}"
 
 
 class Row(NamedTuple):
@@ -201,9 +202,9 @@ def compare_runs(
     ...     return {"hidden": np.stack(spikes)}
     >>> result = sx.testing.compare_runs(run(0.9), run(0.8), time_axis=0)
     >>> result
-    layer     entries    spikes    spikes    differ  first difference
-    hidden         12         2         1         3  step 2, sample 0, neuron (1,)
-    The first difference is in hidden: step 2, sample 0, neuron (1,).
+    layer     entries  spikes 1  spikes 2    differ  first difference
+    hidden         12         2         1         3  step 2, sample 0, neuron 1
+    The first difference is in hidden: step 2, sample 0, neuron 1.
     >>> result.agrees, result.first.step
     (False, 2)
     """
