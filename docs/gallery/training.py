@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 SPACE = 3.2  # between the names of two lines, in percent
 HOME = {  # the losses in a picture, with their colours and names
-    "count": (pictures.GREY, "counts"),
-    "count, bounds": (pictures.TEAL, "with rates"),
+    "count": (pictures.GREY, "without\nbounds"),
+    "count, bounds": (pictures.TEAL, "with\nbounds"),
 }
 PAGE = {  # with the names in the tables of the page
     "count": (pictures.GREY, "counts"),
