@@ -67,7 +67,7 @@ def accumulate_sparsity(sparsity, model, micro_batches):
 
 
 def distributed_sparsity(sparsity, layer, **options):
-    """Return the term of the batch, scaled because processes average gradients."""
+    """Return the term of the batch times the number of processes, for averaged gradients."""
     own = torch.stack(sparsity.events_and_entries(layer.detach(), **options))
     whole = own.clone()
     dist.all_reduce(whole)

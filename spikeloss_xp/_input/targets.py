@@ -1,4 +1,4 @@
-"""The kinds of targets, such as class indices. Each kind checks and converts a target.
+"""Classes for the kinds of targets, such as class indices, which check and convert a target.
 
 The attribute `targets` of a loss lists the kinds of targets that the loss accepts.
 """
@@ -53,7 +53,7 @@ class Given(NamedTuple):
     ignore_index: int | None = None
 
     def all_count(self) -> bool:
-        """Return True if no entry is masked, and no step belongs to an earlier segment."""
+        """Return True if no entry is masked and no time step belongs to an earlier segment."""
         return self.prepared.mask is None and self.prepared.after_context is None
 
 
@@ -82,8 +82,8 @@ class Target(ABC):
 def kind_of(kinds: tuple[Target, ...], target: Any) -> Target:
     """Return the kind of a target, given the kinds that the loss accepts.
 
-    If the loss accepts two kinds, the second kind is returned for a target of floats that has at
-    least two axes. For all other targets, the first kind is returned.
+    If the loss accepts two kinds, the second kind is for floating-point targets with at least two
+    axes. The first kind is for all other targets.
     """
     if len(kinds) == 1 or rank(target) < 2:
         return kinds[0]
@@ -124,7 +124,8 @@ class ClassTarget(Target):
         for whole in expected.values() if layout.batch == 1 else ():
             axis = 1 if layout.time == 0 and len(whole) > len(once) else 0
             if shape == (*whole[:axis], *whole[axis + 1 :]):
-                return f" (it lacks the batch axis: pass target[{':, ' * axis}None])"
+                one = f"target[{':, ' * axis}None]" if shape else "[target]"
+                return f" (it lacks the batch axis: pass {one})"
         if not given.per_step and shape == layout.with_time(*once):
             return " (labels for each step need a moving_window)"
         hints = self.hints(given, shape)
@@ -223,16 +224,16 @@ class Numbers(ClassTarget):
         """Check numbers, and return them as labels.
 
         If the numbers can be read without a transfer from a device, a number outside the range
-        raises a `ValueError`. If they cannot, a number outside the range becomes NaN.
+        raises a `ValueError`. If reading the numbers would require a transfer, a number outside the
+        range becomes NaN.
         """
         prepared = given.prepared
         adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values
         label = asarray_like(adapter, values, given.target, "target")
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
-        # This quick check accepts only numbers of at least 0, even if `lowest` is below 0. If
-        # `lowest` is minus infinity, the check would otherwise accept minus infinity too. Targets
-        # with negative numbers are checked by the slower code below.
+        # This quick check accepts no negative numbers, because it could not reject minus infinity.
+        # The slower code below checks targets with negative numbers.
         fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
         if not fits:
             known = _values_that_count(given, with_class=True)
@@ -300,7 +301,7 @@ class MultiHot(Numbers):
         )
 
 
-# A number for each neuron at each step --------------------------------------------------------
+# Target trains --------------------------------------------------------------------------------
 
 
 class AnyTrains(Target):
@@ -353,7 +354,7 @@ class CountTrains(AnyTrains):
         return trains >= 0
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether every number from 0 to `highest` that the target may hold is allowed."""
+        """Return whether it is enough to check that the numbers are between 0 and `highest`."""
         return True
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
@@ -393,7 +394,7 @@ class WholeCountTrains(CountTrains):
         return (trains >= 0) & (trains == xp.floor(trains))
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether the target held integers, so that only their range must be checked."""
+        """Return True if the target held integers, whose range is then the only thing to check."""
         return integral
 
 
@@ -419,14 +420,12 @@ def _floats_for(kinds: tuple[Target, ...]) -> str:
 
 
 def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
-    """Return the values of a target that are not masked and belong to no earlier segment.
+    """Return the unmasked values of a target, without the time steps of an earlier segment.
 
-    Only these values are checked, because all other values may be arbitrary. The result is None if
-    the values cannot be read without a transfer from a device.
+    Return None if the values cannot be read without a transfer from a device.
     """
     prepared, found = given.prepared, find_adapter(given.target)
     if found is not None and found.xp is prepared.adapter.xp:
-        # This adapter was specialised for the input.
         known = prepared.adapter.concrete_or_none(given.target)
     else:
         known = concrete_or_none(given.target)
@@ -463,11 +462,11 @@ def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
 
 
 def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
-    """Return the indices in `label`, with each index that overflowed replaced by an invalid index.
+    """Return `label`, with each index that overflowed replaced by an invalid index.
 
     `label` is `target` after its conversion to an array of the library. An integer in `target`
-    overflows if it does not fit in the dtype of `label`. In a library without 64-bit integers, for
-    example, the index 2**32 would become class 0.
+    overflows if it does not fit in the dtype of `label`. For example, the index 2**32 becomes 0 in
+    a library without 64-bit integers.
     """
     if find_adapter(target) is find_adapter(label):
         return label
@@ -475,7 +474,7 @@ def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
     if np.iinfo(wide.dtype).max <= limits.max:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
-    # This index is invalid, because no input has as many classes.
+    # The largest integer is an invalid index, because no input has so many classes.
     narrow = np.where(fits, wide, limits.max)
     return prepared.adapter.from_host_like(narrow, label)
 

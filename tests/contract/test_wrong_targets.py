@@ -160,6 +160,9 @@ def test_target_readings_without_an_axis_raise_with_a_remedy(backend, readable):
         squared()(x, 0.5)
     with raises(ValueError, "lacks the batch axis: pass target[None]"):
         squared()(x[:1, ...], readable(np.zeros(4)))
+    with raises(ValueError, "lacks the batch axis: pass [target])"):
+        entropy()(x[:1, ...], 1)
+    entropy()(x[:1, ...], [1])
     with raises(ValueError, "lacks the batch axis: pass target[:, None]"):
         loss = sx.SquaredError(time_axis=0, moving_window=1)
         loss(x[:, :1, :], readable(np.zeros((3, 5))))
