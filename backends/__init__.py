@@ -1,4 +1,4 @@
-"""Adapters for array libraries, and a report on which libraries can be used on this machine.
+"""Adapters for array libraries, and a report on the libraries that work on this machine.
 
 An adapter is imported when an array of its library is first used, or when `available` is called.
 """

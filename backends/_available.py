@@ -17,15 +17,15 @@ BUILT_IN = {
     "mlx": "MLXAdapter",
     "ndonnx": "NdonnxAdapter",
 }
-TRACED = ("torch",)  # libraries whose compiler cannot trace the import of an adapter
+TRACED = ("torch",)  # PyTorch's compiler cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import name of each library
+_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by import name
 
 
 def _entry_points(**selected: Any) -> Any:
     """Return the entry points under which other packages have registered their adapters."""
-    from importlib import metadata  # imported lazily, because it loads 50 modules
+    from importlib import metadata  # loads 50 modules
 
     return metadata.entry_points(group=ENTRY_POINTS, **selected)
 
@@ -50,8 +50,8 @@ def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
 def adapter_class(library: str) -> type[ArrayAPIAdapter]:
     """Return the adapter class for a library, given the import name of the library.
 
-    The class is built in, or another package has registered it. For any other library, the class is
-    `ArrayAPIAdapter`.
+    If there is no built-in class, return the class that another package has registered for the
+    library. For any other library, return `ArrayAPIAdapter`.
     """
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
@@ -105,16 +105,14 @@ class BackendInfo:
 def available() -> dict[str, BackendInfo]:
     """Return a report on each array library that has an adapter.
 
-    The report gives the version and the devices of the library, or the reason why the library
-    cannot be used. This function imports every installed library that has an adapter. A library
-    without an adapter of its own can be used too, but the report does not include it, because this
-    function does not know its name.
+    This function imports every installed library that has an adapter. Many libraries without an
+    adapter work too, but they are not reported.
 
     Returns
     -------
     dict of str to BackendInfo
-        The libraries, keyed by import name. Libraries with a built-in adapter come first, followed
-        by libraries with a registered adapter.
+        The reports, keyed by the import name of the library. Libraries with a built-in adapter come
+        first.
 
     Examples
     --------
@@ -128,13 +126,13 @@ def available() -> dict[str, BackendInfo]:
 
 
 def describe(library: str) -> BackendInfo:
-    """Return a report on one array library, even if it has no adapter of its own."""
+    """Return a report on one array library, which need not have an adapter."""
     version = None
     try:
         importlib.import_module(library)
         found = adapter(library)
         version = found.version()
         return BackendInfo(library, version, tuple(found.devices()))
-    except Exception as error:  # the report includes the error message
+    except Exception as error:
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")

@@ -1,4 +1,4 @@
-"""A class that represents an axis of arrays, so that other code need not know its position."""
+"""The class `Axis`, which represents the batch, class or time axis of arrays."""
 
 import functools
 from collections.abc import Callable
@@ -9,9 +9,9 @@ AlongAxis = Callable[..., Array]
 
 
 class Axis:
-    """An axis of the arrays in a call to a loss, and the operations along this axis.
+    """The batch, class or time axis of arrays, and the operations along this axis.
 
-    The axis is the batch, class or time axis. Reductions and `gather` keep the axis, with length 1.
+    Reductions and `gather` keep the axis, with length 1.
 
     Attributes
     ----------

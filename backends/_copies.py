@@ -29,5 +29,5 @@ class Copies:
             self._older, self._recent = self._recent, {}
         key = values if isinstance(values, tuple) else id(values), dtype, device
         found = self._recent.get(key) or self._older.get(key) or (values, copy())
-        self._recent[key] = found  # keeps `values` alive, so that its id is not reused
+        self._recent[key] = found  # keeping `values` alive prevents Python from reusing its id
         return found[1]

@@ -27,8 +27,8 @@ class CuPyAdapter(ArrayAPIAdapter):
         return array_api_compat.cupy
 
     def devices(self) -> list[str]:
-        count = cupy.cuda.runtime.getDeviceCount()  # raises if there is no driver or no GPU
-        cupy.ones(1)  # raises if no kernel can be compiled
+        count = cupy.cuda.runtime.getDeviceCount()  # CuPy raises an error if there is no GPU
+        cupy.ones(1)  # CuPy raises an error if it cannot compile a kernel
         current = cupy.cuda.Device().id
         return [f"cuda:{i}" for i in sorted(range(count), key=lambda i: i != current)]
 
@@ -53,13 +53,13 @@ class CuPyAdapter(ArrayAPIAdapter):
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
         """Return an array from the cache, or create it with `make` on the device of `like`.
 
-        The cache key consists of `key`, the dtype and the device.
+        The cache key consists of `key`, `dtype` and the device of `like`.
         """
 
         def make_and_wait() -> Array:
             with like.device:
                 made = make()
-            self.synchronize(made)  # because later calls may use the array in a different stream
+            self.synchronize(made)  # later calls may use the array in another stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
@@ -68,7 +68,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         return cupy.sum(mask, axis=axis, keepdims=axis is not None, dtype=dtype)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        return u  # unchanged, because the terms and the closed-form gradient are masked later
+        return u  # the loss terms and their gradient are masked later
 
     def in_place(self, x: Array) -> bool:
         return True

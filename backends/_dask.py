@@ -2,8 +2,8 @@
 
 A Dask array consists of blocks, and each block is an array from another library, such as NumPy. A
 loss is evaluated on each block of the input, together with the matching entries of the target and
-the masks. A block also includes the earlier time steps on which the terms of the block depend. The
-sums over the blocks therefore add up to the sum over the whole input.
+the masks. A block also includes the earlier time steps that its loss terms depend on. The sums over
+the blocks therefore add up to the sum over the whole input.
 """
 
 import functools
@@ -27,7 +27,7 @@ from spikeloss_xp.primitives.kernels import Exponential
 
 # The arguments of a loss, in the order in which `_chunks` expects them.
 ARGUMENTS = ("target", "where", "lengths", "weight")
-CLASSES, PLACE = -1, -2  # index labels for `da.blockwise`, for axes that the input does not have
+CLASSES, PLACE = -1, -2  # labels of axes that the input does not have
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -131,15 +131,14 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # the loss is evaluated on the Dask array, which Dask sums chunk by chunk
+        return None  # the caller evaluates the loss on the whole Dask array
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:
     """A call to a loss on Dask arrays, which is evaluated block by block.
 
-    The value is the total of the sums of all blocks. If `split.divisor` is not None, the total is
-    divided by `split.divisor`.
+    The value of the loss is the sum over all blocks, divided by `split.divisor` unless it is None.
 
     Parameters
     ----------
@@ -156,8 +155,8 @@ class Blocks:
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
-        # A block can include steps of the blocks next to it, but not of blocks further away. Each
-        # block must therefore have at least `self.reach` steps.
+        # A block can include steps only from the two neighbouring blocks. Each block must therefore
+        # have at least `self.reach` steps.
         if x.numblocks[self.time] > 1:
             longer = ensure_minimum_chunksize(max(self.reach, 1), x.chunks[self.time])
             x = x.rechunk({self.time: longer})
@@ -182,11 +181,10 @@ class Blocks:
     ) -> da.Array:
         """Call a function for each block, and return the results as a Dask array.
 
-        The arguments of the function are the split, the arrays in `more`, the position of the block
-        in time, and the entries of the block. These entries include the last `self.reach` steps of
-        the previous block and the first `ahead` steps of the next block.
+        A block includes the last `self.reach` steps of the previous block and the first `ahead`
+        steps of the next block.
         """
-        # The divisor may be a lazy array, which must not be passed to the function.
+        # The divisor may be a lazy array, which must not become an argument of `function`.
         x, split = self.input, self.split._replace(divisor=None)
         entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
         return da.blockwise(
@@ -200,15 +198,14 @@ class Blocks:
             align_arrays=False,
             concatenate=True,  # each argument is passed as an array, not as a list of blocks
             dtype=dtype,
-            # Without `meta`, Dask would call the function to infer the type of its result.
+            # Without `meta`, Dask would call `function` to infer the type of its result.
             meta=meta_from_array(x, x.ndim, dtype),
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
         """Split an argument into the same blocks as the input.
 
-        Return the argument, and the tuple of index labels that `da.blockwise` needs for it. Each
-        block includes the steps that it shares with the previous and the next block.
+        Return the argument in blocks, and its index labels for `da.blockwise`.
         """
         x, axes = self.arguments.get(name), self.split.axes[name]
         if x is None:
@@ -224,7 +221,7 @@ class Blocks:
         return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
-        """Return, for each block in time, the three numbers that `_chunks` takes as `place`."""
+        """Return the argument `place` of `_chunks` for each block along the time axis."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)
@@ -234,9 +231,9 @@ class Blocks:
 class Chunk(NamedTuple):
     """A part of a block that is small enough to fit in the cache.
 
-    Each step of a sample belongs to exactly one chunk. The terms and the gradient of the step are
-    computed from that chunk. A chunk also includes the earlier steps on which its terms depend. To
-    compute a gradient, a chunk also includes the later steps whose terms depend on its own steps.
+    Each time step of a sample belongs to exactly one chunk. A chunk also includes the earlier steps
+    that its loss terms depend on. For a gradient, a chunk also includes the later steps whose loss
+    terms depend on the chunk.
 
     Attributes
     ----------
@@ -245,12 +242,11 @@ class Chunk(NamedTuple):
     options : dict
         All arguments of `Loss.sum_and_weight` except the spikes.
     samples : slice
-        The position, in the block, of the samples of the chunk.
+        The samples of the block that the chunk includes.
     own : slice
-        The position, in the block, of the steps that belong to the chunk. It is counted from the
-        first step that belongs to the block.
+        The steps that belong to the chunk, counted from the first step that belongs to the block.
     inside : slice
-        The position, in `spikes`, of the steps that belong to the chunk.
+        The steps that belong to the chunk, as indices into `spikes`.
     """
 
     spikes: Array
@@ -263,8 +259,8 @@ class Chunk(NamedTuple):
 def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) -> Iterator[Chunk]:
     """Yield the block in chunks, each with about as many entries as fit in the cache.
 
-    If the loss has a term at each step, and a sample is much larger than the cache, the sample is
-    cut into segments of time.
+    A sample that is much larger than the cache is cut into segments of time, if the loss allows
+    this.
 
     Parameters
     ----------
@@ -272,19 +268,17 @@ def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) ->
         The loss, and a description of how its call may be split.
     block : tuple of array
         The spikes, the target, the mask, the lengths and the class weights. The spikes include the
-        steps that the block shares with the previous and the next block. If the target or the mask
-        has a time axis, it covers the same steps as the spikes. The lengths are those of the whole
-        trains. An argument that was not passed is None.
+        steps that the block shares with the previous and the next block. A target or mask with a
+        time axis covers the same steps as the spikes. The lengths refer to the whole spike trains.
+        Arguments that were not passed are None.
     place : array
-        Three numbers. The first is the number of steps, at the start of the arrays, that belong to
-        the previous block. The second is the number of steps that belong to this block. The third
-        is the index, in the whole train, of the first step that belongs to this block.
+        The number of steps from the previous block, the number of steps that belong to this block,
+        and the index of the first of these steps in the whole spike train.
     ahead : bool
-        Whether a chunk is followed by later steps. The terms of these steps depend on the chunk, so
-        the gradient of the chunk needs them. A sum does not need them.
+        Whether a chunk includes the later steps that are needed for its gradient.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
-    # A block that is not a NumPy array may be on a GPU, where the whole block is one chunk.
+    # Only a NumPy block is split into chunks. Any other block may be on a GPU.
     entries = _tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size
     before, own, first_step = map(int, place)
     batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
@@ -311,7 +305,7 @@ def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) ->
 
 
 def _selection(split: Any, name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
-    """Return the index that selects these samples and steps from the array called `name`."""
+    """Return the index that selects `samples` and `steps` from the argument called `name`."""
     chosen = {split.layout.batch_axis: samples, split.layout.time_axis: steps}
     return tuple(
         slice(None) if axis is None else chosen.get(axis, slice(None)) for axis in split.axes[name]
@@ -332,7 +326,7 @@ def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
 
 
 def _sum_of_block(split: Any, place: Array, *block: Any) -> Array:
-    """Return the sum of the terms of a block, as an array of the same rank as the block."""
+    """Return the sum of a block's loss terms, as an array with the rank of the block."""
     xp = array_api_compat.array_namespace(block[0])
     with np.errstate(all="ignore"):
         chunks = _chunks(split, block, place=place[0], ahead=False)

@@ -1,4 +1,4 @@
-"""The dpnp adapter, which computes closed-form gradients on the device and queue of the input."""
+"""The dpnp adapter, which computes closed-form gradients on SYCL devices."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ class DpnpAdapter(ArrayAPIAdapter):
         super().__init__(SimpleNamespace(**(vars(xp) | {"where": _where})))
 
     def devices(self) -> list[str]:
-        default = dpnp.empty(1).sycl_device.filter_string  # raises if no array can be created
+        default = dpnp.empty(1).sycl_device.filter_string  # raises if dpnp cannot create an array
         names = [device.filter_string for device in dpctl.get_devices()]
         return sorted(names, key=lambda name: name != default)
 

@@ -1,4 +1,4 @@
-"""The methods that an adapter may override to make a library faster."""
+"""Default methods that an adapter may override with faster versions for its library."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FastPaths:
-    """Methods that work for every library, and that an adapter may replace with faster ones.
+    """Default methods that an adapter may override with faster versions for its library.
 
     `ArrayAPIAdapter` inherits these methods. You can write an adapter without reading this class.
     """
@@ -49,9 +49,9 @@ class FastPaths:
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss. Every call to a loss object goes through this method.
 
-        The adapter for a library with automatic differentiation may override this method to make
-        the library use the closed-form gradient, which ``loss.value_and_pullback`` computes. This
-        is possible only if no argument except `input` needs a gradient.
+        If the library has automatic differentiation, its adapter may override this method to use
+        the closed-form gradient from ``loss.value_and_pullback``. The closed form is valid only if
+        no argument except `input` needs a gradient.
         """
         return loss.value(input, **options)
 
@@ -71,8 +71,8 @@ class FastPaths:
         """Return the adapter to use for one call to a loss, whose input is `x`.
 
         An adapter can override this method to check, once per call, whether arrays are traced or
-        recorded in a graph. If they are not, the method can return an adapter whose other methods
-        do not repeat this check.
+        recorded in a graph. If no array is traced or recorded, the method can return an adapter
+        whose other methods do not repeat this check.
         """
         return self
 
@@ -86,9 +86,9 @@ class FastPaths:
         ----------
         function : callable
             Takes the arrays, or a chunk of each array, and returns ``(sums, pullback)``. ``sums``
-            is a tuple, whose entries are arrays, Python numbers or None. Each entry is added up
-            over all chunks. ``pullback`` maps a cotangent of the first sum to the gradient with
-            respect to the first array. ``pullback`` is None if no gradient is wanted.
+            is a tuple, whose entries are arrays, Python numbers or None. Each entry of ``sums`` is
+            added up over all chunks. ``pullback`` maps a cotangent of the first sum to the gradient
+            with respect to the first array. ``pullback`` is None if no gradient is wanted.
         arrays : tuple
             Arrays, tuples of arrays, or None. An array with length 1 along the chunked axis is
             shared by all chunks.
@@ -116,9 +116,8 @@ class FastPaths:
     def masked(self, x: Array, mask: Array) -> Array:
         """Return `x` with its masked entries set to 0.
 
-        If `on_host` is True, the mask may hold the numbers 0 and 1 instead of bools. An adapter may
-        multiply `x` by the mask instead of selecting entries. Such an adapter must first check that
-        `x` contains no NaN or infinity, because NaN or infinity multiplied by 0 is NaN.
+        If `on_host` is True, the mask may hold the numbers 0 and 1 instead of bools. If `x`
+        contains neither NaN nor infinity, an adapter may multiply `x` by the mask.
         """
         return self.xp.where(mask, x, self.operand(x, 0.0))
 
@@ -127,29 +126,28 @@ class FastPaths:
         return self.sum(axis, self.masked(x, mask))
 
     def operand(self, like: Array, value: float) -> Any:
-        """Return `value` in the form in which it should be passed to `where`.
+        """Return `value` as an operand for `where`.
 
-        The base class returns the number itself. For some libraries, `where` copies a number to the
-        device at each call. The adapter for such a library returns a cached array instead.
+        The base class returns the number itself. In some libraries, `where` copies a Python number
+        to the device at each call. The adapters for these libraries return a cached array instead.
         """
         return value
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
         """Return constants as an array with the dtype and device of `like`.
 
-        An adapter may cache the result and return it again for an equal tuple or for the same NumPy
-        array. The caller must therefore not change the result. If `values` is an array, the caller
-        must not change `values` either.
+        An adapter may cache the result. The caller must therefore change neither the result nor
+        `values`.
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
     def sign(self, x: Array) -> Array:
         """Return the sign of `x`, or 0 where `x` is NaN."""
-        # `xp.sign` is not used, because it may check for NaN, and must wait for a device to do so.
+        # `xp.sign` may check for NaN, which requires a device synchronisation.
         return self.xp.astype(x > 0, x.dtype) - self.xp.astype(x < 0, x.dtype)
 
     def isfinite(self, x: Array) -> Array:
-        """Return whether each entry is neither NaN nor infinite."""
+        """Return, for each entry of `x`, whether the entry is finite."""
         return self.xp.isfinite(x)
 
     # Sums and entries -----------------------------------------------------------------------------
@@ -180,17 +178,17 @@ class FastPaths:
         return False
 
     def is_vectorized(self, x: Array) -> bool:
-        """Return whether `x` stands for one of several arrays in a `vmap`, as far as can be seen.
+        """Return whether `x` is known to be batched by `vmap`.
 
-        In a function that is compiled inside of `vmap`, this cannot be seen.
+        If a compiled function is called inside `vmap`, the method may return False.
         """
         return False
 
     def at(self, axis: int, x: Array, index: Array) -> Array:
         """Return the entries of `x` that an index array selects along an axis.
 
-        The index has length 1 along the axis, and so has the result. `x` may have length 1 along
-        any other axis.
+        The index array and the result have length 1 along this axis. Along any other axis, `x` may
+        have length 1.
         """
         return self.sum(axis, self.xp.where(index == self.along(axis, x), x, 0.0))
 
@@ -204,14 +202,15 @@ class FastPaths:
     def gather(self, axis: int, x: Array, entries: Any) -> Array:
         """Return the entries of `x` that an index selects along an axis.
 
-        `entries` is the index, as converted by `entries_at`. The axis is kept, with length 1.
+        The method `entries_at` has converted the index to `entries`. The result has length 1 along
+        the axis.
         """
         return self.sum(axis, self.xp.where(entries, x, 0.0))
 
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
-        """Set the entries of `x` that an index selects along an axis to `values`.
+        """Assign `values` to the entries of `x` that an index selects along an axis.
 
-        `entries` is the index, as converted by `entries_at`. This method is called only if
+        The method `entries_at` has converted the index to `entries`. This method is called only if
         `in_place` returns True.
         """
         raise NotImplementedError
@@ -224,10 +223,8 @@ class FastPaths:
     def logaddexp(self, x: Array, y: Array) -> Array:
         """Return ``log(exp(x) + exp(y))``, with precise first and second derivatives.
 
-        A library computes the derivative of its own `logaddexp` from the result. The second
-        derivative is then a difference of almost equal numbers. In PyTorch's forward mode, it may
-        be NaN. This method therefore calls the library's `logaddexp` only if the library has no
-        automatic differentiation.
+        If a library has automatic differentiation, the second derivative of its own `logaddexp` may
+        be imprecise or NaN. This method therefore does not call the `logaddexp` of such a library.
         """
         if not self.differentiates:
             return self.xp.logaddexp(x, y)
@@ -266,9 +263,8 @@ class FastPaths:
         """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
 
         Return the last carry and all outputs, in the order of the entries. `entries` is either an
-        array, which is split along its first axis, or an iterable. If `reverse` is True, the
-        function is applied from the last entry to the first, and `entries` must be an array or a
-        list.
+        array, which is split along its first axis, or an iterable. If `reverse` is True, `step` is
+        applied from the last entry to the first, and `entries` must be an array or a list.
         """
         entries = self.unstack(entries, 0) if hasattr(entries, "shape") else entries
         outputs = []
@@ -278,11 +274,11 @@ class FastPaths:
         return carry, outputs[::-1] if reverse else outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return a sum of cumulative products, the product of all factors, and the pullback.
+        """Return the sum of cumulative products, the product of all factors, and a pullback.
 
-        The cumulative products of `factors` along the axis are multiplied by `weight` and summed
-        along the axis. The pullback maps cotangents of the sum and of the product to the gradient
-        with respect to `factors`.
+        The cumulative products of `factors` are multiplied by `weight` before they are summed. All
+        products and sums run along `axis`. The pullback maps cotangents of the sum and of the
+        product to the gradient with respect to `factors`.
         """
         if self.in_place(factors) and not self.on_host:
             return survival.survival_sum_by_doubling(self, factors, weight, axis)
@@ -332,6 +328,6 @@ class FastPaths:
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         """Return whether `moving_sum` should sum one block of steps at a time.
 
-        If not, `moving_sum` calls `causal_filter`.
+        If the result is False, `moving_sum` calls `causal_filter`.
         """
         return False

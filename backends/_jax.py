@@ -43,7 +43,7 @@ class JAXAdapter(ArrayAPIAdapter):
         _register(kind, arrays)
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks this
+        with np.errstate(over="ignore"):  # float64 values may overflow in float32
             array = jnp.array(values)  # `asarray` may share the memory of `values`
         return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 
@@ -82,8 +82,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return np.asarray(x) if x.is_fully_addressable else None
 
     def is_vectorized(self, x: Array) -> bool:
-        # The classes of tracers are private. Only the tracers of `vmap` have this attribute, and
-        # the tracers of derivatives have a primal.
+        # JAX's tracer classes are private, so tracers are recognised by their attributes. Only
+        # `vmap` tracers have `batch_dim`, and only tracers of derivatives have `primal`.
         while not hasattr(x, "batch_dim"):
             if (x := getattr(x, "primal", None)) is None:
                 return False
@@ -95,8 +95,8 @@ class JAXAdapter(ArrayAPIAdapter):
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate a few samples at a time, in a loop that JAX can differentiate.
 
-        The arrays are split only along the first axis. For a loop along any other axis, JAX would
-        copy the arrays. All chunks have the same length.
+        The arrays are split only along the first axis, because JAX would have to copy the arrays to
+        split them along another axis. All chunks have the same length.
         """
         x = arrays[0]
         leaves, structure = jax.tree.flatten(arrays)
@@ -109,8 +109,8 @@ class JAXAdapter(ArrayAPIAdapter):
         def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
-            # An int depends only on shapes. It is scaled to the whole batch here, because JAX would
-            # convert it to an array if the traced function returned it.
+            # If the traced function returned an int, JAX would convert the int to an array. The
+            # function therefore scales the int to the whole batch and stores it in `number`.
             if isinstance(weight, int):
                 number = weight * (x.shape[0] // leaves[0].shape[0])
                 weight = None
@@ -150,9 +150,9 @@ class JAXAdapter(ArrayAPIAdapter):
             summed = _sum_over_first(x)
         else:
             summed = jnp.sum(x, axis=0, keepdims=True)
-        # In the backward pass, XLA would merge the derivative of the sum with the operations that
-        # compute its cotangent, and would repeat these operations at each time step. XLA does not
-        # merge the derivative of `take`. Here, `take` selects all entries of the sum.
+        # This `take` selects all entries. Without `take`, XLA would fuse the derivative of the sum
+        # with the operations that compute its cotangent. The fused kernel would repeat these
+        # operations at each time step.
         every = jnp.arange(x.shape[-1])
         options: Any = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
         return jnp.take(summed, every, axis=-1, **options)
@@ -160,7 +160,7 @@ class JAXAdapter(ArrayAPIAdapter):
     def sum_all(self, x: Array) -> Array:
         # On a CPU, XLA adds the entries of a small array one after the other, which accumulates
         # rounding errors. The array is therefore summed over one axis at a time. The barrier
-        # prevents XLA from merging these sums.
+        # prevents XLA from fusing these sums.
         x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
         while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
@@ -187,8 +187,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return result
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        # XLA takes seconds to compile the many operations of the base method. On a CPU, a loop runs
-        # as fast as these operations, and it compiles faster.
+        # XLA takes seconds to compile the many operations of the base method. On a CPU, a loop is
+        # equally fast and compiles faster.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
@@ -205,8 +205,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.lax.stop_gradient(x)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        # The terms are masked again later. In a traced function, it is therefore enough to mask the
-        # gradient.
+        # In a traced function, only the gradient is masked here, because the loss masks its terms
+        # later.
         traced = isinstance(u, jax.core.Tracer)
         return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask)
 
@@ -218,9 +218,9 @@ class JAXAdapter(ArrayAPIAdapter):
         return jnp.take_along_axis(x, entries, axis, mode="clip")
 
     def matmul(self, a: Array, b: Array) -> Array:
-        # By default, JAX rounds the factors to TF32 on a GPU.
+        # On a GPU, JAX by default rounds the factors of a matrix product to TF32.
         options: dict[str, Any] = {}
-        if _is_sharded(a) and _is_sharded(b):  # JAX requires `out_sharding` if axes are explicit
+        if _is_sharded(a) and _is_sharded(b):  # JAX requires `out_sharding` for sharded factors
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 
@@ -265,10 +265,10 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 def _default_terms(
     default: Any, classes: Axis, logit: Array, index: Array, q: Array | None
 ) -> Array:
-    """Call the function `default`, and return the terms of the cross entropy.
+    """Return the terms of the cross entropy, which the function `default` computes.
 
-    `_derivative_of_terms` defines the derivative in closed form. XLA can fuse this closed form
-    better than the derivative that JAX would derive from `default`.
+    The function `_derivative_of_terms` defines the derivative in closed form. XLA can fuse the
+    closed form better than the derivative that JAX would derive from `default`.
     """
     return default(classes, logit, index, q)[0]
 
@@ -284,7 +284,8 @@ def _derivative_of_terms(
     if not isinstance(of_logit, SymbolicZero):
         change = jnp.sum(pullback(1.0) * of_logit, axis=classes.index, keepdims=True)
     if q is not None and not isinstance(of_q, SymbolicZero):
-        # The terms are linear in `q`. The coefficient of a class with probability p is -log(p).
+        # The terms are linear in `q`. The coefficient of a class with predicted probability p is
+        # -log(p).
         log_p = jax.nn.log_softmax(logit, axis=classes.index)
         change = change - jnp.sum(of_q * log_p, axis=classes.index, keepdims=True)
     return terms, change
@@ -294,9 +295,9 @@ def _derivative_of_terms(
 def _sum_over_first(x: Array) -> Array:
     """Return the sum over the first axis, computed with a matrix product.
 
-    The matrix product adds blocks of at most 32 entries, and the sums of the blocks are then added.
-    On a CPU, XLA's own sum is ten times slower than this function if the first axis is short and
-    the other axes have many entries.
+    The matrix product sums blocks of at most 32 entries. Then, the sums of the blocks are added. If
+    the first axis is short and the other axes are long, this function is ten times faster on a CPU
+    than XLA's own sum.
     """
     steps, size = x.shape[0], 32
     blocks = np.arange(steps) // size == np.arange(-(-steps // size))[:, None]
@@ -312,8 +313,8 @@ _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=
 def _samples_in_a_chunk(x: Array) -> int:
     """Return the number of samples in a chunk, or 0 if `x` is not evaluated in chunks.
 
-    Chunks are faster only if the array is large, and if the calling function is compiled for a
-    single CPU. Outside a compiled function, JAX would compile each loop over chunks separately.
+    Chunks are faster only for large arrays in a function that is compiled for a single CPU. Outside
+    a compiled function, JAX would compile each loop over chunks separately.
     """
     if not isinstance(x.size, int) or x.size < _tuning.COMPILED_LARGE:
         return 0
@@ -326,7 +327,7 @@ def _samples_in_a_chunk(x: Array) -> int:
 
 
 def _is_short(steps: Any) -> bool:
-    """Return whether `steps` is a known number, and the steps fill at most `FEW_BLOCKS` blocks."""
+    """Return whether `steps` is a known number, not above ``FEW_BLOCKS * WINDOW_BLOCK``."""
     return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
 
 
@@ -347,5 +348,5 @@ def _replicated(mesh: Any) -> Any:
 
 
 def _is_sharded(x: Array) -> bool:
-    """Return whether an axis of `x` is sharded over a mesh, even over a mesh of a single device."""
+    """Return whether any axis of `x` is sharded over a mesh."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)

@@ -1,4 +1,4 @@
-"""The MLX adapter, which uses MLX's automatic differentiation and computes in float32."""
+"""The MLX adapter, which uses MLX's automatic differentiation and rejects float64 arrays."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -26,11 +26,11 @@ class MLXAdapter(ArrayAPIAdapter):
         super().__init__(SimpleNamespace(**names))
 
     def devices(self) -> list[str]:
-        mx.eval(mx.zeros(1))  # raises if no array can be created
+        mx.eval(mx.zeros(1))  # MLX raises an error if it cannot create an array
         return [mx.default_device().type.name]
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        return mx.array(values.copy())  # a copy without negative strides
+        return mx.array(values.copy())  # the copy has no negative strides
 
     def to_host(self, x: Array) -> np.ndarray:
         return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
@@ -72,9 +72,9 @@ def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _minimum(x: Array, y: Array) -> Array:
-    """Return the elementwise minimum. If two entries are equal, each gets half of the gradient.
+    """Return the elementwise minimum. Equal entries each receive half of the gradient.
 
-    MLX's own `minimum` passes the whole gradient to the second of two equal entries.
+    If the entries of `x` and `y` are equal, MLX's own `minimum` passes the whole gradient to `y`.
     """
     smaller = mx.minimum(x, y)
     if not mx.issubdtype(smaller.dtype, mx.floating):
@@ -85,8 +85,8 @@ def _minimum(x: Array, y: Array) -> Array:
 def _where(condition: Array, x: Any, y: Any) -> Array:
     """Return ``mx.where(condition, x, y)``. An entry that is not selected has gradient 0.
 
-    MLX's own `where` multiplies the gradient of such an entry by 0. If the gradient is NaN, the
-    product is NaN instead of 0.
+    MLX's own `where` multiplies the gradient of an unselected entry by 0, which gives NaN if the
+    gradient is NaN.
     """
     return mx.where(condition, _selected(condition, x), _selected(~condition, y))
 

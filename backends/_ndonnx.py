@@ -13,7 +13,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class NdonnxAdapter(ArrayAPIAdapter):
-    """The adapter for arrays in an ONNX graph. As in the array API, an unknown size is None."""
+    """The adapter for arrays in an ONNX graph. The size of an axis is None if it is unknown."""
 
     is_lazy = True
 
@@ -21,7 +21,7 @@ class NdonnxAdapter(ArrayAPIAdapter):
         super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
 
     def to_host(self, x: Array) -> Any:
-        return x.unwrap_numpy().copy()  # raises an error if `x` has no values
+        return x.unwrap_numpy().copy()  # ndonnx raises an error if `x` has no values
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
         # Broadcasting adds fewer graph nodes than `repeat`.
@@ -33,10 +33,10 @@ def _reshape(x: Array, shape: Any) -> Array:
 
 
 def _broadcast_to(x: Array, shape: Any) -> Array:
-    """Broadcast `x` to a shape. If a size in the shape is None, the axis keeps its size.
+    """Broadcast `x` to a shape. An axis whose size is given as None is not changed.
 
-    ONNX receives the size 1 instead of None. If an axis is broadcast to the size 1, ONNX does not
-    change the size of the axis.
+    ONNX receives the size 1 instead of None. In ONNX, broadcasting an axis to the size 1 has no
+    effect.
     """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 
@@ -58,7 +58,7 @@ def _shaped(name: str, shape: Any) -> Any:
 
 
 def _of_sum(x: Array, **options: Any) -> Any:
-    return ndonnx.sum(ndonnx.astype(x, ndonnx.float32), **options).shape  # only the shape is used
+    return ndonnx.sum(ndonnx.astype(x, ndonnx.float32), **options).shape
 
 
 def _of_product(a: Array, b: Array) -> Any:

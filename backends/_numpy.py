@@ -38,7 +38,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         )
 
     def masked(self, x: Array, mask: Array) -> Array:
-        # In NumPy, `where` takes two to five times as long as a multiplication by the mask.
+        # In NumPy, multiplying by the mask is two to five times faster than `where`.
         with np.errstate(all="ignore"):
             if np.isfinite(np.sum(x)):
                 return x * mask.astype(x.dtype, copy=False)

@@ -37,13 +37,13 @@ class TorchAdapter(TorchFilters):
         return array_api_compat.torch
 
     def devices(self) -> list[str]:
-        # `device_count` may include GPUs that PyTorch cannot use. A driver may be too old.
+        # `device_count` also counts GPUs that PyTorch cannot use, for example with an old driver.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         names = ["cpu", *(f"cuda:{i}" for i in range(count))]
         return [*names, "mps"] if torch.backends.mps.is_available() else names
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        # The copy has no negative strides, which tensors do not support.
+        # PyTorch does not support the negative strides that `values` may have.
         return torch.asarray(values.copy(), device=device)
 
     def to_host(self, x: Array) -> np.ndarray:
@@ -102,8 +102,8 @@ class TorchAdapter(TorchFilters):
         return value if like.is_cpu else self.scalar(like, value)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        # On a CPU, losses check the values of all counts, including the masked counts. Replacing
-        # the masked counts makes them valid.
+        # On a CPU, a loss checks the values of all spike counts, even of masked counts. This
+        # replacement makes the masked counts valid.
         needed = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask) if needed else u
 
@@ -125,8 +125,7 @@ class TorchAdapter(TorchFilters):
     def lacks_graph(self, x: Array) -> bool:
         return torch.is_grad_enabled() and not x.requires_grad
 
-    # The methods `sum` and `sum_all` call PyTorch's own function, which has less overhead than the
-    # function of the array API namespace.
+    # `torch.sum` has less overhead than the `sum` of the array API namespace.
     def sum(self, axis: int, x: Array) -> Array:
         return torch.sum(x, axis, keepdim=True)
 
@@ -134,8 +133,8 @@ class TorchAdapter(TorchFilters):
         return torch.sum(x)
 
     def sign(self, x: Array) -> Array:
-        # `x` is detached, because forward mode would multiply the derivative of 0 by a tangent. If
-        # the tangent is infinite, the product is NaN.
+        # Without `detach`, forward mode would multiply the derivative 0 by the tangent of `x`. For
+        # an infinite tangent, the product is NaN.
         return torch.sign(x.detach())
 
     def isfinite(self, x: Array) -> Array:
@@ -152,8 +151,8 @@ class TorchAdapter(TorchFilters):
         return torch.gather(x.expand(shape), axis, index.long())
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
-        # The base method selects entries with `where`. The compiler can fuse `where` with other
-        # operations, but it cannot fuse the gradient of `gather`.
+        # PyTorch's compiler can fuse the `where` of the base method with other operations, but
+        # cannot fuse the gradient of `gather`.
         if torch.compiler.is_compiling():
             return super().entries_at(axis, x, index)
         index = index if index.dtype == torch.int64 else index.long()
@@ -203,7 +202,7 @@ class TorchAdapter(TorchFilters):
                     return loss.value(input, **options)
                 tensors.append(x)
         if recorded and input.requires_grad:
-            apply: Any = _ClosedForm.apply  # untyped in some versions of PyTorch
+            apply: Any = _ClosedForm.apply  # `apply` is untyped in some versions of PyTorch
             return apply(loss, options, input, *tensors)
         with torch.no_grad():
             return loss.value(input, **options)
@@ -252,7 +251,7 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         if torch.is_grad_enabled() or _torch_state.is_batched(cotangent):
-            with torch.enable_grad():  # records the closed form, to differentiate it again
+            with torch.enable_grad():  # records a graph of the gradient
                 _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
                 gradient = pullback(cotangent)
         else:
@@ -266,8 +265,8 @@ class _ClosedForm(torch.autograd.Function):
 class PlainTorchAdapter(TorchAdapter):
     """The adapter for calls on plain tensors that are neither traced nor recorded in a graph.
 
-    `TorchAdapter.specialized_for` has already checked these conditions, so the methods do not
-    repeat the check.
+    The methods do not check whether a tensor is traced or recorded, because
+    `TorchAdapter.specialized_for` has already done so.
     """
 
     def in_place(self, x: Array) -> bool:
@@ -282,11 +281,11 @@ class PlainTorchAdapter(TorchAdapter):
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if type(x) not in _torch_state.PLAIN or not x.is_cpu or x.dtype not in ORDERED:
             return False
-        low, high = torch.aminmax(x)  # faster than NumPy's minimum and maximum
+        low, high = torch.aminmax(x)  # `aminmax` is faster than NumPy's minimum and maximum
         return lowest <= low.item() and high.item() < stop
 
     def masked(self, x: Array, mask: Array) -> Array:
-        # On a CPU, `torch.where` takes five times as long as a multiplication by the mask.
+        # On a CPU, multiplying by the mask is five times faster than `torch.where`.
         if self._multiplies(x) and math.isfinite(x.sum().item()):
             return x * mask.to(x.dtype)
         return super().masked(x, mask.bool())
@@ -324,7 +323,7 @@ class PlainTorchAdapter(TorchAdapter):
         # above 0.5, log(p) is computed as log1p(-s), where s is the sum of the other probabilities.
         # This is more precise than `log_softmax`.
         axis = classes.index
-        if logit.shape[axis] == 1:  # with a single class, s is 0 even if the logit is NaN
+        if logit.shape[axis] == 1:  # for a single class, the formula below would hide a NaN
             return super().cross_entropy(default, classes, logit, index, q)
         label = self.entries_at(axis, logit, index)
         own = torch.gather(torch.log_softmax(logit, axis), axis, label)
@@ -346,8 +345,8 @@ class PlainTorchAdapter(TorchAdapter):
         def pullback(cotangent: Array) -> Array:
             return x.sigmoid_().mul_(torch.rsub(spike, 1, alpha=2)).mul_(cotangent)
 
-        # If its argument is above the threshold, `softplus` returns the argument itself. At a
-        # threshold of 40, the error of this result is smaller than the rounding error.
+        # Above the threshold, `softplus` returns its argument. With a threshold of 40, the
+        # resulting error is smaller than the rounding error.
         return torch.nn.functional.softplus(x, threshold=40), single_use(pullback)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:

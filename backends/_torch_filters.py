@@ -17,8 +17,8 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
-# The kinds of devices that support autocast. This list is computed when the module is imported,
-# because the compiler of PyTorch before 2.11 cannot trace the function that is called here.
+# The kinds of devices that support autocast. The list is computed at import, because before version
+# 2.11, PyTorch's compiler cannot trace `is_autocast_available`.
 AUTOCAST = [
     kind
     for kind in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
@@ -43,8 +43,8 @@ class TorchFilters(ArrayAPIAdapter):
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
         """Return a tensor that `make` creates.
 
-        If `_keeps` returns True, the tensor is cached. The cache key consists of `key`, the dtype
-        and the device.
+        If `_keeps` returns True, the tensor is cached. The cache key consists of `key`, `dtype` and
+        the device of `like`.
         """
         if not self._keeps(like):
             return replicated(make(), like)
@@ -52,7 +52,7 @@ class TorchFilters(ArrayAPIAdapter):
         def make_and_wait() -> Array:
             with torch.inference_mode(False):  # inference tensors cannot be saved for a gradient
                 made = make()
-            self.synchronize(made)  # because later calls may use the tensor in a different stream
+            self.synchronize(made)  # later calls may use the tensor in another stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
@@ -87,7 +87,8 @@ class TorchFilters(ArrayAPIAdapter):
         made = _constant_matrices(
             *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
         )
-        # The compiler treats the matrices as constants. Its trace includes this copy to the device.
+        # PyTorch's compiler treats the matrices as constants, and traces only this copy to the
+        # device.
         return made.converted(lambda matrix: matrix.to(x.device))
 
 
@@ -96,8 +97,8 @@ def _rounds_factors(x: torch.Tensor) -> bool:
     return x.dtype == torch.float32 and not _has_full_products(x.device.type)
 
 
-# The compiler may treat the result as a constant, because it compiles again if the user changes the
-# precision.
+# PyTorch's compiler may treat the result as a constant, because it compiles again if the user
+# changes the precision of matrix products.
 @untraced
 def _has_full_products(kind: str) -> bool:
     library = torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn
@@ -105,10 +106,10 @@ def _has_full_products(kind: str) -> bool:
 
 
 def _guarded(number: int | float) -> float | tuple[int, int]:
-    """Return a number as one or two constants, from which `_constant_matrices` recovers the number.
+    """Return a number in a form that is constant for PyTorch's compiler.
 
-    If PyTorch's compiler treats the number as symbolic, the constants are those of its current
-    value. The compiler then adds guards, and compiles again for a different value.
+    A float is returned as the numerator and the denominator of a fraction. If a number is symbolic,
+    the compiler adds guards, and compiles again for a different number.
     """
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
@@ -136,7 +137,7 @@ def _constant_matrices(
     kernel = Exponential(time_constant, length, order)
 
     def plain(values: np.ndarray) -> torch.Tensor:
-        # A tensor that is created inside a `torch.func` transform may have a wrapper.
+        # Inside a `torch.func` transform, a new tensor may have a wrapper.
         made = _torch_state.unwrapped(torch.from_numpy(values))
         return made if made.device == device else _torch_state.unwrapped(made.to(device))
 

@@ -27,8 +27,8 @@ class ArrayAPIAdapter(FastPaths):
     entry point must be the import name of the array library.
 
     If a library deviates from the standard, its adapter must override the affected methods of this
-    class. An adapter may also override methods that this class inherits from `FastPaths`, to make
-    the library faster.
+    class. To make losses faster, an adapter may also override the methods that this class inherits
+    from `FastPaths`.
 
     Parameters
     ----------
@@ -43,13 +43,14 @@ class ArrayAPIAdapter(FastPaths):
         The axes 0, 1 and 2 of the arrays in a call to a loss. These are the batch, class and time
         axes, in the same order as in the input.
     differentiates : bool
-        Whether the library has automatic differentiation. If so, `value_and_grad` uses it.
+        Whether the library has automatic differentiation. If True, `spikeloss_xp.value_and_grad`
+        uses the automatic differentiation of the library.
     is_lazy : bool
-        Whether the library computes an array only when its values are requested.
+        Whether the functions for diagnosis must first compute an array and copy it to the host.
     has_current_device : bool
-        Whether the library has a current device, on which it creates new arrays. If so, each call
-        to a function of `spikeloss_xp` makes the device of the input the current device. The method
-        `device` must then return a context manager.
+        Whether the library has a current device, on which it creates new arrays. If True, the
+        functions of `spikeloss_xp` set the current device to the device of the input. The adapter's
+        method `device` must then return a context manager.
 
     Examples
     --------
@@ -68,7 +69,7 @@ class ArrayAPIAdapter(FastPaths):
         self.xp = xp
         self.axes: tuple[Axis, ...] = tuple(Axis(self, index) for index in range(3))
 
-    # Names, devices and contexts ------------------------------------------------------------------
+    # Devices and contexts ------------------------------------------------------------------------
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -85,7 +86,7 @@ class ArrayAPIAdapter(FastPaths):
         module = importlib.import_module(self.library)
         if found := getattr(module, "__version__", None):
             return str(found)
-        from importlib import metadata  # imported lazily, because it loads 50 modules
+        from importlib import metadata  # loads 50 modules
 
         return metadata.version(self.library)
 
@@ -115,7 +116,7 @@ class ArrayAPIAdapter(FastPaths):
         does nothing.
         """
 
-    # Moving and reading arrays --------------------------------------------------------------------
+    # Reading and copying --------------------------------------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
         """Copy a NumPy array to a device.
@@ -179,9 +180,9 @@ class ArrayAPIAdapter(FastPaths):
     ) -> tuple[Array, Array]:
         """Return ``function(x)`` and its gradient, computed by automatic differentiation.
 
-        This method is called only if `differentiates` is True. The cotangent has the shape of the
-        value. If the value is a scalar, the cotangent may be None. The returned value is detached,
-        and `x` is not changed.
+        This method is called only if `differentiates` is True. The cotangent must have the shape of
+        the value. If the value is a scalar, the cotangent may be None. The returned value is
+        detached, and `x` is not changed.
         """
         raise NotImplementedError(f"{self.library} has no automatic differentiation")
 
@@ -210,7 +211,8 @@ class ArrayAPIAdapter(FastPaths):
     def moveaxis(self, x: Array, source: int, destination: int) -> Array:
         """Return `x` with one axis moved to another position.
 
-        This method calls `permute_dims`, because some transforms do not support `moveaxis`.
+        This method calls `permute_dims`, because some function transforms do not support
+        `moveaxis`.
         """
         source, destination = source % x.ndim, destination % x.ndim
         if source == destination:
@@ -225,7 +227,7 @@ class ArrayAPIAdapter(FastPaths):
         return entries
 
     def sum_all(self, x: Array) -> Array:
-        """Return the sum of all entries, added in an order that keeps rounding errors small."""
+        """Return the sum of all entries, computed with a small rounding error."""
         return self.xp.sum(x)
 
     def matmul(self, a: Array, b: Array) -> Array:
@@ -248,8 +250,8 @@ class ArrayAPIAdapter(FastPaths):
         """Return `u` with the masked entries replaced by 1.
 
         The loss terms that are computed from these entries are then finite and have no gradient.
-        All terms are masked again later. An adapter may therefore return `u` itself if the terms
-        are not differentiated automatically.
+        The loss masks its terms later. If the terms are not differentiated automatically, an
+        adapter may therefore return `u` itself.
         """
         return self.xp.where(mask, u, 1.0)
 
@@ -258,8 +260,7 @@ def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
     """Mark a function so that PyTorch's compiler calls it instead of tracing it.
 
     The compiler treats the result as a constant. `torch.compiler.assume_constant_result` has the
-    same effect, but it imports the compiler. That import would take longer than any other part of
-    the first call to a loss.
+    same effect, but imports the compiler, which would make the first call to a loss slow.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -271,10 +272,9 @@ def library_name(xp: Namespace) -> str:
 
 
 def captured_arrays(loss: Any) -> tuple[Any, ...] | None:
-    """Return the arrays among the options of a loss, or None if they cannot be determined.
+    """Return the arrays among the options of a loss, or None if an option may hide arrays.
 
-    The arrays cannot be determined if an option is a callable, or another object that may refer to
-    arrays but cannot be inspected.
+    For example, a callable may refer to arrays that cannot be listed.
     """
     held: list[Any] = []
     values = vars(loss).values()

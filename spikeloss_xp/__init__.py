@@ -72,5 +72,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """Return the public names. Modules for internal use are left out."""
+    """Return the public names, without the modules for internal use."""
     return [*__all__, "__version__", "losses"]

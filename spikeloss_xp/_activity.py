@@ -37,18 +37,17 @@ class LayerActivity(NamedTuple):
     Attributes
     ----------
     events : float
-        The sum of the absolute values of the entries. For binary spikes, this is the number of
+        The sum of the absolute values of the entries. For binary spikes, the sum is the number of
         spikes.
     active : float
         The number of entries that are not 0.
     entries : int
-        The number of unmasked entries. Without a mask, it is the number of neurons times the number
-        of steps times the number of samples.
+        The number of unmasked entries.
     samples : int
         The number of samples.
     operations : float or None
-        The number of synaptic operations that the spikes cause. None if the number of connections
-        of the neurons was not given.
+        The number of synaptic operations that the spikes cause. `operations` is None if the
+        connections of the layer were not given.
 
     Notes
     -----
@@ -84,11 +83,11 @@ class ModuleOperations(NamedTuple):
     Attributes
     ----------
     accumulates : float
-        The number of operations if the input of the module holds only -1, 0 and 1, so that no
-        multiplication is needed. Otherwise, `accumulates` is 0.
+        The number of accumulates. `accumulates` is 0 unless the input of the module holds only -1,
+        0 and 1.
     multiply_accumulates : float
-        The number of operations if the input of the module holds other numbers. Otherwise,
-        `multiply_accumulates` is 0.
+        The number of multiply-accumulates. `multiply_accumulates` is 0 if the input of the module
+        holds only -1, 0 and 1.
     dense : float
         The number of operations that would be needed if no entry of the input were 0.
     samples : int
@@ -110,10 +109,10 @@ class ModuleOperations(NamedTuple):
 class Activity:
     """Numbers of spikes and operations, summed over samples and time steps for each layer.
 
-    The function `activity` and the method ``activity`` of a recording return such an object. Two
-    objects can be added as ``a + b``, and a list of objects as ``sum(parts)``. The objects may come
-    from different batches, processes or pieces of a recording, but must describe the same layers.
-    Printing an object shows firing rates and operations as a table.
+    The function `activity` and the method ``activity`` of a recording return an `Activity` object.
+    Two `Activity` objects can be added as ``a + b``, and a list of them as ``sum(parts)``. The
+    objects may come from different batches, processes or pieces of a recording, but must describe
+    the same layers. An `Activity` object is printed as a table of firing rates and operations.
 
     The sums stay on the device of the spikes. Reading `rate`, `layers` or another computed
     attribute copies the sums to the host, which waits for the device. Functions that are compiled
@@ -125,11 +124,7 @@ class Activity:
         All sums in one int64 array, with a row for each layer and for each module. To combine
         several processes, add their arrays, for example with ``torch.distributed.all_reduce``.
 
-        The seven columns of a layer are the numbers of whole spikes, of fractions of spikes in
-        units of 2^-30, of entries that are NaN or infinite plus samples that have an invalid
-        length, of entries that are not 0, of all entries, of samples, and of operations. The seven
-        columns of a module are the numbers of accumulates, of multiply-accumulates, of samples that
-        have an invalid length, of dense operations, 0, the number of samples, and 0.
+        Read the numbers from `layers` and `modules`, not from the columns of `sums`.
     rows : tuple
         For each row of `sums`, a tuple of its kind and the name of the layer or module. The kind is
         ``"layer"``, ``"connected layer"`` (a layer with known connections) or ``"module"``.
@@ -172,12 +167,16 @@ class Activity:
             sums = self.sums + asarray_like(adapter, self.sums, other.sums, "sums")
         return replace(self, sums=sums, not_counted=tuple(missing))
 
+    def __reduce__(self) -> Any:  # JAX would restore int64 arrays as int32
+        host = host_values(self.sums, "sums")
+        return _restored, (self.sums[:0, ...], host, self.rows, self.not_counted)
+
     def __radd__(self, other: Any) -> "Activity":
         return self if other == 0 else NotImplemented  # `sum` begins with 0
 
     @property
     def layers(self) -> dict[str, LayerActivity]:
-        """The numbers of spikes, entries and operations in each layer, keyed by its name.
+        """The numbers of spikes, entries and operations, keyed by the name of the layer.
 
         Reading this attribute copies `sums` to the host, which waits for the device.
         """
@@ -185,7 +184,7 @@ class Activity:
 
     @property
     def modules(self) -> dict[str, ModuleOperations]:
-        """The operations of each module, keyed by its name. Empty if `record` counted none."""
+        """The numbers of operations, keyed by the name of the module."""
         return self._read()[1]
 
     @property
@@ -271,10 +270,18 @@ class Activity:
         return "\n".join(lines)
 
 
+def _restored(like: Array, sums: np.ndarray, *rest: Any) -> Activity:
+    """Return a pickled `Activity`, whose array is in the library of the empty array `like`."""
+    adapter = adapter_of(like, "sums")
+    adapter.register_container(Activity, ("sums",))
+    with adapter.scope(SUMS):
+        return Activity(adapter.from_host_like(sums, like), *rest)
+
+
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
     """Return the events, active entries and entries of all layers together.
 
-    The number of samples is not a sum over layers, and not all layers have operations.
+    The result does not contain the numbers of samples and operations.
     """
     found = layers.values()
     events, active = sum(x.events for x in found), sum(x.active for x in found)
@@ -323,9 +330,10 @@ def activity(
 ) -> Activity:
     """Count the spikes of layers, and the synaptic operations that the spikes cause.
 
-    The result holds sums, which are exact up to 2^53 in all libraries and for all dtypes. To
+    The result holds sums, which are exact up to 2^53 if each entry is below 2^24. To
     combine batches, processes or pieces of a recording, add their results. Read the firing rate
-    from the total: the mean of the firing rates of batches with different sizes would be wrong.
+    from the sum of the results. For batches of different sizes, the mean of their firing rates
+    would be wrong.
 
     An entry that is within 1 % of a whole number is rounded to this number before it is counted,
     because the surrogate gradients of some frameworks return spikes such as 0.9999999.
@@ -337,16 +345,16 @@ def activity(
         single layer with the name ``"spikes"``. Each array has a batch axis, a time axis, and one
         or more neuron axes. Negative and graded spikes are allowed.
     time_axis : int
-        The time axis of the spikes. The batch axis is the first of the other axes.
+        The time axis of the spikes. The batch axis is the first axis that is not the time axis.
     lengths : array or sequence of int, optional
         The number of valid time steps of each sample. Later steps are not counted.
     where : array of bool, optional
         A mask that is True for the entries to count, in any shape that a loss accepts. A sample is
         not counted if the mask is False for all its entries.
     connections : dict of str to int or array, optional
-        For each layer, the number of inputs in the next layer that receive a spike: one number for
-        all neurons, or an array with a number for each neuron. If `spikes` is a single array, pass
-        the number or the array without a dict.
+        For each layer, the fan-out: the number of connections from a neuron to the next layer. Pass
+        one number for all neurons, or an array with a number for each neuron. If `spikes` is a
+        single array, pass the number or the array without a dict.
 
     Returns
     -------
@@ -377,6 +385,8 @@ def activity(
     connections = {} if connections is None else connections
     if not layers:
         raise ValueError("spikes must hold at least one layer; got an empty dict")
+    if len({*map(str, layers)}) < len(layers):
+        raise ValueError(f"the layers must have different names as text; got {[*layers]}")
     if not (isinstance(connections, Mapping) and connections.keys() <= layers.keys()):
         raise ValueError(
             "connections must be a dict whose keys are names of layers, such as "
@@ -449,9 +459,13 @@ def _operations_of(
     number = host_values(0 if connections is None else connections, name)
     expected = {"one for all": (), "one for each neuron": layout.space()}
     _checks.check_shape(number, name, "numbers", expected)
-    if not np.all((number >= 0) & (number == np.round(number))):
-        raise ValueError(f"{name} must be whole numbers of at least 0; got {connections!r}")
+    largest = 2**62 // math.prod(layout.shape)  # the sum of all operations must not overflow
+    if not np.all((number >= 0) & (number <= largest) & (number == np.round(number))):
+        raise ValueError(
+            f"{name} must be whole numbers of at least 0, and at most {largest:.3g}; "
+            f"got {connections!r}"
+        )
     xp, axes = adapter.xp, (layout.batch_axis, layout.time)
-    spikes = xp.sum(xp.astype(fires, xp.int64), axis=axes)  # the number for each neuron
+    spikes = xp.sum(xp.astype(fires, xp.int64), axis=axes)  # the number of spikes of each neuron
     flat = np.broadcast_to(number.astype(SUMS), layout.space()).reshape(-1)
     return xp.sum(spikes * adapter.from_host_like(flat, spikes))

@@ -87,7 +87,7 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
 
 
 def remedy(x: Any) -> str:
-    """Return a hint on how to get a plain array from `x`. If there is none, return ""."""
+    """Return a hint on how to get a plain array from `x`, or "" if no hint is known."""
     if isinstance(x, np.ma.MaskedArray):
         return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
     if isinstance(x, np.matrix):
@@ -116,8 +116,8 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """Convert `x` to the floating-point dtype used for computation.
 
     Real floating-point dtypes with at least 32 bits are kept. 16-bit floats become float32, because
-    a 16-bit sum may overflow, or may be too large to change if a small number is added. Bools and
-    integers become the library's default floating-point dtype.
+    a 16-bit sum may overflow or lose precision. Bools and integers become the library's default
+    floating-point dtype.
     """
     adapter.check_dense(x, argument)
     xp, dtype = adapter.xp, x.dtype
@@ -200,14 +200,14 @@ def host(values: Any, argument: str) -> np.ndarray:
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")
     try:
         array = np.asarray(values)
-    except ValueError as error:  # raised for a ragged sequence
+    except ValueError as error:  # NumPy raises an error for a ragged sequence
         raise ValueError(f"{argument} is not a rectangular sequence: {error}") from None
     if array.dtype.kind not in "biuf":
         kind = type(values).__qualname__
         raise TypeError(
             f"{argument} must hold numbers; got {kind} of {array.dtype}{remedy(values)}"
         )
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # other libraries lack wider floats
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # other libraries lack wider dtypes
         return array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -248,7 +248,7 @@ def or_one(adapter: Adapter, divisor: Array) -> Array:
 def at_least_one(adapter: Adapter, number: Array) -> Array:
     """Return a number of entries, with 0 replaced by 1.
 
-    A mean of no entries, which is a sum of 0 divided by this number, is then 0 instead of NaN.
+    The mean of no entries is then 0 instead of NaN.
     """
     return adapter.xp.maximum(number, adapter.scalar(number, 1.0))
 
@@ -256,13 +256,12 @@ def at_least_one(adapter: Adapter, number: Array) -> Array:
 def divisor_of(adapter: Adapter, weight: Array | int, *, counts: bool = False) -> Any:
     """Return the number by which a sum of loss terms is divided.
 
-    The divisor is the weight of the terms. If the weight is 0, the divisor is infinity, so that the
-    loss is 0. Without this replacement, label smoothing could divide a sum above 0 by a weight of
-    0. If `counts` is True, the weight is the number of terms. If there are no terms, their sum is
-    0, so the divisor is 1 instead of infinity.
+    The divisor is `weight`. If `counts` is True, `weight` is a number of terms, and 0 is replaced
+    by 1. Otherwise, 0 is replaced by infinity, so that the loss is 0 even if label smoothing makes
+    the sum positive.
     """
     if isinstance(weight, int) or not hasattr(weight, "dtype"):
-        return weight  # an int or, while PyTorch exports a function, a symbolic size
+        return weight  # `torch.export` passes a symbolic size
     if counts:
         return at_least_one(adapter, weight)
     return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

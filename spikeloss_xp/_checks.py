@@ -73,10 +73,9 @@ def option(default: Any, check: Check) -> Any:
 
 
 def checked_by(check: Check) -> dict[str, Check]:
-    """Return metadata for a required field, which is passed as ``field(metadata=...)``.
+    """Return the metadata of a required field, for ``field(metadata=checked_by(check))``.
 
-    With this form, a type checker knows that the field is required. If the field were assigned the
-    result of `option`, the type checker would assume that the field has a default.
+    If a field is declared with `option`, a type checker assumes that the field has a default.
     """
     return {"check": check}
 
@@ -111,8 +110,7 @@ class Checked:
 def check_field(instance: Any, argument: str, check: Check) -> None:
     """Check a field of `instance`, and replace it with the value that its check returns.
 
-    Raise an error if the value looks like an array of spikes, which must be passed in a call to the
-    instance instead.
+    Raise an error if the value looks like an array of spikes.
     """
     value = getattr(instance, argument)
     check_no_spikes(type(instance), argument, value)
@@ -264,7 +262,7 @@ def function(value: Any, argument: str) -> Any:
     return value
 
 
-# Arrays in a call ----------------------------------------------------------------------------
+# Array checks ---------------------------------------------------------------------------------
 
 
 def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument: str) -> None:
@@ -289,8 +287,8 @@ def check_shape(
 ) -> None:
     """Raise an error if an argument does not have one of the expected shapes.
 
-    `expected` holds the expected shapes, keyed by their descriptions. `hint` takes the shape that
-    arrived, and returns text about a likely mistake, which is added to the error message.
+    `expected` holds the expected shapes, keyed by their descriptions. `hint` maps the shape of the
+    argument to a hint about a likely mistake, which is added to the error message.
     """
     shape = tuple(given.shape)
     if shape not in expected.values():
@@ -299,10 +297,7 @@ def check_shape(
 
 
 def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
-    """Return the lowest value in `known` if this value is below `limit`, otherwise None.
-
-    The values are scanned a second time only if they contain NaN or a value below the limit.
-    """
+    """Return the lowest value in `known` if this value is below `limit`, otherwise None."""
     # `known` may be empty, because a process in distributed training may have no samples.
     if known is None or not known.size or known.min() >= limit:
         return None

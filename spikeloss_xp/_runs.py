@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spikeloss_xp._activity import LARGEST
 from spikeloss_xp._arrays import adapter_of, host_values
 from spikeloss_xp._checks import integer, optional
 from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name, largest_finite
 
-# A hint explains the differences by one cause, such as a shift. No hint is given if fewer than
-# FEWEST trains differ, because a wrong explanation may fit a few trains by chance. The hint about
-# resets is given only if at least FEWEST_RESET trains differ. They must also be at least the
-# fraction SHARE_RESET of the trains that fired. The limits come from comparisons of 600 networks
-# with 12 faults each. At most 3 trains fitted a shift by chance. At most 16 trains fitted a reset
-# by chance. In a large layer, at most 2 % of the trains that fired did.
+# If fewer than FEWEST trains differ, no hint is given, because a wrong explanation may fit a few
+# trains by chance. The hint about resets requires FEWEST_RESET trains, and the fraction SHARE_RESET
+# of the trains that fired. These limits come from comparisons of 600 networks with 12 faults each.
+# At most 3 trains fitted a shift by chance, and at most 16 trains fitted a reset by chance.
 FEWEST, FEWEST_RESET, SHARE_RESET = 5, 20, 0.1
 HEAD = "layer", "entries", ("spikes 1", "spikes 2"), "differ", "first difference"
 WHICH = "first", "second"
@@ -26,7 +25,7 @@ Axes = tuple[int | None, int | None]
 
 
 class Difference(NamedTuple):
-    """The position of an entry that differs. Without a time axis, `step` and `sample` are None."""
+    """The position of a difference. If there is no time axis, `step` and `sample` are None."""
 
     layer: str
     step: int | None
@@ -41,7 +40,7 @@ class Difference(NamedTuple):
 
 
 class Row(NamedTuple):
-    """How many entries of a layer differ. `spikes` is None if the layer does not hold spikes."""
+    """A row of the printed table. `spikes` is None if the layer does not hold spikes."""
 
     layer: str
     entries: int
@@ -61,7 +60,7 @@ class Runs:
 
     @property
     def agrees(self) -> bool:
-        """Whether no entry differs between the two runs."""
+        """Whether the two runs agree in all entries."""
         return self.first is None
 
     def __repr__(self) -> str:
@@ -126,10 +125,11 @@ def compare_runs(
     copied to the host.
 
     If an array holds only whole numbers in both runs, its entries are treated as spikes, which must
-    be equal. Entries other than 0 are rounded first if they are within 0.01 of a whole number,
-    because the surrogate gradients of some frameworks return spikes such as 0.9999999. The entries
-    of other arrays, such as potentials and gradients, may differ by 100 times the machine epsilon
-    of the coarser dtype, multiplied by the largest entry. Two entries that are both NaN are equal.
+    be equal. The surrogate gradients of some frameworks return spikes such as 0.9999999. Entries
+    within 0.01 of a whole number other than 0 are therefore rounded first. Other arrays, such as
+    potentials and gradients, may differ by rounding errors. The tolerance is 100 times the machine
+    epsilon of the coarser dtype, relative to the largest entry. Two entries that are both NaN are
+    equal.
 
     Parameters
     ----------
@@ -140,17 +140,17 @@ def compare_runs(
         batches, pass a list with one mapping or recording for each batch.
     time_axis : int, tuple of int or None
         The time axis of the arrays, or a tuple with the time axis in each run. Pass None if no
-        array has a time axis, as for gradients of weights. Otherwise, the first array must have a
-        time axis. In any other array, the same axis is taken as the time axis if its length is the
-        number of steps of the first array, and if the array has as many samples as the first array.
+        array has a time axis, as for gradients of weights. Unless `time_axis` is None, the first
+        array must have a time axis. Any other array has a time axis if it has as many steps and
+        samples as the first array, along the same axes.
     names : mapping of str to str, optional
         A mapping from the names in the first run to the names in the second run. Layers that have
-        the same name in both runs may be left out. By default, layers with the same name are
-        compared, and layers with different names are matched by their order.
+        the same name in both runs may be left out of the mapping. By default, layers with the same
+        name are compared, and layers with different names are matched by their order.
     potentials : mapping, Recording, list or tuple, optional
         The membrane potentials before the reset. Pass the potentials of the first run in the same
-        form as `first`, or pass a tuple with the potentials of both runs. Some layers may be
-        missing.
+        form as `first`, or pass a tuple with the potentials of both runs. The potentials of some
+        layers may be missing.
     thresholds : float, array or mapping of str, optional
         The firing threshold: a number, or an array with an entry for each neuron. If the layers
         have different thresholds, pass a mapping from the names in the first run to numbers or
@@ -162,20 +162,21 @@ def compare_runs(
         An object that is printed as a table, with these attributes:
 
         - ``agrees``: whether no entry differs between the two runs.
-        - ``first``: a named tuple with the ``layer``, ``step``, ``sample`` and ``neuron`` of the
-          entry that differs at the earliest time step, or None if the runs agree. If several layers
-          differ at this step, the first of these layers is named. ``neuron`` is a tuple with an
-          index for each axis other than time and sample. An array without a time axis is named only
-          if all arrays with a time axis agree. Its ``step`` and ``sample`` are None, and ``neuron``
-          is the index of the entry.
+        - ``first``: the position of the earliest difference, or None if the runs agree. ``first``
+          is a named tuple with the fields ``layer``, ``step``, ``sample`` and ``neuron``. If
+          several layers differ at the earliest step, ``layer`` is the first of these layers.
+          ``neuron`` is a tuple with an index for each axis other than time and sample. A difference
+          in an array without a time axis is given only if all arrays with a time axis agree. For
+          such an array, ``step`` and ``sample`` are None, and ``neuron`` is the index of the entry.
         - ``batch``: the index of the first batch that differs, or None if the runs agree. The
           indices in ``first`` are for this batch.
-        - ``rows``: a named tuple for each layer, with the ``layer``, the number of ``entries``, the
-          number of ``spikes`` in each run (None for arrays that do not hold spikes), the number of
-          entries that ``differ``, and the ``first`` difference in this layer.
-        - ``hints``: sentences about possible explanations of the differences: a shift by one step,
-          different resets, or a state that was kept from the previous batch. They are given only if
-          at least 5 trains differ. The hint about resets is given only if at least 20 trains
+        - ``rows``: a named tuple for each layer, with the fields ``layer``, ``entries`` (the number
+          of entries), ``spikes`` (the number of spikes in each run, or None if the array does not
+          hold spikes), ``differ`` (the number of entries that differ) and ``first`` (the first
+          difference).
+        - ``hints``: sentences that name possible causes of the differences: a shift by one step,
+          different resets, or a state that was kept from the previous batch. Hints are given only
+          if at least 5 trains differ. The hint about resets is given only if at least 20 trains
           differ. If you pass `potentials`, further sentences say how far the potential of the
           neuron was from its threshold, and whether rounding explains the difference.
 
@@ -208,23 +209,32 @@ def compare_runs(
     >>> result.agrees, result.first.step
     (False, 2)
     """
-    if potentials is not None and thresholds is None:
-        raise ValueError("thresholds must be passed with potentials, such as thresholds=1")
-    one, other = time_axis if isinstance(time_axis, tuple) else (time_axis, time_axis)
-    axes = AXIS(one, "time_axis"), AXIS(other, "time_axis")
+    if (potentials is None) != (thresholds is None):
+        raise ValueError("potentials and thresholds must be passed together, as in thresholds=1")
+    of_each = time_axis if isinstance(time_axis, tuple) else (time_axis, time_axis)
+    if len(of_each) != 2:
+        raise ValueError(f"time_axis must have one axis for each of the two runs; got {time_axis}")
+    axes = AXIS(of_each[0], "time_axis"), AXIS(of_each[1], "time_axis")
     runs = _mappings(first, "first"), _mappings(second, "second")
     if len(runs[0]) != len(runs[1]):
         raise ValueError(f"first has {len(runs[0])} batches, but second has {len(runs[1])}")
+    given = potentials if isinstance(potentials, tuple) else (potentials,)
+    states = [_mappings(run, "potentials") for run in given if run is not None]
+    if any(len(run) != len(runs[0]) for run in states):
+        raise ValueError(f"potentials must have {len(runs[0])} batches, as the spikes have")
     batches = [list(_layers(pair, axes, names)) for pair in zip(*runs, strict=True)]
+    for number, layers in enumerate(batches):
+        found_names, expected = ([x.names for x in each] for each in (layers, batches[0]))
+        if found_names != expected:
+            raise ValueError(f"batch {number} has layers {found_names}, but batch 0 {expected}")
     rows = tuple(_rows(batches))
     for number, layers in enumerate(batches):
         found = _earliest(layer.first() for layer in layers)
         if found is None:
             continue
         hints = [*_hints(layers, found, number)]
-        if potentials is not None:
-            given = potentials if isinstance(potentials, tuple) else (potentials,)
-            of_batch = [_mappings(run, "potentials")[number] for run in given]
+        if states:
+            of_batch = [run[number] for run in states]
             layer = next(layer for layer in layers if layer.names[0] == found.layer)
             hints += _from_threshold(layer, found, of_batch, axes, thresholds)
         return Runs(rows, found, number, tuple(hints))
@@ -255,7 +265,7 @@ def _rows(batches: list[list[Layer]]) -> Iterator[Row]:
 
 
 def _mappings(run: Any, argument: str) -> list[Mapping[str, Any]]:
-    """Return a list with a mapping from names to arrays for each batch of a run."""
+    """Return the batches of a run, as a list of mappings from names to arrays."""
     found: list[Any] = [getattr(x, "spikes", x) for x in (run if isinstance(run, list) else [run])]
     for each in found or [run]:
         if not (isinstance(each, Mapping) and each):
@@ -295,8 +305,11 @@ def _layers(
     for pair in _pairs(*runs, names):
         arrays = [run[name] for run, name in zip(runs, pair, strict=True)]
         for x, name in zip(arrays, pair, strict=True):
-            adapter_of(x, name)  # raises unless `x` is an array
-        values, is_timed = _aligned(pair, list(map(host_values, arrays, pair)), axes, lengths)
+            adapter_of(x, name)  # `adapter_of` raises an error unless `x` is an array
+        hosts = list(map(host_values, arrays, pair))
+        if any(map(np.iscomplexobj, hosts)):
+            raise TypeError(f"{pair[0]} must hold real numbers: compare real and imaginary parts")
+        values, is_timed = _aligned(pair, hosts, axes, lengths)
         lengths = lengths or values[0].shape[:2]
         holds_spikes = all(map(_holds_spikes, values))
         if holds_spikes:
@@ -311,8 +324,9 @@ def _aligned(
     """Return the arrays of a layer in both runs, and whether they have a time axis.
 
     If the arrays have a time axis, their time and sample axes are moved to the front. The first
-    layer has a time axis unless `axes` are None. Another layer has a time axis if it has as many
-    steps and samples as the first layer, which are given as `lengths`.
+    layer has a time axis unless `axes` are None. Any other layer has a time axis if it has as many
+    steps and samples as the first layer. `lengths` gives the numbers of steps and samples in the
+    first layer.
     """
     moved: list[Any] = [_time_first(x, axis) for x, axis in zip(arrays, axes, strict=True)]
     is_timed = moved[0] is not None and moved[0].shape[:2] == (lengths or moved[0].shape[:2])
@@ -335,25 +349,26 @@ def _time_first(x: np.ndarray, time_axis: int | None) -> np.ndarray | None:
 
 
 def _holds_spikes(x: np.ndarray) -> bool:
-    """Return whether all finite entries are within 0.01 of a whole number other than 0, or are 0.
+    """Return whether each finite entry is 0 or within 0.01 of another whole number.
 
     The tolerance is for surrogate gradients, which may return spikes such as 0.9999999. There is no
     tolerance around 0, because an array of small gradients does not hold spikes.
     """
     x = x[np.isfinite(x)]
     whole = np.round(x)
-    return not np.any(np.abs(x - whole) > 0.01 * np.minimum(np.abs(whole), 1))
+    is_far = np.abs(x - whole) > 0.01 * np.minimum(np.abs(whole), 1)
+    return not np.any(is_far | (np.abs(whole) >= LARGEST))
 
 
 def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
     """Return the largest difference between two arrays that rounding can explain.
 
-    The arrays may have different dtypes. The rounding errors are those of the coarser dtype.
+    If the arrays have different dtypes, the coarser dtype determines the rounding errors.
     """
     known = [PRECISION.get(dtype_name(x), PRECISION["float64"]) for x in arrays]
     epsilon, smallest = map(max, zip(*known, strict=True))
-    # The scale is the smaller one of the largest entries in the two runs. If one run diverges, its
-    # largest entry is so large that it would hide the first differences.
+    # The scale is the smaller of the two largest entries, because the other one could hide the
+    # first differences if its run diverges.
     scale = min(map(largest_finite, values))
     return float(smallest + ROUNDINGS * epsilon * scale)
 
@@ -382,7 +397,7 @@ def _hints(layers: list[Layer], found: Difference, batch: int) -> Iterator[str]:
 
 
 def _differs_after_spikes(layer: Layer) -> bool:
-    """Return whether many trains of a layer differ, and each of them only after its first spike."""
+    """Return whether many trains differ, but no train differs before its first spike."""
     has_fired = np.cumsum(layer.runs[0] != 0, axis=0) > 0
     trains, fired = layer.differs.any(axis=0).sum(), has_fired[-1].sum()
     too_early = layer.differs[0].any() or (layer.differs[1:] & ~has_fired[:-1]).any()
@@ -392,12 +407,10 @@ def _differs_after_spikes(layer: Layer) -> bool:
 def _from_threshold(
     layer: Layer, at: Difference, runs: list[Mapping[str, Any]], axes: Axes, thresholds: Any
 ) -> Iterator[str]:
-    """Yield sentences about the potentials at the first difference.
-
-    They say how far the potentials were from the threshold, and whether rounding explains the
-    difference.
-    """
-    given = list(zip(runs, layer.names, axes, strict=False))  # for one run or for both runs
+    """Yield sentences about the potentials at the first difference."""
+    given = list(zip(runs, layer.names, axes, strict=False))
+    if isinstance(thresholds, Mapping) and at.layer not in thresholds:
+        raise ValueError(f"thresholds has no entry for {at.layer}; got {[*thresholds]}")
     if not layer.is_timed or any(name not in run for run, name, _ in given):
         return
     arrays = [run[name] for run, name, _ in given]

@@ -16,15 +16,15 @@ from spikeloss_xp._typing import Array, ValueAndPullback
 # A function that takes two spike times, and returns the cost of matching them.
 Price = Callable[[Array, Array], Array]
 
-# If matching two spikes costs UNMATCHED, the two spikes are never matched. Deleting the first spike
-# and inserting the second spike costs only 2.
+# Two spikes with this matching cost are never matched, because deleting one spike and inserting the
+# other costs only 2.
 UNMATCHED = 3.0
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
     """Return ``abs(a - b)``, with a derivative of 0 where `a` equals `b`.
 
-    The derivative of the absolute value at 0 would differ between libraries.
+    Libraries define the derivative of the absolute value at 0 differently.
     """
     difference = a - b
     return difference * adapter.sign(difference)
@@ -38,8 +38,8 @@ def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
 def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array:
     """Return ``exp(-|t - u| / tau)`` for pairs of spikes, or 0 if either spike is padding.
 
-    The padding must be infinity in `a` and minus infinity in `b`. The distance from padding to a
-    spike, or between the padding of `a` and the padding of `b`, is then infinite.
+    Padding must be infinity in `a` and minus infinity in `b`, so that the distance from padding to
+    any other entry is infinite.
     """
     return adapter.xp.exp(absolute_difference(adapter, a, b) / -time_constant)
 
@@ -84,12 +84,10 @@ def pad_unmatched(
     """Return the times of `x` and `y` with new padding, and a correction to the costs of edits.
 
     The new padding is a time that is too far from all spikes to be matched with a spike. An
-    `EditTable` treats padding like spikes. It matches padding with padding at no cost. If one train
-    has more padding than the other, the table deletes or inserts the extra padding. The correction
-    must be added to the costs from the table. The correction removes the cost of deleting or
-    inserting padding. The correction also adds the difference in length, because the table
-    subtracts this difference from the costs. `surplus` is the spike count of `x` minus the spike
-    count of `y`.
+    `EditTable` treats padding like spikes, so its costs include the cost of deleting or inserting
+    padding. The correction must be added to the costs from the table. The correction removes the
+    cost of padding, and adds the difference in length that the table subtracts. `surplus` is the
+    spike count of `x` minus the spike count of `y`.
     """
     xp, both = adapter.xp, [(times < math.inf, times) for times in (x.times, y.times)]
     zero = adapter.operand(x.times, 0.0)
@@ -107,17 +105,15 @@ def pad_unmatched(
 class EditTable(NamedTuple):
     """A table that gives the lowest cost of edits that turn the train `x` into the train `y`.
 
-    To compute the entry ``(i, j)``, take the lowest cost of edits that turn the first `i` spikes of
-    `x` into the first `j` spikes of `y`, and subtract ``i - j``. If `y` is longer than `x`,
-    subtract ``j - i`` instead. The entry is called an excess cost. An insertion or a deletion that
-    reduces the difference in length adds 0 to the excess cost. Any other insertion or deletion adds
-    2. Because of the subtraction, small costs are precise even if one train is much longer than the
-    other.
+    The entry ``(i, j)`` is the lowest cost of edits that turn the first `i` spikes of `x` into the
+    first `j` spikes of `y`, minus ``i - j``. If `y` is longer than `x`, ``j - i`` is subtracted
+    instead. The difference is called an excess cost, and is precise even if one train is much
+    longer than the other. An insertion or a deletion that reduces the difference in length adds 0
+    to the excess cost. Any other insertion or deletion adds 2 to the excess cost.
 
-    The table is filled one anti-diagonal at a time, from two arrays, `last` and `corner`. The array
-    `last` is the previous anti-diagonal. The cost after an insertion or a deletion is computed from
-    an entry of `last`. The array `corner` holds entries of the anti-diagonal before `last`. The
-    cost after a match is computed from an entry of `corner`.
+    The table is filled one anti-diagonal at a time. The cost after an insertion or a deletion is
+    computed from the array `last`, which is the previous anti-diagonal. The cost after a match is
+    computed from the array `corner`, which holds entries of the anti-diagonal before `last`.
 
     Attributes
     ----------
@@ -125,7 +121,7 @@ class EditTable(NamedTuple):
         The adapter for the library of the times.
     x, y : array
         The spike times of both trains, with at least one spike along axis 0. The other axes of `x`
-        broadcast with those of `y`. `cheapest_and_pullback` requires the shape ``[spike, pair]``.
+        and `y` must broadcast. `cheapest_and_pullback` requires the shape ``[spike, pair]``.
     price : callable
         A function that takes two spike times, and returns the cost of matching them.
     """
@@ -180,8 +176,8 @@ class EditTable(NamedTuple):
     def _advance(self, carry: Any, entry: Any) -> Any:
         """Return the next pair of `corner` and `last`, and the arguments of `_shares`.
 
-        `entry` is a `Step`. If the library compiles loops, `entry` is instead an array of spikes of
-        `y`, which are matched with the spikes of `x`.
+        `entry` is a `Step`. If the library compiles loops, `entry` is an array of spikes of `y`
+        instead.
         """
         xp, (corner, last) = self.adapter.xp, carry
         step = entry if isinstance(entry, Step) else Step((self.x, entry))
@@ -196,9 +192,9 @@ class EditTable(NamedTuple):
     def _pull_back(self, carry: Any, entry: Any) -> Any:
         """Return the gradients with respect to `last`, `corner` and the prices.
 
-        `entry` is a `Step`. If the library compiles loops, `entry` is instead a tuple with the
-        arguments of `_shares`. The costs at the edges of the table are constant, so the gradient
-        with respect to these costs is dropped.
+        `entry` is a `Step`. If the library compiles loops, `entry` is a tuple with the arguments of
+        `_shares` instead. The costs at the edges of the table are constant, so the gradient with
+        respect to these costs is dropped.
         """
         step = entry if isinstance(entry, Step) else Step(entry)
         own, of_corner = (x[int(not step.shrinks) : x.shape[0] - step.grows, ...] for x in carry)
@@ -211,11 +207,8 @@ class EditTable(NamedTuple):
     def _evaluated(self, function: Callable[..., Array], steps: Any) -> Any:
         """Evaluate a function for all steps at once, and return the steps with its values.
 
-        On a GPU, an operation on the whole table is about as fast as an operation on a single
-        anti-diagonal. In two cases, however, the function is evaluated later, and the steps are
-        returned unchanged. The first case is that the library compiles loops. The second case is
-        that the anti-diagonals are large and on a CPU. A single anti-diagonal then fits in the
-        cache, but the whole table does not.
+        If the library compiles loops, the steps are returned unchanged. Steps of a large table on a
+        CPU are also returned unchanged, because the whole table would not fit in the cache.
         """
         large = self.x.shape[0] * self.x.shape[1] > _tuning.EDITS_AT_ONCE
         if self.adapter.compiles_loops or (self.adapter.on_host and large):
@@ -261,7 +254,7 @@ class EditTable(NamedTuple):
         """Return the initial `corner` and `last`, and all steps.
 
         If the library compiles loops, the arrays must have the same shape at every step, so they
-        also have entries outside the table. These entries are either infinite or never used.
+        also have entries outside the table. Entries outside the table are infinite or never used.
         """
         adapter, xp = self.adapter, self.adapter.xp
         n, m = self.x.shape[0], self.y.shape[0]
@@ -288,8 +281,8 @@ class Step(NamedTuple):
     Attributes
     ----------
     values : array or tuple of array
-        An array with the values of a function, or a tuple with its arguments if the function has
-        not been evaluated yet. The function is `EditTable.price` or `EditTable._shares`.
+        The values of `EditTable.price` or `EditTable._shares`. If the function has not been
+        evaluated yet, `values` is a tuple with the arguments of the function.
     grows : bool
         Whether the next anti-diagonal has an additional entry at its end.
     shrinks : bool
@@ -301,7 +294,7 @@ class Step(NamedTuple):
     shrinks: bool = False
 
     def of(self, function: Callable[..., Array]) -> Array:
-        """Return the values of `function`, which is evaluated if `values` holds its arguments."""
+        """Return the values of `function`, and evaluate `function` first if necessary."""
         return function(*self.values) if isinstance(self.values, tuple) else self.values
 
 

@@ -1,4 +1,4 @@
-"""How much results may differ if they were computed in two dtypes or by two libraries."""
+"""The tolerance for comparing results from two dtypes or from two libraries."""
 
 from typing import Any
 

@@ -2,8 +2,7 @@
 
 Array libraries have no common array type, so internal code uses `Array`, which is `Any`. Public
 functions use `ArrayT`, which tells a type checker that the result has the same type as the input,
-such as a tensor. The type of a NumPy array includes its dtype, so a type checker infers that the
-result has the dtype of the input.
+such as a tensor.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 Array = Any
-Adapter = Any  # used in modules that adapters import, and that therefore cannot import adapters
+Adapter = Any  # avoids circular imports in modules that adapters import
 Namespace = Any
 Pullback = Callable[[Array], Array]
 ValueAndPullback = tuple[Array, Pullback]
@@ -42,7 +41,7 @@ else:
 Times: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 Events: TypeAlias = ArrayT | Sequence["Events[ArrayT]"] | Mapping[Any, "Events[ArrayT]"]
 # An array, or a nested list of numbers or arrays. Each level of nesting is listed, because a
-# recursive type would include strings: a string is a sequence of strings.
+# recursive type would include strings.
 ArrayLike: TypeAlias = (
     SupportsArray
     | Sequence[float | SupportsArray]

@@ -35,23 +35,25 @@ def bin_spikes(
 ) -> TimesT:
     """Return the number of spikes of each neuron in each time bin.
 
-    Bin `k` contains the times from ``start + k * time_step`` up to, but not including, ``start + (k
-    + 1) * time_step``. Rounding may move a time slightly below the edge of a bin. If the distance
-    can be explained by rounding, and is at most a tenth of a bin, the time is counted in the bin
-    that begins at this edge. For example, with bins of 0.1, the time 0.3 is in bin 3, although
-    ``0.3 / 0.1`` is less than 3 in floating-point arithmetic.
+    Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
+    ``start + (k + 1) * time_step``. A time that rounding may have moved below the edge of a bin is
+    counted in the bin that begins at this edge. The time must be within a tenth of a bin of this
+    edge. For example, with bins of 0.1, the time 0.3 is in bin 3, although ``0.3 / 0.1`` is less
+    than 3 in floating-point arithmetic.
 
     Parameters
     ----------
     times : array, or sequence of array or list
         The spike times, in any order and in the unit of `time_step`. Pass the times of all neurons
-        as one array ``[spike]``, together with `neuron`. Alternatively, pass a separate train for
-        each neuron, as a sequence of arrays or lists or as one array ``[neuron, spike]``. NaN and
-        infinite times are padding. Times that have a unit, such as a neo spike train, are converted
-        to the unit of `time_step`, which must then have a unit as well.
+        as one array of shape ``[spike]``, together with `neuron`. Alternatively, pass a separate
+        train for each neuron, as a sequence of arrays or lists, or as one array of shape
+        ``[neuron, spike]``. NaN and infinite times are padding. Times with a unit, such as a neo
+        spike train, are converted to the unit of `time_step`. If the times have a unit, `time_step`
+        must have a unit too.
     neuron : array or sequence of int, optional
-        The index of the neuron that fired each spike, ``[spike]``. An index of -1 marks padding.
-        This argument is required if `times` is an array with one axis, and not allowed otherwise.
+        The index of the neuron that fired each spike, of shape ``[spike]``. An index of -1 marks
+        padding. This argument is required if `times` is an array with one axis, and not allowed
+        otherwise.
     neurons, steps : int
         The number of neurons and the number of bins; each is at least 1.
     time_step : float, default 1.0
@@ -66,16 +68,16 @@ def bin_spikes(
     Returns
     -------
     array
-        An array ``[neurons, steps]`` from the same library and on the same device as `times`. If
-        all trains are lists, the result is a NumPy array.
-        Counts have the library's default floating-point dtype. If `binary` is True, the dtype is
-        bool. There is no gradient with respect to `times`.
+        An array of shape ``[neurons, steps]``, from the same library and on the same device as
+        `times`. If all trains are lists, the result is a NumPy array. Counts have the library's
+        default floating-point dtype. If `binary` is True, the dtype is bool. There is no gradient
+        with respect to `times`.
 
     Raises
     ------
     ValueError
-        If a time is outside the bins, if an entry of `neuron` is not the index of a neuron, if
-        the arguments do not match in length, or if the dtype of `times` is too coarse for
+        If a time is outside the bins, if an entry of `neuron` is not the index of a neuron, if the
+        length of an argument does not fit, or if the dtype of `times` is too coarse for
         `time_step`.
     TypeError
         If an argument has the wrong type, if the values of an argument cannot be read because it is
@@ -106,7 +108,7 @@ def bin_spikes(
 
 
 def _without_units(times: Any, start: Any, time_step: Any) -> tuple[Any, Any, Any]:
-    """Return the arguments unchanged or, if any has a unit, as multiples of `time_step`."""
+    """Convert arguments that have a unit to multiples of `time_step`."""
     if not any(map(has_unit, (times, start, time_step))):
         return times, start, time_step
     times = _in_steps(times, "times", time_step)
@@ -116,10 +118,9 @@ def _without_units(times: Any, start: Any, time_step: Any) -> tuple[Any, Any, An
 
 
 def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
-    """Return times with a unit, or a sequence of such times, as multiples of `time_step`.
+    """Convert times with a unit, or a sequence of such times, to multiples of `time_step`.
 
-    Raise a `TypeError` if only the times or only `time_step` has a unit, or if the two units
-    measure different quantities.
+    Raise a `TypeError` if the unit of `values` cannot be converted to the unit of `time_step`.
     """
     if isinstance(values, list | tuple):
         return [_in_steps(each, f"{argument}[{i}]", time_step) for i, each in enumerate(values)]
@@ -136,7 +137,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
             found = getattr(ratio, simpler)
             ratio = found() if callable(found) else found
     try:
-        ratio + 1.0  # raises if the ratio still has a physical dimension
+        ratio + 1.0  # the sum raises an error if the ratio has a unit
     except Exception as error:  # each library raises its own error
         raise TypeError(
             f"{argument} must have a unit that converts to the unit of time_step={time_step}: "
@@ -160,8 +161,8 @@ class Bins(NamedTuple):
         """Return the bin index of each time, or raise a `ValueError` if a time is outside the bins.
 
         `epsilon` is the machine epsilon of the dtype to which the times were rounded, or 0 for
-        integers. The index is `PADDING` for times that are not finite, or for which `padding` is
-        True. If times outside the bins are dropped, their index is also `PADDING`.
+        integers. The index is `PADDING` for padding, for infinite and NaN times, and for times that
+        are dropped.
         """
         shape, padding = times.shape, padding | ~np.isfinite(times)
         if len(shape) != 1:
@@ -171,10 +172,8 @@ class Bins(NamedTuple):
         times = times.astype(np.float64)
         end = self.start + self.steps * self.time_step
         with np.errstate(all="ignore"):
-            # Each of the times contains up to two rounding errors. For example, a time step was
-            # rounded, and its product with an index was rounded. The computation below adds four
-            # rounding errors in float64: one each from `start`, from `time_step`, from the
-            # difference and from the quotient.
+            # Each time may contain two rounding errors, for example if a rounded time step was
+            # multiplied by an index. The computation below adds four rounding errors in float64.
             rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
             coarse = rounding > self.time_step / 2
             # `coarse` is set to False for infinite times, and for times that are outside the bins
@@ -279,7 +278,7 @@ def _of_each_neuron(
 def epsilon_of(times: Any) -> float:
     """Return the machine epsilon of the dtype of the times, or 0 if the times are integers."""
     adapter = find_adapter(times)
-    if adapter is not None:  # after the copy to the host, the dtype bfloat16 would be float32
+    if adapter is not None:  # on the host, a bfloat16 array would be float32
         floats = adapter.xp.isdtype(times.dtype, "real floating")
         return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
     return EPSILON if np.asarray(times).dtype.kind == "f" else 0.0

@@ -18,10 +18,9 @@ DESCRIPTION = """Evaluate the losses and their gradients with every array librar
 on spikes recorded from a grasshopper's ear, and compare the results with those of NumPy in float64.
 The exit status is 0 if all results agree, 1 if any of them differs, and 2 after an error. To
 compare the libraries on your own spikes, call spikeloss_xp.testing.assert_consistent in Python."""
-# The moving window in time steps. It is long enough to estimate a rate, and short enough to follow
-# changes of the rate.
+# The moving window, in time steps.
 WINDOW = 50
-LOSSES: dict[str, tuple[Any, str | None]] = {  # each loss, and the key of its target in `arrays`
+LOSSES: dict[str, tuple[Any, str | None]] = {  # each loss, and the name of its target
     "SpikeTime": (losses.SpikeTime(time_axis=-1), "target"),
     "PoissonNLL": (losses.PoissonNLL(time_axis=-1), "target"),
     "SpikeRate": (losses.SpikeRate(0.2, 0.03, time_axis=-1, moving_window=WINDOW), "label"),
@@ -72,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     """Compare the losses and return the results in the form that is printed as JSON.
 
-    If the options cannot be used, raise a `ValueError` with a message for the user.
+    Raise a `ValueError` if the options select a library or device that cannot be used.
     """
     devices, unused = select_devices(options.backend, options.dtype, options.device)
     with (resources.files("spikeloss_xp") / "data" / "grasshopper.npz").open("rb") as file:
@@ -102,7 +101,7 @@ def _rows(
         try:
             found = compare(loss, device, input, dtype, *target, expected=expected)
             verdict = "DISAGREES" if found.problem else "agrees"
-        except Exception as error:  # the other libraries are still compared
+        except Exception as error:  # an error does not stop the comparison
             found, verdict = Comparison(problem=f"{type(error).__name__}: {error}"), "FAILED"
         yield {"loss": name, **device.row(), **vars(found), "verdict": verdict}
 

@@ -1,17 +1,14 @@
-"""Criteria: functions that compute the terms of a loss from readings and targets.
+"""Criteria: functions that compute the terms of a loss, for example from spike counts.
 
-A criterion returns ``(terms, pullback)``. The pullback maps the derivative of the loss with respect
-to the terms to the derivative of the loss with respect to the readings. The argument of the
-pullback may have any shape that broadcasts to the shape of the terms. Each reading contributes to
-only one term, so the pullback multiplies its argument by the derivative of this term with respect
-to the reading. If there is only one term for all classes of a sample, the class axis of the terms
-has length 1.
+A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
+respect to the terms, and returns the derivative with respect to the input of the criterion. The
+argument of the pullback may have any shape that broadcasts to the shape of the terms. If there is
+only one term for all classes of a sample, the class axis of the terms has length 1.
 
 Several criteria have the arguments `one_hot` and `class_mask`. `one_hot` is an array of bools with
 a class axis, which is True for the labelled class. `class_mask` is an array that is True for
 unmasked classes, or None if no class is masked. Masked classes have no gradient. Criteria that
-compare rates set the rates of masked classes to 0. The module `softmax` contains the cross entropy
-of a softmax.
+compare rates set the rates of masked classes to 0.
 """
 
 import math
@@ -52,15 +49,15 @@ def outside_range(
     """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power`` for a power of 1 or 2.
 
     Each limit is a number, or an array that broadcasts to `u`. `u` must not be negative. With a
-    power of 1, the derivative at ``u == highest`` is set to 0 if `highest` is above 0. If `highest`
-    is 0, the derivative at ``u == 0`` is set to 1, which is the derivative at every larger `u`.
+    power of 1, the derivative at ``u == highest`` is defined as 0 if `highest` is above 0, and as 1
+    if `highest` is 0.
     """
     xp = adapter.xp
     above = u > highest
     if not isinstance(highest, float) or highest == 0:
         above = above | ((highest == 0) & (u == 0))
     far = xp.where(above, u - highest, 0 * u)  # 0 * u propagates NaN
-    # The penalty for low `u` can only be above 0 if `lowest` is above 0.
+    # If `lowest` is 0, no `u` is below `lowest`.
     if not isinstance(lowest, float) or lowest > 0:
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
@@ -74,7 +71,6 @@ def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     if tolerance == 0:
         return squared(u)
     xp = adapter.xp
-    # If `u` is exactly `tolerance` or `-tolerance`, it is treated as outside the tolerance. Adding
     # 0 * u propagates NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
@@ -91,13 +87,11 @@ def cross_entropy_of_rates(
 ) -> ValueAndPullback:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, with a finite replacement if ``r_y`` is small.
 
-    ``r_y`` is the rate of the labelled class. If ``r_y`` is below `half_spike`, the logarithm of
-    ``r_y`` is replaced by a tangent, which is finite even for a rate of 0. `short` is True for
-    rates below `half_spike`. The caller computes `short` from counts, which are exact. Let
-    ``d = max(half_spike - r_y, 0)`` be the amount by which ``r_y`` is too low. The term is
-    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. If ``r_y`` is below `half_spike`,
-    the first two summands are the tangent of ``-log(r_y)`` at `half_spike`. In the last summand,
-    `d` is added to the rate of each of the ``C`` classes. The term is computed as
+    ``r_y`` is the rate of the labelled class. `short` is True for rates below `half_spike`. The
+    caller computes `short` from counts, which are exact. With ``d = max(half_spike - r_y, 0)`` and
+    ``C`` classes, the term is ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. If
+    ``r_y`` is below `half_spike`, the first two summands are the tangent of ``-log(r_y)`` at
+    `half_spike`, which is finite even for a rate of 0. The term is computed as
     ``log1p(others / own) + d / half_spike``, so that a small term is precise.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
@@ -109,8 +103,7 @@ def cross_entropy_of_rates(
         of_label = classes.sum(xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = or_one(adapter, of_label)
     short = classes.any(one_hot & short)
-    # If the rate of the label is infinite, the odds are 0, and the term would be 0 too. Adding
-    # ``own - own``, which is NaN for an infinite rate, makes the term NaN. The gradient of
+    # ``own - own`` makes the term NaN if the rate of the label is infinite. The gradient of
     # ``own - own`` is stopped, because the derivatives of the two operands would not cancel
     # exactly.
     missing = xp.where(short, half_spike - own, adapter.stop_gradient(own - own))
@@ -163,16 +156,16 @@ def outside_rates(
     """Return the penalties for counts `n` that violate their bounds, and the pullback to `n`.
 
     `bounds` holds the lowest permitted count of the label and the highest permitted count of every
-    other class. `u` holds the roots of `n`. A term is ``max(root(lowest) - u, 0)²`` for the label
-    plus the sum of ``max(u - root(highest), 0)²`` over the other classes. `label` holds either
-    class indices, or floats that give the probability `q` of each class. With probabilities, both
-    penalties are computed for each class. The penalty for the label is multiplied by `q`, and the
-    penalty for other classes is multiplied by ``1 - q``.
+    other class. `u` holds the square roots ``root(n) = sqrt(n + 3/8)``. A term is
+    ``max(root(lowest) - u, 0)²`` for the label plus the sum of ``max(u - root(highest), 0)²`` over
+    the other classes. `label` holds either class indices, or floats that give the probability `q`
+    of each class. With probabilities, both penalties are computed for each class. The penalty for a
+    low count is multiplied by `q`, and the penalty for a high count is multiplied by ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return each root minus the root of its bound, or 0 where the bound is satisfied."""
+        """Return `u` minus the square root for `bound`, or 0 where the bound is satisfied."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # The quotient is equal to the difference between the two roots, and is precise near 0.
         distance = (n - bound) / (u + at_bound)
@@ -217,8 +210,7 @@ def binary_cross_entropy(
         terms = terms + other * adapter.logaddexp(zero, logit)
 
     def pullback(cotangent: Array) -> Array:
-        # `odds` is the probability of the less probable answer divided by the probability of the
-        # more probable answer. It is at most 1, so it cannot overflow.
+        # `odds` is ``exp(-abs(logit))``, which cannot overflow.
         likely = logit > 0
         odds = xp.exp(xp.where(likely, -logit, logit))
         derivative = xp.where(likely, other - positive * odds, other * odds - positive) / (1 + odds)
@@ -235,8 +227,7 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
         # On the host, `u` is replaced by 0 before the multiplication, because NumPy would warn
-        # about 0 times infinity. Otherwise, only the result of the multiplication is replaced,
-        # because a single `where` is faster in compiled code.
+        # about 0 times infinity. In compiled code, a single `where` is faster than two.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
         return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -262,9 +253,8 @@ def poisson_of_rates(
     xp = adapter.xp
     inside = rate
     if not positive:
-        # Where `n` and the rate are both 0, the term must be 0, but the logarithm of 0 is infinite.
-        # There, 1 is added to the rate, because the logarithm of 1 is 0. With `where` instead of
-        # this sum, XLA took up to 1.5 times as long.
+        # Where `n` and the rate are both 0, 1 is added to the rate, because the logarithm of 1 is
+        # 0. In XLA, this sum is up to 1.5 times faster than `where`.
         inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
@@ -296,8 +286,8 @@ def negative_binomial_of_rates(
 def _largest(adapter: Adapter, a: Array) -> Array:
     """Return a log rate above which ``log(1 + a m)`` and ``log(a m)`` are equal up to rounding.
 
-    ``m`` is the rate. At the returned log rate, even the square of ``1 + a m`` does not overflow.
-    Second derivatives contain this square.
+    ``m`` is the rate. Second derivatives contain the square of ``1 + a m``, which does not overflow
+    at the returned log rate.
     """
     xp = adapter.xp
     return 0.45 * math.log(xp.finfo(a.dtype).max) - xp.log(a)
@@ -313,10 +303,10 @@ def _negative_binomial(
     square does not overflow.
 
     If `constant` is True, the result is the full negative log-likelihood, which also contains
-    ``log(n!)``. For large counts, the negative log-likelihood is much smaller than ``n log(m)`` and
-    ``log(n!)``, so adding these two summands would lose digits. The result is therefore computed in
-    two parts. The first part is the negative log-likelihood for a mean of `n`. The second part is
-    ``n log((1/m + a) / (1/n + a)) + log(1 + a d) / a`` with ``d = (m - n) / (1 + a n)``.
+    ``log(n!)``. For large counts, adding ``log(n!)`` directly would lose digits, so the result is
+    computed as the sum of two parts. The first part is the negative log-likelihood for a mean of
+    `n`. The second part is ``n log((1/m + a) / (1/n + a)) + log(1 + a d) / a`` with
+    ``d = (m - n) / (1 + a n)``.
     """
     xp, zero, largest = adapter.xp, adapter.scalar(u, 0.0), _largest(adapter, a)
     log_mean = xp.where((n == 0) & xp.isinf(u), zero, u)  # 0 times infinity is NaN
@@ -340,8 +330,8 @@ def _negative_binomial(
 def _negative_binomial_at_its_mean(adapter: Adapter, n: Array, a: Array) -> Array:
     """Return the negative log-likelihood of whole counts `n` if the mean is equal to `n`.
 
-    The likelihood contains three gamma functions. If their logarithms are written with Stirling's
-    formula, most of the summands cancel.
+    The likelihood contains three gamma functions. If the logarithms of the gamma functions are
+    written with Stirling's formula, most of the summands cancel.
     """
     xp = adapter.xp
     k, shape = xp.where(n > 0, n, 1.0), 1 / a
@@ -407,9 +397,9 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     rate = xp.exp(u)
     r = xp.maximum(rate, tiny)
     minus_r = -r
-    # Below a log rate of -2, which is a rate of 0.135, the power series is used. The arguments of
-    # the two expressions are limited by `high` and `low`. These limits differ from the rate at the
-    # switch, because the derivative of a minimum is halved where its two arguments are equal.
+    # For log rates below -2 (rates below 0.135), the power series is used. The limits `high` and
+    # `low` are not equal to the rate at this switch, because the derivative of a minimum is halved
+    # where its two arguments are equal.
     small = xp.minimum(rate, high)
     square = small * small
     series = 1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800))

@@ -17,16 +17,16 @@ def exponential_kernel(
 
     The kernel is ``h[k] = C(k + n - 1, n - 1) * exp(-k / time_constant)``, where ``n`` is
     `filter_order`. The kernel is the convolution of ``n`` identical exponentials, truncated to
-    `length` taps. The kernel is not normalised, so its first tap is 1.
+    `length` taps. The kernel is not normalised: its first tap is 1.
 
     Parameters
     ----------
     time_constant : float
-        The time constant of the exponential, in time steps; above 0.
+        The time constant of the exponential, in time steps (above 0).
     length : int
-        The number of taps; at least 1.
+        The number of taps (at least 1).
     filter_order : int, default 1
-        The number of exponentials that are convolved; at least 1. The kernel of order 1 is the
+        The number of exponentials that are convolved (at least 1). The kernel of order 1 is the
         exponential itself.
 
     Returns
@@ -70,7 +70,7 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
     """Filter an array causally along its time axis.
 
     The result is ``y[t] = sum(kernel[k] * input[t - k] for k in range(len(kernel)))``, where
-    `input` is 0 before the first step.
+    `input` is treated as 0 before the first step.
 
     Parameters
     ----------
@@ -91,14 +91,14 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
     Raises
     ------
     ValueError, TypeError
-        If `kernel` is not one-dimensional or is empty, if `time_axis` is not an axis of `input`,
-        or if `input` is not a real array.
+        If `kernel` is empty or not one-dimensional, if `time_axis` is not an axis of `input`, or if
+        `input` is not a real array.
 
     Notes
     -----
-    The filter is differentiable in libraries that have automatic differentiation. The filter is
-    computed with matrix products over many time steps. If `input` contains NaN or infinity, the
-    result may therefore be NaN even at steps that the kernel does not reach.
+    The filter is differentiable in libraries that have automatic differentiation. If `input`
+    contains NaN or infinity, the result may be NaN even at steps that the kernel does not reach,
+    because the filter is computed with matrix products.
 
     Examples
     --------
@@ -123,23 +123,24 @@ def causal_filter(input: ArrayT, kernel: ArrayLike, *, time_axis: int) -> ArrayT
 def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
     """Return, for each time step, the average over the ``window`` steps that end at this step.
 
-    The result is ``y[t] = sum(input[t - k] for k in range(window)) / window``, where `input` is 0
-    before the first step. The average is therefore lower during the first ``window - 1`` steps.
+    The result is ``y[t] = sum(input[t - k] for k in range(window)) / window``, where `input` is
+    treated as 0 before the first step. The average is therefore lower during the first
+    ``window - 1`` steps.
 
     Parameters
     ----------
     input : array
         An array of any shape. The result is an array from the same library and on the same device.
     window : int
-        The number of steps to average over; at least 1.
+        The number of steps to average over (at least 1).
     time_axis : int
         The axis of `input` along which the average is computed.
 
     Returns
     -------
     array
-        The moving average, which has the same shape as `input`. The dtype of the result is the
-        dtype that `causal_filter` would return for this `input`.
+        The moving average, which has the same shape as `input`. The result has the same dtype as
+        the result of `causal_filter` for this `input`.
 
     Raises
     ------
@@ -149,8 +150,8 @@ def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
 
     Notes
     -----
-    The average is computed with matrix products over many time steps. If `input` contains NaN or
-    infinity, the result may therefore be NaN at all steps along the axis.
+    If `input` contains NaN or infinity, the result may be NaN at all steps along the axis, because
+    the average is computed with matrix products.
 
     Examples
     --------

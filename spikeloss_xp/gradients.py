@@ -18,18 +18,17 @@ from spikeloss_xp._typing import Array, ValueAndGrad
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
-    If the array library has automatic differentiation, the returned function uses it to compute the
-    gradient. Otherwise, the returned function computes the gradient in closed form. Both methods
-    give the same gradient up to rounding.
+    If the array library has automatic differentiation, the gradient is computed by automatic
+    differentiation. Otherwise, the gradient is computed in closed form. Both methods give the same
+    gradient up to rounding.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, or one of the functions `distances.van_rossum` and
-        `distances.similarity`. You can also pass a `functools.partial` of a loss or of one of these
-        functions, if the partial sets only keyword arguments. If the library of the input has
-        automatic differentiation, you can pass any function of arrays. For example, you can pass
-        your own loss that overrides only `value` or ``__call__``.
+        `distances.similarity`. You can also pass a `functools.partial` that sets only keyword
+        arguments. If the array library has automatic differentiation, you can pass any function of
+        arrays.
 
     Returns
     -------
@@ -39,9 +38,8 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         ``lengths`` and ``weight``. `input` must be a single array, which is not modified. The value
         is detached from automatic differentiation. The gradient has the shape, library, device and
         dtype of `input`. If `input` is bool or integer, however, the gradient has the dtype of the
-        value. If the loss has ``reduction="none"``, the value is an array of terms. A `cotangent`
-        of the same shape is then required, and the gradient is the gradient of
-        ``sum(cotangent * terms)``.
+        value. If the value is not a scalar, as with ``reduction="none"``, a `cotangent` of the same
+        shape is required. The gradient is then the gradient of ``sum(cotangent * value)``.
 
     Raises
     ------
@@ -103,10 +101,9 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _has_closed_form(loss: Any) -> bool:
-    """Return whether `loss` is a loss, or a function, whose gradient is known in closed form.
+    """Return whether the gradient of `loss` is known in closed form.
 
-    `functools.wraps` copies the attributes of a function to the function that wraps it. For a
-    function that has only such copied attributes, the result is False.
+    The result is False if `functools.wraps` has only copied the attributes of another function.
     """
     copied = hasattr(getattr(loss, "__wrapped__", None), "_has_closed_form")
     return getattr(loss, "_has_closed_form", False) and not copied
@@ -115,10 +112,9 @@ def _has_closed_form(loss: Any) -> bool:
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
     """Return `given` on the device of `like` if `given` is an array from the adapter's library.
 
-    If `given` is not an array from this library, it is returned unchanged. If the values of `given`
-    can be read without a transfer from a device, but the values of `like` cannot, the result is a
-    NumPy array. The loss can then check the values of this array before it copies them to the
-    device of `like`.
+    If `given` is not an array from this library, it is returned unchanged. If `given` is on the
+    host but `like` is not, the result is a NumPy array, so that the loss can check its values
+    before it copies them to the device of `like`.
     """
     if find_adapter(given) is not adapter:
         return given

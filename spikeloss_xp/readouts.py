@@ -1,10 +1,9 @@
 """Readouts: functions that compute a quantity, such as a spike count, for each neuron or class.
 
-A readout takes spike trains and returns ``(reading, pullback)``. The reading holds the computed
-quantity. The pullback maps the derivative of the loss with respect to the reading to the derivative
-with respect to the spikes. If a readout is linear, its pullback is its adjoint. A library with
-automatic differentiation calls the pullback only if the whole loss is registered as a single
-operation. Otherwise, the library differentiates the operations of the readout.
+A readout takes spike trains and returns ``(reading, pullback)``, where ``reading.u`` is the
+computed quantity. The pullback takes the derivative of the loss with respect to ``reading.u``, and
+returns the derivative with respect to the spikes. If a readout is linear, its pullback is its
+adjoint.
 """
 
 import math
@@ -21,9 +20,9 @@ ReadResult: TypeAlias = tuple[Reading, Pullback]  # a reading and its pullback
 
 
 def identity(cotangent: Array) -> Array:
-    """Return the derivative unchanged.
+    """Return `cotangent` unchanged.
 
-    This is the pullback of readings that are the input itself.
+    This function is the pullback of a readout that returns its input.
     """
     return cotangent
 
@@ -39,9 +38,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
         # A spike at step t is counted in the windows that end at steps t, ..., t + W - 1. The
-        # adjoint therefore sums the derivatives with respect to the counts in these windows. A
-        # spike near the end is counted in fewer windows, because the last window ends at the last
-        # step.
+        # adjoint is therefore a moving sum in reverse time.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None
@@ -87,7 +84,7 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        # The divisor is at least 1 even if the maximum is NaN, which no step is equal to.
+        # The divisor is limited to at least 1, because no step is equal to a maximum of NaN.
         one = time.adapter.scalar(unmasked, 1.0)
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
@@ -132,8 +129,8 @@ def read_classes(
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
     `summed` is True, spike counts are summed over the neurons of a class. In all other cases, the
     readout is applied to the mean over the neurons of a class. If `masked_later` is True, the
-    caller sets masked terms and their gradient to 0. With a window of one step, masked entries of
-    the input are then not set to 0 before the readout is applied.
+    caller sets masked terms and their gradient to 0, so this function need not set masked entries
+    to 0 for a window of one step.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
@@ -155,10 +152,9 @@ def read_classes(
 
 
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
-    """Return the result of ``loss.read``, after checking the shape of the readings.
+    """Return the result of ``loss.read`` after checking its shape.
 
-    The pullback is wrapped so that its argument is broadcast to the shape of the readings, and its
-    result is broadcast to the shape of the trains.
+    The returned pullback broadcasts its argument and its result to the required shapes.
     """
     reading, to_values = loss.read(trains)
     if to_values is identity:
@@ -190,15 +186,15 @@ def read_groups(
 
     If `classes` is None, `read` is applied to each neuron.
 
-    `proportional` must be True only if multiplying the trains by a number multiplies the readings
-    by the same number. In this case, `read` is applied to the sum over the neurons, and the result
-    is divided by the number of neurons. Dividing the spikes before applying `read` would round each
-    value, and readings that should be equal could become different. If only some neurons of a class
-    are masked, however, the number of unmasked neurons may differ between time steps. The mean over
-    the unmasked neurons is then computed at each step, and `read` is applied to this mean.
+    `proportional` must be True only if multiplying the trains by a number multiplies the result of
+    `read` by the same number. If `proportional` is True, `read` is applied to the sum over the
+    neurons, and the result is divided by the number of neurons. Dividing the spikes before applying
+    `read` would round each value, and the rounding could break ties. If only some neurons of a
+    class are masked, however, `read` is applied to the mean over the unmasked neurons at each time
+    step.
 
-    If `summed` is True, the mean is multiplied by the number of neurons of a class. If no neuron is
-    masked, this product is the sum over the neurons.
+    If `summed` is True, the mean is multiplied by the number of neurons of a class, which gives the
+    sum over the neurons if no neuron is masked.
     """
     if classes is None:
         return read(trains)
@@ -235,10 +231,9 @@ def read_groups(
 
 
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
-    """Convert a reading of the sum over neurons to a reading of the mean over neurons.
+    """Convert a reading for the sum over neurons to a reading for the mean over neurons.
 
-    If the reading has counts, a rate is computed from the counts by a single division. Two
-    divisions would round twice, and the rounding could move a rate across a threshold.
+    A rate is computed from counts by a single division, because two divisions would round twice.
     """
     divisor = reading.per_unit * size
     u = reading.u / size if reading.counts is None else reading.counts / divisor
@@ -269,18 +264,15 @@ def softmax_sum(trains: Trains) -> ReadResult:
 
 # For spike values between 0 and 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function.
 # For a binary train, the survival function is 1 before the first spike and 0 from the first spike
-# on. The latency is the sum of the survival function over the unmasked steps. The latency is a
-# linear function of each single spike ``s[k]``. The derivative of the latency with respect to this
-# spike is therefore exactly the change of the latency when the spike is added.
+# on. The latency is the sum of the survival function over the unmasked steps.
 
 
 def latency(trains: Trains) -> ReadResult:
     """Compute the number of unmasked time steps before the first spike of each neuron.
 
-    Spikes must be between 0 and 1. All silent neurons of a sample have the same latency, which is
-    the largest number of unmasked steps of any neuron in the sample. Without this rule, a silent
-    neuron with fewer unmasked steps than other neurons would seem to fire early. The field
-    `saturated` of the reading holds the latency of a silent neuron.
+    Spikes must be between 0 and 1. The latency of a silent neuron is the largest number of unmasked
+    steps of any neuron in the sample, so that a silent neuron with few unmasked steps does not seem
+    to fire early. ``reading.saturated`` is the latency of a silent neuron.
     """
     spikes, mask = trains.values, trains.mask
     time, classes = trains.time, trains.classes
@@ -303,10 +295,9 @@ def latency(trains: Trains) -> ReadResult:
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     """Return the spikes, limited to 1 so that several spikes in one step count as one spike.
 
-    If the values can be read without a transfer from a device, negative values raise an error.
-    Otherwise, negative values become NaN. The values are limited with ``where`` instead of a
-    minimum, because libraries disagree on the derivative of ``min(s, 1)`` at 1. With ``where``, the
-    derivative at 1 is the same as the derivative below 1.
+    Negative values raise an error if `spikes` is on the CPU. On a GPU and in traced functions,
+    negative values become NaN. The values are limited with ``where``, because libraries define the
+    derivative of ``min(s, 1)`` at 1 differently.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)
@@ -318,7 +309,7 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     if known is not None and known.size:
         if known.max() <= 1:  # this comparison is False if any value is NaN
             return spikes, lambda cotangent: cotangent
-        # Probabilities may be above 1 by a rounding error.
+        # Rounding errors may make probabilities slightly larger than 1.
         several = known[(known > 1.0001) & (known < math.inf)]
         fractions = several[several % 1 != 0]
         if fractions.size:
@@ -344,19 +335,19 @@ class Readout(NamedTuple):
     name : str
         The value of the option `readout`.
     read : callable
-        The function that computes the quantity from trains. It takes the option `window` if
-        `windowed` is True.
+        The function that computes the quantity from trains. If `windowed` is True, the function
+        takes the option `window`.
     windowed : bool
-        Whether the readout supports a moving window. With a window, there is a reading for each
-        time step.
+        Whether the readout supports a moving window. With a window, the quantity is computed at
+        each time step.
     of_spikes : bool
-        Whether the readout is meant only for spikes. If False, it can also be applied to membrane
-        potentials.
+        Whether the readout is meant only for spikes. If `of_spikes` is False, the readout can also
+        be applied to membrane potentials.
     proportional : bool
-        Whether multiplying the trains by a number multiplies the readings by the same number.
+        Whether multiplying the trains by a number multiplies the quantity by the same number.
     extensive : bool
-        Whether `CrossEntropy` applies the readout to the sum over the neurons of a class. If False,
-        the readout is applied to the mean over the neurons.
+        Whether `CrossEntropy` applies the readout to the sum over the neurons of a class. If
+        `extensive` is False, the readout is applied to the mean over the neurons.
     convert : callable or None
         A function that is applied to the spikes of each neuron before the readout is applied.
     """
@@ -370,8 +361,8 @@ class Readout(NamedTuple):
     convert: Any = None
 
 
-# To add a readout, write a function like `highest`. In the trains that the function receives,
-# masked entries are 0. They must not affect the reading, even if all unmasked potentials are
+# To add a readout, write a function like `highest`. The function receives trains whose masked
+# entries are 0. These entries must not affect the result, even if all unmasked potentials are
 # negative. `trains.mask` may be None, and its class axis may have length 1. Add the name of the
 # readout to `READOUTS`, to `EntropyReadout`, to the docstring of `CrossEntropy`, to docs/losses.md,
 # and to `ENTROPY_READOUTS` in tests/_support/contract.py. Add the formula to

@@ -1,11 +1,10 @@
 """The cross entropy of a softmax, for labels that are class indices or class probabilities.
 
-The terms are computed in one of three ways, of which the fastest possible one is chosen. If no
-transform or graph sees the arrays, intermediate results are changed in place. For class indices on
-the host, the term is then computed from the odds against the label, without computing the largest
-logit. If the odds could overflow, or if the arrays are not on the host, `_of_highest` subtracts the
-largest logit first. If arrays must not be changed in place, `_by_selection` is used. It contains
-only operations that libraries can differentiate. An adapter may replace it by a faster function.
+For class indices on the host, the term is computed from the odds against the label. If the odds
+could overflow, or if the arrays are not on the host, `_of_highest` subtracts the largest logit
+first. If arrays must not be changed in place, `_by_selection` is used, which contains only
+operations that libraries can differentiate. An adapter may replace these functions by faster
+functions.
 """
 
 import math
@@ -26,9 +25,9 @@ def cross_entropy_of_logits(
 ) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y``, where ``y`` is the class index of the label.
 
-    The term is computed as ``log1p(odds)``. ``odds`` is the sum of ``exp(u_c - u_y)`` over all
-    classes except the label. The term and its derivative are precise even if the probability of the
-    label is close to 1. If the odds could overflow, the term is computed from ``u - max(u)``
+    The term is computed as ``log1p(odds)``, where ``odds`` is the sum of ``exp(u_c - u_y)`` over
+    all classes except the label. The term and its derivative are precise even if the probability of
+    the label is close to 1. If the odds could overflow, the term is computed from ``u - max(u)``
     instead.
     """
     adapter: Adapter = classes.adapter
@@ -36,7 +35,7 @@ def cross_entropy_of_logits(
         logit = _without_masked(adapter, logit, class_mask)
     if not adapter.in_place(logit):
         return adapter.cross_entropy(_by_selection, classes, logit, index, None)
-    # To find out whether the odds overflow, they would have to be transferred.
+    # Checking whether the odds overflow would require a transfer from the device.
     if not adapter.on_host:
         return adapter.cross_entropy(_of_highest, classes, logit, index, None)
     label = classes.entries_at(logit, index)
@@ -58,7 +57,7 @@ def cross_entropy_of_logits(
 def _of_highest(classes: Axis, logit: Array, index: Array, q: None = None) -> ValueAndPullback:
     """Return the terms of `cross_entropy_of_logits`, computed from ``u - max(u)``.
 
-    These differences are at most 0, so their exponentials cannot overflow.
+    The differences ``u - max(u)`` are at most 0, so their exponentials cannot overflow.
     """
     xp, label = classes.adapter.xp, classes.entries_at(logit, index)
     each = logit - classes.max(logit)
@@ -107,9 +106,9 @@ def cross_entropy_of_probabilities(
     q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # The derivative is q_sum p - q. The derivatives for the classes of a sample add up to 0.
-        # The derivative for the label is therefore computed from the derivatives for the other
-        # classes, which are precise even if the p of the label is close to 1.
+        # The derivative is q_sum p - q. The derivative for the label is computed as minus the sum
+        # of the derivatives for the other classes, which are precise even if the p of the label is
+        # close to 1.
         nonlocal each
         wanted = xp.broadcast_to(q, each.shape) * cotangent
         classes.scatter(wanted, label, 0.0)
@@ -132,21 +131,19 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
-    highest = adapter.stop_gradient(classes.max(logit))  # the terms do not depend on it
+    highest = adapter.stop_gradient(classes.max(logit))  # the terms do not depend on `highest`
     own = classes.gather(logit, classes.entries_at(logit, index))
     q_sum: Any = 1.0
     if q is not None:
         q_sum = classes.sum(q)
-        # If all probabilities are 0 and the logit of the label is minus infinity, the term would be
-        # NaN, because 0 times infinity is NaN. This logit is therefore replaced by the largest
-        # logit.
+        # If all probabilities are 0, a label logit of minus infinity would make the term NaN,
+        # because 0 times infinity is NaN.
         own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
-    # ``log1p(odds)`` and its derivative are precise. If the probability of the label is close to 0,
-    # however, the square of the odds could overflow in the second derivative. The term of such a
-    # label is computed without the odds.
+    # If the probability of the label is close to 0, the square of the odds could overflow in the
+    # second derivative. The term of such a label is therefore computed without the odds.
     hopeless = own_below < -30
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
@@ -154,7 +151,7 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     if q is not None:
         # The label is excluded from the sum, because its gradient would be a small difference
         # between large numbers. Products of 0 and minus infinity are excluded, because they are
-        # NaN. In XLA, excluding these entries also halves the time for computing the sum.
+        # NaN.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)

@@ -1,4 +1,4 @@
-"""Functions for your own tests, which compare array libraries or two runs of a network.
+"""Functions that compare array libraries, or two runs of a network, in your own tests.
 
 The function `assert_consistent` compares array libraries. The command ``spikeloss-xp compare``
 makes the same comparison and prints the results.
@@ -65,8 +65,9 @@ def assert_consistent(
     target, where, lengths, weight : array or sequence, optional
         The other arguments of the loss. `SparsityEnforcer` takes no target.
     backends : sequence of str, optional
-        Import names of array libraries, with or without an adapter. The default is every library
-        that `spikeloss_xp.backends.available` reports as usable and that has the dtype of `input`.
+        The import names of the libraries to compare, which need not have an adapter. The default is
+        every library that `spikeloss_xp.backends.available` reports as usable and that has the
+        dtype of `input`.
     rtol : float, optional
         The allowed difference, relative to the largest entry of NumPy's result in float64. The
         default is 100 times the machine epsilon of the dtype used for the computation. For a
@@ -85,8 +86,8 @@ def assert_consistent(
     Raises
     ------
     AssertionError
-        If the results of a library differ. The message gives the library, the largest difference
-        and the index of that entry.
+        If the results of a library differ. The message gives the library, the largest difference,
+        and the index of the entry with this difference.
     ValueError
         If `backends` is empty, or contains a library that cannot be used or lacks the dtype of
         `input`.
@@ -103,7 +104,7 @@ def assert_consistent(
     library  device      value  value err  grad err
     numpy    cpu       0.28768    0.0e+00   0.0e+00
     """
-    adapter_of(input)  # raises unless `input` is an array
+    adapter_of(input)  # `adapter_of` raises an error unless `input` is an array
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of one or more names; got {backends!r}")
     host_input, dtype = host_values(input, "input"), dtype_name(input)
@@ -143,7 +144,7 @@ class Device:
         return f"{self.library} {self.version} on {self.name}"
 
     def row(self) -> dict[str, str]:
-        """Return the entries of a row of results that identify the device."""
+        """Return the entries that identify the device in a row of results."""
         return {"backend": self.library, "version": self.version, "device": self.name}
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
@@ -206,8 +207,8 @@ class Comparison:
     """The value of a loss on one device, and the differences between the results and the reference.
 
     The differences are relative to the largest entry of the reference. `problem` is None if the
-    results agree. Otherwise it describes the differences that exceed the tolerance, or gives the
-    reason why there are no results.
+    results agree. If the results differ, `problem` describes the differences that exceed the
+    tolerance. If an error was raised, `problem` contains its message.
     """
 
     value: float = math.nan
@@ -239,10 +240,10 @@ def compare(
 ) -> Comparison:
     """Evaluate a loss on one device and compare the value and gradient with the reference.
 
-    The value and the gradient are computed in the dtype of the value. By default, the relative
-    error of each may therefore be as large as `ROUNDINGS` times the machine epsilon of this dtype.
-    A 16-bit gradient is rounded once more at the end, so its own machine epsilon is added. It may
-    also underflow, so the smallest positive number of its dtype is added as well.
+    The value and the gradient are computed in the dtype of the value. By default, the tolerance is
+    `ROUNDINGS` times the machine epsilon of this dtype. A 16-bit gradient is rounded once more at
+    the end, so the machine epsilon of its dtype is added. To allow for underflow, the smallest
+    positive number of the dtype is also added.
     """
     library = adapter(device.library)
     with library.scope(dtype):
@@ -268,8 +269,7 @@ def _difference(
 ) -> tuple[float, str | None]:
     """Return the largest difference, relative to the largest expected entry, and a description.
 
-    The function `distances` computes the difference of each entry. The description is None if the
-    largest difference is within the tolerance.
+    The description is None if the largest difference is within the tolerance.
     """
     if got.shape != expected.shape:
         return math.inf, f"has shape {got.shape} instead of {expected.shape}"

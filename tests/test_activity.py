@@ -1,8 +1,10 @@
 """Rates and operations as sums: exact, the same in every library, and additive."""
 
+import copy
 import functools
 import math
 import operator
+import pickle
 
 import numpy as np
 import pytest
@@ -166,6 +168,9 @@ def test_numbers_of_the_whole_network():
         ({"a": SPIKES}, {"connections": 3}, "names of layers, such as 'a'"),
         (SPIKES, {"connections": 0.5}, "whole numbers of at least 0"),
         (SPIKES, {"connections": -1}, "whole numbers of at least 0"),
+        (SPIKES, {"connections": np.inf}, "whole numbers of at least 0, and at most"),
+        (SPIKES, {"connections": 2.0**62}, "whole numbers of at least 0, and at most"),
+        ({0: SPIKES, "0": SPIKES}, {}, "different names as text"),
         (SPIKES, {"connections": [1, 2]}, r"shape \(\) .* or \(6, 4\)"),
         (SPIKES, {"lengths": [1]}, r"lengths must hold integers of shape \(9,\)"),
     ],
@@ -173,6 +178,14 @@ def test_numbers_of_the_whole_network():
 def test_wrong_arguments_raise(spikes, options, message):
     with pytest.raises(ValueError, match=message):
         sx.activity(spikes, time_axis=-1, **options)
+
+
+def test_pickled_activity_is_the_same(backend):
+    """Fractions of a spike need 64 bits, which JAX does not restore by itself."""
+    counts = sx.activity(backend.asarray(np.full((5, 4, 3), 2.5), "float32"), time_axis=0)
+    for same in (pickle.loads(pickle.dumps(counts)), copy.deepcopy(counts)):
+        assert same.layers == counts.layers
+        assert (same + counts).rate == counts.rate == 2.5
 
 
 def test_sums_of_different_layers_cannot_be_added():

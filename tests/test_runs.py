@@ -292,7 +292,17 @@ ONE = {"a": SPIKES, "b": SPIKES}
         (SPIKES, {}, TypeError, "second must be a non-empty mapping.*got ndarray"),
         ([], {}, TypeError, "second must be a non-empty mapping"),
         ({}, {}, TypeError, "second must be a non-empty mapping"),
-        (ONE, {"potentials": ONE}, ValueError, "thresholds must be passed with potentials"),
+        (ONE, {"potentials": ONE}, ValueError, "potentials and thresholds must be passed together"),
+        (ONE, {"thresholds": 1}, ValueError, "potentials and thresholds must be passed together"),
+        (ONE, {"potentials": [ONE, ONE], "thresholds": 1}, ValueError, "must have 1 batches"),
+        (ONE, {"time_axis": (0, 1, 1)}, ValueError, "one axis for each of the two runs"),
+        ({**ONE, "b": SPIKES + 1j}, {}, TypeError, "b must hold real numbers"),
+        (
+            {"a": SPIKES + 1, "b": SPIKES},
+            {"potentials": ONE, "thresholds": {"b": 1}},
+            ValueError,
+            "thresholds has no entry for a",
+        ),
         (
             {"a": SPIKES + 1, "b": SPIKES},
             {"potentials": {"a": SPIKES[1:]}, "thresholds": 1},
@@ -310,6 +320,17 @@ ONE = {"a": SPIKES, "b": SPIKES}
 def test_invalid_arguments_raise(second, options, error, message):
     with pytest.raises(error, match=message):
         compare_runs(ONE, second, **{"time_axis": 0, **options})
+
+
+def test_batches_with_different_layers_raise():
+    batches = [{"a": SPIKES}, {"b": SPIKES}]
+    with pytest.raises(ValueError, match=r"batch 1 has layers .*'b'.* but batch 0 .*'a'"):
+        compare_runs(batches, batches, time_axis=0)
+
+
+def test_numbers_beyond_the_integers_of_float64_are_no_spikes():
+    (row,) = compare_runs({"a": SPIKES + 1e308}, {"a": SPIKES + 1e308}, time_axis=0).rows
+    assert row.spikes is None
 
 
 def test_layers_are_matched_by_name_before_their_order():

@@ -1,9 +1,8 @@
-"""Labels: targets whose axes have been reordered to match the axes of the readings.
+"""Labels: targets that have been checked and converted to the axes batch, class and time.
 
-Labels also state which terms are masked (`mask`), which terms become NaN (`invalid`), and by which
-weight each term is multiplied (`class_weight`). A class weight of 0 has a different effect from a
-mask. If a term is NaN, its product with a class weight of 0 is still NaN. The loss also has a
-derivative with respect to a class weight of 0.
+Labels also state which loss terms are masked (`mask`), which terms become NaN (`invalid`), and
+which weights the classes have (`class_weight`). A class weight of 0 differs from a mask in two
+ways. A NaN term remains NaN, and the loss has a derivative with respect to the class weight.
 """
 
 import math
@@ -16,7 +15,7 @@ from spikeloss_xp._typing import Array
 
 
 class Labels(NamedTuple):
-    """The target of a call, with its axes in the same order as the axes of the readings.
+    """A checked target, with the axes batch, class and time in the same order as in the input.
 
     The time axis has length 1 if the target has no time axis. A target holds either a class index
     for each sample or step, or a number for each class or neuron.
@@ -29,14 +28,14 @@ class Labels(NamedTuple):
         A number for each class or neuron, in the dtype of the spikes. Invalid numbers are NaN. None
         if the target holds class indices.
     mask : array or None
-        False for labels that contribute no term to the loss. These are ignored labels, and labels
-        for time steps that belong to an earlier segment. None if every label contributes a term.
+        True for labels that contribute a loss term. False for ignored labels, and for labels of
+        time steps that belong to an earlier segment. None if every label contributes a term.
     invalid : array or None
-        True for labels whose terms are NaN. These are invalid class indices, and all labels of a
-        sample with an invalid length. `invalid` may also be True for labels that `mask` excludes.
-        None if all indices and lengths are known to be valid.
+        True for invalid class indices, and for all labels of a sample with an invalid length. The
+        loss terms of these labels are NaN. `invalid` may also be True for labels that `mask`
+        excludes. None if all indices and lengths are known to be valid.
     class_weight : array or None
-        The weight of each class or neuron. None if no weights were passed.
+        The weight of each class or neuron. `class_weight` is None if no weights were passed.
     """
 
     indices: Any = None
@@ -52,7 +51,7 @@ class Labels(NamedTuple):
     def as_numbers(self, prepared: Trains) -> "Labels":
         """Return the labels with class indices converted to one-hot numbers.
 
-        If an index is invalid, all its numbers are NaN. Labels that already hold numbers are
+        The one-hot numbers of an invalid index are NaN. Labels that already hold numbers are
         returned unchanged.
         """
         if self.numbers is not None:
@@ -68,9 +67,8 @@ class Labels(NamedTuple):
     def of_classes(self, reading: Any) -> Array:
         """Return an array that is True for each class that belongs to the label.
 
-        If the label is a class index, the class with this index belongs to the label. If the index
-        is invalid, all classes belong to the label. If the label holds numbers, such as class
-        probabilities, each class whose number is not 0 belongs to the label.
+        A class index selects one class, and an invalid index selects all classes. Numbers, such as
+        class probabilities, select each class whose number is not 0.
         """
         if self.numbers is not None:
             return self.numbers != 0
@@ -82,36 +80,35 @@ class Labels(NamedTuple):
         numbers, adapter = self.numbers, reading.adapter
         if numbers is None and adapter.in_place(mask):
             return self
-        # If a transform differentiates with respect to class weights, or differentiates a gradient,
-        # it multiplies the NaN of an invalid label by the 0 of a masked term. The product is NaN,
-        # so masked labels must not be invalid.
+        # Masked labels are marked as valid, because some derivatives would multiply the NaN of an
+        # invalid label by the 0 of the mask.
         invalid = None if self.invalid is None else self.invalid & mask
         if numbers is not None:
             numbers = adapter.masked(numbers, both(mask, reading.class_mask))
         return self._replace(numbers=numbers, invalid=invalid)
 
     def shares(self, reading: Any) -> Array:
-        """Return the sum over the classes of the class probability times the class weight.
+        """Return the sum of the class probabilities, weighted by the class weights.
 
-        If a probability of a label is NaN, the result for this label is 0, so that the sum over all
-        samples is not NaN.
+        The result is 0 for a label with a NaN probability, so that the sum over all labels is not
+        NaN.
         """
         weighted = self.numbers
         if self.class_weight is not None:
             weighted = weighted * self.class_weight
         total = reading.classes.sum(weighted)
-        if reading.adapter.on_host:  # the values of the probabilities have already been checked
+        if reading.adapter.on_host:  # the probabilities have already been checked
             return total
-        # The condition is `>=` because the result must have a derivative with respect to class
-        # weights even if it is 0.
+        # With `>` instead of `>=`, a total of 0 would have no derivative with respect to class
+        # weights.
         return reading.xp.where(total >= 0, total, reading.adapter.operand(total, 0.0))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
         """Return a factor and a weight for each term.
 
         Each term is multiplied by its factor. With ``reduction="mean"``, the sum of the terms is
-        divided by the sum of the weights. None is returned instead of a factor or a weight that is
-        1 for all terms.
+        divided by the sum of the weights. A factor or weight that is 1 for all terms is returned as
+        None.
         """
         xp, u, adapter = reading.xp, reading.u, reading.adapter
         factor = self.class_weight
@@ -119,8 +116,7 @@ class Labels(NamedTuple):
             factor = reading.classes.at(factor, self.indices)
         weight = factor
         if compete and self.numbers is not None:
-            # The criterion has already multiplied the class probabilities by the class weights, so
-            # there is no other factor.
+            # The criterion has already multiplied the class probabilities by the class weights.
             factor, weight = None, self.shares(reading)
         if self.invalid is None:
             return factor, weight
@@ -132,11 +128,7 @@ class Labels(NamedTuple):
 
 
 class Filled(Labels):
-    """Labels whose numbers are already 0 where the input is masked.
-
-    Target trains and target signals are converted to such labels. A loss can subtract them from the
-    input without masking them again.
-    """
+    """Labels for target trains, whose numbers are already 0 where the input is masked."""
 
     __slots__ = ()
 
@@ -148,9 +140,8 @@ class Filled(Labels):
 def class_weights(prepared: Trains, weight: Any, each: str, name: str = "weight") -> Array:
     """Check class weights, and return them as an array that broadcasts to the readings.
 
-    `name` and `each` are used in error messages. `name` is the name of the argument that holds the
-    weights. `each` is "class" if there is a weight for each class, and "neuron" if there is a
-    weight for each neuron.
+    Error messages contain `name`, the name of the argument that holds the weights, and `each`,
+    which is "class" or "neuron".
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes

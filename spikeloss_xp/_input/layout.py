@@ -1,8 +1,7 @@
 """The layout of an input: which of its axes are the batch, class and time axes.
 
 Losses compute with arrays that have the three axes batch, class and time, in the same order as in
-the input. Only the layout knows this order. All other code uses an `Axis` object, for example to
-compute a sum or a maximum along the time axis.
+the input. The layout stores this order. All other code uses the axes through `Axis` objects.
 """
 
 import math
@@ -25,17 +24,17 @@ class Layout(NamedTuple):
     shape : tuple of int
         The shape of the input.
     time_axis, batch_axis : int
-        The positions of the time and batch axes in the input, which are at least 0. In arrays with
-        the axes batch, class and time, the batch axis is also at the position `batch_axis`.
+        The positions of the time and batch axes in the input, as numbers of at least 0. In arrays
+        with the axes batch, class and time, the batch axis is also at the position `batch_axis`.
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
         `batch` is the number of samples, `neurons` is the number of neurons of a sample, and
         `steps` is the number of time steps.
     has_time : bool
-        Whether the input has a time axis. An input that holds spike times has no time axis. Its
-        spike axis is then treated like a time axis. If the input has no spike axis, an axis of
-        length 1 is added.
+        Whether the input has a time axis. An input that holds spike times has no time axis. The
+        spike axis of such an input is treated like a time axis. If the input has no spike axis, an
+        axis of length 1 is added.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +53,7 @@ class Layout(NamedTuple):
     ) -> "Layout":
         """Check the shape and time axis of an argument, and return its layout.
 
-        The argument must have at least this many `samples`, which may be 0.
+        The argument must have at least `samples` samples.
         """
         if not -len(shape) <= time_axis < len(shape):
             raise ValueError(
@@ -90,7 +89,7 @@ class Layout(NamedTuple):
             )
         return num_classes
 
-    # Conversion between the input's axes and the batch, class and time axes -----------------------
+    # Axis conversion
 
     def collapsed(self, adapter: Adapter, x: Array) -> Array:
         """Convert an array with the axes of the input to the axes batch, class and time."""
@@ -132,20 +131,20 @@ class Layout(NamedTuple):
         return adapter.xp.squeeze(x, axis=axes) if axes else x
 
     def per_class(self, adapter: Adapter, x: Array) -> Array:
-        """Reshape an array ``[class]`` to the axes batch, class and time."""
+        """Reshape an array of shape ``[class]`` to the axes batch, class and time."""
         return adapter.xp.reshape(x, (1, -1, 1) if self.class_axis == 1 else (1, 1, -1))
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
-        """Return a shape without a time axis, with the number of time steps inserted."""
+        """Insert the number of time steps into a shape that has no time axis."""
         steps = (self.steps,) if self.has_time else ()
         return (*shape[: self.time], *steps, *shape[self.time :])
 
-    # Matching the axes of other arguments with the axes of the input ------------------------------
+    # Targets and masks ----------------------------------------------------------------------------
 
     def target_axes(self, ndim: int, *, with_class: bool) -> tuple[int | None, ...]:
         """Return, for each axis of a target, the corresponding axis of the input.
 
-        The entry for the class axis is None if `with_class` is True.
+        For the class axis of a target, the entry is None.
         """
         axes: list[int | None] = [self.batch_axis, None] if with_class else [self.batch_axis]
         if ndim > len(axes):
@@ -156,8 +155,8 @@ class Layout(NamedTuple):
         """Return, for each axis of a mask, the corresponding axis of the input."""
         if len(shape) == len(self.shape):
             return tuple(range(len(shape)))
-        # A mask with one axis has one entry for each sample if its length is the number of samples,
-        # even if the number of steps is the same.
+        # If the numbers of samples and steps are equal, a mask with one axis has one entry per
+        # sample.
         if len(shape) == 1:
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
         return tuple(sorted((self.batch_axis, self.time_axis)))
@@ -174,10 +173,8 @@ class Layout(NamedTuple):
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
         """Return a mask of shape ``[batch]`` or ``[batch, time]``, or with the shape of the input.
 
-        The number of axes of the returned mask shows which of these shapes it has, even after the
-        input and the mask are split into blocks. A mask of shape ``[time]`` would be ambiguous. If
-        a block of the input has as many samples as steps, a block of this mask could be mistaken
-        for a mask of shape ``[batch]``.
+        The input and the returned mask can be split into blocks. A block of a mask of shape
+        ``[time]`` could be mistaken for a mask of shape ``[batch]``.
         """
         x = self.broadcastable(adapter, x)
         timed = x.shape[self.time_axis] > 1
@@ -188,10 +185,10 @@ class Layout(NamedTuple):
         x = adapter.xp.broadcast_to(x, tuple(shape))
         return adapter.xp.reshape(x, self.with_time(self.batch) if timed else (self.batch,))
 
-    # Hints in error messages ----------------------------------------------------------------------
+    # Error hints ----------------------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return a different time axis for which a target of this shape would be valid, or None."""
+        """Return another time axis that would make `shape` a valid shape for a target, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)
@@ -207,7 +204,7 @@ class Layout(NamedTuple):
         return hint if shape == self.space() else ""
 
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if an array ``[class]`` has the same length as the time axis, else ""."""
+        """Return a hint if a shape ``[class]`` has the length of the time axis, else ""."""
         if not self.has_time or tuple(shape) != (self.steps,):
             return ""
         return f" (it is as long as the time axis of input, axis {self.time_axis}: see time_axis)"

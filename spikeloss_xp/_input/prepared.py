@@ -20,38 +20,37 @@ from spikeloss_xp.backends._axis import Axis
 
 
 class Reading(NamedTuple):
-    """The numbers that a readout computed from the spikes of a batch, with their units and masks.
+    """The values that a readout computed from a batch of spikes, with their units and masks.
 
     Attributes
     ----------
     u : array
-        The readings, such as spike counts, with the axes batch, class and time in the same order as
-        in the input. The time axis has length 1 unless there is a reading for each time step.
+        The values, such as spike counts, with the axes batch, class and time in the same order as
+        in the input. The time axis has length 1 unless there is a value for each time step.
     classes : Axis
-        The class axis. Its methods compute along this axis. For example, ``classes.sum(u)`` returns
-        the sum over the classes of each sample.
+        The class axis. For example, ``classes.sum(u)`` returns the sum over the classes.
     adapter : Adapter
-        The adapter for the library of the readings.
+        The adapter for the library of `u`.
     xp : namespace
-        The array API namespace of the readings.
+        The array API namespace of `u`.
     per_unit : float or array
-        The number by which a spike count is divided to obtain the reading `u`. For the firing rate
-        of a single neuron, `per_unit` is the number of time steps.
+        The number by which a spike count is divided to obtain `u`. For the firing rate of a single
+        neuron, `per_unit` is the number of time steps.
     saturated : float or array
-        The reading of a neuron that fires at every step. For latencies, the reading of a neuron
-        that never fires.
+        The value of `u` for a neuron that fires at every step. For latencies, the value of `u` for
+        a neuron that never fires.
     counts : array or None
-        The spike counts from which `u` is computed. They are used for comparisons that must not
-        depend on rounding. None if `u` is neither a count nor a rate.
+        The spike counts from which `u` is computed, for comparisons that must not depend on
+        rounding. None if `u` is neither a count nor a rate.
     duration : float or array
         The number of time steps over which a count or rate is computed. If a class has several
-        neurons, this number is summed over the neurons of the class.
+        neurons, the numbers of time steps of these neurons are added.
     mask : array or None
-        A mask that is True for readings with at least one unmasked entry, or None if nothing is
-        masked. The class axis of the mask may have length 1.
+        True for each value in `u` that is computed from at least one unmasked entry. None if
+        nothing is masked. The class axis of the mask may have length 1.
     class_mask : array or None
-        A mask with the axes of `u`, which is True for unmasked classes. It is None if no class is
-        masked, and also if the loss has a separate term for each class.
+        True for unmasked classes, with the axes of `u`. None if no class is masked, or if the loss
+        has a separate term for each class.
     """
 
     u: Array
@@ -87,28 +86,27 @@ class Trains:
         The adapter for the library of the input.
     values : array
         The input in the dtype used for computation, with the axes batch, class and time in the same
-        order as in the input. Masked entries may have any value. When trains are passed to the
-        `read` method of a loss, however, masked entries are 0.
+        order as in the input. Masked entries may have any value. Only in trains that are passed to
+        the `read` method of a loss are masked entries always 0.
     mask : array or None
         True for unmasked entries, with the axes of `values`. If the mask is constant along an axis,
         this axis of the mask may have length 1. None if nothing is masked.
     layout : Layout
-        The layout of the input. None if the input may have any shape and its axes are not
-        converted.
+        The layout of the input. None if the axes of the input are not converted.
     dtype : dtype
         The dtype of the input as it was passed.
     time, classes : Axis
-        The time axis and the class axis. Each of these two objects has methods that compute along
-        its axis. For example, ``time.sum(values)`` returns the spike counts.
+        The time axis and the class axis. For example, ``time.sum(values)`` returns the spike
+        counts.
     xp : namespace
         The array API namespace of the values.
     invalid : array or None
         True for samples with an invalid length, with the axes of `values`. None if all lengths are
         known to be valid.
     after_context : array or None
-        True for the time steps that contribute terms to the loss. The steps at the start that
-        belong to an earlier segment contribute no terms. All axes of this array except the time
-        axis have length 1. None if all steps contribute terms.
+        True for the time steps that contribute terms to the loss. False for the first time steps if
+        they belong to an earlier segment. All axes except the time axis have length 1. None if all
+        steps contribute terms.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     """
@@ -121,7 +119,7 @@ class Trains:
     invalid: Array | None = None
     after_context: Array | None = None
     num_classes: int = 0
-    # A mask, and the result of converting it to numbers.
+    # The mask that `factor` converted last, and the result of the conversion.
     _converted: tuple[Array, Array] | None = None
     xp: Namespace = field(init=False)
     time: Axis = field(init=False)
@@ -134,7 +132,7 @@ class Trains:
             self.classes = self.adapter.axes[self.layout.class_axis]
 
     def part(self, values: Array, mask: Array | None) -> "Trains":
-        """Return trains with different values, such as those of a chunk, and the same layout."""
+        """Return trains with the same layout and other values, such as the values of a chunk."""
         if values is self.values and mask is self.mask:
             return self
         masks = self.invalid, self.after_context
@@ -149,10 +147,10 @@ class Trains:
         return self.part(values, self.mask)
 
     def reading(self, u: Array, **units: Any) -> Reading:
-        """Return `u` as readings of the trains.
+        """Return `u` as a `Reading`.
 
-        `u` has the axes of the trains, and its time axis has length 1 unless there is a reading for
-        each time step. A reading is masked if all of its steps are masked.
+        `u` has the axes of the trains, and its time axis has length 1 unless there is a value for
+        each time step. A value in `u` is masked if it is computed only from masked entries.
         """
         mask, time = self.mask, self.time
         if mask is not None and time.length(u) == 1:
@@ -160,7 +158,7 @@ class Trains:
         return Reading(u, self.classes, self.adapter, self.xp, mask=mask, **units)
 
     def mark_invalid(self) -> None:
-        """Make the values of samples with an invalid length NaN, and also their gradient."""
+        """Multiply the values of samples with an invalid length by NaN."""
         self.values = self.marked(self.values)
 
     def marked(self, values: Array) -> Array:
@@ -191,8 +189,9 @@ class Trains:
         """Return the pullback from `values` to the input.
 
         The pullback does not keep `values` in memory. The gradient that is passed to the pullback
-        must already be 0 for masked entries. The gradient that the pullback returns has the dtype
-        of the input or, if the input is bool or integer, the dtype of `values`.
+        must already be 0 for masked entries. For a floating-point input, the returned gradient has
+        the dtype of the input. For a bool or integer input, the returned gradient has the dtype of
+        `values`.
         """
         adapter, layout, dtype = self.adapter, self.layout, self.dtype
 
@@ -217,7 +216,7 @@ def prepare_input(
 ) -> Trains:
     """Check an input and its mask, and convert them to trains.
 
-    The first `context` time steps are marked as steps that contribute no terms to the loss.
+    The first `context` time steps contribute no terms to the loss.
     """
     adapter = adapter_of(input).specialized_for(input)
     values, mask, invalid = floating(adapter, input), None, None
@@ -231,9 +230,9 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along the time axis. The sum of the mask over time is then the
-        # number of unmasked steps. The mask is also broadcast along the batch axis, because the
-        # mask is used to count the samples that have a term.
+        # The mask is broadcast along the time axis, so that its sum over time is the number of
+        # unmasked steps. The mask is also broadcast along the batch axis, so that samples can be
+        # counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -244,7 +243,7 @@ def prepare_input(
 
 
 def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
-    """Return the trains of an input whose batch axis has length 0, as its target must have."""
+    """Return the trains of an input without samples. The target must have no samples either."""
     shape = tuple(input.shape)
     if target is not None and 0 not in shape_of(target):
         raise ValueError(
@@ -285,7 +284,7 @@ def _lacks_axes(shape: tuple[int, ...], smallest_rank: int, time_axis: int) -> s
 
 
 def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:
-    """Return a mask that is True for all steps along an axis except the first `context` steps."""
+    """Return a mask that is False for the first `context` time steps and True for later steps."""
     steps = values.shape[axis]
     if context > steps:
         raise ValueError(f"context must be at most the number of steps, {steps}; got {context}")

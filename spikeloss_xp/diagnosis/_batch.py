@@ -33,30 +33,29 @@ class Batch:
         The value that the loss has if all classes have the same score, or None if this value is
         unknown.
     learned : bool
-        Whether the network already predicts the target well. Small gradients are then no problem.
+        Whether the network already predicts the target well. If True, small gradients are no
+        problem.
     of_output : float
-        The size of the gradient of the loss with respect to the output. For each sample, the
-        largest gradients of the classes are added up, and their sum is multiplied by the number of
-        unmasked steps. If ``loss.classes_compete`` is True, only the class with the largest
-        gradient is used, and not the sum over the classes. The results are added up over the
-        samples. With ``reduction="sum"``, the gradient is the gradient of the sum of the loss
-        terms. With any other reduction, it is the gradient of their mean.
+        The size of the gradient of the loss with respect to the output. `of_output` is the sum of
+        `size` over classes and samples, after each sample is multiplied by its number of unmasked
+        steps. If ``loss.classes_compete`` is True, the maximum over the classes replaces the sum
+        over the classes. With ``reduction="sum"``, the result is multiplied by the divisor of the
+        mean.
     entries : array
-        The number of unmasked steps of each train. The last axis stands for time and has length 1.
+        The number of unmasked steps of each train. The last axis is the time axis, with length 1.
         If nothing is masked, the array has shape ``[1, 1, 1]``.
     masked : float
         The fraction of the entries of the input that are masked.
     kept : float
         The number of entries of the input that are not masked.
     output : Layer or None
-        How often the neurons of the input fire. None if the input holds predicted rates.
+        The firing statistics of the input. None if the input holds predicted rates.
     fires, size : array
         Two arrays of shape ``[sample, class]``. `fires` is True if any neuron of the class fires in
-        the sample. `size` is the largest magnitude of the gradient with respect to the spikes of
-        the class in the sample.
+        the sample. `size` is the largest absolute gradient with respect to an entry of the class in
+        the sample.
     range : float
-        The difference between the highest and the lowest class score in a sample. It is the largest
-        of these differences over all samples. Infinite scores are left out.
+        The largest difference between the highest and the lowest finite class score of a sample.
     prepared, labels
         The input and the target after the loss has checked and converted them. `prepared` is a
         `Trains` object, and `labels` is a `Labels` object.
@@ -70,8 +69,8 @@ class Batch:
         more steps. None if `has_labels` is False.
     confusion : array
         The confusion matrix, whose rows are labels and whose columns are predictions. For multi-hot
-        labels, there is a matrix ``[2, 2]`` for each class. If `has_labels` is False, there is only
-        a single 0.
+        labels, there is a matrix of shape ``[2, 2]`` for each class. If `has_labels` is False, the
+        only entry is 0.
     accuracy : float
         The fraction of predictions that are correct. NaN if there are no labels.
     progress : float or None
@@ -79,8 +78,8 @@ class Batch:
         prediction. Both accuracies are weighted with the class weights. None if `has_labels` is
         False.
     constant : float or None
-        The lowest known value that the loss has if the output is the same for all samples. None if
-        the target has class labels, or if the loss reads spike times.
+        The lowest known loss of an output that is the same for all samples. None if the target has
+        class labels, or if the loss reads spike times.
     found : dict of str to array
         The arrays in `arrays` after they have been copied to the host, with the same keys.
     """
@@ -101,7 +100,7 @@ class Batch:
         self.adapter = self.prepared.adapter
         self.equal = _losses.value_of_equal_scores(loss, self.prepared.num_classes)
         self.arrays = self._evaluate(target)
-        # These are defaults. The method `finish` replaces them if there are spikes or labels.
+        # The method `finish` replaces these defaults if there are spikes or labels.
         self.output: Layer | None = None
         self.has_labels = False
         self.hot: Any = None
@@ -120,7 +119,7 @@ class Batch:
         one = adapter.scalar(total, 1.0)
         divisor = divisor_of(adapter, weight)
         arrays = {"value": total / divisor}
-        arrays["divisor"] = divisor + 0 * one  # an array, even if the divisor is an int
+        arrays["divisor"] = divisor + 0 * one  # converts an int to an array
         arrays |= self._comparison()
         if "hot" not in arrays and not self.reads_times:
             mean = self._mean_sample(values)
@@ -163,7 +162,7 @@ class Batch:
         mean = xp.sum(values, axis=axis, keepdims=True) / number
         return self.layout.restored(self.adapter, xp.broadcast_to(mean, values.shape))
 
-    # On the device: labels and scores -------------------------------------------------------------
+    # Labels and scores ----------------------------------------------------------------------------
 
     def _comparison(self) -> dict[str, Array]:
         """Return a dict of the labels, the confusion matrix and the range of the scores.
@@ -217,7 +216,7 @@ class Batch:
     # On the host ----------------------------------------------------------------------------------
 
     def finish(self, **found: Any) -> None:
-        """Compute the attributes, given the arrays in `arrays` after the copy to the host."""
+        """Compute the attributes from `arrays`, whose arrays have been copied to the host."""
         self.found = found
         self.value = float(found["value"])
         self.range = float(found.get("range", 0))
@@ -240,11 +239,11 @@ class Batch:
         self.learned = self._has_learned()
 
     def _constant(self) -> float | None:
-        """Return the lowest known value that the loss has if all samples have the same output.
+        """Return the lowest known loss of an output that is the same for all samples.
 
-        Two such outputs are considered: a silent output, and the mean of all samples. If the input
-        holds spikes, the mean is not considered, because a network that outputs spikes cannot
-        output the mean of several spike trains.
+        The output may be silent, or the mean of all samples. If the input holds spikes, the mean is
+        not considered, because a network that outputs spikes cannot output the mean of several
+        spike trains.
         """
         holds_spikes = self.output is not None and self.output.holds_spikes
         known = ("silent",) if holds_spikes else ("silent", "mean")
@@ -253,8 +252,8 @@ class Batch:
     def _progress(self) -> float:
         """Return ``(accuracy - chance) / (1 - chance)``, with class weights in both accuracies.
 
-        `chance` is the fraction of labels that belong to the commonest class. If this fraction is
-        below 1 / C for C classes, `chance` is 1 / C.
+        `chance` is the fraction of labels that belong to the commonest class, but at least 1 / C
+        for C classes.
         """
         weight = np.ravel(host_values(self.masks.get("weight", 1.0), "weight"))
         confusion = np.moveaxis(np.moveaxis(self.confusion, 0, -1) * weight, -1, 0)
@@ -288,11 +287,10 @@ class Batch:
     def _has_learned(self) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
 
-        With class labels, the accuracy must be at least 0.9. Without class labels, the loss must be
-        0, or it must be less than a tenth of the loss of the mean sample. (The loss of the mean
-        sample is the loss after each sample has been replaced by the mean of all samples.) The
-        minimum of a negative log-likelihood is not 0. Therefore, a negative log-likelihood only has
-        to be below the loss of the mean sample.
+        With class labels, the accuracy must be at least 0.9. Without class labels, the loss is
+        compared with its value after each sample is replaced by the mean of all samples. The loss
+        must be 0, or less than a tenth of this value. A negative log-likelihood only has to be
+        below this value, because its minimum is not 0.
         """
         if self.has_labels:
             return self.accuracy >= MOST

@@ -1,9 +1,8 @@
 """Loss calls for which `diagnose` reports the value of the loss, but nothing about classes.
 
-Inside `diagnose`, an object stands for the call to the loss that is diagnosed. For most losses of
-this library, the object is a `Batch`, which takes more measurements. The classes in this module
-represent all other calls. Each object has an adapter, a dict `arrays` with arrays on the device,
-and a method `finish`. The method takes these arrays after they have been copied to the host.
+The function `diagnose` represents a call to most losses of this library by a `Batch`. The classes
+in this module represent all other calls. Each object has an adapter, a dict `arrays` with arrays on
+the device, and a method `finish`, which takes these arrays after they have been copied to the host.
 Afterwards, the object provides the value of the loss, the numbers for the report, and the findings.
 """
 
@@ -22,7 +21,7 @@ from spikeloss_xp.gradients import value_and_grad
 
 
 class Call:
-    """The base class for loss calls of which `diagnose` knows only the value of the loss.
+    """The base class for loss calls about which `diagnose` knows only the value of the loss.
 
     The object has some of the attributes and methods of `Batch`. If the loss could not be
     evaluated, `error` contains the reason. Otherwise, `error` is an empty string.
@@ -67,7 +66,7 @@ class Call:
 
 
 class Refusal(Call):
-    """A call in which the loss did not accept a value of its arguments, so the loss is unknown."""
+    """A call in which the loss rejected a value, so that the loss itself is unknown."""
 
 
 class Penalty(Call):
@@ -79,7 +78,7 @@ class Penalty(Call):
         super().__init__(adapter, value=value)
 
     def findings(self) -> Observations:
-        """Yield the findings about the value of the loss, and then those about its options."""
+        """Yield the findings about the value and the options of the loss."""
         yield from super().findings()
         yield from _losses.of_options(self.loss, self)
 
@@ -94,7 +93,7 @@ class Function(Call):
         self, function: Any, spikes: Any, target: Any, inputs: dict[str, Any], time_axis: int,
         *, is_judged: bool,
     ) -> None:  # fmt: skip
-        super().__init__(adapter_of(np.empty(0)))  # NumPy, because the value is copied to the host
+        super().__init__(adapter_of(np.empty(0)))  # the value is a NumPy array
         shapes = {name: shape_of(x) for name, x in inputs.items()}
         self.layouts = {name: Layout.of(x, time_axis, name) for name, x in shapes.items()}
         self.target = shape_of(target)
@@ -117,7 +116,7 @@ class Function(Call):
             self.error = f"the loss must be a number; got an array of shape {value.shape}"
 
     def _evaluate(self, function: Any, *given: Any) -> Any:
-        """Return the value of the function. If it can be differentiated, set `of_output`."""
+        """Return the value of the function. For a differentiable function, set `of_output`."""
 
         def scalar(*arguments: Any) -> Any:
             value = function(*arguments)

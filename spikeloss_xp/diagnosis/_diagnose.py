@@ -48,8 +48,8 @@ def diagnose(
         input and the target, or None. A function that is not a loss of this library is called as
         ``loss(input, target)``, or as ``loss(input)`` if `target` is None. For such a function, the
         report shows the value of the loss, the layers and the gradients, but nothing about classes.
-        If such a function cannot be differentiated, it may be called twice. If `loss` is None,
-        nothing is called, and the report does not show the value of a loss either.
+        A function that cannot be differentiated may be called twice. If `loss` is None, nothing is
+        called, and the report does not show the value of a loss either.
     input : array, or sequence or mapping of arrays
         The input of the loss, which is the output of the network. For `SparsityEnforcer`, you can
         pass several arrays, and the report shows each array as a layer. If `loss` is not a loss of
@@ -57,12 +57,12 @@ def diagnose(
     target : array or sequence, optional
         The target. Omit it for `SparsityEnforcer`.
     time_axis : int, optional
-        The time axis of the input. It can be left out if `loss` is a loss of this library, which
-        has its own time axis. Otherwise, it is required.
+        The time axis of the input. `time_axis` is required unless `loss` is a loss of this library,
+        which has its own time axis.
     hidden : array, or sequence or mapping of arrays, optional
         The spikes of the hidden layers, in order from the input of the network to its output. Each
         array has its batch, neuron and time axes in the same order as `input`. Sequences and
-        mappings may be nested. The items of a mapping are read in the order of the mapping.
+        mappings may be nested. Mappings are read in insertion order.
     gradients : array, or sequence or mapping of arrays, optional
         The gradients of the loss with respect to the parameters, in order from input to output.
         Arrays may come from any supported library. Sequences and mappings may be nested. If a
@@ -76,33 +76,33 @@ def diagnose(
         used for each hidden layer that has as many steps as `input`. The mask is also used for
         these layers if it is the same for all neurons. A function that is not a loss of this
         library does not receive the mask and the lengths: they only select the entries that the
-        report describes. `weight` is then not accepted.
+        report describes. `weight` is accepted only with a loss of this library.
     earlier : diagnosis.Report or float, optional
         The report on the same batch before some training, or the value of the loss in that report.
-        The new report then judges whether training has moved the batch.
+        The new report then judges whether training has improved the accuracy or the loss enough.
 
-        With class labels, the batch has moved if the accuracy has covered at least a fifth of the
-        way from chance to 1. Chance is the fraction of labels that belong to the commonest class.
-        If this fraction is below 1 / C for C classes, chance is 1 / C. Masked entries are left out.
-        Class weights are applied to the accuracy and to chance.
+        With class labels, the accuracy must have covered at least a fifth of the way from chance to
+        1. Chance is the fraction of labels that belong to the commonest class, but at least 1 / C
+        for C classes. Masked entries are left out. Class weights are applied to the accuracy and to
+        chance.
 
-        Without class labels, the loss is compared with its value for a constant output: a silent
-        output, or the mean of all potentials. The batch has not moved if the two values differ by
-        at most 10 %. A loss further below the value for a constant output has moved. A loss further
-        above has moved only if it has covered at least a fifth of the way from the earlier loss to
-        the value for a constant output.
+        Without class labels, the loss is compared with the loss of a constant output, which is a
+        silent output or the mean of all potentials. If the two losses differ by at most 10 %, the
+        improvement is not enough. If the loss is lower than the loss of a constant output, the
+        improvement is enough. If the loss is higher, it must have covered at least a fifth of the
+        way from the earlier loss to the loss of a constant output.
 
-        For spike times, no loss for a constant output is known. The batch then has moved if the
-        loss has fallen by at least 0.3 %.
+        For spike times, the loss of a constant output is unknown. The loss must have fallen by at
+        least 0.3 %.
     updates : int, optional
         The number of updates since the earlier report. With fewer than 90 updates, the report does
-        not judge whether training has moved the batch.
+        not judge the improvement.
 
     Returns
     -------
     diagnosis.Report
-        A report, which is printed as a table. If nothing was found, its attribute `findings` is
-        empty.
+        A report, which is printed as a table. If nothing was found, the attribute `findings` of the
+        report is empty.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _observed(call: Any, layers: list[Layer], sizes: list[Gradient]) -> Observat
     """Yield the findings about the loss, about each layer, and about the gradients."""
     yield from call.findings()
     for layer in layers:
-        # The loss may ignore NaN, so NaN in its input is reported only if the value is NaN too.
+        # The loss may ignore NaN, so NaN in its input is reported only if the loss is NaN too.
         if layer.finite or layer is not call.output:
             yield from _spikes.findings_of(layer)
     yield from _layers.findings_of_gradients(sizes, layers, call.of_output, call.learned)
@@ -166,8 +166,8 @@ def _given(**arguments: Any) -> dict[str, Any]:
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
     """Return the loss inside a `LossModule`, and the class weights to use.
 
-    The weights are the argument `weight`, or the weights in the module if `weight` is None. If
-    `loss` is not a module that holds a loss, both arguments are returned unchanged.
+    The argument `weight` takes precedence over the weights in the module. If `loss` is not a module
+    that holds a loss, both arguments are returned unchanged.
     """
     inner = getattr(loss, "loss", None)
     if not isinstance(inner, losses.Loss):
@@ -236,7 +236,7 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 
 
 def _evaluate(adapter: Adapter, loss: Any, input: Any, arguments: dict[str, Any]) -> Any:
-    """Call the loss, and return the call; return a `Refusal` if the loss rejects a value."""
+    """Return the call to the loss, or a `Refusal` if the loss rejects a value."""
     penalty = isinstance(loss, losses.SparsityEnforcer)
     kind: Any = Penalty if penalty else Call
     x = input if penalty else _layers.eager(input, "input")[1]
@@ -266,10 +266,10 @@ def _pending_layers(
     loss: Any, time_axis: int, call: Any, hidden: Any, inputs: dict[str, Any],
     arguments: dict[str, Any],
 ) -> list[_layers.Pending]:  # fmt: skip
-    """Return the statistics of the layers, whose arrays are still on their device.
+    """Return a `Pending` object for each layer.
 
-    These are the hidden layers. If the call is a `Penalty` or a `Function`, the inputs of the loss
-    are included.
+    The layers are the hidden layers. If the call is a `Penalty` or a `Function`, the inputs of the
+    loss are layers too.
     """
     trains = _given(**dict(_layers.named_leaves(hidden, "hidden")))
     if _losses.reads_times(loss):

@@ -16,7 +16,7 @@ from spikeloss_xp.diagnosis._report import Observations
 
 MOST_CLASSES = 100  # with more classes, a report has no confusion matrix
 SOME = 0.5
-UNIT = 300  # if one time is more than 300 times another time, their units may differ
+UNIT = 300  # two times whose ratio is above UNIT may have different units
 
 
 def share(what: Any, which: Any) -> float:
@@ -51,8 +51,8 @@ def numbers_of(batch: Batch) -> dict[str, Any]:
 def _numbers_of_rates(batch: Batch, of_each: str = "") -> dict[str, Any]:
     """Return the bits per spike, the mean predicted rate and the mean count for a likelihood.
 
-    `of_each` is appended to the keys. If it is an empty string, each number is for all neurons
-    together. Otherwise, there is a list with one number for each neuron.
+    If `of_each` is an empty string, each number is for all neurons together. Otherwise, `of_each`
+    is appended to the keys, and each value is a list with one number for each neuron.
     """
     shape = batch.layout.batch, batch.layout.neurons, 1
     entries = np.broadcast_to(batch.entries, shape).sum(axis=(0, 2), dtype=float)
@@ -103,7 +103,7 @@ def _numbers_of_labels(batch: Batch) -> dict[str, Any]:
 
 
 def findings_of(batch: Batch) -> Observations:
-    """Yield the findings about a batch, except for those about its layers."""
+    """Yield all findings about a batch except the findings about its layers."""
     if not (math.isfinite(batch.value) and np.isfinite(batch.size).all()):
         odd = batch.output is not None and not batch.output.finite
         entries = ", and entries of the input are NaN or infinite" if odd else ""
@@ -120,7 +120,7 @@ def findings_of(batch: Batch) -> Observations:
 def _of_zero_gradient(batch: Batch) -> Observations:
     """Yield a finding if the gradient is 0 although the network does not predict the target well.
 
-    The gradient must be 0 everywhere, or for at least 90 % of the labelled classes.
+    A finding requires a gradient of 0 everywhere, or for at least 90 % of the labelled classes.
     """
     if batch.learned:
         return
@@ -130,7 +130,7 @@ def _of_zero_gradient(batch: Batch) -> Observations:
         yield "zero-gradient", f"the gradient of the loss is 0 {where}"
 
 
-# Findings about spike times -----------------------------------------------------------------------
+# Spike times --------------------------------------------------------------------------------------
 
 
 def _of_times(batch: Batch) -> Observations:
@@ -171,7 +171,7 @@ def _other_unit(loss: Any, times: Any) -> str:
     return ""
 
 
-# Findings about binned spikes, masks and labels ---------------------------------------------------
+# Binned spikes ------------------------------------------------------------------------------------
 
 
 def _of_values(batch: Batch) -> Observations:
@@ -214,8 +214,8 @@ def _hides_all_spikes(batch: Batch) -> bool:
 
 
 def _of_absent_classes(batch: Batch) -> Observations:
-    """Yield a finding if there is a class that is not the label of any sample."""
-    number = int(batch.hot.any(axis=1).sum())  # of samples with a label
+    """Yield a finding if a class is not the label of any sample."""
+    number = int(batch.hot.any(axis=1).sum())  # the number of samples with a label
     occurs = batch.hot.any(axis=0)
     classes = len(occurs)
     if batch.labels.indices is None:
@@ -224,7 +224,7 @@ def _of_absent_classes(batch: Batch) -> Observations:
     absent = absent[absent != batch.loss.ignore_index]
     if not absent.size:
         return
-    first = classes - len(absent)  # the first absent class, if the absent classes are the last
+    first = classes - len(absent)  # the first absent class, if all absent classes come last
     if occurs.sum() == 1 and number >= _spikes.ENOUGH:
         yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
     elif occurs[:first].all() and number * len(absent) >= 4 * classes:
@@ -234,7 +234,7 @@ def _of_absent_classes(batch: Batch) -> Observations:
 
 
 def _with_shares(batch: Batch, occurs: Any) -> Any:
-    """Return which classes have a probability above 0 in the label of any sample.
+    """Return an array that is True for classes with a probability above 0 for any sample.
 
     This function is for labels that are class probabilities. If all samples have the same label,
     return `occurs`, which is True only for the most probable class of that label.

@@ -27,15 +27,15 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.diagnosis import _spikes
 from spikeloss_xp.diagnosis._report import Gradient, Layer, Observations
 
-# Let r be the gradient of the first weight, divided by the largest gradient of all weights. Let n
-# be the number of layers between these two weights. A vanishing gradient is reported if r is below
-# VANISHING and also below FACTOR ** n. FACTOR is less than 1 / 5, because networks learn even if
-# their surrogate gradients shrink the gradient by a factor of 5 in each layer.
+# A vanishing gradient is reported if the first weight's gradient, divided by the largest gradient,
+# is below VANISHING and below FACTOR ** n. Here, n is the number of layers between the two weights.
+# FACTOR is below 1 / 5, because networks learn even if the gradient shrinks by a factor of 5 in
+# each layer.
 VANISHING = 1 / 30
 FACTOR = 1 / 6
-SWALLOWED = 1e-8  # the epsilon of Adam; if gradients are smaller, Adam hardly changes the weights
-# A gradient explodes if it is this many times larger than the gradient of the loss with respect to
-# the output.
+SWALLOWED = 1e-8  # the epsilon of Adam, which hardly changes weights with smaller gradients
+# A gradient explodes if it is more than EXPLODING times as large as the gradient of the loss with
+# respect to the output.
 EXPLODING = 20.0
 
 
@@ -94,7 +94,7 @@ def _read_together(adapter: Adapter, arrays: list[Array], name: str) -> list[Any
 
 
 def named_leaves(x: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of each leaf in nested sequences and mappings, in their order.
+    """Yield the path and the value of each leaf of nested sequences and mappings.
 
     A path begins with `name` and consists of keys and indices, such as ``"hidden.0"``.
     """
@@ -135,7 +135,7 @@ def axes(layout: Layout, space: str) -> str:
 
 
 def shown(layer: Layer) -> Layer:
-    """Return a layer as a report shows it: if its values are not spikes, it has no rate."""
+    """Return a layer as a report shows it, without a rate if its values are not spikes."""
     nan = math.nan
     return layer if layer.holds_spikes else layer._replace(rate=nan, always_on=nan)
 
@@ -198,7 +198,7 @@ def hidden_times(adapter: Adapter, name: str, x: Any) -> Pending:
 
 
 def gradients_of(gradients: Any, adapter: Adapter) -> list[Pending]:
-    """Return the size of each gradient in nested sequences and mappings, in their order."""
+    """Return the size of each gradient in nested sequences and mappings."""
     if gradients is None:
         return []
     found = [_gradient(name or "weight", x, adapter) for name, x in named_leaves(gradients, "")]
@@ -248,8 +248,8 @@ def findings_of_gradients(
     """Yield the findings about the gradients of the weights, from input to output.
 
     `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
-    unknown. `learned` is True if the network already predicts the batch well. Small and large
-    gradients are then not reported.
+    unknown. If `learned` is True, the network already predicts the batch well, and small and large
+    gradients are not reported.
     """
     bad = [each for each in gradients if not math.isfinite(_size(each))]
     if bad:
@@ -265,9 +265,9 @@ def findings_of_gradients(
 
 
 def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
-    """Return whether the gradient of a weight is None, or all gradients are too small to learn.
+    """Return whether the gradient of a weight is None, or all gradients are too small for learning.
 
-    If the network has `learned` the batch, small gradients do not count as too small.
+    If `learned` is True, no gradient is too small.
     """
     weights = [each for each in gradients if each.is_weight]
     no_graph = any(each.rms is None for each in weights)
@@ -276,11 +276,11 @@ def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
 
 
 def _are_too_many(without: list[Gradient], weights: list[Gradient]) -> bool:
-    """Return whether so many weights have no gradient that this is reported.
+    """Return whether the weights without a gradient are reported.
 
-    It is reported if a gradient is None, if the gradient of the first weight is None or 0, or if
-    this is true for more than half of the weights. A few gradients of 0 in later layers are not
-    reported.
+    Weights without a gradient are reported if a gradient is None, if the gradient of the first
+    weight is 0, or if more than half of the gradients are 0. A few gradients of 0 in later layers
+    are not reported.
     """
     if not without:
         return False
@@ -300,7 +300,7 @@ def _of_sizes(
 ) -> Observations:
     """Yield findings if gradients are too large or too small.
 
-    The gradient of the first weight must not be 0: this case is reported elsewhere.
+    The gradient of the first weight must not be 0.
     """
     largest = max(weights, key=_size)
     relative = _size(largest) / of_output if of_output else 1.0
@@ -323,9 +323,9 @@ def _of_sizes(
 def _layers_before(weight: Gradient, weights: list[Gradient], layers: list[Layer]) -> int:
     """Return how many layers lie between the first weight and `weight`.
 
-    If a layer has recurrent weights, it has two weights, but it is still only one layer. Therefore,
-    the result is at most the number of hidden layers. This limit is not used if the number of
-    hidden layers is unknown, or if there are more than two weights for each layer.
+    A recurrent layer has two weights. The result is therefore at most the number of hidden layers.
+    This limit is not used if the number of hidden layers is unknown, or if there are more than two
+    weights for each layer.
     """
     place = weights.index(weight)
     depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if unknown

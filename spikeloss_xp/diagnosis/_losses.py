@@ -1,8 +1,7 @@
-"""What `diagnose` needs to know about each class of losses, and findings about their options.
+"""Properties of losses that `diagnose` uses, and findings about the options of losses.
 
-The modules that define the losses do not depend on `diagnose`. Findings about a loss are yielded by
-functions that are registered with ``@findings.register``. In this way, users can add findings about
-their own losses.
+Functions that are registered with ``@findings.register`` yield the findings. Users can register
+functions for their own losses.
 """
 
 import math
@@ -45,17 +44,17 @@ def reads_rates(loss: Any) -> bool:
 
 
 def spike_mask(loss: TimesLoss, times: Array) -> Array:
-    """Return a mask that is False for padding and for times that are not before `silent_time`."""
+    """Return a mask that is True for finite times before `silent_time`."""
     return times < getattr(loss, "silent_time", math.inf)
 
 
 def totals(loss: Any, prepared: Trains, labels: Labels) -> dict[str, Array]:
-    """Return the sums from which the scores and the findings about a likelihood are computed.
+    """Return the sums that the scores of a likelihood and the findings about it are based on.
 
     ``"gain"``, ``"recorded"`` and ``"predicted"`` are arrays with a sum for each neuron. The gain
-    is the log-likelihood of the predicted rates, minus the log-likelihood of a constant rate. The
-    other two are the numbers of recorded spikes and of predicted spikes. ``"lowest"`` and
-    ``"highest"`` are the smallest and the largest value of the input.
+    is the log-likelihood of the predicted rates, minus the log-likelihood of a constant rate.
+    ``"recorded"`` and ``"predicted"`` are the numbers of recorded spikes and of predicted spikes.
+    ``"lowest"`` and ``"highest"`` are the smallest and the largest value of the input.
     """
     adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled().values
     xp, predicted = adapter.xp, loss._mean_for(adapter, values)
@@ -84,10 +83,10 @@ def findings(loss: Any, batch: Any) -> Observations:
     Parameters
     ----------
     loss : object
-        The loss. Its class decides which registered functions are called.
+        The loss. The class of the loss decides which registered functions are called.
     batch : object
-        The measurements of `diagnose` on the batch. They are attributes, such as ``value``,
-        ``accuracy``, ``fires`` and ``layout``.
+        The measurements of `diagnose` on the batch. The measurements are attributes, such as
+        ``value``, ``accuracy``, ``fires`` and ``layout``.
 
     Yields
     ------
@@ -118,7 +117,7 @@ def findings(loss: Any, batch: Any) -> Observations:
 def of_options(loss: Any, batch: Any) -> Observations:
     """Yield the findings about the options of a loss.
 
-    This calls the functions that are registered for the class of the loss and for its base classes.
+    The functions that are registered for the class of the loss and for its base classes are called.
     """
     for kind in type(loss).__mro__[:-1]:
         if kind in findings.registry:
@@ -179,8 +178,8 @@ def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
 def _may_be_rates(loss: Likelihood, found: Any) -> bool:
     """Return whether the input may hold rates, although the loss expects logarithms or logits.
 
-    This is assumed if no value is below 0. `BernoulliNLL` expects logits, which may all be above 0.
-    For this loss, it is therefore assumed only if no value is above 1 either.
+    Values of at least 0 may be rates. `BernoulliNLL` expects logits, which may all be above 0. For
+    `BernoulliNLL`, values may be rates only if they are also at most 1.
     """
     limit = 1 if isinstance(loss, losses.BernoulliNLL) else math.inf
     return bool(found["lowest"] >= 0 < found["highest"] <= limit)

@@ -1,8 +1,8 @@
 """Judge whether training has improved the loss or the accuracy since an earlier report.
 
 Before training, no number in a report predicts whether a network will learn. After about 100
-updates, the loss or the accuracy on the same batch does predict it. The limits below were chosen in
-training experiments.
+updates, the loss or the accuracy on the same batch predicts whether the network will learn. The
+limits below were chosen in training experiments.
 """
 
 import math
@@ -12,10 +12,10 @@ from spikeloss_xp import _checks
 from spikeloss_xp.diagnosis import _spikes
 from spikeloss_xp.diagnosis._report import SINCE, Layer, Observations, Report, enough
 
-# The "constant answer" is the loss of an output that is the same for all samples.
+# A constant output is the same for all samples.
 LEAST = 0.2  # the loss or accuracy must have covered this fraction of the way to its goal
-NEAR = 0.1  # a loss is near the constant answer if the relative difference is at most this
-MOVED = 0.003  # if no constant answer is known, the loss must have fallen by this fraction
+NEAR = 0.1  # a loss within this relative difference is near the loss of a constant output
+MOVED = 0.003  # the fall that is enough if the loss of a constant output is unknown
 
 
 def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
@@ -31,9 +31,9 @@ def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
 
 
 def findings_of(numbers: dict[str, Any], loss: Any, call: Any, layers: list[Layer]) -> Observations:
-    """Yield findings if training has made the loss NaN or infinite, or has not moved the batch.
+    """Yield findings if training has made the loss NaN or infinite, or has not improved it enough.
 
-    `_has_moved` defines whether training has moved the batch. `numbers` holds the earlier loss.
+    `numbers` holds the earlier loss.
     """
     now, (before, updates) = call.value, numbers.get(SINCE, (None, 0))
     if before is None or now is None:
@@ -51,12 +51,12 @@ def _has_moved(before: float, call: Any) -> bool:
     """Return whether training has improved the loss or the accuracy enough.
 
     With class labels, the accuracy must have covered a fifth of the way from chance to 1. Without
-    class labels, the loss is compared with the loss of a constant answer, if it is known. A loss
-    that is near this value has not improved enough. A loss above this value must have covered a
-    fifth of the way from the earlier loss to this value.
+    class labels, the loss is compared with the loss of a constant output, if it is known. A loss
+    near the loss of a constant output has not improved enough. A higher loss must have covered a
+    fifth of the way from the earlier loss to the loss of a constant output.
     """
     if call.progress is not None:
-        return not call.progress < LEAST  # True for NaN: the progress is unknown
+        return not call.progress < LEAST  # a progress of NaN is enough
     fallen, constant = before - call.value, call.constant
     if constant is None or not math.isfinite(before):
         return not fallen < MOVED * abs(before)

@@ -16,19 +16,18 @@ from spikeloss_xp.times.first_spike import TimesLoss
 
 BATCH_NUMBERS = 7  # how many entries of `numbers` are printed
 NAME = 19  # the width of a name in a table that is 80 characters wide
-NAMED_BARS = 50  # if a panel of a figure has more bars, the bars have numbers instead of names
-LONG = 20  # for a list with more entries, only the range is shown
+NAMED_BARS = 50  # a panel with more bars shows numbers instead of names
+LONG = 20  # a longer list is shown as a range
 INDENT = "    "
 MORE = 'The guide "What diagnose finds" describes all findings.'
 SINCE = "earlier loss, updates since"  # a key of `Report.numbers`
-ENOUGH = 90  # after fewer updates, a report does not say whether training has moved the batch
+ENOUGH = 90  # after fewer updates, a report does not judge the improvement
 LOOK_AGAIN = "Train for about 100 updates, and diagnose again with this report as earlier."
 # The keys of `Report.numbers` whose values `Report.scalars` returns.
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings with these codes are about layers. A report does not sort them by code, but by layer,
-# from input to output. Their position among all findings is that of the first of these codes.
+# A report sorts findings with these codes by layer, from input to output, and not by code.
 OF_LAYERS = ("busy-hidden", "silent-hidden", "silent-output", "quiet-output")
 OF_NEURONS = ("bits per spike of each neuron", "mean rate of each neuron")  # keys of `numbers`
 INK, GOOD, BAD = "#222832", "#0c8096", "#c43a80"  # the colours of the documentation
@@ -37,7 +36,7 @@ Panel = tuple[str, dict[str, Any]]  # a panel of the figure: its title, and the 
 
 
 class Layer(NamedTuple):
-    """How often the neurons of a layer fire in a batch.
+    """The firing statistics of a layer in one batch.
 
     Attributes
     ----------
@@ -59,8 +58,8 @@ class Layer(NamedTuple):
         that have a spike. The `rate` of such a layer is NaN. For other layers, `first_spike` is
         None.
     holds_spikes : bool
-        Whether the values may be spikes. If they are other numbers, such as potentials or the
-        activations of a GRU, `rate` and `always_on` are NaN in a report.
+        Whether the values may be spikes. If the values are other numbers, such as potentials,
+        `rate` and `always_on` are NaN in a report.
     """
 
     name: str
@@ -82,11 +81,11 @@ class Gradient(NamedTuple):
         The name of the parameter.
     rms : float or None
         The root mean square of the entries that are not 0. Entries that are 0 are left out, because
-        they usually belong to inputs that never fire. The value is NaN or infinite if an entry is
-        NaN or infinite. It is None if the parameter has no gradient.
+        they usually belong to inputs that never fire. `rms` is NaN or infinite if an entry is NaN
+        or infinite. `rms` is None if the parameter has no gradient.
     is_weight : bool
-        Whether the parameter is treated as a weight. This is the case if its gradient is None, has
-        two axes, or has at least two axes that are longer than 1.
+        Whether the parameter is treated as a weight. A parameter is a weight if its gradient is
+        None, has two axes, or has at least two axes that are longer than 1.
     """
 
     name: str
@@ -105,8 +104,8 @@ class Finding:
     severity : {"problem", "note"}
         A problem keeps a network from learning. A note is a fact, which may be harmless.
     seen, why, remedy : str
-        Three texts. `seen` describes what was seen in the batch, `why` explains why it matters, and
-        `remedy` says what to do.
+        `seen` describes what was seen in the batch, `why` explains why it matters, and `remedy`
+        says what to do.
     names : tuple of str
         The names of the layers and parameters to which the finding applies.
 
@@ -134,15 +133,15 @@ class Finding:
         return "\n".join(map(_wrapped, texts))
 
 
-# Either a `Finding`, or a tuple of strings: the code of a finding in findings.toml, a description
-# of what was seen, and the names of the layers or weights to which the finding applies.
+# An observation is a `Finding`, or a tuple of strings. The tuple holds a code in findings.toml, a
+# description of what was seen, and the names of the layers or weights.
 Observation = tuple[str, ...] | Finding
 Observations = Iterator[Observation]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `diagnose`. Printing it shows the layers, the batch and the findings.
+    """The result of `diagnose`, which is printed as a table of layers, numbers and findings.
 
     Attributes
     ----------
@@ -150,8 +149,8 @@ class Report:
         The numbers about the batch, keyed by descriptive names. The confusion matrix is left out if
         there are more than 100 classes.
     layers : tuple
-        How often the neurons of each layer fire, from the first hidden layer to the output. A
-        layer has the attributes `name`, `rate`, `silent`, `always_on`, `samples` and `finite`.
+        The firing statistics of each layer, from the first hidden layer to the output. A layer has
+        the attributes `name`, `rate`, `silent`, `always_on`, `samples` and `finite`.
     gradients : tuple
         The size of the gradient of each parameter. A gradient has the attributes `name`, `rms`
         and `is_weight`.
@@ -180,7 +179,7 @@ class Report:
         return "\n".join([*table, self._rest()])
 
     def _repr_html_(self) -> str:
-        import html  # imported lazily, because importing the library should be fast
+        import html  # imported lazily to keep the import of the library fast
 
         rows = [("", *self._head()), *self._rows()]
         table = "".join(f"<tr><td>{'<td>'.join(map(html.escape, row))}" for row in rows)
@@ -275,8 +274,8 @@ class Report:
             - ``"output/rate"``, ``"output/silent"`` and ``"output/always_on"``: how often the
               output neurons fire. If the input holds predicted rates, these keys are missing. For
               `SparsityEnforcer`, the keys begin with ``"input"`` instead of ``"output"``.
-            - Three such keys for each hidden layer, for example ``"hidden.0/rate"``. For layers of
-              spike times, the key ends with ``"first_spike"`` instead of ``"rate"``.
+            - The same three keys for each hidden layer, for example ``"hidden.0/rate"``. For layers
+              of spike times, the key ends with ``"first_spike"`` instead of ``"rate"``.
             - ``"gradient/NAME/rms"`` for each parameter, such as ``"gradient/fc1.weight/rms"``.
 
             Rates and fractions are between 0 and 1. Characters that a logger may refuse, such as
@@ -344,7 +343,7 @@ def _draw(axes: Any, title: str, bars: dict[str, Any], bad: set[str]) -> None:
 
 
 def _use_decades(axes: Any, lengths: list[float]) -> None:
-    """Use a log scale that begins and ends at powers of 10, unless no length is above 0."""
+    """If any length is above 0, use a log scale that begins and ends at powers of 10."""
     powers = [math.log10(x) for x in lengths if x > 0]
     if powers:
         axes.set_xscale("log")
@@ -382,7 +381,7 @@ def _in_words(x: Any) -> str:
 def texts() -> dict[str, Any]:
     """Return the texts of all findings, keyed by code, in the order of findings.toml.
 
-    In this file, problems come before notes, and causes come before their consequences.
+    In findings.toml, problems come before notes, and causes come before their consequences.
     """
     import tomllib  # imported here because the texts are rarely needed
     from importlib.resources import files
@@ -405,13 +404,12 @@ def findings_of(
 ) -> tuple[Finding, ...]:
     """Return the findings with their texts. Problems come first, and causes before consequences.
 
-    In findings.toml, some findings have the severity "cause", which means a possible cause of
-    failure. In the report, these findings are problems in two cases: if learning is `blocked`, or
-    if training has not moved the batch and there is at least one other possible cause. In all other
-    cases, they are notes.
+    In findings.toml, possible causes of failure have the severity "cause". All possible causes
+    become problems if learning is `blocked`, or if "not-moved" occurs together with another
+    possible cause. In any other report, possible causes become notes.
 
-    `decided` is True if gradients of weights were passed, because `blocked` then says whether the
-    weights can learn. If `decided` is False, a loss whose gradient is 0 also blocks learning.
+    `decided` is True if gradients of weights were passed. If `decided` is False, a loss whose
+    gradient is 0 also blocks learning.
     """
     named = {each[0] for each in observed if isinstance(each, tuple)}
     causes = {code for code in named if texts().get(code, {}).get("severity") == "cause"}

@@ -15,9 +15,8 @@ CALLS = 14  # the largest number of calls to `run` for each layer
 # The factor is multiplied or divided by STRIDE after each call, until a rate below the goal and a
 # rate above the goal are known.
 STRIDE = 8.0
-# A rate is accepted at once if the rate and the goal differ by at most a factor of CLOSE. If the
-# rate jumps past the goal, the rate that is closest to the goal is accepted in the end. This rate
-# and the goal may differ by at most a factor of JUMP.
+# A rate is accepted if it is within a factor of CLOSE of the goal. If the rate jumps past the goal,
+# a rate within a factor of JUMP is accepted after CALLS calls.
 CLOSE = 1.3
 JUMP = 2.0
 Rates = list[tuple[str, float]]  # the name and the rate of each layer
@@ -36,9 +35,8 @@ def scale_to_rate(
 
     The layers are scaled one after the other, from input to output, by bisection on the logarithm
     of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. With few time
-    steps, the rate may jump past the goal. After 14 calls for the layer, the rate that is closest
-    to the goal is then accepted if it is within a factor of 2 of the goal. A rate of 0 is never
-    accepted.
+    steps, the rate may jump past the goal. After a jump, the closest of 14 rates is accepted if it
+    is within a factor of 2 of the goal. A rate of 0 is never accepted.
 
     This function neither reads nor changes the weights. The function `run` applies the factors.
 
@@ -48,9 +46,9 @@ def scale_to_rate(
         Takes a list with one factor for each layer, runs the network on one batch, and returns a
         sequence or mapping with the spikes of each layer, from input to output. `run` may return
         the rate of a layer instead of its spikes, as a number or an array without axes. In each
-        call, `run` must multiply the initial weights of a layer by its factor. It must not multiply
-        weights that an earlier call has already scaled. Alternatively, `run` may scale the weights
-        of a normalisation layer, or divide thresholds by the factor.
+        call, `run` must multiply the initial weights of a layer by its factor. `run` must not
+        multiply weights that an earlier call has already scaled. Alternatively, `run` may scale the
+        weights of a normalisation layer, or divide thresholds by the factor.
     layers : int
         The number of layers.
     rate : float or sequence of float, optional
@@ -84,13 +82,13 @@ def scale_to_rate(
     rate jumps past the goal or turns back before reaching it, the function may raise an error.
 
     In a recurrent layer, `run` should multiply the input weights by the factor, and the recurrent
-    weights by 0.3 and by the factor. Without the 0.3, the recurrent current is often larger than
-    the input current.
+    weights by 0.3 and by the factor. Without the factor of 0.3, the recurrent current is often
+    larger than the input current.
 
     If later layers feed back into earlier layers, scaling a later layer changes the rate of an
     earlier layer. After all layers have been scaled, the first layer whose rate is no longer
-    accepted is scaled again. This is repeated until all rates are accepted. If 14 calls for a layer
-    are not enough, the function raises an error.
+    accepted is scaled again. The scaling is repeated until all rates are accepted. If 14 calls for
+    a layer are not enough, the function raises an error.
 
     You can scale the thresholds instead of the weights. Divide the threshold of a layer by the
     factor of the layer, and multiply the slope of its surrogate gradient by the factor. With Adam,
@@ -173,7 +171,7 @@ class _Search:
                 raise ValueError(_failure(name, goal, [*seen, (factor, rate)]))
             seen.append((factor, rate))
             low, high = (factor, high) if rate < goal else (low, factor)
-            if len(seen) == CALLS:  # an earlier rate may be closer to the goal than the last
+            if len(seen) == CALLS:  # an earlier rate may be closer to the goal than the last rate
                 self.factors[i], _ = min(seen, key=lambda each: _ratio(each[1], goal))
             elif low > 0 and high < math.inf:
                 self.factors[i] = math.sqrt(low * high)
@@ -188,7 +186,7 @@ class _Search:
 
 
 def _ratio(rate: float, goal: float) -> float:
-    """Return the larger of a rate and its goal, divided by the smaller. A rate of 0 gives inf."""
+    """Return the factor between a rate and its goal, at least 1, or infinity if the rate is 0."""
     return max(rate, goal) / min(rate, goal) if rate else math.inf
 
 
@@ -206,7 +204,7 @@ def _failure(name: str, goal: float, seen: list[tuple[float, float]]) -> str:
 
 
 def _rates(found: Any, layers: int, time_axis: int | None, lengths: ArrayLike | None) -> Rates:
-    """Return the name and the rate of each layer, given what `run` returned."""
+    """Return the name and the rate of each layer, given the result of `run`."""
     leaves = [*_layers.named_leaves(found, "")]
     if len(leaves) != layers:
         raise ValueError(
@@ -228,7 +226,7 @@ def _rate(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | None) -
     """Return the rate of a layer, given its spikes or its rate."""
     if rank(x) == 0:
         return float(host_values(x, name))
-    axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
+    axis, single_step = time_axis or 0, time_axis is None  # any axis gives the same rate
     with np.errstate(all="ignore"):
         pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
         [layer] = _layers.finished([pending])

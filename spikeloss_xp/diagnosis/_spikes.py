@@ -19,7 +19,7 @@ from spikeloss_xp.primitives import slices
 
 CHUNK = 1 << 20  # to limit memory use, about this many entries are summed at a time
 SAMPLE = 1 << 16  # the number of entries that are copied to the host to see if they are spikes
-ENOUGH = 8  # a neuron with fewer steps is not reported as firing at every step
+ENOUGH = 8  # neurons with fewer steps are not reported as always on
 QUIET = 0.01  # an output is quiet if its neurons fire in less than this fraction of the steps
 BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of the steps
 
@@ -30,7 +30,8 @@ BUSY = 0.4  # a layer is busy if its neurons fire in more than this fraction of 
 def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str, Array]:
     """Return the arrays from which `layer_of` computes the statistics of a layer.
 
-    The axes of `x` are batch, class and time, in the order of `layout`. Its masked entries are 0.
+    The axes of `x` are batch, class and time, in the order of `layout`. Masked entries of `x` are
+    0.
     """
     xp = adapter.xp
     axis = layout.batch_axis
@@ -130,7 +131,7 @@ def of_times(name: str, times: Any, fires: Any) -> Layer:
     """Return the statistics of a layer of spike times.
 
     The axes of `times` are batch, neuron and, optionally, spike. `fires` has the same shape, and is
-    False for entries of `times` that are not the time of a spike.
+    True for entries of `times` that are the time of a spike.
     """
     neurons = (*times.shape[:2], -1)
     first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
@@ -165,7 +166,7 @@ def odd_values(values: Any, kept: Any = None) -> str:
 
 
 def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
-    """Yield at most one finding about a layer: it is not finite, silent, or fires too often."""
+    """Yield a finding if a layer is not finite, is silent, or fires too often."""
     name, output = layer.name, is_output(layer.name)
     if not layer.finite:
         yield "not-finite", f"entries of {name} are NaN or infinite", name
@@ -179,8 +180,8 @@ def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
 def quiet_outputs(layers: list[Layer]) -> Iterator[tuple[str, ...]]:
     """Yield a finding for each output layer that hardly fires.
 
-    This function is used only after some training. Before training, outputs that hardly fire are
-    usual.
+    This function is used only after some training, because the outputs of new networks often hardly
+    fire.
     """
     for name, rate in [(each.name, each.rate) for each in layers if each.holds_spikes]:
         if is_output(name) and 0 < rate < QUIET:  # silent outputs are reported elsewhere

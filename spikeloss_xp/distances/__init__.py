@@ -1,8 +1,8 @@
 """Distances between all pairs of spike trains.
 
 `van_rossum` and `similarity` compare binned trains, or lists of spike times with ``times=True``.
-`value_and_grad` computes their gradients in every library. `victor_purpura` and
-`coincidence_factor` compare lists of spike times.
+`value_and_grad` computes the gradients of these two functions in every library. `victor_purpura`
+and `coincidence_factor` compare lists of spike times.
 
 Examples
 --------

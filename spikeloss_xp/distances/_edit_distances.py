@@ -1,10 +1,7 @@
 """The Victor-Purpura distance and the coincidence factor, which are based on edits of spike times.
 
 Both measures use the lowest cost of edits that turn one train into another train. Deleting or
-inserting a spike costs 1. The two measures differ in the cost of matching a spike of the first
-train with a spike of the second train. The lowest cost is the last entry of a table of costs. All
-entries of an anti-diagonal of the table are computed at once, because they do not depend on each
-other. The tables for all pairs of trains are also computed at once.
+inserting a spike costs 1. The two measures define the cost of matching two spikes differently.
 """
 
 import itertools
@@ -38,26 +35,27 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
     Parameters
     ----------
     input : sequence of array, or array
-        The spike times of each train, in any order. Pass a sequence with an array ``[spike]`` for
-        each train, or one array ``[train, spike]`` that is padded with NaN or infinity.
+        The spike times of each train, in any order. Pass a sequence of one-dimensional arrays, or
+        one array of shape ``[train, spike]`` that is padded with NaN or infinity.
     other : sequence of array, or array, optional
         The spike times of other trains. By default, the trains of `input` are compared with
         each other.
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time. It is either 0 or at least 1e-6.
+        The cost :math:`q` of moving a spike by one unit of time, which is 0 or at least 1e-6.
 
     Returns
     -------
     array
-        An array ``[train of input, train of other]`` from the library of `input`, in the dtype of
-        `input`. If the spike times are integers, the dtype is the library's default floating-point
-        dtype. If the spike times are float16 or bfloat16, the dtype is float32.
+        An array with a row for each train of `input` and a column for each train of `other`. The
+        array has the library and dtype of `input`. If the spike times are integers, the dtype is
+        the library's default floating-point dtype. If the spike times are float16 or bfloat16, the
+        dtype is float32.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
-        than NumPy and the library of `input`.
+        If an argument is out of range, has the wrong shape or dtype, or comes neither from NumPy
+        nor from the library of `input`.
 
     See Also
     --------
@@ -65,16 +63,15 @@ def victor_purpura(input: Times[TimesT], other: ArrayLike | None = None, *, cost
 
     Notes
     -----
-    Libraries with automatic differentiation can differentiate the distance with respect to the
+    In libraries with automatic differentiation, the distance is differentiable with respect to the
     spike times, except where several sets of edits are equally cheap.
 
-    The function fills a table of costs for each pair of trains. Memory use grows with the number of
-    pairs. Run time grows with the product of two numbers: the largest number of spikes of a train
-    in `input`, and the largest number of spikes of a train in `other`.
+    Memory use grows with the number of pairs of trains. For each pair, the run time is proportional
+    to the product of the largest spike counts in `input` and `other`.
 
     In JAX, call the function inside `jax.jit`. Without `jax.jit`, JAX traces the function again on
-    every call. In PyTorch, call the function outside `torch.compile`. The compiler compiles each
-    step of filling the table separately, which takes minutes for 30 spikes.
+    every call. In PyTorch, call the function outside `torch.compile`, because compiling the
+    function takes minutes for trains of 30 spikes.
 
     References
     ----------
@@ -119,9 +116,9 @@ def coincidence_factor(
     The model is a train of `input`, and the data is a train of `other`. The factor measures how
     well the model predicts the data. The factor is 1 for equal trains. If the model is replaced by
     a Poisson train with the same rate, the factor is 0 on average. :math:`N_\text{model}` and
-    :math:`N_\text{data}` are the numbers of spikes. :math:`N_\text{coinc}` is the largest number of
-    pairs of spikes that are at most :math:`\Delta` apart, where each spike belongs to at most one
-    pair. The factor has no gradient.
+    :math:`N_\text{data}` are the spike counts of the two trains. :math:`N_\text{coinc}` is the
+    largest number of pairs of spikes that are at most :math:`\Delta` apart, where each spike
+    belongs to at most one pair. The factor has no gradient.
 
     Parameters
     ----------
@@ -138,20 +135,19 @@ def coincidence_factor(
     Returns
     -------
     array
-        An array ``[train of input, train of other]`` from the library of `input`. The factor is 0
-        if one of the two trains is silent. The factor is NaN if :math:`2 \nu \Delta \ge 1`, because
-        all spikes would then coincide by chance.
+        An array with a row for each train of `input` and a column for each train of `other`, from
+        the library of `input`. The factor is 0 if one of the two trains is silent. The factor is
+        NaN if :math:`2 \nu \Delta \ge 1`, because all spikes would then coincide by chance.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
-        than NumPy and the library of `input`.
+        If an argument is out of range, has the wrong shape or dtype, or comes neither from NumPy
+        nor from the library of `input`.
 
     Notes
     -----
-    If the distance between two spikes exceeds the precision only because of rounding errors, the
-    two spikes coincide.
+    Two spikes also coincide if their distance exceeds `precision` only by a rounding error.
 
     References
     ----------
@@ -211,8 +207,8 @@ def _edit_costs(
 ) -> Array:
     """Return the lowest cost of edits that turn a train of `x` into a train of `y`, for all pairs.
 
-    `price` returns the cost of matching two spike times. If two times are `far` or more apart,
-    their cost is above 2.
+    `price` returns the cost of matching two spike times. If two times are `far` or more apart, the
+    cost of matching them is above 2.
     """
     xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
     times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)

@@ -7,10 +7,9 @@ product of the two trains equals the inner product of two vectors:
     sum over t, u of a**|t - u| x[t] y[u]  =  (1 - a**2) sum over t < T of f[t] g[t]
                                               + a**2 f[T - 1] g[T - 1] .
 
-After the end of the trains, both traces decay. These later steps are called the tail, and the last
-term is the sum over the tail. The vector of a train therefore consists of the trace, multiplied by
-``sqrt(1 - a**2)``, and of one number for the tail. If a train has a single spike, its vector has
-the norm 1.
+The last summand is the sum over all steps after the end of the trains, where both traces decay. The
+vector of a train therefore consists of the trace, multiplied by ``sqrt(1 - a**2)``, and of one
+number for the steps after the end.
 """
 
 import math
@@ -46,8 +45,8 @@ class Products(NamedTuple):
     pairs: Array
 
 
-# The inner products, and their pullback. The pullback maps the cotangents of two fields of
-# `Products`, `x` and `pairs`, to the gradient with respect to `input`.
+# The pullback takes the cotangents of the fields `x` and `pairs` of `Products`, and returns the
+# gradient with respect to `input`.
 ProductsAndPullback = tuple[Products, Callable[[Array, Array], Array]]
 
 
@@ -62,9 +61,9 @@ def inner_products(
 ) -> ProductsAndPullback:
     """Return the inner products of the trains that were passed to a metric, and their pullback.
 
-    If `other` is None, the trains of `input` are compared with each other. Each train then has both
-    a row and a column in the matrix of all pairs. The pullback computes only the gradient that
-    results from the row. The caller must add the gradient that results from the column.
+    If `other` is None, each train has both a row and a column in the matrix of inner products. The
+    pullback returns only the gradient that results from the row, so the caller must add the
+    gradient that results from the column.
     """
     time_constant = _checks.scale(time_constant, "time_constant")
     cosine = _checks.share(cosine, "cosine")
@@ -149,7 +148,7 @@ def products_of_times(input: Any, other: Any, time_constant: float) -> ProductsA
 def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
     """Return `a` and `b` with an additional axis each, so that they broadcast to pairs of spikes.
 
-    The padding is replaced by the values that `kernels` requires.
+    Padding is replaced by the values that `kernels` requires.
     """
     a, b = replace_padding(adapter, a, math.inf), replace_padding(adapter, b, -math.inf)
     return a[..., :, None], b[..., None, :]
@@ -158,9 +157,9 @@ def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
 def _vectors(
     trains: BinnedTrains, time_constant: float, cosine: float, steps: list[slice]
 ) -> Iterator[Array]:
-    """Yield the vectors of all trains in parts, which are arrays ``[train, entries]``.
+    """Yield the vectors of all trains in parts, with one part for each slice in `steps`.
 
-    There is a part for each slice of steps. The last part holds the entries for the tail.
+    An additional part holds the entries for the steps after the end of the trains.
     """
     adapter, carried = trains.prepared.adapter, None
     scale = math.sqrt(-math.expm1(-2 / time_constant))
@@ -194,7 +193,7 @@ def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Arra
 
 
 def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: float) -> Array:
-    """Return the trains, with their units mixed and filtered with the kernel.
+    """Mix the units of each train, and filter the result with the kernel.
 
     First, each unit is replaced by ``1 - cosine`` times the unit plus `cosine` times the sum of all
     units. Then, the value at each step t is replaced by ``sum(exp(-|t - u| / tau) * x[u])`` over
@@ -209,10 +208,9 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 
 def row_slices(adapter: Adapter, like: Array, rows: int, columns: int) -> list[slice]:
-    """Return slices that together cover the rows of the matrix of all pairs of trains.
+    """Split the rows of the matrix of all pairs of trains into slices.
 
-    The rows are split only if arrays that are computed from `like` may be changed in place.
-    Otherwise, a single slice covers all rows.
+    A single slice covers all rows if arrays computed from `like` must not be changed in place.
     """
     if not adapter.in_place(like):
         return [slice(None)]
@@ -224,8 +222,8 @@ def _plus_product(
 ) -> Array:
     """Return ``total + x @ y.T``, or ``x @ y.T`` if `total` is None.
 
-    If there are several chunks, `total` is changed in place. If `x` and `y` are then the same
-    array, the product is symmetric, and nothing is added to the blocks below the diagonal.
+    If there are several chunks, `total` is changed in place, and blocks below the diagonal of a
+    symmetric product are not computed.
     """
     xp = adapter.xp
     if len(chunks) == 1:
@@ -243,12 +241,10 @@ def _plus_product(
 def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     """Return the inner products of the trains within one set.
 
-    `pairs` contains the inner products in the blocks on and above the diagonal. The function fills
-    in the blocks below the diagonal. The inner product of each train with itself is copied from the
-    diagonal, so that the distance of a train from itself is exactly 0. The function does not use
-    ``linalg.diagonal``, because PyTorch 2.15 compiles the gradient of ``linalg.diagonal``
-    incorrectly. For the diagonal of a matrix product, the compiled gradient reads uninitialised
-    memory.
+    The function fills in the blocks of `pairs` below the diagonal. The inner product of each train
+    with itself is copied from the diagonal, so that the distance of a train from itself is exactly
+    0. The function does not use ``linalg.diagonal``, because PyTorch 2.15 compiles the gradient of
+    ``linalg.diagonal`` incorrectly.
     """
     xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
     if len(chunks) == 1:

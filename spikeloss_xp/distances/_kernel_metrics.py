@@ -14,8 +14,8 @@ from spikeloss_xp.distances._inner_products import Products, inner_products, row
 # errors. A rounding error is the machine epsilon times ``<x, x> + <y, y>``.
 ROUNDINGS_OF_EQUAL = 16
 
-# A matrix with a number for each pair of trains, and its pullback. The pullback maps the cotangent
-# of the matrix to the cotangents of three fields of `Products`: `x`, `y` and `pairs`.
+# A matrix of distances or similarities, and its pullback to the fields `x`, `y` and `pairs` of
+# `Products`.
 Comparison = tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]
 Compare = Callable[[Products], Comparison]
 
@@ -23,7 +23,7 @@ Compare = Callable[[Products], Comparison]
 def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> ArrayT:
     """Return the matrix of the distances or similarities between all pairs of trains.
 
-    If there are many pairs, the distances or similarities overwrite the inner products in memory.
+    If there are many pairs, the result overwrites the inner products in memory.
     """
     products, _ = inner_products(input, other, **options)
     pairs: ArrayT = products.pairs
@@ -32,9 +32,8 @@ def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> Arra
         pairs, _ = compare(products)
         return pairs
     for rows in chunks:
-        # `_` holds a pullback until the next chunk has been computed. If each pullback were freed
-        # immediately, the operating system would reclaim its memory. A call with 4,000 trains would
-        # then take 1.15 times as long.
+        # `_` keeps a pullback in memory until the next chunk has been computed. Freeing each
+        # pullback immediately made a call with 4,000 trains 1.15 times slower.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs
@@ -60,8 +59,7 @@ def _matrix_and_pullback(
 def _with_closed_form(form: Callable[..., ValueAndPullback]) -> Callable[[FunctionT], FunctionT]:
     """Return a decorator that lets `value_and_grad` compute a gradient in closed form.
 
-    `form` returns the value of the decorated function and its pullback. The decorator adds
-    attributes to the function, which `value_and_grad` uses.
+    `form` takes the arguments of the decorated function, and returns the value and its pullback.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -148,17 +146,19 @@ def van_rossum(
         \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
 
     Here, :math:`x` is a train of `input`, and :math:`y` is a train of `other`. The distance between
-    one spike and silence is 1.
+    a train with one spike and a silent train is 1.
 
     Parameters
     ----------
     input : array
-        Spike trains, ``[train, time]``, or ``[train, unit, time]`` if each train has several units.
+        Spike trains of shape ``[train, time]``. If each train has several units, the shape is
+        ``[train, unit, time]``.
     other : array or sequence, optional
         Other trains, with the same number of units and steps as `input`. By default, the trains of
         `input` are compared with each other.
     time_constant : float
-        Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
+        The time constant :math:`\tau`, in time steps or in the unit of the spike times (at least
+        1e-6).
     cosine : float, default 0
         The cosine :math:`c` of the angle between units, from 0 (separate units) to 1 (pooled
         units). The inner product :math:`\langle x, y \rangle` is :math:`1 - c` times the sum of the
@@ -179,16 +179,16 @@ def van_rossum(
     Returns
     -------
     array
-        An array ``[train of input, train of other]`` in the dtype of `input`. If the trains are
-        float16 or bfloat16, the dtype is float32. If the trains are bool or integer, the dtype is
-        the library's default floating-point dtype. If `input` is compared with itself, the diagonal
-        is exactly 0.
+        An array with a row for each train of `input` and a column for each train of `other`. The
+        array has the dtype of `input`. If the trains are float16 or bfloat16, the dtype is float32.
+        If the trains are bool or integer, the dtype is the library's default floating-point dtype.
+        If `input` is compared with itself, the diagonal is exactly 0.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
-        than NumPy and the library of `input`.
+        If an argument is out of range, has the wrong shape or dtype, or comes neither from NumPy
+        nor from the library of `input`.
 
     See Also
     --------
@@ -196,12 +196,12 @@ def van_rossum(
 
     Notes
     -----
-    The filtered trains decay after the last step, and the distance includes these later steps. If a
-    distance is so small that it may be a rounding error, the distance and its gradient are set to
+    The distance includes the steps after the end of the trains, where the filtered trains decay. If
+    a distance is so small that it may be a rounding error, the distance and its gradient are set to
     0.
 
-    In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
-    that sets its options, to compute the gradient with respect to `input`.
+    To compute the gradient with respect to `input`, apply `value_and_grad` to this function, or to
+    a `functools.partial` that sets its options.
 
     References
     ----------
@@ -261,15 +261,17 @@ def similarity(
     Parameters
     ----------
     input : array
-        Spike trains, ``[train, time]``, or ``[train, unit, time]`` if each train has several units.
+        Spike trains of shape ``[train, time]``. If each train has several units, the shape is
+        ``[train, unit, time]``.
     other : array or sequence, optional
         Other trains, with the same number of units and steps as `input`. By default, the trains of
         `input` are compared with each other.
     time_constant : float
-        Time constant :math:`\tau`, in time steps or in the unit of the spike times; at least 1e-6.
+        The time constant :math:`\tau`, in time steps or in the unit of the spike times (at least
+        1e-6).
     cosine : float, default 0
-        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units). It is
-        defined in the same way as for `van_rossum`.
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units), as for
+        `van_rossum`.
     time_axis : int, default -1
         The time axis of `input` and `other`.
     times : bool, default False
@@ -283,22 +285,22 @@ def similarity(
     Returns
     -------
     array
-        An array ``[train of input, train of other]`` in the dtype of `input`. If the trains are
-        float16 or bfloat16, the dtype is float32. If the trains are bool or integer, the dtype is
-        the library's default floating-point dtype.
+        An array with a row for each train of `input` and a column for each train of `other`. The
+        array has the dtype of `input`. If the trains are float16 or bfloat16, the dtype is float32.
+        If the trains are bool or integer, the dtype is the library's default floating-point dtype.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or dtype, is out of range, or comes from a library other
-        than NumPy and the library of `input`.
+        If an argument is out of range, has the wrong shape or dtype, or comes neither from NumPy
+        nor from the library of `input`.
 
     Notes
     -----
     If a train is silent, the similarity is not differentiable, and the gradient is set to 0.
 
-    In every library, `value_and_grad` can be applied to this function, or to a `functools.partial`
-    that sets its options, to compute the gradient with respect to `input`.
+    To compute the gradient with respect to `input`, apply `value_and_grad` to this function, or to
+    a `functools.partial` that sets its options.
 
     References
     ----------

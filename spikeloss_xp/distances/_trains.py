@@ -83,8 +83,7 @@ def _binned(
 ) -> BinnedTrains:
     """Return the trains of one argument, and their mask.
 
-    If `prefix` is ``"other_"``, error messages call the argument `other`. If `prefix` is empty,
-    error messages call the argument `input`.
+    If `prefix` is ``"other_"``, error messages name the argument `other` instead of `input`.
     """
     name = "other" if prefix else "input"
     adapter.check_dense(x, name)
@@ -112,7 +111,7 @@ def _binned(
 def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
     """Raise an error if binned trains contain infinity, which is common in padded spike times.
 
-    The trains are checked only if reading them needs no transfer from a device.
+    Trains on a GPU and trains in traced functions are not checked.
     """
     known = adapter.concrete_or_none(x)
     if known is not None and np.isinf(known).any():
@@ -135,7 +134,7 @@ def padded_sets(input: Any, other: Any) -> list[Array]:
 def _padded(times: Any, argument: str, like: Array | None) -> Array:
     """Return spike times as one array ``[train, spike]``.
 
-    If `like` is an array, the result has its dtype.
+    If `like` is an array, the result has the dtype of `like`.
     """
     if isinstance(times, list | tuple):
         times = _stacked(times, argument, like)
@@ -158,7 +157,7 @@ def _as_list(argument: str, single: bool) -> str:
 
 
 def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
-    """Return an array with a row for each train: its spike times, padded with infinity."""
+    """Return an array whose rows are the spike times of the trains, padded with infinity."""
     if not trains:
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
     for i, train in enumerate(trains):

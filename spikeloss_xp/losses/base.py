@@ -3,21 +3,21 @@
     spikes --read--> u --criterion(u, target)--> terms --reduction--> loss
 
 A call to a loss is evaluated in two steps. First, `_prepare` checks the arguments, and determines
-the array library, the axes, the mask and the labels. Then, `_sum` computes readings (such as spike
-counts) from the spikes, compares the readings with the target, and sums the resulting terms. Each
-stage in the diagram returns its result together with a pullback. The pullback maps the derivative
-of the loss with respect to the result of the stage to the derivative with respect to the argument
-of the stage. The gradient of the loss is computed by applying the pullbacks in reverse order.
+the array library, the axes, the mask and the labels. Then, `_sum` computes numbers from the spikes,
+compares these numbers with the target, and adds up the resulting terms. The numbers that a loss
+computes from spikes, such as spike counts, are called readings. Each step of the computation
+returns its result and a pullback, which is a function for backpropagation. A pullback takes the
+derivative of the loss with respect to the result of a step, and returns the derivative with respect
+to the input of the step.
 
 With ``reduction="mean"``, the loss is the sum of the terms divided by the total weight of the
 terms, ``sum / weight``. A batch may be split between micro-batches, processes, devices, or chunks
-that fit in the cache. The sum for the whole batch is then the total of the sums of the parts, and
-the weight for the whole batch is the total of the weights of the parts. If a loss has a term for
-each time step, it may also be split into segments of time.
+that fit in the cache. The sums of all parts are then added up, and the weights of all parts are
+added up too. If a loss has a term for each time step, trains may also be split along the time axis.
 
-Subclasses must define all abstract methods. They may also override public methods, class attributes
-and the method `_labels`. Subclasses must not override any other method of `Loss` whose name starts
-with an underscore.
+Subclasses must define all abstract methods. Subclasses may also override public methods, class
+attributes and the method `_labels`. Subclasses must not override any other method of `Loss` whose
+name starts with an underscore.
 """
 
 import functools
@@ -60,8 +60,7 @@ CALL_NAMES = {
     "sample_weight": 'use reduction="none", and multiply the terms by the weights of the samples',
 }
 
-# Methods and attributes that subclasses of `Loss` define. `Loss.__dir__` hides these names, because
-# only the authors of new losses need them.
+# `Loss.__dir__` hides these names, which only authors of new losses need.
 FOR_SUBCLASSES = {"read", "score", "smallest_rank"}
 
 
@@ -78,16 +77,16 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
 
 
 class Terms(NamedTuple):
-    """The terms of a batch or of a chunk of a batch.
+    """Terms of a loss for a batch, or for a chunk of a batch.
 
-    The loss is the sum or mean of these terms. Each term in `values` is already multiplied by its
+    The loss is the sum or the mean of the terms. Each term in `values` is already multiplied by its
     class weight. Masked terms are 0.
 
-    The mask and the weight broadcast to the shape of the terms. A mask of None means that no term
-    is masked. A weight of None means that each term has a weight of 1. The pullback takes the
-    derivative of the loss with respect to the terms. If `Loss._compare` returned the terms, the
-    pullback returns the derivative with respect to the readings. If `Loss._terms` returned the
-    terms, the pullback returns the derivative with respect to the spikes.
+    `mask` and `weight` broadcast to the shape of `values`. If `mask` is None, no term is masked. If
+    `weight` is None, each term has a weight of 1. `pullback` takes the derivative of the loss with
+    respect to the terms. For terms from `Loss._compare`, the pullback returns the derivative with
+    respect to the readings. For terms from `Loss._terms`, the pullback returns the derivative with
+    respect to the spikes.
     """
 
     values: Array
@@ -134,8 +133,8 @@ class Loss(_checks.Checked, ABC):
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
-        # `copy` calls `__new__` without arguments, so there is nothing to check. `__match_args__`
-        # of a dataclass lists the options that may be passed without their names.
+        # `copy` calls `__new__` without arguments. `__match_args__` lists the options that may be
+        # passed by position.
         if (args or options) and "__match_args__" in vars(cls):
             accepted = len(vars(cls)["__match_args__"])
             cls._check_spelling(args[accepted:], options)
@@ -145,7 +144,7 @@ class Loss(_checks.Checked, ABC):
     def _check_spelling(cls, nameless: Sequence[Any], options: Collection[str]) -> None:
         """Raise an error if an option is passed without its name, or if the time axis is missing.
 
-        `nameless` holds the values that should have been passed by name.
+        `nameless` holds the options that were passed without a name.
         """
         name = cls.__name__
         if nameless:
@@ -163,18 +162,18 @@ class Loss(_checks.Checked, ABC):
             )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Find out from the overridden methods whether a new subclass has a closed form."""
+        """Set `_has_closed_form` of a new subclass according to the methods that it overrides."""
         super().__init_subclass__(**kwargs)
         overridden = vars(cls)
         if "value_and_pullback" in overridden:
             cls._has_closed_form = True
         elif "value" in overridden or "__call__" in overridden:
             cls._has_closed_form = False
-        if "criterion" in overridden:  # a new criterion may be infinite or NaN for 0
+        if "criterion" in overridden:  # `criterion` may return inf or NaN if a reading is 0
             cls._shields_masked = overridden.get("_shields_masked", True)
 
     def __dir__(self) -> list[str]:
-        """Return the attributes that users need, without those that only authors of losses need."""
+        """Return the names of all attributes except those that only authors of losses need."""
         internal = {name for name in vars(Loss) if not name.startswith("__")} | FOR_SUBCLASSES
         return sorted(set(super().__dir__()) - (internal - {"memory", *vars(self)}))
 
@@ -186,17 +185,17 @@ class Loss(_checks.Checked, ABC):
                     f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
                     "could be moved: it computes on the device of its input"
                 )
-            # Python calls `__getattr__` after an `AttributeError`, which a property may have
-            # raised. Reading the attribute again raises this error again, with its own message.
+            # A property may have raised an `AttributeError`. Reading the property again raises this
+            # error with its original message.
             return object.__getattribute__(self, name)
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term depends on, or None if there is no limit.
+        """The number of earlier time steps that a term depends on, or None if it is unlimited.
 
-        If you pass a segment of a train to `sum_and_weight`, pass the `memory` steps before the
-        segment too, and set `context` to `memory`. The terms of the segment are then the same as if
-        the whole train had been passed.
+        To evaluate a segment of a train with `sum_and_weight`, also pass the `memory` steps before
+        the segment, and set `context` to `memory`. With this context, the terms of the segment are
+        the same as if the whole train had been passed.
         """
         return None
 
@@ -209,39 +208,40 @@ class Loss(_checks.Checked, ABC):
         Parameters
         ----------
         reading : Reading
-            The readings, which are the numbers that were computed from the spikes, are in
-            ``reading.u``. The class axis, ``reading.classes``, has methods such as ``sum`` and
-            ``max``.
+            ``reading.u`` holds the numbers that were computed from the spikes, such as spike
+            counts. ``reading.classes`` represents the class axis, and has methods such as ``sum``.
         labels : Labels
             The target, whose axes have the same order as the axes of the readings.
 
         Returns
         -------
         tuple
-            The terms and their pullback. The pullback maps the derivative of the loss with respect
-            to the terms to the derivative with respect to ``reading.u``. The terms have the shape
-            of the readings. If `classes_compete` is True, however, the class axis of the terms has
-            length 1.
+            The terms and their pullback. The pullback takes the derivative of the loss with respect
+            to the terms, and returns the derivative with respect to ``reading.u``. The terms have
+            the shape of ``reading.u``. However, if `classes_compete` is True, the class axis of the
+            terms has length 1.
         """
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Trains:
-        """Check the input and return it with its mask. The first `context` steps get no terms."""
+        """Check the input and its mask, and convert them to `Trains`.
+
+        The loss has no terms for the first `context` time steps.
+        """
 
     @abstractmethod
     def _read(self, trains: Trains, labels: Any) -> ReadResult:
-        """Return the readings that are computed from `trains`, and their pullback.
+        """Return the numbers that the loss computes from `trains`, and their pullback.
 
         `trains` holds the whole input or a chunk of the input.
         """
 
     @abstractmethod
     def _chunk_axes(self, prepared: Trains) -> tuple[int, ...] | None:
-        """Return the axes along which the input may be split into chunks that have separate terms.
+        """Return the axes along which the input may be split into chunks.
 
-        If the readings are much smaller than the input, evaluating chunks is not faster, and the
-        method returns an empty tuple. If a term depends on several samples, the method returns
-        None.
+        The result is an empty tuple if evaluating the input in chunks would not be faster. The
+        result is None if a term depends on several samples.
         """
 
     # Step 1: determine the library, the axes, the mask and the labels -----------------------------
@@ -251,7 +251,7 @@ class Loss(_checks.Checked, ABC):
     ) -> tuple[Trains, Labels]:
         """Check the arguments of a call, and return the input as trains and the target as labels.
 
-        The loss has no terms for the first `context` steps.
+        The loss has no terms for the first `context` time steps.
         """
         for name in options:
             if name not in OPTIONS:
@@ -282,7 +282,7 @@ class Loss(_checks.Checked, ABC):
     ) -> ValueAndPullback:
         """Return the loss and its pullback to `input`.
 
-        The pullback must not be used unless `with_pullback` is True.
+        If `with_pullback` is False, the returned pullback must not be called.
         """
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
@@ -302,7 +302,7 @@ class Loss(_checks.Checked, ABC):
         return total / divisor, lambda cotangent: to_input(cotangent / divisor)
 
     def _check_vmap(self, prepared: Trains, labels: Labels) -> None:
-        """Warn of a mean over one sample in `vmap` if other samples may have other weights."""
+        """Warn that `vmap` computes a separate weighted mean for each sample."""
         masks_steps = self.per_step is not False and prepared.mask is not None
         varies = labels.class_weight is not None or masks_steps
         if varies and self.reduction == "mean" and prepared.adapter.is_vectorized(prepared.values):
@@ -317,7 +317,7 @@ class Loss(_checks.Checked, ABC):
     def _sum(
         self, prepared: Trains, labels: Labels, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
-        """Return the sum and weight of the terms, and the pullback of the sum to the input.
+        """Return the sum of the terms, the total weight, and the pullback of the sum to the input.
 
         The weight is None unless `with_weight` is True. Large inputs are split into chunks if
         evaluating the chunks one after another is faster.
@@ -343,16 +343,14 @@ class Loss(_checks.Checked, ABC):
             batch = prepared.layout.batch_axis
             (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch)
 
-        # The derivative of the loss with respect to the sum is a scalar. The derivative with
-        # respect to each term is this scalar too, so the scalar is broadcast to the shape of the
-        # terms.
+        # `cotangent` is a scalar, which broadcasts to the shape of the terms.
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
     def _terms(self, trains: Trains, labels: Any) -> Terms:
-        """Compute readings from the trains, and return the terms of comparing them with the labels.
+        """Compute the terms of the loss from `trains` and `labels`.
 
-        The pullback of the returned terms maps the derivative with respect to the terms to the
+        The pullback takes the derivative of the loss with respect to the terms, and returns the
         derivative with respect to the spikes.
         """
         mask = trains.mask
@@ -362,8 +360,8 @@ class Loss(_checks.Checked, ABC):
 
         def pullback(cotangent: Array) -> Array:
             derivative = to_values(to_reading(cotangent))
-            # If the readings are the spikes themselves, the pullback that `_compare` returned has
-            # already set the derivatives for masked spikes to 0.
+            # If `_read` returned the spikes themselves, `to_reading` has already set the
+            # derivatives for masked spikes to 0.
             if mask is None or to_values is identity:
                 return derivative
             return trains.adapter.masked(derivative, mask)
@@ -371,16 +369,15 @@ class Loss(_checks.Checked, ABC):
         return terms._replace(pullback=pullback)
 
     def _compare(self, prepared: Trains, reading: Reading, labels: Any) -> Terms:
-        """Return the terms that compare the readings of a batch or chunk with the labels."""
+        """Compute the terms of the loss from ``reading.u`` and `labels`."""
         adapter = prepared.adapter
         reading, mask = self._masked(reading, labels)
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # A term with an invalid label is multiplied by NaN, even if the term is masked. The
-            # derivative of the loss with respect to a masked term is 0, but automatic
-            # differentiation multiplies this 0 by NaN, and the product is NaN. If the masked
-            # readings are replaced by 1, this NaN does not reach the gradient.
+            # An invalid label multiplies its term by NaN. The derivative with respect to a masked
+            # term is 0, but 0 times NaN is NaN. Replacing masked values by 1 keeps this NaN out of
+            # the gradient.
             if self._shields_masked or not adapter.on_host:
                 reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
@@ -406,15 +403,15 @@ class Loss(_checks.Checked, ABC):
         return Terms(terms, mask, weight, pullback)
 
     def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
-        """Return the reading, with its `class_mask` set if necessary, and the mask of the terms."""
+        """Return `reading` with its `class_mask`, and the mask of the terms."""
         mask, classes = reading.mask, reading.classes
         if labels.mask is not None:
             mask = both(mask, labels.mask)
         if not self.classes_compete:
             return reading, mask
         of_classes = mask is not None and classes.length(mask) > 1
-        # If all probabilities of a label are 0, its weight is 0. A mean then ignores the label, but
-        # "batchmean" would still count its sample, so the label must be masked.
+        # If all probabilities of a sample are 0, the sample has a weight of 0. "batchmean" would
+        # still count this sample, so it must be masked.
         counted = self.reduction == "batchmean" and labels.numbers is not None
         if not (of_classes or counted):
             return reading, mask
@@ -423,14 +420,14 @@ class Loss(_checks.Checked, ABC):
         if not of_classes:
             return reading, both(mask, classes.any(own))
         of_terms = classes.any(own & mask)
-        # The softmax must be finite even for a masked term. No class of a masked term is therefore
-        # excluded from the softmax.
+        # If a term is masked, all its classes are kept in the softmax, so that the softmax is
+        # finite.
         return reading._replace(class_mask=mask | ~of_terms), of_terms
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
         """Raise an error if the terms have the wrong shape.
 
-        Without this check, broadcasting could hide the wrong shape.
+        Without this check, broadcasting could hide a wrong shape.
         """
         expected, given = tuple(reading.u.shape), tuple(terms.shape)
         if self.classes_compete:
@@ -445,7 +442,7 @@ class Loss(_checks.Checked, ABC):
             )
 
     def _check_mask(self, mask: Array, reading: Reading) -> None:
-        """Raise an error if a subclass returned a mask that does not broadcast to the readings."""
+        """Raise an error if a mask from a subclass does not broadcast to ``reading.u``."""
         given, shape = tuple(mask.shape), tuple(reading.u.shape)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
@@ -464,8 +461,7 @@ class Loss(_checks.Checked, ABC):
         `weight` are both None, the result is an int.
         """
         xp = prepared.adapter.xp
-        # An input without a layout is one layer of a network and has one term. The terms of several
-        # layers are summed.
+        # An input without a layout holds the activity of one layer of a network, and has one term.
         if prepared.layout is None:
             return 1
         # If the length of an axis is unknown until run time, the terms are counted at run time.
@@ -496,7 +492,7 @@ class Loss(_checks.Checked, ABC):
         return prepared.adapter.number(counted, terms.dtype)
 
     def _result(self, prepared: Trains, terms: Array) -> ValueAndPullback:
-        """Return the terms in the shape that users expect, and the pullback of this conversion."""
+        """Return the result for ``reduction="none"``, and its pullback to the terms."""
         adapter, layout = prepared.adapter, prepared.layout
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
@@ -514,9 +510,9 @@ class Loss(_checks.Checked, ABC):
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum and weight of the terms of a part of a batch, and the pullback of the sum.
+        """Return the sum and the weight of the terms of a micro-batch, and the pullback of the sum.
 
-        The pullback must not be used unless `with_pullback` is True.
+        If `with_pullback` is False, the returned pullback must not be called.
         """
         self._check_context(context)
         if 0 in input.shape:

@@ -1,10 +1,8 @@
-"""How the evaluation of a loss is split into blocks, whose results are added.
+"""Tell adapters how the evaluation of a loss can be split into blocks.
 
-Libraries such as Dask store an array as many blocks, and compute with one block at a time. The
-adapter for such a library calls `spikeloss_xp.backends.base.split_call` to find out how the
-evaluation of a loss can be split. This module registers a function
-that answers this question for losses with a target. The losses themselves contain no code for
-blocks.
+Libraries such as Dask store an array as many blocks, and process each block separately. The
+adapters for such libraries call the function `spikeloss_xp.backends.base.split_call`. This module
+implements `split_call` for losses with a target.
 """
 
 import dataclasses
@@ -21,7 +19,7 @@ from spikeloss_xp.losses.with_target import TargetLoss
 
 
 class Split(NamedTuple):
-    """How the evaluation of a loss may be split into blocks, whose sums are then added.
+    """Description of how the evaluation of a loss can be split into blocks.
 
     Attributes
     ----------
@@ -30,20 +28,19 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        For each array argument, such as "input" or "target", a tuple with one entry for each axis
-        of the array. The entry is the index of the corresponding axis of the input. The entry is
-        None for an axis that is never split, such as the class axis of class probabilities.
+        `axes` maps the name of each array argument, such as "target", to a tuple. For each axis of
+        the argument, the tuple holds the index of the corresponding axis of the input. For an axis
+        that is never split, such as the class axis of class probabilities, the tuple holds None.
     independent : set of int
-        The axes of the input along which the arguments may be split into blocks. If they are split
-        along the time axis, each block must also include the last `memory` steps before the block,
-        where `memory` is an attribute of the loss.
+        The axes of the input along which the arguments may be split into blocks. If the arguments
+        are split along the time axis, each block must also include the ``loss.memory`` time steps
+        before the block.
     dtype : dtype
         The dtype of the computation.
     divisor : array, int or None
-        The number by which the total of the sums of all blocks is divided. None means 1.
+        The sums of all blocks are added up and divided by this number. None means 1.
     where : array or None
-        The mask. The number of axes of the mask shows which axes of the input the mask covers, even
-        after the mask is split into blocks.
+        The mask. The number of axes of the mask determines which axes of the input the mask covers.
     """
 
     loss: Any
@@ -59,10 +56,10 @@ class Split(NamedTuple):
 def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | None:
     """Return how the evaluation of a loss may be split, or None if it must not be split.
 
-    The arguments are checked before they are split. If a subclass overrides `value` or
-    `value_and_pullback`, the evaluation is not split, because the value may not be a quotient of
-    two sums over the blocks. If a loss holds arrays, its evaluation is not split either, because
-    the processes that evaluate the blocks may not have these arrays.
+    The arguments are checked before they are split. The evaluation is not split if a subclass
+    overrides `value` or `value_and_pullback`, because the value may not be a quotient of two sums.
+    The evaluation is also not split if the loss holds arrays, because worker processes may not have
+    these arrays.
     """
     kind = type(loss)
     own = kind.value is TargetLoss.value
@@ -74,7 +71,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
     summed: Any = dataclasses.replace(loss, reduction="sum")  # type: ignore[type-var]
-    if layout.time_axis == input.ndim:  # spike times without a spike axis
+    if layout.time_axis == input.ndim:  # spike times of shape [batch, class]
         return None
     axes: dict[str, tuple[int | None, ...]] = {
         "input": every,
@@ -108,7 +105,7 @@ def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | 
 def _divisor(loss: Any, prepared: Trains, labels: Labels) -> Any:
     """Return the number by which the sum of all terms of a call is divided.
 
-    This divisor depends on the masks and labels, but not on the spikes.
+    The divisor depends on the masks and labels, but not on the spikes.
     """
     if isinstance(labels, Filled):  # the number of terms is known without computing the terms
         terms = prepared.values if prepared.layout.has_time else prepared.values[:, :, :1]

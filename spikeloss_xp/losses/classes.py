@@ -19,7 +19,7 @@ from spikeloss_xp.readouts import (
 
 
 def check_readout(value: Any, argument: str) -> str:
-    """Return `value` if it names a readout that every class loss supports, else raise an error."""
+    """Return `value` if it is a readout of `ClassLoss`. Otherwise, raise an error."""
     try:
         return _checks.one_of(get_args(Readout))(value, argument)
     except ValueError as error:
@@ -34,8 +34,8 @@ class ClassLoss(Predictor):
 
     To write your own loss, derive a frozen dataclass from this class, and define the
     hyper-parameters and the method `criterion`. The subclass inherits the options below, and may
-    change their defaults. The base class applies masks, class weights and reductions. It also
-    handles ignored labels, invalid labels, and inputs with a different order of axes.
+    change their defaults. The base class applies masks, class weights and reductions. The base
+    class also handles ignored labels, invalid labels and the order of the axes.
 
     Parameters
     ----------
@@ -48,28 +48,26 @@ class ClassLoss(Predictor):
         maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window over which rates and counts are computed, in time steps.
-        With a window, the loss has a term for each time step. By default, the quantity is computed
-        over all time steps.
+        With a window, the loss has a term for each time step. Without a window, rates and counts
+        are computed over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms.
     num_classes : int, optional
-        The number of classes. The neurons are divided into this number of groups of neighbouring
+        The number of classes. The neurons are divided into `num_classes` groups of neighbouring
         neurons. Each group represents one class, and the loss averages over the neurons of the
         group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. The loss contains no term for an
-        ignored sample or step.
+        Samples and time steps with this class index as their label are ignored.
 
     Attributes
     ----------
     classes_compete : bool
         A class attribute that states whether the loss has only one term for all classes of a
         sample, as in a softmax cross entropy. If `classes_compete` is True, the class axis of the
-        terms must have length 1. The criterion can then find the mask of the classes in
-        ``reading.class_mask``, which is False for masked classes, or None if no class is masked.
-        The default is False.
+        terms must have length 1. In `criterion`, ``reading.class_mask`` is False for each masked
+        class, or None if no class is masked. By default, `classes_compete` is False.
     targets : tuple of Target
         A class attribute that lists the kinds of targets that the loss accepts. For example,
         ``losses.targets.PROBABILITIES`` stands for class probabilities. By default, the loss
@@ -120,24 +118,23 @@ class ClassLoss(Predictor):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term depends on, or None if there is no limit."""
+        """The number of earlier time steps that a term depends on, or None if it is unlimited."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property
     def per_step(self) -> bool:  # type: ignore[override]
-        """Whether readings and terms have a time axis.
+        """Whether the loss has a term for each time step.
 
-        If True, the target may have a time axis too.
+        If `per_step` is True, the target may have a time axis.
         """
         return self.moving_window is not None
 
     def read(self, trains: Trains) -> ReadResult:
-        """Return the reading of each train, and the pullback of the readings to ``trains.values``.
+        """Return the quantity that `readout` names, such as the firing rate, and its pullback.
 
-        This method computes the quantity that is named by the option `readout`, such as the firing
-        rate. To compute a different quantity, override this method. If `num_classes` is given, the
-        overriding method receives one train for each class, which is the mean over the neurons of
-        the class.
+        The pullback returns the derivative with respect to ``trains.values``. To compute a
+        different quantity, override this method. If `num_classes` is given, the overriding method
+        receives one train for each class: the mean over the neurons of the class.
         """
         return read_classes(trains, self.readout, self.moving_window)
 

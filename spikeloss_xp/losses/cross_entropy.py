@@ -16,14 +16,15 @@ from spikeloss_xp.readouts import READOUTS
 
 @dataclass(frozen=True)
 class CrossEntropy(ClassLoss):
-    r"""Softmax cross entropy whose logits are spike counts or other quantities read from spikes.
+    r"""Softmax cross entropy whose logits are spike counts or other numbers computed from spikes.
 
     .. math::
         L = \frac{1}{B} \sum_b
             \Bigl( \log \sum_c e^{u_{b, c} / \rho} - \frac{u_{b, y_b}}{\rho} \Bigr)
 
-    where :math:`u` is the reading (by default the spike count), :math:`y` is the label, and
-    :math:`\rho` is the temperature. With a moving window, the loss has a term for each time step.
+    where :math:`u` is the quantity that `readout` names (by default the spike count), :math:`y` is
+    the label, and :math:`\rho` is the temperature. With a moving window, the loss has a term for
+    each time step.
 
     Parameters
     ----------
@@ -36,9 +37,9 @@ class CrossEntropy(ClassLoss):
 
         - ``"count"``: the spike count :math:`n`;
         - ``"sqrt_count"``: the square root :math:`\sqrt{n + 3/8}`. If :math:`n` has a Poisson
-          distribution with a mean that is not small, the standard deviation of this root is about
-          1/2 [1]_. The derivative of the root with respect to :math:`n` is 0.82 for a class without
-          spikes and 0.10 for a class with 25 spikes;
+          distribution whose mean is not small, the standard deviation of the square root is about
+          1/2 [1]_. The derivative of the square root with respect to :math:`n` is 0.82 for a class
+          without spikes and 0.10 for a class with 25 spikes;
         - ``"rate"``: the spike count divided by the number of time steps;
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
         - ``"latency"``: the number of time steps before the first spike. The class that fires first
@@ -49,29 +50,27 @@ class CrossEntropy(ClassLoss):
     moving_window : int, optional
         The length of the moving window, in time steps. Only the readouts ``"count"``,
         ``"sqrt_count"`` and ``"rate"`` support a window. With a window, the loss has a term for
-        each time step. If the window has a length of 1 and the readout is ``"count"`` or
-        ``"rate"``, the logits at each step are the input at that step divided by the temperature,
-        as in temporal efficient training [3]_. By default, the quantity is computed over all time
-        steps.
+        each time step. With a window of 1 and the readout ``"count"``, the logits at each time step
+        are the input divided by the temperature, as in temporal efficient training [3]_. Without a
+        window, the logits are computed over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
-        ``[batch]`` or, with a window, ``[batch, time]``.
+        ``[batch]``, or ``[batch, time]`` if there is a window.
     num_classes : int, optional
-        The number of classes. The neurons are divided into this number of groups of neighbouring
-        neurons, and each group represents one class. The readouts ``"count"`` and ``"sqrt_count"``
-        use the sum over the neurons of a class. All other readouts use the mean over the neurons of
-        a class. By default, each neuron represents one class.
+        The number of classes. The neurons are divided into `num_classes` groups of neighbouring
+        neurons, and each group represents one class. With the readouts ``"count"`` and
+        ``"sqrt_count"``, the loss sums over the neurons of a class. With all other readouts, the
+        loss averages over the neurons of a class. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. The loss contains no term for an
-        ignored sample or step.
+        Samples and time steps with this class index as their label are ignored.
     temperature : float, default 1
-        The number :math:`\rho` by which the readings are divided to obtain logits. It has the unit
-        of the readings, and must be from 1e-6 to 1e18.
+        The number :math:`\rho` by which :math:`u` is divided to obtain logits, from 1e-6 to 1e18.
+        The temperature has the same unit as :math:`u`.
     label_smoothing : float, default 0
-        The fraction of the probability of a label that is spread evenly over all classes; at least
-        0 and below 1.
+        The fraction of the label's probability that is spread evenly over all classes. The fraction
+        must be at least 0 and below 1.
     rates : tuple of float, optional
         Bounds on the firing rates, in spikes per neuron and time step. The first number is the
         lowest permitted rate of the labelled class. The second number is the highest permitted rate
@@ -80,9 +79,9 @@ class CrossEntropy(ClassLoss):
         penalty is added to the loss. Bounds require the readout ``"count"``, ``"sqrt_count"`` or
         ``"rate"``. By default, there are no bounds.
     rate_weight : float, default 3
-        The factor :math:`\lambda` by which the penalties for `rates` are multiplied before they are
-        added to the cross entropy; at least 0. With the readout ``"sqrt_count"``, a weight of 1
-        performed best in our measurements.
+        The factor :math:`\lambda` of the penalties for rates that violate their bounds. The factor
+        must be at least 0. With the readout ``"sqrt_count"``, a weight of 1 performed best in our
+        measurements.
 
     Raises
     ------
@@ -93,10 +92,9 @@ class CrossEntropy(ClassLoss):
     -----
     `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. The spatial axes
     are flattened into one class axis. `target` holds class indices or class probabilities. Class
-    indices are integers of shape ``[batch]`` or, with a window, also ``[batch, time]``. Class
-    probabilities :math:`q` are floats of shape ``[batch, class]`` or, with a window, also
-    ``[batch, class, time]``. Each probability must be finite and at least 0. The probabilities of a
-    sample need not sum to 1.
+    indices are integers of shape ``[batch]``. Class probabilities :math:`q` are floats of shape
+    ``[batch, class]``. If the loss has a window, both kinds of targets may also have a time axis.
+    Each probability must be finite and at least 0. The probabilities of a sample need not sum to 1.
 
     If the target holds class probabilities, the term of a sample is :math:`-\sum_c q_c \log p_c`,
     where :math:`p` is the softmax of the logits. With ``reduction="mean"``, the sum of the terms is
@@ -117,23 +115,22 @@ class CrossEntropy(ClassLoss):
     where :math:`\lambda` is `rate_weight`, and :math:`n` is the spike count. Without a window,
     :math:`T` is the number of unmasked steps. With a window, :math:`T` is the length of the window.
     If a class has several neurons, :math:`n` and :math:`T` are summed over its neurons. If the
-    target holds class probabilities, both kinds of penalties are computed for each class :math:`c`.
-    The penalty for a labelled class is multiplied by :math:`q_c / \sum q`. The penalty for a class
-    other than the label is multiplied by :math:`1 - q_c / \sum q`. All penalties of a sample are
-    multiplied by :math:`\sum_c w_c q_c`. The penalties do not depend on the temperature or on label
-    smoothing. The bounds do not affect predictions.
+    target holds class probabilities, both penalties are computed for each class :math:`c`. The
+    penalty for a low rate is multiplied by :math:`q_c / \sum q`, and the penalty for a high rate is
+    multiplied by :math:`1 - q_c / \sum q`. All penalties of a sample are then multiplied by
+    :math:`\sum_c w_c q_c`. Neither the temperature nor label smoothing affects the penalties. The
+    bounds do not affect predictions.
 
     Masked classes are excluded from the softmax. If only some neurons of a class are masked, the
-    sum over the unmasked neurons is multiplied by the number of all neurons of the class, and
-    divided by the number of unmasked neurons. With the readout ``"sqrt_count"`` or the option
-    `rates`, a spike count below -1/4 raises an error if the counts can be read without a transfer
-    from a device. On a GPU and in traced functions, such a count does not raise an error, but makes
-    the loss NaN.
+    spike count of the class is the mean count of its unmasked neurons, multiplied by the number of
+    all its neurons. With the readout ``"sqrt_count"`` or the option `rates`, spike counts below
+    -1/4 are invalid. An invalid count raises an error if the counts are on the CPU. On a GPU and in
+    traced functions, an invalid count makes the loss NaN.
 
     The loss and its gradient are precise even if the predicted probability of the label is close to
-    1. Suppose that there are two classes, and that the labelled class has 25 spikes and the other
-    class has none. In float32, this loss is 1.3888e-11. The logarithm of the softmax would be
-    rounded to 0.
+    1. For example, if the labelled class has 25 spikes and the only other class has none, the loss
+    is 1.3888e-11 in float32. Taking the logarithm of the softmax would give 0, because the softmax
+    is rounded to 1.
 
     References
     ----------
@@ -193,9 +190,10 @@ class CrossEntropy(ClassLoss):
 
     @property
     def _divisor(self) -> float:
-        """The number by which the readings are divided to obtain logits.
+        """The number by which ``reading.u`` is divided to obtain logits.
 
-        It is negative for latencies, so that the class that fires first has the largest logit.
+        For latencies, the divisor is negative, so that the class that fires first has the largest
+        logit.
         """
         return -self.temperature if self.readout == "latency" else self.temperature
 
@@ -204,7 +202,7 @@ class CrossEntropy(ClassLoss):
         return self.readout == "count" and self.rates is None
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes. Their softmax gives the class probabilities."""
+        """Return the logits, whose softmax gives the class probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
             u, _ = _root(reading, u, "readout='sqrt_count'")
@@ -237,8 +235,7 @@ class CrossEntropy(ClassLoss):
             n = n * reading.duration
         if root is None:
             root, _ = _root(reading, n, "rates")
-        # If the labels are class probabilities, the penalties are multiplied by the class weights
-        # here.
+        # If the labels are class probabilities, `labels.shares` also applies the class weights.
         if labels.numbers is not None:
             label = labels.numbers
             label = label / or_one(reading.adapter, classes.sum(label))
@@ -271,9 +268,8 @@ def compare_logits(
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    A count below -1/4 raises an error if the counts can be read without a transfer from a device.
-    The error message names `option`, which is the option of the loss for which the roots are
-    computed.
+    A count below -1/4 raises an error if the counts are on the CPU. The error message names
+    `option`, which is the option of the loss that requires the square roots.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)

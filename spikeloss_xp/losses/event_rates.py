@@ -12,7 +12,7 @@ from spikeloss_xp.readouts import ReadResult
 
 
 def arrays_in(input: Any, name: str = "input") -> list[Any]:
-    """Return the arrays in nested sequences and mappings, in the order in which they appear."""
+    """Return all arrays in `input`, which may be a nested structure of sequences and mappings."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     items = input.items() if isinstance(input, Mapping) else enumerate(input)
@@ -23,7 +23,7 @@ def arrays_in(input: Any, name: str = "input") -> list[Any]:
 
 
 def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
-    """Return the arrays in nested sequences and mappings, and the adapter for their library."""
+    """Return the adapter for the arrays in `input`, and a list of these arrays."""
     arrays = arrays_in(input)
     adapter, *others = dict.fromkeys(map(adapter_of, arrays))
     if others:
@@ -33,9 +33,9 @@ def arrays_of_one_library(input: Any) -> tuple[Adapter, list[Any]]:
 
 
 def sums_elsewhere(prepared: Trains, others: Any, per: str) -> list[Array]:
-    """Return `others` as two arrays of floats: the numbers of events and of entries.
+    """Check `others` and convert it to two arrays of floats.
 
-    `others` holds these numbers for the rest of the batch.
+    `others` holds the number of events and the number of entries in the rest of the batch.
     """
     if per.startswith("sample"):
         raise ValueError(f"others needs per='all' or 'neuron'; got per={per!r}: omit others")
@@ -63,9 +63,9 @@ def sum_magnitude(
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
 
-    The sum is taken over `axes`. Without a mask, the number of entries is an int. Where
-    `at_silence` is True, the derivative of ``|x|`` at ``x = 0`` is defined as 1. Where `at_silence`
-    is False, this derivative is defined as 0.
+    The sum is taken over `axes`. Without a mask, the number of entries is an int. The derivative of
+    ``|x|`` at ``x = 0`` is defined as 1 where `at_silence` is True, and as 0 where `at_silence` is
+    False.
     """
     xp = adapter.xp
 
@@ -116,16 +116,16 @@ def mean_magnitude(
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> ReadResult:
-    """Return the mean of ``|x|`` over the given axes as a reading, and the pullback of the mean.
+    """Return the mean of ``|x|`` over `axes` as a `Reading`, and the pullback of the mean.
 
-    If `others` is None, the mean is taken over the entries of `x`. Otherwise, `x` is a part of a
-    batch, `others` holds the sum and the number of entries for the rest of the batch, and the mean
-    is taken over the whole batch.
+    If `others` is None, the mean is taken over `x`. If `others` is given, the mean is taken over a
+    whole batch. `x` is then one part of the batch, and `others` holds the sum and the number of
+    entries of the rest.
     """
     events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
-    known = mask is None and others is None  # if False, the number of entries may be 0
+    known = mask is None and others is None  # if `known` is False, the number of entries may be 0
     number = entries if known else at_least_one(adapter, entries)
     rate, unmasked = events / number, None
     if not known:

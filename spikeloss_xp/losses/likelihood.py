@@ -1,4 +1,4 @@
-"""The base class for negative log-likelihoods of recorded spikes, and the scores of models."""
+"""The base class for negative log-likelihoods of recorded spikes."""
 
 import math
 import warnings
@@ -50,14 +50,13 @@ class Likelihood(TrainLoss):
 
     @abstractmethod
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
-        """Return the mean count that is predicted if the value of the input is `u`."""
+        """Return the mean count that an input of `u` predicts."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target, in which invalid numbers are replaced by NaN.
+        """Return the target with its invalid numbers replaced by NaN.
 
-        If the input holds rates, the target is also replaced by NaN where the rate is negative. If
-        `adapter.on_host` is True, nothing is replaced, because invalid numbers and negative rates
-        have already raised an error.
+        If the input holds rates, the target is also set to NaN where the rate is negative. On the
+        host, nothing is replaced, because invalid numbers have already raised an error.
         """
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the values of the target have already been checked
@@ -88,15 +87,15 @@ class Likelihood(TrainLoss):
             The target, in the same form as for a call to the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``. You can compute the
-            means from the training set, for example. By default, they are the means of the unmasked
-            entries of the target, as in nlb_tools. For `BernoulliNLL`, a mean count is the
-            probability of a spike, so it must be at most 1. If a neuron has spikes in the target
-            but its mean is 0, the score is infinite. Leave such neurons out with `where`, or pass a
-            small mean for them, such as half a spike in the whole training set.
+            means from the training set, for example. By default, the mean counts are computed from
+            the unmasked entries of the target, as in nlb_tools. For `BernoulliNLL`, a mean count is
+            the probability of a spike, so it must be at most 1. If the mean count is 0 for a neuron
+            with spikes in the target, the score is infinite. To avoid an infinite score, mask the
+            neuron with `where`, or pass a small mean count, such as half a spike in the whole
+            training set.
         per : {"all", "neuron"}, default "all"
             ``"all"`` returns one score, which is the total gain of all neurons divided by the total
-            number of spikes. This score differs from the mean of the scores of the neurons.
-            ``"neuron"`` returns the score of each neuron.
+            number of spikes. ``"neuron"`` returns the score of each neuron.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a call to the loss.
 
@@ -250,8 +249,8 @@ class Likelihood(TrainLoss):
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
         The gain of a model is the loss of the null model minus the loss of the model. The saturated
-        model predicts each count exactly. If `with_saturated` is False, its gain is not computed,
-        and None is returned instead.
+        model predicts each count exactly. If `with_saturated` is False, the gain of the saturated
+        model is None.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
@@ -259,7 +258,7 @@ class Likelihood(TrainLoss):
         return self._gains(prepared, labels, null, per, with_saturated)
 
     def _warn_of_unit(self, prepared: Trains, counts: Array) -> None:
-        """Warn if the predicted rates may be in Hz, because one is far above the largest count."""
+        """Warn that the rates may be in Hz if the highest rate is far above the largest count."""
         adapter = prepared.adapter
         rates = self._mean_for(adapter, prepared.filled().values)
         known, recorded = (adapter.concrete_or_none(x) for x in (rates, counts))
@@ -277,11 +276,7 @@ class Likelihood(TrainLoss):
     def _gains(
         self, prepared: Trains, labels: Labels, null: Any, per: str, with_saturated: bool = False
     ) -> tuple[Array, Array, Any]:
-        """Return the gain in nats, the number of spikes, and the gain of the saturated model.
-
-        This method computes the results of `_scored` after the arguments have been checked and
-        converted.
-        """
+        """Return the results of `_scored` for arguments that have been checked and converted."""
         adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
 
         def summed(x: Array) -> Array:

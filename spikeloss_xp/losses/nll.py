@@ -26,10 +26,7 @@ class CountNLL(Likelihood):
 
     @property
     def targets(self) -> tuple[CountTrains, ...]:  # type: ignore[override]
-        """The kind of target that the loss accepts: spike counts.
-
-        They must be whole if `constant` is True.
-        """
+        """The loss accepts spike counts, which must be whole numbers if `constant` is True."""
         return WHOLE_COUNTS if self.constant else COUNTS
 
     @property
@@ -39,9 +36,9 @@ class CountNLL(Likelihood):
 
     @property
     def _shields_masked(self) -> bool:  # type: ignore[override]
-        """Whether masked readings are replaced by 1.
+        """Whether masked entries of the input are replaced by 1.
 
-        Masked rates must be replaced, because they are 0 and the logarithm of 0 is infinite.
+        Masked rates are replaced, because masked rates are 0 and the logarithm of 0 is infinite.
         """
         return self._of_rates
 
@@ -83,9 +80,9 @@ class PoissonNLL(CountNLL):
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms.
     link : {"log", "identity"}, default "log"
-        What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
-        ``"identity"``, it holds rates, which are at least 0. In both cases, rates are in spikes per
-        time step. To convert rates in Hz, divide them by the number of time steps per second.
+        Determines what `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
+        ``"identity"``, `input` holds rates, which are at least 0. Rates are in spikes per time
+        step. To convert rates in Hz, divide them by the number of time steps per second.
     constant : bool, default False
         Whether to add :math:`\log n!`, which does not depend on the input. If `constant` is True,
         all counts must be whole numbers. If `constant` is False, counts may be fractions, such as
@@ -107,8 +104,8 @@ class PoissonNLL(CountNLL):
     ``where=~isnan(counts)`` to leave them out. To weight the neurons, pass `weight`.
 
     If a count and its predicted rate are both 0, the term is 0. If a count is above 0 but its
-    predicted rate is 0, the loss is infinite. If a predicted rate is infinite, the loss is NaN.
-    However, if `link` is ``"log"`` and the count is 0, the loss is infinite.
+    predicted rate is 0, the loss is infinite. If a predicted rate is infinite, the loss is infinite
+    or NaN.
 
     The loss is the negative log-likelihood of a point process whose spikes are counted in bins of
     one time step [1]_.
@@ -164,9 +161,9 @@ class NegativeBinomialNLL(CountNLL):
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms.
     link : {"log", "identity"}, default "log"
-        What `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
-        ``"identity"``, it holds rates, which are at least 0. In both cases, rates are in spikes per
-        time step. To convert rates in Hz, divide them by the number of time steps per second.
+        Determines what `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
+        ``"identity"``, `input` holds rates, which are at least 0. Rates are in spikes per time
+        step. To convert rates in Hz, divide them by the number of time steps per second.
     constant : bool, default False
         Whether to add :math:`\log n! - \sum_{j<n} \log(1 + a j)`, which does not depend on the
         input. With this constant, each term is the negative logarithm of the probability of a
@@ -196,9 +193,9 @@ class NegativeBinomialNLL(CountNLL):
     predicted rate is 0, the loss is infinite. If a predicted rate is infinite, the loss is infinite
     or NaN.
 
-    Counts have this distribution if a neuron fires as a Poisson process whose rate is multiplied by
-    a random factor in each time step. The factor must have a gamma distribution with mean 1 and
-    variance :math:`a` [1]_.
+    Counts have a negative binomial distribution if a neuron fires as a Poisson process whose rate
+    is multiplied by a random factor in each time step. The factor must have a gamma distribution
+    with mean 1 and variance :math:`a` [1]_.
 
     References
     ----------
@@ -235,7 +232,7 @@ class NegativeBinomialNLL(CountNLL):
         return axes
 
     def _of_counts(self, reading: Reading, n: Array, positive: bool) -> ValueAndPullback:
-        """Return ``(n + 1/a) log(1 + a r) - n log(r)``. If `constant` is True, add the constant."""
+        """Return ``(n + 1/a) log(1 + a r) - n log(r)``. If `constant` is True, add a constant."""
         given = self.dispersion if isinstance(self.dispersion, tuple) else (self.dispersion,)
         # A dispersion of `smallest` gives the same terms as a dispersion of 0, up to rounding.
         smallest = reading.xp.finfo(reading.u.dtype).eps ** 2
@@ -267,10 +264,10 @@ class BernoulliNLL(Likelihood):
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms.
     link : {"logit", "hazard"}, default "logit"
-        What `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and the probability is
-        :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, `input` holds the logarithms of escape
-        rates :math:`r`, and the probability is :math:`p = 1 - e^{-r}` [1]_. The escape rate of a
-        neuron with escape noise is its expected number of spikes per time step.
+        Determines what `input` holds. With ``"logit"``, `input` holds logits :math:`z`, and the
+        probability is :math:`p = 1 / (1 + e^{-z})`. With ``"hazard"``, `input` holds the logarithms
+        of escape rates :math:`r`, and the probability is :math:`p = 1 - e^{-r}` [1]_. The escape
+        rate of a neuron with escape noise is its expected number of spikes per time step.
 
     Raises
     ------
@@ -311,7 +308,7 @@ class BernoulliNLL(Likelihood):
     link: Link = _checks.option("logit", _checks.one_of(("logit", "hazard")))
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the negative log-probability of each entry: of a spike, or of no spike."""
+        """Return the negative log-probability of each entry of the target."""
         adapter, u, spike = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
         if self.link == "logit":
             return criteria.bernoulli_of_logits(adapter, u, spike)
@@ -331,7 +328,7 @@ class BernoulliNLL(Likelihood):
 def _check_rates(adapter: Adapter, u: Array) -> None:
     """Raise an error if a rate is negative.
 
-    If the rates cannot be read without a transfer from a device, they are not checked.
+    Rates on a GPU and rates in traced functions are not checked.
     """
     lowest = _checks.lowest_below(adapter.concrete_or_none(u), 0)
     if lowest is not None:
@@ -342,6 +339,6 @@ def _check_rates(adapter: Adapter, u: Array) -> None:
 
 
 def _log(adapter: Adapter, x: Array) -> Array:
-    """Return the logarithm of `x`. The logarithm of 0 is minus infinity, without a warning."""
+    """Return ``log(x)``, which is ``-inf`` for ``x = 0``, without a warning from NumPy."""
     xp = adapter.xp
     return xp.where(x == 0, -math.inf, xp.log(xp.where(x == 0, 1.0, x)))

@@ -23,13 +23,14 @@ class ClassScores(NamedTuple):
     Attributes
     ----------
     prepared : Trains
-        The input of the loss, after its conversion to trains.
+        The input of the loss, converted to `Trains`.
     values : array
         The scores, with the axes batch, class and time in the same order as in the spikes. The time
         axis has length 1 unless `per_step` is True.
     mask : array or None
-        True for each class that has at least one unmasked entry. If the mask is the same for all
-        classes, its class axis may have length 1. The attribute is None if nothing is masked.
+        The mask is True for each class that has at least one unmasked entry. If the mask is the
+        same for all classes, its class axis may have length 1. The mask is None if nothing is
+        masked.
     per_step : bool
         Whether a class is predicted for each time step.
     """
@@ -55,8 +56,8 @@ class ClassScores(NamedTuple):
     def winner(self) -> Array:
         """Return the index of the class with the largest score.
 
-        The class axis of the result has length 1. If several classes have the largest score, the
-        first of these classes is returned.
+        The class axis of the result has length 1. If several classes tie, the first of these
+        classes is returned.
         """
         score = self.values
         if self.mask is not None:  # if all classes are masked, the index is 0
@@ -64,7 +65,7 @@ class ClassScores(NamedTuple):
         return self.classes.argmax(score)
 
     def result(self, x: Array, *, with_class: bool = True) -> Array:
-        """Return predictions or scores in the shape that users expect.
+        """Return predictions or scores in the shape of the final result.
 
         The time axis is removed unless `per_step` is True. The class axis is removed if
         `with_class` is False.
@@ -144,7 +145,7 @@ class BinaryScores(ClassScores):
 
 
 def most_probable(classes: Axis, labels: Labels) -> Labels:
-    """Return class probabilities as class indices: the index of the most probable class.
+    """Convert class probabilities to the index of the most probable class.
 
     A label is masked if all of its probabilities are 0.
     """
@@ -182,8 +183,8 @@ class Predictor(TargetLoss):
         prepared.mark_invalid()
         return self._scores(prepared, per_step)
 
-    # Two overloads are needed because NumPy's types include the dtype, and the dtype of class
-    # indices is different from the dtype of spikes.
+    # NumPy's array types include the dtype, so the overload for NumPy has to state that class
+    # indices are integers.
     @overload
     def predict(
         self, input: HostArray, *, per_step: bool = False,
@@ -201,8 +202,8 @@ class Predictor(TargetLoss):
     ) -> Array:  # fmt: skip
         """Return the predicted class of each sample.
 
-        The prediction is computed from the same quantities that the loss compares with its target,
-        such as spike counts. If several classes tie, the first of these classes is predicted.
+        The prediction uses the numbers that the loss computes from the spikes, such as spike
+        counts. If several classes tie, the first of these classes is predicted.
 
         Parameters
         ----------
@@ -217,8 +218,8 @@ class Predictor(TargetLoss):
         Returns
         -------
         array of int
-            The indices of the predicted classes. If all entries of a sample or step are masked, its
-            index is 0. The array has the following shape:
+            The indices of the predicted classes. The index is 0 if all entries of the sample or
+            time step are masked. The array has the following shape:
 
             - ``[batch]`` by default;
             - ``[batch, time]`` if `per_step` is True. The time axis is at the same position as in
@@ -230,8 +231,8 @@ class Predictor(TargetLoss):
         Raises
         ------
         ValueError, TypeError
-            If an argument is invalid, just as when the loss is called, or if `per_step` is True but
-            the loss has no `moving_window`.
+            If an argument is invalid. In particular, `per_step` must be False if the loss has no
+            `moving_window`.
         """
         return self._read_scores(input, where, lengths, per_step).predicted()
 
@@ -242,19 +243,19 @@ class Predictor(TargetLoss):
     ) -> ArrayT:  # fmt: skip
         """Return the scores of the classes. The class with the largest score is predicted.
 
-        Scores are differentiable. You can pass them to any function that takes logits. For
-        `CrossEntropy`, the scores are the logits, already divided by the temperature, and the
+        Scores are differentiable. You can pass the scores to any function that takes logits. For
+        `CrossEntropy`, the scores are the logits, which are already divided by the temperature. The
         softmax of the logits gives the class probabilities. For `SpikeMoid`, the score of a class
-        is its logit, and a class is predicted if its logit is above 0. For all other losses, the
-        scores are the numbers among which `predict` finds the largest number.
+        is its logit, and a class is predicted if its logit is above 0. For all other losses,
+        `predict` returns the class with the largest score.
 
         Parameters
         ----------
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            If True, scores are returned for each time step, computed from the moving window that
-            ends at this step. If False, scores are computed from all time steps.
+            If True, the scores for a time step are computed from the moving window that ends at
+            this step. If False, scores are computed from all time steps.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a call to the loss.
 
@@ -271,8 +272,8 @@ class Predictor(TargetLoss):
         Raises
         ------
         ValueError, TypeError
-            If an argument is invalid, just as for `predict`. A `TypeError` is also raised if the
-            loss predicts no classes because its targets are numbers instead of labels.
+            If an argument is invalid, or if the loss takes numbers instead of class labels as its
+            target.
 
         Examples
         --------
@@ -283,7 +284,7 @@ class Predictor(TargetLoss):
         array([[1.5, 0.5]])
         """
         found = self._read_scores(input, where, lengths, per_step)
-        # Multiplying by 1 makes a copy, because the scores may be a view of the spikes.
+        # Multiplying by 1 copies the scores, which may be a view of the spikes.
         result: ArrayT = 1 * found.result(found.of_classes())
         return result
 
@@ -292,14 +293,13 @@ class Predictor(TargetLoss):
         self, input: ArrayT, target: ArrayLike, *,
         where: OptionalArray = None, lengths: OptionalArray = None,
     ) -> ArrayT:  # fmt: skip
-        """Return the confusion matrix: how often each class is predicted for each label.
+        """Return the confusion matrix of the predicted classes and the labels.
 
         To evaluate several batches, add up their confusion matrices, and compute the accuracy and
-        other metrics from the sum. For example, ``m.diagonal() / m.sum(1)`` computes, for each
-        class, the fraction of samples of this class that are predicted correctly, from a confusion
-        matrix ``m``. In float32, the counts are exact as long as there are at most 2**24 labels. If
-        there are more labels, convert each matrix to float64 or integers before you add it, for
-        example with ``np.asarray(loss.confusion(x, y), dtype=int)``.
+        other metrics from the sum. For example, ``m.diagonal() / m.sum(1)`` is the recall of each
+        class for a confusion matrix ``m``. In float32, the counts are exact for up to 2**24 labels.
+        For more labels, convert each matrix to integers before you add it, for example with
+        ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
         Parameters
         ----------
@@ -307,15 +307,16 @@ class Predictor(TargetLoss):
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
             Class indices of shape ``[batch]``. With a moving window, you may also pass a label for
-            each time step, in an array of shape ``[batch, time]`` whose axes have the same order as
-            in the spikes. The predictions for all time steps are then counted. Labels equal to
-            `ignore_index` are not counted.
+            each time step, in an array of shape ``[batch, time]``. The axes of this array must have
+            the same order as in `input`. If there is a label for each time step, the predictions
+            for all time steps are counted. Labels equal to `ignore_index` are not counted.
 
-            `CrossEntropy` also accepts class probabilities. The label is then the most probable
-            class. If several classes tie, the label is the first of these classes. A sample whose
-            probabilities are all 0 is not counted. `SpikeMoid` accepts only bools, or floats that
-            are 0 or 1. They have shape ``[batch, class]`` or, with a label for each time step,
-            ``[batch, class, time]``.
+            `CrossEntropy` also accepts class probabilities. If the target holds class
+            probabilities, the label is the most probable class. If several classes are equally
+            probable, the label is the first of these classes. A sample whose probabilities are all
+            0 is not counted. `SpikeMoid` accepts only bools, or floats that are 0 or 1. For
+            `SpikeMoid`, the target has shape ``[batch, class]``, or ``[batch, class, time]`` with a
+            label for each time step.
         where, lengths : array or sequence, optional
             The mask, in the same form as for a call to the loss. A label is not counted if its
             class is masked.
@@ -324,19 +325,17 @@ class Predictor(TargetLoss):
         -------
         array
             An array of shape ``[class, class]`` with a row for each label and a column for each
-            predicted class. For `SpikeMoid`, the array has shape ``[class, 2, 2]``. It holds a
-            matrix for each class, with a row for each label (0 or 1) and a column for each
-            prediction (0 or 1). The entries are whole numbers, in the dtype that the loss uses for
-            computation. If a score of a sample is NaN or plus infinity, the prediction for this
-            sample is counted as wrong. With a single class, however, no prediction is counted as
-            wrong.
+            predicted class. For `SpikeMoid`, the array has shape ``[class, 2, 2]``. The matrix of a
+            class has a row for each label (0 or 1) and a column for each prediction (0 or 1). The
+            entries are whole numbers, stored with the floating-point dtype of the computation. If a
+            score of a sample is NaN or plus infinity, the prediction for this sample is counted as
+            wrong. With a single class, no prediction is counted as wrong.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or dtype, or if a label is not a valid class.
-            However, if the labels or lengths cannot be read without a transfer from a device, an
-            invalid value does not raise an error, but makes the whole matrix NaN.
+            If an argument has the wrong shape or dtype, or if a label is not a valid class. On a
+            GPU and in traced functions, an invalid label or length makes the whole matrix NaN.
         """
         with_time = kind_of(self.targets, target).rank + 1
         per_step = bool(self.per_step) and rank(target) == with_time
@@ -359,15 +358,14 @@ class Predictor(TargetLoss):
         """Return the fraction of labels that are predicted correctly.
 
         The arguments and errors are the same as for `confusion`. To evaluate several batches, add
-        up their confusion matrices, and compute the accuracy from the sum. If you averaged the
-        accuracies of the batches instead, a label in a small batch would have more weight than a
-        label in a large batch.
+        up their confusion matrices, and compute the accuracy from the sum. Averaging the accuracies
+        of the batches would give labels in small batches more weight than labels in large batches.
 
         Returns
         -------
         array
-            A scalar array in the dtype that the loss uses for computation. The result is NaN if no
-            label is counted, for example because all labels are masked.
+            A scalar array. The result is NaN if no label is counted, for example because all labels
+            are masked.
         """
         counts = self.confusion(input, target, where=where, lengths=lengths)
         adapter = adapter_of(counts)

@@ -1,4 +1,4 @@
-"""Regression losses: functions of the difference between target numbers and numbers from spikes."""
+"""Regression losses, which compare numbers computed from spikes with target numbers."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -18,9 +18,9 @@ class SquaredError(ClassLoss):
     .. math::
         L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
 
-    where :math:`u` is the reading (by default the firing rate) and :math:`\hat u` is the target.
-    With a moving window, the loss has a term for each time step, and the target may be a signal
-    with a value for each time step.
+    where :math:`u` is the quantity that `readout` names (by default the firing rate), and
+    :math:`\hat u` is the target. With a moving window, the loss has a term for each time step, and
+    the target may have a time axis.
 
     Parameters
     ----------
@@ -33,17 +33,17 @@ class SquaredError(ClassLoss):
         maximum or last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window of 1, the
-        input at each time step is compared with the target. The input may then hold, for example,
-        the membrane potentials of a readout layer. By default, the quantity is computed over all
-        time steps.
+        input at each time step is compared with the target, so `input` may hold the membrane
+        potentials of a readout layer, for example. Without a window, rates and counts are computed
+        over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
-        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
+        ``[batch, class]``, or ``[batch, class, time]`` if there is a window.
     num_classes : int, optional
-        The number of values that are computed for each sample. The neurons are divided into this
-        number of groups of neighbouring neurons, and one value is computed from the mean over the
+        The number of values that are computed for each sample. The neurons are divided into
+        `num_classes` groups of neighbouring neurons. One value is computed from the mean over the
         neurons of each group. By default, one value is computed for each neuron.
 
     Raises
@@ -53,14 +53,15 @@ class SquaredError(ClassLoss):
 
     See Also
     --------
-    AbsoluteError, HuberError : Losses on which large differences have less influence.
+    AbsoluteError, HuberError : Losses that are less sensitive to outliers than `SquaredError`.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one axis.
-    `target` holds finite floats, in the unit of the quantity that `readout` names. Its shape is
-    ``[batch, class]`` or, with a window, also ``[batch, class, time]``. A target without a time
-    axis applies to every step. `weight` holds one weight for each class.
+    `target` holds finite floats, in the unit of the quantity that `readout` names. The target has
+    shape ``[batch, class]``. If the loss has a window, the target may also have shape
+    ``[batch, class, time]``. A target without a time axis applies to every time step. `weight`
+    holds one weight for each class.
 
     To compare filtered spikes with a signal, use `SpikeTime` with ``filter_target=False``.
 
@@ -80,7 +81,7 @@ class SquaredError(ClassLoss):
     _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared differences between the readings and the target."""
+        """Return the squared differences between ``reading.u`` and the target."""
         return criteria.squared(reading.u - labels.numbers)
 
 
@@ -91,14 +92,13 @@ class AbsoluteError(SquaredError):
     .. math::
         L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|
 
-    Large differences have less influence on training than with `SquaredError`. The derivative of a
-    term has the same absolute value for large and small differences.
+    Outliers have less influence than with `SquaredError`, because the derivative of a term has the
+    same absolute value for large and small differences.
 
     Parameters
     ----------
     time_axis : int
-        The time axis of `input`. This option and all options below have the same meaning as for
-        `SquaredError`.
+        The time axis of `input`. All options have the same meaning as for `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron.
     moving_window : int, optional
@@ -131,7 +131,7 @@ class AbsoluteError(SquaredError):
     _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the absolute differences between the readings and the target."""
+        """Return the absolute differences between ``reading.u`` and the target."""
         return criteria.absolute(reading.adapter, reading.u - labels.numbers)
 
 
@@ -147,8 +147,8 @@ class HuberError(SquaredError):
     Parameters
     ----------
     time_axis : int
-        The time axis of `input`. This option and the options below have the same meaning as for
-        `SquaredError`. Only `delta` is an additional option.
+        The time axis of `input`. All options except `delta` have the same meaning as for
+        `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The quantity that is computed for each neuron.
     moving_window : int, optional
@@ -194,5 +194,5 @@ class HuberError(SquaredError):
     _shields_masked: ClassVar[bool] = False
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the Huber loss of each difference between a reading and the target."""
+        """Return the Huber loss of the differences between ``reading.u`` and the target."""
         return criteria.huber(reading.adapter, reading.u - labels.numbers, self.delta)

@@ -40,47 +40,46 @@ from spikeloss_xp.readouts import ReadResult
 
 @dataclass(frozen=True)
 class SparsityEnforcer(Loss):
-    r"""Squared distance of the mean event rates of layers from an allowed range of rates.
+    r"""Squared distance between the mean event rate of each layer and an allowed range.
 
     .. math::
         L = \lambda \sum_x \Bigl(
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    The sum is over arrays :math:`x`, usually one array for each layer of a network. :math:`m_x` is
-    the mean event rate of an array, in events per neuron and time step. If you call the loss with a
-    single array, it returns the penalty for this array. If you call the loss with a sequence or
-    mapping of arrays, it returns the sum of the penalties for all arrays. Sequences and mappings
+    The sum runs over arrays :math:`x`, usually one array for each layer of a network. :math:`m_x`
+    is the mean event rate of an array, in events per neuron and time step. If you call the loss
+    with a single array, it returns the penalty for this array. If you call the loss with a sequence
+    or mapping of arrays, it returns the sum of the penalties for all arrays. Sequences and mappings
     may be nested.
 
     Parameters
     ----------
     max_rate : float or sequence of float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
-        neuron and time step; at least 0. With ``per="neuron"`` or ``"sample_neuron"``, you may pass
-        a sequence or array with one rate for each neuron. All arrays must then have the same number
-        of neurons.
+        neuron and time step (at least 0). With ``per="neuron"`` or ``"sample_neuron"``, you may
+        pass a sequence or array with one rate for each neuron. If there is one rate for each
+        neuron, all arrays must have the same number of neurons.
     time_axis : int, optional
         The time axis of each array. With ``per="all"`` and without a mask, the arrays may have any
         shape, and `time_axis` may be omitted. In all other cases, `time_axis` is required.
     rate_weight : float, default 1.0
-        The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
+        The factor :math:`\lambda` by which the penalty is multiplied (at least 0).
     min_rate : float or sequence of float, default 0
         The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
-        neuron and time step; from 0 to `max_rate`. Like `max_rate`, it may be a sequence with one
-        rate for each neuron.
+        neuron and time step (from 0 to `max_rate`). Like `max_rate`, `min_rate` may be a sequence
+        with one rate for each neuron.
     power : {2, 1}, default 2
-        The power to which the distance of a rate from the allowed range is raised. With
-        ``max_rate=0``, a power of 1 and the default `rate_weight`, the loss is the mean of
-        :math:`|x|`.
+        The power to which the distance between a rate and the allowed range is raised. With
+        ``max_rate=0`` and ``power=1``, the loss is the mean of :math:`|x|` times `rate_weight`.
     per : {"all", "neuron", "sample", "sample_neuron"}, default "all"
-        The mean rates that are computed from an array, each of which has its own penalty:
+        Determines which mean rates are computed from an array. Each mean rate has its own penalty:
 
         - ``"all"``: the mean over the whole array;
         - ``"neuron"``: the mean of each neuron over batch and time. With this option, silent
           neurons cannot compensate for neurons that fire too often;
         - ``"sample"``: the mean of each sample over neurons and time;
-        - ``"sample_neuron"``: the mean of each neuron in each sample over time, like the upper
+        - ``"sample_neuron"``: the mean over time for each neuron of each sample, as for the upper
           bound in [2]_.
     reduction : {"mean", "sum"}, default "mean"
         How the penalties for the mean rates of one array are combined: ``"mean"`` takes the mean
@@ -95,7 +94,7 @@ class SparsityEnforcer(Loss):
     Warns
     -----
     UserWarning
-        If `max_rate` is above 1. The rate of binary spikes cannot exceed 1, so they would not be
+        If `max_rate` is above 1. Binary spikes never have a rate above 1, so they would not be
         penalised.
 
     Notes
@@ -103,17 +102,15 @@ class SparsityEnforcer(Loss):
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
     rate is too high, training lowers the potentials that cause spikes. Training also lowers
     potentials just below the threshold, because this loss defines the derivative of :math:`|x|` at
-    :math:`x = 0` as 1. The derivative of a spike count with respect to a spike is 1 too. In lava-dl
-    [1]_, the derivative at :math:`x = 0` is 0 if the rate is above `max_rate`. Graded or signed
-    events are not spike counts. For such events, use
-    `spikeloss_xp.slayer.published.SparsityEnforcer`, which defines the derivative in the same way
-    as lava-dl.
+    :math:`x = 0` as 1. In lava-dl [1]_, the derivative at :math:`x = 0` is 0 if the rate is above
+    `max_rate`. For graded or signed events, use `spikeloss_xp.slayer.published.SparsityEnforcer`,
+    which defines the derivative in the same way as lava-dl.
 
     With ``per="all"`` or ``"neuron"``, the penalty depends on a mean over the whole batch. The
-    penalty for a batch therefore cannot be computed from the penalties for its micro-batches. Call
-    `events_and_entries` for each micro-batch instead, and add up the two numbers that it returns.
-    With ``per="sample"`` or ``"sample_neuron"``, each sample has its own penalty, so you can add up
-    the results of `sum_and_weight` for the micro-batches.
+    penalties for micro-batches therefore cannot be added up. Instead, call `events_and_entries` for
+    each micro-batch, and add up the results of these calls. With ``per="sample"`` or
+    ``"sample_neuron"``, each sample has its own penalty, so you can add up the results of
+    `sum_and_weight` for the micro-batches.
 
     References
     ----------
@@ -160,8 +157,7 @@ class SparsityEnforcer(Loss):
     def _known_time_axis(self, reason: str) -> int:
         """Return the time axis.
 
-        If the time axis is unknown, raise an error that gives `reason` as the reason why it is
-        required.
+        If the time axis is unknown, raise an error whose message contains `reason`.
         """
         if self.time_axis is None:
             raise TypeError(
@@ -199,16 +195,17 @@ class SparsityEnforcer(Loss):
             shape. In all other cases, the shape is ``[batch, *space, time]``, with the time axis at
             `time_axis`.
         where : array or sequence of bool, optional
-            The mask, which is True for entries to keep. The mask has the same form as for other
-            losses, and is applied to every array in `input`.
+            The mask, which is True for entries to keep. The same mask is applied to every array in
+            `input`.
         lengths : array or sequence of int, optional
-            The length of each sample in time steps, of shape ``[batch]``. Later steps are masked.
+            The length of each sample in time steps, of shape ``[batch]``. All steps after this
+            length are masked.
         others : tuple of array, optional
-            The number of events and the number of entries in the rest of the batch. To get them,
-            call `events_and_entries` for each other micro-batch, process or device, and add up the
-            results. With `others`, the call returns the loss for the whole batch, and the gradient
-            is the gradient of this loss with respect to `input`. If you pass `others`, `input` must
-            be a single array.
+            The number of events and the number of entries in the rest of the batch. To get these
+            two numbers, call `events_and_entries` for each other micro-batch, process or device,
+            and add up the results. With `others`, the call returns the loss for the whole batch,
+            which is differentiable with respect to `input`. If you pass `others`, `input` must be a
+            single array.
 
         Returns
         -------
@@ -219,9 +216,8 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError, TypeError
-            If there is no array, if an array has no elements, or if an array lacks a batch or time
-            axis that is required. The same errors are raised if a mask or `others` has the wrong
-            shape or dtype, comes from another library, or is out of range.
+            If `input` contains no array, if an array has no elements, or if an array lacks a
+            required axis. These errors are also raised if a mask or `others` is invalid.
         """
         if target:
             raise TypeError("SparsityEnforcer has no target: pass several arrays as a list, [x, y]")
@@ -284,8 +280,7 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError
-            If `per` is ``"all"`` or ``"neuron"``, because rates are then means over the whole
-            batch. Use `events_and_entries` instead.
+            If `per` is ``"all"`` or ``"neuron"``. For these options, use `events_and_entries`.
         """
         self._check_samples("sum_and_weight")
         masks = {"where": where, "lengths": lengths}
@@ -320,17 +315,17 @@ class SparsityEnforcer(Loss):
         Returns
         -------
         tuple of array
-            Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
-            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, the results have an entry
-            for each sample and cannot be passed as `others`. In this case, use `sum_and_weight`
-            instead. Do not differentiate the results of `events_and_entries`. The derivative of
-            ``|x|`` at ``x = 0`` may depend on the rate of the whole batch, which this method does
-            not know. Differentiate the result of a call to the loss with `others` instead.
+            Two scalar arrays with the same dtype. With ``per="neuron"``, each array has shape
+            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, the results cannot be passed
+            as `others`, so use `sum_and_weight` instead. Do not differentiate the results of
+            `events_and_entries`, because the derivative of ``|x|`` at ``x = 0`` may depend on the
+            rate of the whole batch. Instead, call the loss with `others`, and differentiate its
+            result.
 
         Examples
         --------
-        In this example, a batch has two samples. The gradient that is computed for the first sample
-        with `others` is equal to the entries for this sample in the gradient for the whole batch:
+        In this example, the gradient for the first sample is computed with `others`. The result is
+        equal to the gradient for this sample in the whole batch:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx

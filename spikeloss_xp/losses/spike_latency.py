@@ -23,16 +23,16 @@ class SpikeLatency(ClassLoss):
 
     The latency :math:`T_1` of a binary train is the time step of its first spike, counted from 0.
     If the train has no spike, the latency is the number of time steps. The latency is a linear
-    function of each single spike :math:`s_k`. The derivative with respect to this spike is
-    therefore exactly the change of the latency when the spike is added. If `tolerance` is 0, the
-    loss is proportional to the error of SpikeProp [1]_.
+    function of each spike :math:`s_k`. The derivative with respect to a spike is therefore exactly
+    the change in the latency if the spike is added. If `tolerance` is 0, the loss is proportional
+    to the error of SpikeProp [1]_.
 
     Parameters
     ----------
     true_time : float, default 0
-        The target time of the labelled class, in time steps; at least 0.
+        The target time of the labelled class, in time steps (at least 0).
     false_time : float, optional
-        The target time of every other class, in time steps; at least 0. The default is the number
+        The target time of every other class, in time steps (at least 0). The default is the number
         of time steps of the sample, which is the latency of a silent neuron.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
@@ -43,15 +43,14 @@ class SpikeLatency(ClassLoss):
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
         ``[batch, class]``.
     num_classes : int, optional
-        The number of classes. The neurons are divided into this number of groups of neighbouring
+        The number of classes. The neurons are divided into `num_classes` groups of neighbouring
         neurons. Each group represents one class, and the loss averages over the neurons of the
         group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. The loss contains no term for an ignored
-        sample.
+        Samples with this class index as their label are ignored.
     tolerance : float, default 0
-        The distance :math:`\delta`, in time steps; at least 0. If a latency differs from its target
-        time by at most this distance, its term is 0.
+        The tolerance :math:`\delta`, in time steps (at least 0). If a latency differs from its
+        target time by at most :math:`\delta`, its term is 0.
 
     Raises
     ------
@@ -67,21 +66,19 @@ class SpikeLatency(ClassLoss):
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
     `target` holds either class indices or target times. Class indices are integers of shape
     ``[batch]``. Target times are floats of shape ``[batch, class]`` that are finite and at least 0.
-    An invalid class index or target time raises an error if the target can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid target does not raise an
-    error, but makes the loss NaN. If `target` holds class indices, all terms of a sample have the
-    class weight of the labelled class. If `target` holds target times, each term has the weight of
-    its own class.
+    An invalid target raises an error if the target is on the CPU. On a GPU and in traced functions,
+    an invalid target makes the loss NaN. If `target` holds class indices, all terms of a sample
+    have the class weight of the labelled class. If `target` holds target times, each term has the
+    weight of its own class.
 
-    Spikes must be between 0 and 1. A value between 0 and 1 is treated as the probability of a
-    spike, and the latency is then an expected value. A whole number above 1, which counts several
-    spikes in one step, is treated as 1, and its gradient is 0. If the spikes can be read without a
-    transfer from a device, negative values and fractions above 1 raise an error. On a GPU and in
-    traced functions, a negative value does not raise an error, but makes the loss NaN.
+    Values of `input` between 0 and 1 are treated as spike probabilities, from which the loss
+    computes the expected latency. A whole number above 1 is treated as 1 and has gradient 0.
+    Negative values, and fractions above 1, raise an error if `input` is on the CPU. On a GPU and in
+    traced functions, negative values make the loss NaN.
 
-    Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
-    its sample. If the neurons of a sample have different numbers of unmasked steps, the largest of
-    these numbers is the latency of every silent neuron in the sample.
+    Latencies do not count masked steps. The latency of a silent neuron is the number of unmasked
+    steps in its sample. If the neurons of a sample have different numbers of unmasked steps, the
+    largest of these numbers is the latency of every silent neuron in the sample.
 
     References
     ----------
@@ -135,13 +132,13 @@ def compare_times(
 ) -> ValueAndPullback:
     """Return the squared differences between the latencies and the target times.
 
-    The target times are given by the labels. A difference of at most `tolerance` is treated as 0.
+    A difference of at most `tolerance` is treated as 0.
     """
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time
-        # `xp.where` needs arrays, but `silent` may be an int or a symbolic dimension. Multiplying
-        # `silent` by an array that holds 1 converts `silent` to an array.
+        # `silent` may be an int or a symbolic dimension. Multiplying `silent` by `one` converts it
+        # to an array, which `xp.where` needs.
         one, of_label = (reading.adapter.scalar(reading.u, x) for x in (1.0, true_time))
         target = reading.xp.where(labels.one_hot(reading), of_label, one * silent)
     return criteria.outside(reading.adapter, reading.u - target, tolerance)

@@ -34,20 +34,19 @@ class SpikeMax(ClassLoss):
         ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
         the same order as the axes of `input`.
     moving_window : int, optional
-        The length of the moving window, in time steps. By default, the rates are computed over all
-        time steps.
+        The length of the moving window, in time steps. Without a window, rates are computed over
+        all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
-        ``[batch]`` or, with a window, ``[batch, time]``.
+        ``[batch]``, or ``[batch, time]`` if there is a window.
     num_classes : int, optional
-        The number of classes. The neurons are divided into this number of groups of neighbouring
+        The number of classes. The neurons are divided into `num_classes` groups of neighbouring
         neurons. Each group represents one class, and the loss averages over the neurons of the
         group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. The loss contains no term for an
-        ignored sample or step.
+        Samples and time steps with this class index as their label are ignored.
     mode : {"probability", "softmax"}, default "probability"
         How class probabilities are computed from the rates. With ``"probability"``, each rate is
         divided by the sum of the rates of all classes. With ``"softmax"``, the probabilities are
@@ -55,7 +54,7 @@ class SpikeMax(ClassLoss):
     pseudo_count : float, default 0.5
         A spike count :math:`a` between 1e-6 and 1e18. If the labelled neuron has fewer than
         :math:`a` spikes, the logarithm of its rate is replaced by a tangent, which is finite for a
-        rate of 0. The option has an effect only with ``mode="probability"``.
+        rate of 0. `pseudo_count` has an effect only with ``mode="probability"``.
 
     Raises
     ------
@@ -69,25 +68,25 @@ class SpikeMax(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
-    `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
-    ``[batch, time]``. An invalid index raises an error if the indices can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid index does not raise an
-    error, but makes the loss NaN.
+    `target` holds class indices, which are integers of shape ``[batch]``. If the loss has a window,
+    the shape may also be ``[batch, time]``. An invalid index raises an error if the indices are on
+    the CPU. On a GPU and in traced functions, an invalid index makes the loss NaN.
 
     With ``mode="probability"``, :math:`-\log r_y` would be infinite if the labelled neuron is
-    silent. For rates below :math:`r_0 = a / T`, where :math:`T` is the number of time steps, the
-    logarithm is therefore replaced by its tangent at :math:`r_0`. If the rate of the labelled
-    neuron is lower than :math:`r_0` by :math:`d = r_0 - r_y`, the term for :math:`C` classes is
+    silent. If :math:`r_y` is below :math:`r_0 = a / T`, where :math:`T` is the number of time
+    steps, the logarithm is therefore replaced by its tangent at :math:`r_0`. With
+    :math:`d = r_0 - r_y` and :math:`C` classes, the term is then
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
 
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
-    divided by the number of unmasked neurons of the class. A mask may make this number different at
-    different time steps. With a window, the term at each step uses the number of unmasked neurons
-    at this step. Without a window, the term uses the largest number of unmasked neurons at any
-    step. If trains are binary and `pseudo_count` has its default value, the rate of the labelled
-    neuron is below :math:`r_0` only if this neuron is silent. If the labelled neuron fires at least
-    once, the term is therefore the same as in lava-dl. The gradient is finite everywhere. The
-    gradient is negative for a silent labelled neuron, so training increases its rate.
+    divided by the number of unmasked neurons of the class. With a window, the term at each step
+    uses the number of unmasked neurons at this step. Without a window, the term uses the largest
+    number of unmasked neurons at any step.
+
+    For binary trains and the default `pseudo_count`, :math:`r_y` is below :math:`r_0` only if the
+    labelled neuron is silent. If the labelled neuron fires, the term is therefore the same as in
+    lava-dl. The gradient is finite everywhere. The gradient is negative for a silent labelled
+    neuron, so training increases the rate of this neuron.
 
     References
     ----------
@@ -117,12 +116,11 @@ class SpikeMax(ClassLoss):
             return softmax.cross_entropy_of_logits(classes, u, labels.indices, class_mask)
         one_hot = labels.one_hot(reading)
         few = self.pseudo_count / reading.per_unit
-        # Counts are compared instead of rates, because counts are exact. If the count is equal to
-        # `pseudo_count`, rounding could make the rate smaller than `few`.
+        # Counts are compared instead of rates, because counts are exact and rates are rounded.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # Counts slightly below 0 are allowed, because they occur if the gradient for a silent train
-        # is checked with finite differences.
+        # Counts slightly below 0 are allowed, because finite-difference checks of the gradient need
+        # them.
         lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(

@@ -19,11 +19,10 @@ class SpikeMoid(ClassLoss):
         L = -\sum_{b, c} \bigl( v_c \, y \log p + (1 - y) \log(1 - p) \bigr), \qquad
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
-    where :math:`r` are the firing rates (or another quantity that is selected by `readout`), and
-    :math:`y` are the labels, which are 1 for classes that are present and 0 for classes that are
-    not. With a moving window, the loss has a term for each time step. The formula shows the sum of
-    the terms, which is the result with ``reduction="sum"``. By default, the loss is the mean of the
-    terms.
+    where :math:`r` are the firing rates or another quantity that `readout` names. The label
+    :math:`y` is 1 for each class that is present, and 0 for each class that is absent. With a
+    moving window, the loss has a term for each time step. The formula shows the sum of the terms,
+    which is the result with ``reduction="sum"``. By default, the loss is the mean of the terms.
 
     Parameters
     ----------
@@ -35,29 +34,30 @@ class SpikeMoid(ClassLoss):
         The quantity that is computed for each neuron: its firing rate, its spike count, or the
         maximum or last value of its membrane potential.
     moving_window : int, optional
-        The length of the moving window, in time steps. By default, the quantity is computed over
-        all time steps.
+        The length of the moving window, in time steps. Without a window, rates and counts are
+        computed over all time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
-        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
+        ``[batch, class]``, or ``[batch, class, time]`` if there is a window.
     num_classes : int, optional
-        The number of classes. The neurons are divided into this number of groups of neighbouring
+        The number of classes. The neurons are divided into `num_classes` groups of neighbouring
         neurons. Each group represents one class, and the loss averages over the neurons of the
         group. By default, each neuron represents one class.
     alpha : float
-        The temperature :math:`\alpha` by which :math:`r - \theta` is divided, in the unit of
-        :math:`r` (spikes per time step if :math:`r` are rates); from 1e-6 to 1e18.
+        The temperature :math:`\alpha` by which :math:`r - \theta` is divided, from 1e-6 to 1e18.
+        The temperature has the same unit as :math:`r`, which is spikes per time step for firing
+        rates.
     theta : float
-        The value :math:`\theta` of :math:`r` at which the probability of a class is 1/2. If
-        :math:`r` are rates, choose a number between the rates of silent and active neurons, such as
-        ``theta=0.2`` with ``alpha=0.1``.
+        The value :math:`\theta` of :math:`r` at which the probability of a class is 1/2. For firing
+        rates, choose a number between the rates of silent and active neurons, such as ``theta=0.2``
+        with ``alpha=0.1``.
     pos_weight : float or sequence of float, default 1
         The factor :math:`v_c` by which :math:`y \log p` is multiplied, as in
-        `torch.nn.BCEWithLogitsLoss`; at least 0. With a factor above 1, positive labels have more
+        `torch.nn.BCEWithLogitsLoss` (at least 0). With a factor above 1, positive labels have more
         weight than negative labels. Pass one number for all classes, or a sequence with one number
-        for each class. With ``reduction="mean"``, the factor does not change the number by which
+        for each class. With ``reduction="mean"``, the factor does not affect the number by which
         the sum of the terms is divided.
 
     Raises

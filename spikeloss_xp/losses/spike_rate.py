@@ -33,11 +33,11 @@ class SpikeRate(ClassLoss):
     Parameters
     ----------
     true_rate : float or sequence of float
-        The target rate of the labelled class, in spikes per time step; between 0 and 1. Pass one
+        The target rate of the labelled class, in spikes per time step (between 0 and 1). Pass one
         number for all classes, or a sequence with one number for each class.
     false_rate : float or sequence of float
-        The target rate of every other class, in the same form as `true_rate`. It must be lower than
-        `true_rate`.
+        The target rate of every other class, in the same form as `true_rate`. `false_rate` must be
+        lower than `true_rate`.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``. If the target or the array of terms has a time axis, its axes have
@@ -54,14 +54,13 @@ class SpikeRate(ClassLoss):
         How the terms of the loss are reduced to a result. ``"mean"`` returns the mean of the terms,
         ``"sum"`` returns their sum, and ``"batchmean"`` returns their sum divided by the number of
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has shape
-        ``[batch, class]`` or, with a window, ``[batch, class, time]``.
+        ``[batch, class]``, or ``[batch, class, time]`` if there is a window.
     num_classes : int, optional
-        The number of classes. The neurons are divided into this number of groups of neighbouring
+        The number of classes. The neurons are divided into `num_classes` groups of neighbouring
         neurons. Each group represents one class, and the loss averages over the neurons of the
         group. By default, each neuron represents one class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. The loss contains no term for an
-        ignored sample or step.
+        Samples and time steps with this class index as their label are ignored.
     one_sided : bool, default False
         Whether the target rates are bounds. If True, `true_rate` is the lowest permitted rate of
         the labelled class, and `false_rate` is the highest permitted rate of every other class. The
@@ -77,10 +76,9 @@ class SpikeRate(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The spatial axes are flattened into one class axis.
-    `target` holds class indices, which are integers of shape ``[batch]`` or, with a window, also
-    ``[batch, time]``. An invalid index raises an error if the indices can be read without a
-    transfer from a device. On a GPU and in traced functions, an invalid index does not raise an
-    error, but makes the loss NaN.
+    `target` holds class indices, which are integers of shape ``[batch]``. If the loss has a window,
+    the shape may also be ``[batch, time]``. An invalid index raises an error if the indices are on
+    the CPU. On a GPU and in traced functions, an invalid index makes the loss NaN.
 
     References
     ----------
@@ -134,8 +132,7 @@ class SpikeRate(ClassLoss):
     def score(self, reading: Reading) -> Array:
         """Return a score for each class.
 
-        The score of a class is the loss that a sample would have without a label, minus the loss
-        that it would have with this class as its label.
+        The class with the highest score is the label for which the loss would be lowest.
         """
         xp, u = reading.xp, reading.u
         true = self._in_units_of(reading, self.true_rate)
@@ -146,9 +143,9 @@ class SpikeRate(ClassLoss):
         return excess * excess - missing * missing
 
     def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
-        """Convert target rates to the unit of the readings.
+        """Convert target rates to the unit of ``reading.u``.
 
-        The result broadcasts to the readings.
+        The result broadcasts to the shape of ``reading.u``.
         """
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):

@@ -25,11 +25,10 @@ class SpikeTime(TrainLoss):
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
-    The loss is the squared van Rossum distance in discrete time. It depends on all spikes of a
-    train, not only on the first spike. The filter is causal: its output depends on the current time
-    step and on earlier steps. The formula shows the sum of the terms, which is the result with
-    ``reduction="sum"``. By default, the loss is the mean of the terms over samples, neurons and
-    time steps.
+    The loss is the squared van Rossum distance in discrete time. The loss depends on all spikes of
+    a train. The filter is causal: its output depends on the current time step and on earlier steps.
+    The formula shows the sum of the terms, which is the result with ``reduction="sum"``. By
+    default, the loss is the mean of the terms over samples, neurons and time steps.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ class SpikeTime(TrainLoss):
         samples. ``"none"`` returns all terms. With ``reduction="none"``, the result has the shape
         of the input.
     time_constant : float, default 5
-        The time constant :math:`\tau` of the filter, in time steps; above 0.
+        The time constant :math:`\tau` of the filter, in time steps (above 0).
     length : int, optional
         The length of the filter, in time steps. The default is 20 time constants, rounded up; for
         example, 100 steps for a time constant of 5. If `kernel` is a function, `length` is
@@ -54,11 +53,11 @@ class SpikeTime(TrainLoss):
         Your own filter :math:`h`, which is used instead of the exponential filter. Pass either the
         taps :math:`h_0, h_1, \ldots` or a function. The first tap is the weight of the current
         step. A function takes the lag :math:`k` as a float and returns the tap :math:`h_k`. The
-        constructor calls the function for each lag below `length`. The taps are stored as a tuple,
-        and the length of the filter is the number of taps. The taps are not normalised.
+        constructor calls the function for each lag below `length`. The length of the filter is the
+        number of taps. The taps are not normalised.
     filter_target : bool, default True
-        Whether the target is filtered like the input. If `filter_target` is False, the filtered
-        spikes are compared with the target itself, which is then a signal instead of a spike train.
+        Whether the target is filtered like the input. If `filter_target` is False, the target is a
+        signal, and the filtered spikes are compared with this signal.
 
     Raises
     ------
@@ -73,10 +72,10 @@ class SpikeTime(TrainLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. `target` has the same shape as `input`, and holds
-    target trains or, with ``filter_target=False``, a signal. In both arrays, masked entries are set
-    to 0 before filtering. The run time of an exponential filter does not depend on the length of
-    the filter. If you pass a `kernel`, the run time grows with the number of taps. Taps for lags
-    that are longer than the trains are not used.
+    target trains, or a signal with ``filter_target=False``. Masked entries of `input` and `target`
+    are set to 0 before filtering. The run time of an exponential filter does not depend on the
+    length of the filter. If you pass a `kernel`, the run time grows with the number of taps. Taps
+    for lags that are longer than the trains are not used.
 
     References
     ----------
@@ -134,7 +133,7 @@ class SpikeTime(TrainLoss):
 
     @property
     def memory(self) -> int:
-        """The number of earlier steps that a term depends on: the length of the filter minus 1."""
+        """The number of earlier time steps that a term depends on, ``number_of_taps - 1``."""
         return self.number_of_taps - 1
 
     @property
@@ -150,14 +149,12 @@ class SpikeTime(TrainLoss):
         trains = trains.filled()
         kernel = self._exponential if self.kernel is None else self._taps_for(trains)
         axis = trains.time.index
-        # The trace is the filtered train. A spike at step t adds h[k] to the trace at step t + k,
-        # so the adjoint filters backwards in time. The trace ends at the last step, so the adjoint
-        # sums fewer derivatives for the last spikes.
+        # The adjoint of a causal filter is the same filter, applied backwards in time.
         adjoint = partial(adapter.causal_filter, kernel=kernel, axis=axis, reverse=True)
         return trains.reading(adapter.causal_filter(trains.values, kernel, axis)), adjoint
 
     def _taps_for(self, trains: Trains) -> Array:
-        """Return the taps as an array with the dtype and device of the trains."""
+        """Return the taps as an array with the dtype and device of `trains`."""
         kernel: Any = self.kernel
         adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
         if isinstance(kernel, tuple):

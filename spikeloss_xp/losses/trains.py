@@ -18,8 +18,8 @@ class TrainLoss(TargetLoss):
     To write your own loss, derive a frozen dataclass from this class, and define the
     hyper-parameters and the method `criterion`. The target trains are passed to `criterion` as
     ``labels.numbers``. The subclass inherits the options below, and may change their defaults. The
-    base class applies masks, neuron weights and reductions. It also handles inputs with a different
-    order of axes.
+    base class applies masks, neuron weights and reductions. The base class also handles the order
+    of the axes.
 
     Parameters
     ----------
@@ -61,18 +61,18 @@ class TrainLoss(TargetLoss):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term depends on, or None if there is no limit.
+        """The number of earlier time steps that a term depends on, or None if it is unlimited.
 
-        The number is 0 unless a subclass overrides `read`. If a subclass overrides `read`, it is
-        None. If the readings of this subclass depend on only a fixed number of earlier steps, the
-        subclass should override `memory` to return this number.
+        By default, `memory` is 0. If a subclass overrides `read`, `memory` is None. A subclass
+        whose terms depend on a fixed number of earlier time steps should override `memory` to
+        return this number.
         """
         return 0 if type(self).read is TrainLoss.read else None
 
     def read(self, trains: Trains) -> ReadResult:
-        """Return the reading of each train at each step, and its pullback to ``trains.values``.
+        """Return a value for each train and time step, and the pullback to ``trains.values``.
 
-        By default, the readings are the values of the input. A subclass can override this method,
+        By default, the returned values are the input itself. A subclass can override this method,
         for example to filter the trains.
         """
         return trains.reading(trains.values), identity

@@ -42,14 +42,14 @@ class TargetLoss(Loss):
               shape ``[1, 1, neuron]`` leaves out whole neurons.
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
-            steps of `input`. Later steps are masked.
+            steps of `input`. All steps after this length are masked.
         weight : array or sequence of float, optional
             Class weights of shape ``[class]``, finite and at least 0. If the target holds class
             indices, each term is multiplied by the weight of the labelled class. If the target
             holds a number for each class, each term is multiplied by the weight of its own class.
             If the target holds a train for each neuron, pass one weight for each neuron. With
-            ``reduction="mean"``, the sum of the terms is divided by the sum of these weights
-            instead of by the number of terms. For class probabilities, see `CrossEntropy`.
+            ``reduction="mean"``, the sum of the terms is divided by the sum of the weights of the
+            terms. For class probabilities, see `CrossEntropy`.
 
         Returns
         -------
@@ -61,10 +61,8 @@ class TargetLoss(Loss):
         ------
         ValueError, TypeError
             If an argument has the wrong shape or dtype, comes from another library or is out of
-            range. Values are checked only if they can be read without a transfer from a device. On
-            a GPU and in traced functions, an invalid label or length does not raise an error.
-            Instead, the terms of its sample become NaN, and the gradient of these terms becomes NaN
-            or 0.
+            range. On a GPU and in traced functions, an invalid label or length makes the terms of
+            its sample NaN. The gradient of a NaN term is NaN or 0.
         """
         if unknown:
             raise unknown_argument(self, OPTIONS, unknown)
@@ -76,10 +74,9 @@ class TargetLoss(Loss):
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the loss, computed with operations that the library can differentiate.
 
-        `value` takes the same arguments as a call to the loss, and returns the same value. Only the
-        computation of the gradient is different. With `value`, the library records and
-        differentiates each operation. A call to the loss, however, may register a function that
-        computes the gradient in closed form, so that the library does not record each operation.
+        `value` takes the same arguments as a call to the loss, and returns the same value. With
+        `value`, the library records and differentiates each operation. A call to the loss may
+        compute the gradient in closed form instead.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -101,11 +98,10 @@ class TargetLoss(Loss):
         Returns
         -------
         tuple
-            The value and the pullback. The pullback is a function of the cotangent, which is an
-            array of the same shape as the value. The pullback multiplies the cotangent by the
-            derivative of the value with respect to `input`, and returns the product, which has the
-            shape of `input`. Call the pullback at most once. Do not modify the arrays that you
-            passed before you have called the pullback.
+            The value and the pullback, which is a function that computes a vector-Jacobian product.
+            The argument of the pullback is a cotangent with the same shape as the value. The
+            pullback returns an array with the shape of `input`. Call the pullback at most once. Do
+            not modify the arguments of `value_and_pullback` before you call the pullback.
         """
         return self._compute(input, target, options, with_pullback=True)
 
@@ -119,21 +115,21 @@ class TargetLoss(Loss):
         the sums of all parts, and add up the weights of all parts. With ``reduction="sum"``, the
         total sum is the loss of the whole batch. With ``reduction="mean"`` or ``"batchmean"``, the
         loss of the whole batch is the total sum divided by the total weight. If the total weight is
-        0, the loss is 0. If you pass a `context`, you can also add up the sums and weights of
-        segments of time.
+        0, the loss is 0. With `context`, you can also split trains into segments along the time
+        axis.
 
         Parameters
         ----------
         input : array
-            Spikes, in the same form as for a call to the loss. The batch axis may have length 0.
-            The sum and the weight are then 0.
+            Spikes, in the same form as for a call to the loss. The batch axis may have length 0, in
+            which case the sum and the weight are 0.
         target : array or sequence
             The target, in the same form as for a call to the loss.
         context : int, default 0
-            The number of time steps at the start of `input` that belong to earlier segments. These
-            steps affect the terms of later steps, but they have no terms of their own, and their
-            labels are not checked. A segment needs `memory` steps of context. If there are fewer
-            than `memory` earlier steps, pass all of them.
+            The number of time steps at the start of `input` that belong to earlier segments. The
+            context affects the terms of later steps, but it has no terms of its own, and its labels
+            are not checked. A segment needs ``loss.memory`` steps of context, or all earlier steps
+            if there are fewer.
         **options
             The optional arguments of a call to the loss: `where`, `lengths` and `weight`.
 
@@ -141,16 +137,16 @@ class TargetLoss(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
-            "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
-            sum of the class weights of the unmasked terms. For the reduction "batchmean", the
-            weight is the number of samples that have an unmasked term.
+            "sum" and "mean", the weight is the number of unmasked terms. If you pass class weights,
+            the weight is the sum of the class weights of the unmasked terms. For the reduction
+            "batchmean", the weight is the number of samples that have an unmasked term.
 
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none". If `context` is above 0, an error is also raised if a term
-            depends on the whole train, or if the reduction is "batchmean". In addition, the errors
-            of a call to the loss are raised.
+            If the reduction is "none", or if an argument is invalid, just as when the loss is
+            called. A `context` above 0 is invalid if the reduction is "batchmean" or if
+            ``loss.memory`` is None.
 
         Examples
         --------
@@ -180,13 +176,14 @@ class TargetLoss(Loss):
         Parameters
         ----------
         input : array
-            Spikes, in the same form as for a call to the loss. The batch axis may have length 0.
-            The sum and the weight are then 0.
+            Spikes, in the same form as for a call to the loss. The batch axis may have length 0, in
+            which case the sum and the weight are 0.
         target : array or sequence
             The target, in the same form as for a call to the loss.
         context : int, default 0
             The number of time steps at the start of `input` that belong to earlier segments, as in
-            `sum_and_weight`. The gradient has the shape of `input`, so it includes these steps.
+            `sum_and_weight`. The gradient has the shape of `input`, so it includes the steps of the
+            context.
         **options
             The optional arguments of a call to the loss: `where`, `lengths` and `weight`.
 

@@ -22,12 +22,12 @@ def slices(length: int, size: int) -> list[slice]:
 def sums_in_chunks(
     adapter: Adapter, function: ChunkFunction, arrays: Any, axes: tuple[int, ...], entries: int
 ) -> Sums:
-    """Evaluate a function in chunks of about `entries` entries, as for `FastPaths.map_chunks`.
+    """Implement `FastPaths.map_chunks` with chunks of about `entries` entries.
 
-    The arrays are split along one of the given `axes`. This is the first axis that is long enough
-    to give chunks of at most `entries` entries. If no axis is long enough, it is the longest axis.
-    The gradient of a chunk is computed before the next chunk is evaluated, so that intermediate
-    arrays stay in the cache. Arrays with fewer than ``2 * entries`` entries are not split.
+    The arrays are split along the first axis in `axes` that is long enough for chunks of at most
+    `entries` entries. If no axis is long enough, the arrays are split along the longest axis. The
+    gradient of a chunk is computed before the next chunk is evaluated, so that intermediate arrays
+    stay in the cache. Arrays with fewer than ``2 * entries`` entries are not split.
     """
     x = arrays[0]
     size = math.prod(x.shape)

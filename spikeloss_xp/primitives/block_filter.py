@@ -1,14 +1,11 @@
 """The causal filter and the moving sum, computed with matrix products on blocks of time steps.
 
 All functions use only array API operations. The array to filter must already have the
-floating-point dtype used for computation. If a function has no argument `axis`, time is the last
-axis of this array.
+floating-point dtype used for computation. Functions without an argument `axis` filter along the
+last axis.
 
-A filter treats all values before the first time step as 0, so its first outputs are sums over fewer
-steps. The adjoint of a filter runs backwards in time, and treats all values after the last step as
-0. The method `_Blocks._later` moves blocks in time. It drops the blocks that are moved beyond one
-end, and fills the gap at the other end with zeros. Within a block, the matrices are 0 for pairs of
-steps that are not connected.
+A filter treats all values before the first time step as 0. The adjoint of a filter runs backwards
+in time, and treats all values after the last step as 0.
 """
 
 import functools
@@ -27,18 +24,17 @@ class BlockMatrices(NamedTuple):
     Attributes
     ----------
     delays : tuple of int
-        For each input block that contributes to an output block, the number of blocks by which the
-        input block is earlier than the output block. The first number is 0: this input block is
-        called the near block. All other input blocks are called far blocks.
+        The delays, in blocks, between the input blocks that contribute to an output block and this
+        output block. The first delay is 0.
     weights : array
-        The matrices for the near block, for the carried sums and for the far blocks, joined along
-        axis 0.
+        The matrices for the input block with delay 0, for the filtered sums and for the input
+        blocks with larger delays, joined along axis 0.
     to_sums : array or None
-        The matrix that maps a block to a few weighted sums over its time steps. Later output blocks
-        are computed from these sums. None if each output block is computed only from input blocks.
+        The matrix that maps a block to a few weighted sums over its time steps. None if each output
+        block is computed only from input blocks.
     carried : BlockMatrices or None
-        The matrices that filter the weighted sums along the blocks, as if each block were a time
-        step. The results are called carried sums. None if `to_sums` is None.
+        The matrices that filter the weighted sums, as if each block were a time step. None if
+        `to_sums` is None.
     """
 
     delays: tuple[int, ...]
@@ -59,17 +55,14 @@ def block_filter(
 ) -> Array:
     """Filter an array along an axis, within blocks of time steps and between blocks.
 
-    Time is split into blocks. Each output block is the sum of the products of matrices with
+    Time is split into blocks. Each output block is a sum of matrix products, whose factors are
 
     - the input block at the same time steps,
-    - weighted sums over earlier blocks, for all blocks that the kernel covers completely, and
-    - the earliest blocks that the kernel covers in part. The numbers in `matrices.delays` say how
-      many blocks lie between them and the output block.
+    - weighted sums over the earlier input blocks that the kernel covers completely, and
+    - the earliest input blocks, which the kernel covers only in part.
 
-    Only a few weighted sums are computed for each block. These sums are filtered along the blocks
-    in the same way as the input is filtered along the time steps. The filtered sums up to a block
-    contribute to the output block after it. If `reverse` is True, later blocks take the role of
-    earlier blocks.
+    Only a few weighted sums are computed for each block. The weighted sums are filtered as if each
+    block were a time step. If `reverse` is True, the filter runs backwards in time.
 
     If ``adapter.joins_blocks`` is True, the input blocks are concatenated and multiplied by one
     matrix. Otherwise, each input block is multiplied by its own matrix.
@@ -84,7 +77,7 @@ def block_filter(
 class _Blocks(NamedTuple):
     """The options of `block_filter`.
 
-    `axis` is the time axis. It is a negative number, counted from the last axis.
+    `axis` is the time axis, given as a negative number.
     """
 
     adapter: Adapter
@@ -118,9 +111,8 @@ class _Blocks(NamedTuple):
     ) -> Array:
         """Shift blocks by their delays, multiply each by a matrix, and return the sum of products.
 
-        `near` contains pairs of blocks and delays: the input blocks with a delay of 0 and, if sums
-        are carried, the carried sums with a delay of 1. In addition, the input blocks `split` are
-        shifted by each nonzero delay in `matrices.delays`.
+        `near` contains pairs of blocks and their delay. The input blocks `split` are shifted by
+        each nonzero delay in `matrices.delays`.
         """
         terms = [*near, *((split, delay) for delay in matrices.delays[1:])]
         blocks = [self._later(x, delay) for x, delay in terms]
@@ -140,9 +132,9 @@ class _Blocks(NamedTuple):
         return self.adapter.matmul(*factors)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Move each block to a position `delay` blocks later, and fill the gap with zeros.
+        """Move the blocks later by `delay` positions, and fill the gap with zeros.
 
-        If `reverse` is True, move each block to a position `delay` blocks earlier.
+        If `reverse` is True, move the blocks earlier by `delay` positions.
         """
         if delay == 0:
             return x
@@ -176,7 +168,7 @@ def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool)
     size = max(_tuning.SMALLEST_TOEPLITZ, _smaller(taps, _tuning.LARGEST_TOEPLITZ))
     size = _smaller(size, steps)
     blocks = -(-steps // size)
-    # The number of earlier blocks that contribute to a block.
+    # `reach` is the number of earlier blocks that contribute to a block.
     reach = _smaller(-(-(taps - 1) // size), blocks - 1)
 
     def zeros(number: int) -> Array:
@@ -212,8 +204,8 @@ def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
 def _smaller(a: int, b: int) -> int:
     """Return the smaller of two sizes.
 
-    The sizes may be symbolic dimensions of a compiler. The compiler then records the result of the
-    comparison, and compiles the function again if the result changes.
+    If the sizes are symbolic, the compiler records the result of the comparison, and compiles the
+    function again if the result changes.
     """
     return a if a <= b else b
 
@@ -223,10 +215,9 @@ def sum_in_blocks(
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. The outputs are computed
-    in blocks of time steps. Together, the windows of all outputs in a block cover a range of input
-    steps. The input in this range is multiplied by the banded matrix `band`. If arrays may be
-    changed in place, the products are written directly into the array that is returned.
+    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. To compute a block of
+    outputs, the input steps that the windows of these outputs cover are multiplied by the banded
+    matrix `band`.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

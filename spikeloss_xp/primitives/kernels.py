@@ -1,10 +1,9 @@
-"""Exponential kernels and the matrices for filtering with them, which are built on the host.
+"""Exponential kernels and their filter matrices, which are computed with NumPy.
 
-The matrices are cached. Suppose that the kernel is long enough to connect every time step of one
-block to every time step of a later block. The weights of these connections form a matrix. For a
-kernel of order `n`, the rank of this matrix is at most `n`. If each block has `size` steps and
-``a = exp(-1 / tau)``, the weight from step ``i`` of a block to step ``j`` of the block that comes
-``p`` blocks later is
+Suppose that a kernel of order `n` connects every time step of one block to every time step of a
+later block. The matrix of these connection weights has at most rank `n`. Let each block have `size`
+steps, and let ``a = exp(-1 / tau)``. The weight from step ``i`` of a block to step ``j`` of the
+block that comes ``p`` blocks later is
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
@@ -12,8 +11,8 @@ kernel of order `n`, the rank of this matrix is at most `n`. If each block has `
         a**j C(j, m)
 
 by Vandermonde's identity. The contributions of a block to later blocks can therefore be computed
-from only `n` weighted sums over its steps. No factor is negative, so no precision is lost to
-cancellation.
+from only `n` weighted sums over the steps of the block. No factor is negative, so no precision is
+lost to cancellation.
 """
 
 import functools
@@ -55,7 +54,8 @@ class Exponential(NamedTuple):
             growth = math.exp(1 / self.time_constant)
         except OverflowError:
             return 1.0
-        # h[k + 1] / h[k] = (k + n) / (k + 1) / growth decreases with k, and is 1 at the peak.
+        # The ratio h[k + 1] / h[k] = (k + n) / (k + 1) / growth decreases with k, and is 1 at the
+        # peak.
         peak = last if growth == 1 else min(max(math.ceil((n - growth) / (growth - 1)), 0), last)
         logarithm = math.lgamma(peak + n) - math.lgamma(n) - math.lgamma(peak + 1)
         try:
@@ -74,16 +74,12 @@ def block_matrices(
     `steps` is the number of time steps of the array that is filtered. If `steps` is None, the
     matrices can be used for any number of time steps. There are three cases:
 
-    - If there are at most 64 time steps, they are filtered by a single matrix. For 100 steps of 10
-      neurons, filtering with a single matrix took 0.6 times as long as filtering in blocks.
-      Nevertheless, more than 64 steps are split into blocks, because longer sums are less accurate.
-      In sums of 128 products, the rounding errors reached 6e-7 relative to the largest sum.
-    - If the kernel is not longer than two blocks of the smallest length (32 time steps), each
-      output block is computed from only two input blocks: the block at the same time steps and the
-      block before it. The limit of 32 time steps was not chosen from measurements.
-    - For longer kernels, weighted sums over each block are carried to later blocks. The run time
-      does not grow with the length of the kernel. For 100 taps, this filter took 0.4 times as long
-      as a filter with Toeplitz matrices. For 1000 taps, it took 0.13 times as long.
+    - At most 64 time steps are filtered by a single matrix. More than 64 time steps are split into
+      blocks, because longer sums are less accurate.
+    - If the kernel has at most 32 nonzero taps, each output block is computed from only two input
+      blocks: the block at the same time steps and the block before it.
+    - For longer kernels, each output block is also computed from weighted sums over earlier blocks.
+      The run time does not grow with the length of the kernel.
     """
     if steps is not None:  # taps for longer lags would be multiplied only by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
@@ -101,7 +97,7 @@ def window_band(window: int, dtype: str) -> np.ndarray:
 
 def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:
     taps = kernel.taps().astype(dtype)
-    reached = int(np.flatnonzero(taps)[-1]) + 1  # the taps after these underflow to 0
+    reached = int(np.flatnonzero(taps)[-1]) + 1  # all later taps underflow to 0
     short = reached <= 2 * _tuning.SMALLEST_BLOCK
     if steps is not None and steps <= largest:
         return _joined([(0, _between(taps, steps, 0))])
@@ -123,11 +119,9 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 def _size(kernel: Exponential, steps: int | None) -> int:
     """Return the block length with the lowest cost, in multiplications per time step.
 
-    The cost has three parts. The first part is the number of multiplications for the near and far
-    blocks. The second part is the number of multiplications for carrying sums to later blocks. The
-    third part is an estimate of the cost of padding the last block. We measured the run time of the
-    filter for two numbers of time steps on two CPU cores, with every block length from 10 to 50
-    that divides both numbers. Block lengths of 20 to 25 were the fastest.
+    The cost is the sum of the multiplications for input blocks, the multiplications for weighted
+    sums, and an estimate for padding the last block. On two CPU cores, block lengths of 20 to 25
+    were the fastest.
     """
 
     def cost(size: int) -> float:
@@ -144,8 +138,8 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
     """Return the matrix of weights with which the steps of one block contribute to a later block.
 
-    `later` is the number of blocks from the first block to the later block. An entry of the matrix
-    is 0 if the kernel does not connect the two steps.
+    The later block is `later` blocks after the first block. An entry of the matrix is 0 if the
+    kernel does not connect the two steps.
     """
     step = np.arange(size)
     lag = later * size + step[None, :] - step[:, None]
@@ -156,9 +150,9 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices that sum a block, carry the sums, and compute outputs from carried sums.
+    """Return the matrices that compute weighted sums, filter them, and map them to outputs.
 
-    The weighted sums over each block are carried to the next `reach` blocks.
+    The weighted sums over each block contribute to the next `reach` sums.
     """
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
@@ -176,15 +170,15 @@ def _carry(
 def _carried_together(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> BlockMatrices:
-    """Return the matrices that carry sums to later blocks, for a kernel of order 2 or higher.
+    """Return the matrices that filter weighted sums, for a kernel of order 2 or higher.
 
-    Each carried sum depends on several of the sums over earlier blocks, so all sums are carried by
-    the same matrices.
+    Each filtered sum depends on several weighted sums of earlier blocks, so all sums are filtered
+    together.
     """
     n, lag = kernel.order, np.arange(reach) * size
     decay = np.exp(-lag / kernel.time_constant)
-    # The last entry of `weights` remains 0. It is used for lags at which no sums are carried: lags
-    # below 0 and lags of at least `reach` blocks.
+    # The last entry of `weights` remains 0. This entry is used for lags below 0 and for lags of at
+    # least `reach` blocks.
     weights = np.zeros((reach + 1, n, n), dtype)
     for first in range(n):
         for second in range(n - first):
@@ -214,10 +208,9 @@ def _joined(
     carried: BlockMatrices | None = None,
     from_sums: np.ndarray | None = None,
 ) -> BlockMatrices:
-    """Join matrices along axis 0: for the same block, for sums over blocks, and for earlier blocks.
+    """Join the matrices for the same block, for filtered sums and for earlier blocks along axis 0.
 
-    `edges` holds the matrices for the same block and for earlier blocks, each with the number of
-    blocks by which the input block is earlier than the output block.
+    `edges` holds pairs of a delay, in blocks, and the matrix for the input block with this delay.
     """
     delays, (near, *far) = zip(*edges, strict=True)
     below = [near, *far] if from_sums is None else [near, from_sums, *far]
@@ -227,8 +220,8 @@ def _joined(
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
     """Return the matrices of the adjoint of a block filter, given the matrices of the filter.
 
-    Every matrix is transposed. If sums are carried, the matrix that maps a block to its sums is
-    exchanged with the matrix that maps the carried sums to a block.
+    Every matrix is transposed. The matrix that computes weighted sums is exchanged with the matrix
+    that computes outputs from filtered sums.
     """
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]

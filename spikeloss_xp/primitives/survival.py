@@ -15,16 +15,15 @@ def survival_sum(adapter: Adapter, factors: Array, weight: Array | None, axis: i
 
     The factors are multiplied along `axis`. The results keep this axis, with length 1. Each
     cumulative product is multiplied by its entry in `weight` before the products are summed. If
-    `weight` is None, the products are not multiplied by weights. In this case, the product of all
-    factors must not be used, because padding may have made it 0.
+    `weight` is None, the products are not multiplied by weights. Without weights, the product of
+    all factors must not be used, because padding may have changed the product to 0.
 
     For a group of time steps, let P be the product of its factors, and let V be the sum of its
     cumulative products. If two neighbouring groups are merged, the merged group has ``P = P1 P2``
     and ``V = V1 + P1 V2``. First, the steps are merged into groups of about 8 steps. Then, about 8
     groups at a time are merged, until only one group is left. The number of array operations
     therefore grows with the logarithm of the number of time steps. No division is needed, so
-    factors of 0 are not a special case, even in higher derivatives. The pullback processes the
-    merges in reverse order.
+    factors of 0 cause no error, even in higher derivatives.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -45,12 +44,11 @@ def survival_sum_by_doubling(
 ) -> SurvivalSum:
     """Return the results of `survival_sum`, computed with fewer operations on larger arrays.
 
-    The pullback changes arrays in place. The derivative of the sum with respect to the factor at
-    step t is the product of the factors before t, times the sum
-    ``V[t] = w[t] + f[t + 1] w[t + 1] + f[t + 1] f[t + 2] w[t + 2] + ...`` over all steps from t on.
-    Suppose that V contains only the first `d` summands of this sum, and let ``P[t]`` be the product
-    of the `d` factors after step t. Then ``V[t] + P[t] V[t + d]`` is the sum of the first ``2 d``
-    summands.
+    The pullback changes arrays in place. Let ``V[t] = w[t] + f[t + 1] w[t + 1] + f[t + 1] f[t + 2]
+    w[t + 2] + ...``. The derivative of the sum with respect to ``f[t]`` is ``V[t]`` times the
+    product of the factors before step t. The number of summands in ``V`` is doubled repeatedly. If
+    ``V`` has `d` summands, and ``P[t]`` is the product of the `d` factors after step t, then
+    ``V[t] + P[t] V[t + d]`` has ``2 d`` summands.
     """
     xp, steps = adapter.xp, factors.shape[axis]
     survival = xp.cumulative_prod(factors, axis=axis)

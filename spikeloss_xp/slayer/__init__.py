@@ -1,9 +1,9 @@
 """Losses and classifiers that return the same values as the losses and classifiers of lava-dl.
 
-The modules `spikeloss_xp.slayer.loss` and `spikeloss_xp.slayer.classifier` are for PyTorch. They
-replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The module
-`spikeloss_xp.slayer.published` is for arrays from any library, including PyTorch. It contains
-losses that return the same values as lava-dl.
+The PyTorch modules in `spikeloss_xp.slayer.loss` and `spikeloss_xp.slayer.classifier` replace
+`lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`. The losses in
+`spikeloss_xp.slayer.published` return the same values as lava-dl, and accept arrays from any
+library.
 
 A script can keep using the neurons, blocks and data sets of lava-dl, and replace only the losses
 and classifiers::
@@ -14,9 +14,9 @@ and classifiers::
     slayer.loss, slayer.classifier = s.loss, s.classifier
 
 The classes have the same names, arguments, defaults and attributes as in lava-dl 0.6.0. With the
-default ``numerics="lava"``, the losses also return the same values. Some calls raise an error in
-lava-dl, or have gradients that are None or NaN. These calls work in this subpackage. Using `loss`
-or `classifier` imports PyTorch.
+default ``numerics="lava"``, the losses also return the same values. Some calls that raise an error
+or have a NaN gradient in lava-dl work in this subpackage. Using `loss` or `classifier` imports
+PyTorch.
 """
 
 import importlib

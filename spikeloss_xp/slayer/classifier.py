@@ -18,12 +18,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-RATE = losses.SpikeMax(time_axis=-1)  # its scores are the rates over the whole duration
+RATE = losses.SpikeMax(time_axis=-1)  # the scores of this loss are rates over all time steps
 check_mode = _checks.one_of(get_args(ConfidenceMode))
 
 
 def confidence(rate: torch.Tensor, mode: str, eps: float) -> torch.Tensor:
-    """Return the confidence in each class. `rate` is ``[batch, class]`` or has a time axis last."""
+    """Return the confidence in each class, given rates whose class axis is axis 1."""
     if check_mode(mode, "mode") == "probability":
         return rate / (rate.sum(1, keepdim=True) + _checks.not_negative(eps, "eps"))
     return rate.softmax(1) if mode == "softmax" else rate.log_softmax(1)
@@ -50,7 +50,7 @@ class FIR(torch.nn.Module):
         self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the filtered input. Its shape is the shape of the input."""
+        """Return the filtered input, which has the same shape as `input`."""
         return causal_filter(input, self.filter, time_axis=-1)
 
     def extra_repr(self) -> str:
@@ -72,7 +72,7 @@ class Rate(torch.nn.Module):
     """
 
     def forward(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the index of the predicted class, as an array ``[batch]``."""
+        """Return the index of the predicted class, as a tensor of shape ``[batch]``."""
         return Rate.predict(spike)
 
     @staticmethod
@@ -94,13 +94,13 @@ class Rate(torch.nn.Module):
             Whether to return the normalised rates, the softmax of the rates, or the logarithm of
             the softmax.
         eps : float, default 1e-6
-            A number added to the sum of the rates in the mode ``"probability"``.
+            The number that is added to the sum of the rates with ``mode="probability"``.
         """
         return confidence(RATE.scores(spike), mode, eps)
 
     @staticmethod
     def predict(spike: torch.Tensor) -> torch.Tensor:
-        """Return the index of the class with the highest rate, as an array ``[batch]``."""
+        """Return the index of the class with the highest rate, as a tensor of shape ``[batch]``."""
         return RATE.predict(spike)
 
 
@@ -112,10 +112,10 @@ class MovingWindow(torch.nn.Module):
     time_window : int
         The length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns by default: the normalised rates, the softmax of the rates, or the
+        Whether `confidence` returns the normalised rates, the softmax of the rates, or the
         logarithm of the softmax.
     eps : float, default 1e-6
-        A number added to the sum of the rates in the mode ``"probability"``.
+        The number that is added to the sum of the rates with ``mode="probability"``.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class MovingWindow(torch.nn.Module):
         return len(self.filter.filter)
 
     def forward(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the index of the predicted class at each step, as an array ``[batch, time]``."""
+        """Return the predicted class at each step, as a tensor of shape ``[batch, time]``."""
         return self.predict(spike)
 
     def rate(self, spike: torch.Tensor) -> torch.Tensor:
@@ -160,7 +160,7 @@ class MovingWindow(torch.nn.Module):
         return confidence(rate, self.mode if mode is None else mode, self.eps)
 
     def predict(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the class with the highest rate at each step, as an array ``[batch, time]``."""
+        """Return the class with the highest rate at each step, with shape ``[batch, time]``."""
         return self._loss().predict(spike, per_step=True)
 
     def _loss(self) -> losses.SpikeMax:

@@ -54,8 +54,8 @@ class SpikeTime(torch.nn.Module):
     Attributes
     ----------
     filter : FIR
-        The filter that the loss applies to both spike trains. You can also call it on spikes. If
-        you change the values in its buffer ``filter.filter``, the loss uses the new values.
+        The filter that the loss applies to both spike trains. If you change the values of the
+        buffer ``filter.filter``, the loss uses the new values.
     reduction
         The value of the constructor argument `reduction`.
 
@@ -82,7 +82,7 @@ class SpikeTime(torch.nn.Module):
         self.reduction: Reduction = reduction
 
     def forward(self, input: torch.Tensor, desired: torch.Tensor, **unknown: Never) -> torch.Tensor:
-        """Return the loss for spikes and desired spikes, both ``[batch, *space, time]``."""
+        """Return the loss for two tensors of spikes of shape ``[batch, *space, time]``."""
         _check_none("SpikeTime", unknown)
         taps = self.filter.filter
         loss = _SpikeTimeWithTaps(time_axis=-1, kernel=taps, reduction=self.reduction)
@@ -103,7 +103,7 @@ def _check_none(name: str, unknown: Collection[str]) -> None:
 
 
 def _room(numerics: Numerics) -> Any:
-    """Return the Python module whose losses use the given numerics."""
+    """Return the module with the losses for ``numerics="lava"`` or ``numerics="stable"``."""
     rooms = {"lava": published, "stable": losses}
     return rooms[_checks.one_of(rooms)(numerics, "numerics")]
 
@@ -204,7 +204,7 @@ class SpikeMax(_RateLoss):
         samples, or all terms as a tensor.
     numerics : {"lava", "stable"}, default "lava"
         With ``"lava"``, the loss may be infinite if the labelled neuron is silent, as in lava-dl.
-        With ``"stable"``, the loss is then finite.
+        With ``"stable"``, the loss is finite if the labelled neuron is silent.
 
     Attributes
     ----------
@@ -269,12 +269,12 @@ class SpikeMoid(_RateLoss):
         Whether to return the sum of the loss terms, their mean, their sum divided by the number of
         samples, or all terms as a tensor.
     alpha : float, default 1
-        The temperature of the sigmoid, which divides the difference between the rate and `theta`.
+        The number by which the difference between the rate and `theta` is divided.
     theta : float, default 0
         The rate at which the probability of a class is 0.5.
     numerics : {"lava", "stable"}, default "lava"
         With ``"lava"``, the gradient may be 0 where the sigmoid saturates, as in lava-dl. With
-        ``"stable"``, it is not 0 there.
+        ``"stable"``, the gradient is not 0 where the sigmoid saturates.
 
     Attributes
     ----------
@@ -322,8 +322,8 @@ class SparsityEnforcer:
     Attributes
     ----------
     loss_list : list of torch.Tensor
-        The collected penalties, with one tensor for each call of `append`. They are not yet
-        multiplied by `lam`.
+        The collected penalties, with one tensor for each call of `append`. The collected penalties
+        are not multiplied by `lam`.
     max_rate, lam
         The values of the constructor arguments with these names.
 

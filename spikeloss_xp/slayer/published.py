@@ -1,13 +1,13 @@
 """Losses that return the values and gradients of lava-dl, for arrays from any library.
 
 The classes `SpikeRate`, `SpikeMax`, `SpikeMoid` and `SparsityEnforcer` have the same options as the
-classes with the same names in `spikeloss_xp`. They return the values and gradients of lava-dl
-0.6.0, which may differ from the values and gradients of `spikeloss_xp`. The PyTorch modules in
-`spikeloss_xp.slayer.loss` use the classes of this module. Importing this module does not import
+classes with the same names in `spikeloss_xp`. The classes return the values and gradients of
+lava-dl 0.6.0, which may differ from the values and gradients of `spikeloss_xp`. The PyTorch modules
+in `spikeloss_xp.slayer.loss` use the classes of this module. Importing this module does not import
 PyTorch.
 
-For training, use the losses of `spikeloss_xp`. The losses of this module may be infinite if neurons
-are silent. Their gradients may be 0 if neurons are silent or saturated.
+For training, use the losses of `spikeloss_xp`. If neurons are silent or saturated, the losses of
+this module may be infinite or have a gradient of 0.
 """
 
 import functools
@@ -29,7 +29,7 @@ from spikeloss_xp.readouts import ReadResult
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate"]
 
-LEAST = float(np.float32(1e-12))  # PyTorch never divides by less in this derivative, in any dtype
+LEAST = float(np.float32(1e-12))  # the smallest divisor in PyTorch's derivative of a term
 
 
 def __dir__() -> list[str]:
@@ -48,7 +48,7 @@ def only_one(value: PerClass, argument: str) -> PerClass:
 
 
 class Published:
-    """The base class for losses that return the values of lava-dl. It defines their repr."""
+    """The base class for losses that return the values of lava-dl."""
 
     def __repr__(self) -> str:
         options = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))  # type: ignore[arg-type]
@@ -59,8 +59,8 @@ class Published:
 class SpikeRate(Published, losses.SpikeRate):
     """The loss `spikeloss_xp.SpikeRate`, but with target rates in any order, as in lava-dl.
 
-    The rate of the labelled class may be below the rate of the other classes, or equal to it. In
-    `spikeloss_xp.SpikeRate`, it must be above the rate of the other classes.
+    `true_rate` may be lower than `false_rate`, or equal to `false_rate`. In
+    `spikeloss_xp.SpikeRate`, `true_rate` must be higher than `false_rate`.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class SpikeRate(Published, losses.SpikeRate):
 
 @dataclass(frozen=True, repr=False)
 class SpikeMax(Published, losses.SpikeMax):
-    """The loss `spikeloss_xp.SpikeMax` with the values of lava-dl. These values may be infinite.
+    """The loss `spikeloss_xp.SpikeMax`, but with the values of lava-dl, which may be infinite.
 
     With ``mode="probability"``, the loss is infinite if the labelled neuron is silent. The options
     are the same as in `spikeloss_xp.SpikeMax`, but `pseudo_count` has no effect.
@@ -132,11 +132,11 @@ class SpikeMoid(Published, losses.SpikeMoid):
 class SparsityEnforcer(Published, losses.SparsityEnforcer):
     """The loss `spikeloss_xp.SparsityEnforcer`, but with a different gradient at silent steps.
 
-    The options are the same as in `spikeloss_xp.SparsityEnforcer`. The derivative of ``|x|`` is
-    different at silent steps, where ``x`` is 0. If the rate is above `max_rate`, this derivative is
-    0, as in lava-dl, so silent steps have no gradient. If the rate is below `min_rate`, the
-    derivative is 1, because an event at a silent step would bring the rate closer to `min_rate`.
-    Events may be graded or negative, and no warning is given if their mean magnitude is above 1.
+    The options are the same as in `spikeloss_xp.SparsityEnforcer`. If the rate is above `max_rate`,
+    the derivative of ``|x|`` at ``x = 0`` is defined as 0, as in lava-dl, so silent steps have no
+    gradient. If the rate is below `min_rate`, this derivative is defined as 1, because an event at
+    a silent step would bring the rate closer to `min_rate`. Events may be graded or negative, and
+    no warning is given if their mean magnitude is above 1.
 
     Examples
     --------
@@ -182,14 +182,13 @@ def cross_entropy_of_rates(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    A logarithm below -100 is clamped to -100. The logarithm of 0 is clamped in the same way. It
-    occurs in two cases: ``log(1 - p)`` is the logarithm of 0 if `p` rounds to 1, and ``log(p)`` is
-    the logarithm of 0 if ``exp(-z)`` overflows. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are
-    imprecise, as in lava-dl. ``log(p)`` is computed from `z`, not from `p`.
+    Logarithms below -100, including the logarithm of 0, are clamped to -100. If `p` is near 1,
+    ``1 - p`` and ``log(1 - p)`` are imprecise, as in lava-dl. ``log(p)`` is computed from `z`, not
+    from `p`.
 
-    The derivative is the one that PyTorch computes for lava-dl, and not the derivative of the
-    clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then multiplies
-    the quotient by ``p (1 - p)``.
+    The pullback uses the derivative that PyTorch computes for lava-dl, which is not the derivative
+    of the clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then
+    multiplies the quotient by ``p (1 - p)``.
     """
     xp, fixed = adapter.xp, adapter.stop_gradient
     zero, clamped, least = (adapter.scalar(logit, value) for value in (0.0, -100.0, LEAST))

@@ -2,7 +2,7 @@
 
 The input has shape ``[batch, class]`` or ``[batch, class, spike]``. The spike times of a class may
 be in any order. The input has no time axis. NaN and infinity are treated as padding. Options that
-are times must have the same unit as the input.
+hold times, such as `silent_time`, must be in the same unit as the input.
 
 Examples
 --------

@@ -51,7 +51,7 @@ class FirstSpike(TimesLoss, Predictor):
     def _warn_if_silent(self, prepared: Trains) -> None:
         """Warn if no class in the batch has a spike before `silent_time`.
 
-        The times are checked only if reading them is cheap.
+        Times on a GPU and times in traced functions are not checked.
         """
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
@@ -71,8 +71,7 @@ class FirstSpike(TimesLoss, Predictor):
         values, mask, classes = prepared.values, prepared.mask, prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
-        # The times of padding, and spike times at `silent` or later, are replaced by a constant.
-        # Their gradient is then 0.
+        # Padding and times at `silent` or later are replaced by `silent`, and have gradient 0.
         early = (trains > -math.inf) & (trains < silent)
         first = times = xp.where(early, trains, adapter.operand(trains, silent))
         if several := trains.shape[2] * trains.shape[3] > 1:
@@ -115,23 +114,22 @@ class CrossEntropy(FirstSpike):
     Parameters
     ----------
     temperature : float
-        The divisor :math:`\rho` of the times, in the unit of the times. It must be between 1e-6 and
-        1e18. Training delays the spikes of the other classes until they come several temperatures
-        after the spike of the labelled class. A good initial value is therefore 1/20 of the range
-        of the times.
+        The number :math:`\rho` by which the times are divided, from 1e-6 to 1e18. The temperature
+        has the same unit as the times. A good initial value is 1/20 of the range of the times.
     label_smoothing : float, default 0
-        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
+        The fraction of the label's probability that is spread evenly over all classes. The fraction
+        must be at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch]``.
+        How the terms of the loss are reduced. ``"batchmean"`` returns the sum of the terms divided
+        by the number of samples. With ``"none"``, the result has shape ``[batch]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. Ignored samples have no terms.
+        Samples with this class index as their label are ignored.
     silent_time : float
-        The time that is used for the first spike of a silent class, in the unit of the times.
-        Spikes at `silent_time` or later are treated as silence and have gradient 0.
+        The time that the loss uses for a class without spikes, in the unit of the times. Spikes at
+        `silent_time` or later are treated as silence and have gradient 0.
 
     Raises
     ------
@@ -147,8 +145,8 @@ class CrossEntropy(FirstSpike):
     `input` is a float or integer array of spike times, with shape ``[batch, class]`` or
     ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding.
     `target` holds class indices, which are integers of shape ``[batch]``, or class probabilities,
-    which are floats of shape ``[batch, class]``. A call also takes a mask `where` of shape
-    ``[batch]``, and class weights.
+    which are floats of shape ``[batch, class]``. The mask `where` has shape ``[batch]``, and the
+    class weights in `weight` have shape ``[class]``.
 
     If several spikes tie as the first spike of a class, they share the gradient equally. A silent
     class has no gradient. To make a silent class fire, add another term to the loss, such as a
@@ -208,24 +206,24 @@ class SpikeLatency(FirstSpike):
     Parameters
     ----------
     true_time : float, default 0
-        The target time of the labelled class. It must be at most `silent_time`.
+        The target time of the labelled class. `true_time` must be at most `silent_time`.
     false_time : float, optional
-        The target time of the other classes. It must be at most `silent_time`, which is the
-        default.
+        The target time of the other classes. `false_time` must be at most `silent_time`, which is
+        the default.
     tolerance : float, default 0
-        The distance :math:`\delta`, which must be at least 0. If the distance between a first spike
-        and its target time is at most :math:`\delta`, the term is 0.
+        The tolerance :math:`\delta`, which must be at least 0. If a first spike differs from its
+        target time by at most :math:`\delta`, the term is 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
+        How the terms of the loss are reduced. ``"batchmean"`` returns the sum of the terms divided
+        by the number of samples. With ``"none"``, the result has shape ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. Ignored samples have no terms.
+        Samples with this class index as their label are ignored.
     silent_time : float
-        The time that is used for the first spike of a silent class. Spikes at `silent_time` or
-        later are treated as silence and have gradient 0.
+        The time that the loss uses for a class without spikes. Spikes at `silent_time` or later are
+        treated as silence and have gradient 0.
 
     Raises
     ------
@@ -288,7 +286,7 @@ class SpikeLatency(FirstSpike):
 
 
 def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Trains:
-    """Check spike times and their mask, and return them with the axes that binned spikes have."""
+    """Check spike times and their mask, and convert them to `Trains`."""
     adapter, shape = adapter_of(input), tuple(input.shape)
     if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):
         raise ValueError(

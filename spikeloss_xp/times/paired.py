@@ -33,7 +33,7 @@ class TrainsOfTimes(Target):
     rank = 3
 
     def read(self, given: Given) -> Labels:
-        """Return the target times ``[batch, class, spike]`` in the dtype of the input."""
+        """Return the target times as an array of shape ``[batch, class, spike]``."""
         adapter, values = given.prepared.adapter, given.prepared.values
         trains = asarray_like(adapter, values, given.target, "target")
         shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
@@ -77,7 +77,7 @@ class PairedLoss(TimesLoss):
 
     @abstractmethod
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
-        """Return the distances between paired trains ``[pair, spike]``, and the pullback to `x`."""
+        """Return the distance between each train in `x` and its target in `y`, and the pullback."""
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the distances that `_read` has computed, and the identity as their pullback."""
@@ -93,16 +93,16 @@ class SpikeTime(PairedLoss):
         \qquad k(t, u) = e^{-|t - u| / \tau}
 
     where :math:`x` are the spike times and :math:`y` are the target times of a class. The squared
-    distance between one spike and silence is 1. The squared distance between two single spikes
-    approaches 2 if they are far apart [1]_.
+    distance between a train with one spike and a silent train is 1. The squared distance between
+    two trains with one spike each approaches 2 if the two spikes are far apart [1]_.
 
     Parameters
     ----------
     time_constant : float
-        The time constant :math:`\tau`, in the unit of the times. It must be between 1e-6 and 1e18.
+        The time constant :math:`\tau`, in the unit of the times, from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
+        How the terms of the loss are reduced. ``"batchmean"`` returns the sum of the terms divided
+        by the number of samples. With ``"none"``, the result has shape ``[batch, class]``.
 
     Raises
     ------
@@ -117,8 +117,8 @@ class SpikeTime(PairedLoss):
     -----
     `input` is a float or integer array of spike times, with shape ``[batch, class]`` or
     ``[batch, class, spike]``. The spikes may be in any order. NaN and infinity are padding.
-    `target` has the same form as `input`, but may have a different number of spikes. A call also
-    takes a mask `where` of shape ``[batch]``, and class weights of shape ``[class]``.
+    `target` has the same form as `input`, but may have a different number of spikes. The mask
+    `where` has shape ``[batch]``, and the class weights in `weight` have shape ``[class]``.
 
     Two spikes at the same time do not affect each other's gradient. When a spike moves past another
     spike, the gradient jumps. If a spike is many time constants away from all other spikes and from
@@ -172,10 +172,10 @@ class VictorPurpura(PairedLoss):
     Parameters
     ----------
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time. It must be between 1e-6 and 1e18.
+        The cost :math:`q` of moving a spike by one unit of time, from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all. Without reduction, the terms have shape ``[batch, class]``.
+        How the terms of the loss are reduced. ``"batchmean"`` returns the sum of the terms divided
+        by the number of samples. With ``"none"``, the result has shape ``[batch, class]``.
 
     Raises
     ------
@@ -191,14 +191,12 @@ class VictorPurpura(PairedLoss):
     `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
     gradient :math:`\pm q`. A spike that is deleted has gradient 0. If a spike is more than
     :math:`2 / q` away from every target time, it is deleted instead of moved. If several edits are
-    equally cheap, they share the gradient. Moved spikes keep their order. If two spikes of a train
-    have the same time and both are moved, the spike that comes first in `input` is moved to the
-    earlier target time.
+    equally cheap, they share the gradient. Moved spikes keep their order. If two spikes at the same
+    time are moved, the spike that comes first in `input` is moved to the earlier target time.
 
-    Run time and memory use grow with the product of two numbers: the largest number of spikes of a
-    train in `input`, and the largest number of spikes of a train in `target`. In PyTorch, call the
-    loss outside compiled functions. The loss fills a table of costs in many steps. The compiler
-    compiles each step separately, which takes minutes for 30 spikes.
+    Run time and memory use are proportional to the product of the lengths of the spike axes of
+    `input` and `target`. In PyTorch, call the loss outside compiled functions, because compiling
+    the loss takes minutes for trains of 30 spikes.
 
     References
     ----------

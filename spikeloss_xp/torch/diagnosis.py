@@ -29,11 +29,12 @@ def diagnose_network(
 
     Call this function before training. After about 100 updates, call it on the same batch again,
     and pass the first report as `earlier`. The new report then judges whether training has improved
-    the loss or the accuracy on this batch. If it has not, the report names the possible causes.
+    the loss or the accuracy on this batch. If there is no such improvement, the report names the
+    possible causes.
 
-    This function does not change the parameters, gradients, buffers (such as running statistics),
-    training modes and hooks of the network, or the random state of PyTorch. They are also restored
-    after an error. The states of the neurons are not restored, so reset them before the next batch.
+    The parameters, gradients, buffers (such as running statistics), training modes and hooks of the
+    network are restored, even after an error. The random state of PyTorch is also restored. The
+    states of the neurons are not restored, so reset them before the next batch.
 
     Parameters
     ----------
@@ -44,14 +45,14 @@ def diagnose_network(
         have a gradient.
     forward : callable
         Runs the network on one batch and returns the input of the loss, for example
-        ``lambda: network(inputs)``. It must reset the states of the neurons first, and must not
-        disable gradients.
+        ``lambda: network(inputs)``. `forward` must reset the states of the neurons first, and must
+        not disable gradients.
     target : array or sequence, optional
         The target of the loss.
     earlier : spikeloss_xp.diagnosis.Report or float, optional
         The report on the same batch before some training, or the value of the loss in that report.
     modules : torch.nn.Module or sequence of torch.nn.Module, optional
-        The spiking modules. If they are not given, `record` searches for them.
+        The spiking modules. By default, `record` searches for the spiking modules.
     **options
         The arguments ``where``, ``lengths``, ``weight``, ``time_axis`` and ``updates`` of
         `spikeloss_xp.diagnose`. If ``where``, ``lengths`` or ``weight`` is given, it is also passed
@@ -101,7 +102,7 @@ def diagnose_network(
 
 @contextlib.contextmanager
 def _unchanged(network: Module) -> Iterator[None]:
-    """Return a context that restores a network and the random state of PyTorch at its end."""
+    """Return a context that restores a network and the random state of PyTorch on exit."""
     modules = [(x, x.training, {**x._buffers}) for x in network.modules()]
     gradients = {x: x.grad for x in network.parameters()}
     devices = {x.device for x in gradients if x.is_cuda}

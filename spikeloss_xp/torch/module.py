@@ -12,8 +12,8 @@ class LossModule(torch.nn.Module):
     """A PyTorch module that wraps a loss and keeps the class weights in a buffer.
 
     A loss object can be called on tensors directly, without this class. As a module, the loss can
-    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules. Printing them also
-    prints the loss. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by
+    be part of `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules. The repr of such a
+    module includes the loss. As in `torch.nn.CrossEntropyLoss`, the class weights are moved by
     ``.to(device)`` and saved in checkpoints.
 
     Parameters
@@ -26,7 +26,7 @@ class LossModule(torch.nn.Module):
     Attributes
     ----------
     loss
-        The loss object. Use it to call other methods of the loss, for example
+        The loss object. Use this attribute to call other methods of the loss, for example
         ``module.loss.predict(spikes)``.
     weight : torch.Tensor or None
         The buffer with the class weights.

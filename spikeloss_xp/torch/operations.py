@@ -16,7 +16,7 @@ from spikeloss_xp._tuning import CHUNK
 TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, *TRANSPOSED)
 COUNTED = (torch.nn.Linear, *CONVOLUTIONS)
-SMALL = CHUNK // 8  # the inputs of several calls are counted together if they have fewer entries
+SMALL = CHUNK // 8  # inputs with fewer entries are counted together
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -24,18 +24,18 @@ class Call(NamedTuple):
     """The numbers that are stored for one call of a module.
 
     A linear layer computes along the last axis of its input. A convolution computes along the
-    channel axis and the axes of space. The arrays in this class have the shape of the axes before
-    them, which may be time and sample, for example.
+    channel axis and the spatial axes. The arrays in this class have the shape of all earlier axes,
+    such as the time and batch axes.
 
     Attributes
     ----------
     active : Tensor
         The number of operations for each output channel. For a linear layer, it is the number of
-        input entries that are not 0. For a convolution, it is the sum of the numbers of output
-        positions to which these entries are connected.
+        input entries that are not 0. For a convolution, it is the number of connections from these
+        entries to output positions.
     deviation : Tensor
-        The largest distance between an input entry and its sign. It is close to 0 if all entries
-        are -1, 0 or 1.
+        The largest distance between an input entry and its sign. `deviation` is close to 0 if all
+        entries are -1, 0 or 1.
     channels, dense : int
         `channels` is the number of output channels to which an input channel is connected, so the
         number of operations is ``active * channels``. `dense` is the number of operations that
@@ -49,7 +49,7 @@ class Call(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """How the time steps and samples of a batch are arranged.
+    """The arrangement of the time steps and samples of a batch.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, spikes: Tensor, time_axis: int, looped: bool, lengths: Any, where: Any) -> "Batch":
-        """Return how a batch is arranged, given the spikes of one of its layers."""
+        """Return the arrangement of a batch, given the spikes of one layer."""
         layout = Layout.of(tuple(spikes.shape), time_axis)
         if lengths is None and where is None:
             return cls(layout.batch)
@@ -120,8 +120,8 @@ class Operations:
 
     def __init__(self) -> None:
         self._calls: dict[torch.nn.Module, list[Call]] = {}
-        # For each module, the inputs that are not counted yet. They have the same shape and dtype,
-        # and the same requested output size, which are stored first.
+        # For each module, the inputs that are not counted yet. Their common shape, dtype and
+        # requested output size are stored first.
         self._waiting: dict[torch.nn.Module, tuple[Any, list[Tensor]]] = {}
 
     @property
@@ -235,10 +235,10 @@ def _geometry(module: Any) -> tuple[type, Options]:
 def _places(
     kind: Any, options: Options, shape: tuple[int, ...], output_size: Any, device: torch.device
 ) -> tuple[Tensor, int]:
-    """Return to how many output positions each input position is connected, and the total.
+    """Return the number of output positions connected to each input position, and the sum.
 
-    These numbers are the gradient of the sum of the output if all weights are 1. They are the same
-    for all channels, so a convolution with one channel is used to compute them.
+    The numbers of output positions are the gradient of the sum of the output if all weights are 1.
+    The numbers are the same for all channels, so a convolution with one channel is used.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         layer = kind(1, 1, **dict(options), bias=False, device="meta")

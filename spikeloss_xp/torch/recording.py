@@ -48,10 +48,10 @@ class Recording:
 
     @property
     def hidden(self) -> dict[str, Tensor]:
-        """The spikes of the hidden layers: all spikes except those of the output."""
+        """The spikes of all layers except the output layer."""
         spikes, called, output = self.spikes, [*self._outputs], self._spiking()[-1]
         later = called[called.index(output) + 1 :]
-        # A module that contains the output and returns counts has no readout after the output.
+        # A module that contains the output layer and returns counts has no readout.
         around = [x for x in later if type(x) not in self._others and output in x.modules()]
         if not any(weights_of(x) for x in later if x not in around):
             del spikes[self._names[output]]
@@ -82,7 +82,8 @@ class Recording:
         else:
             if samples is None and self._runs > 1:
                 self._check_one_batch()
-            spikes = _in_batches(self.spikes, time_axis, samples)
+            is_masked = lengths is not None or where is not None
+            spikes = _in_batches(self.spikes, time_axis, samples, is_masked)
             layers = activity(spikes, time_axis=time_axis, **masks)
             looped = any(len(self._outputs[each]) > 1 for each in self._spiking())
             batch = Batch.of(next(iter(spikes.values())), time_axis, looped, **masks)
@@ -94,10 +95,10 @@ class Recording:
         return Activity(together, tuple(rows), tuple(self._not_counted()))
 
     def _check_one_batch(self) -> None:
-        """Raise an error if the calls of the network look like several batches and not like steps.
+        """Raise an error if the calls of the network seem to be batches instead of time steps.
 
-        A call is one batch if modules are called at several steps in it, or if they receive an axis
-        of steps, which inputs of convolutions may seem to have.
+        A call seems to be a batch if it calls a spiking module several times, or if the spikes have
+        more than two axes and the network has no convolution.
         """
         with_pixels = any(isinstance(each, CONVOLUTIONS) for each in self._names)
         for each in self._spiking():
@@ -106,12 +107,11 @@ class Recording:
                 raise ValueError(
                     f"the network was called {self._runs} times, and {self._names[each]} "
                     f"{len(outputs)} times: record one batch at a time, and add up the activities. "
-                    "If the calls were parts of one batch in time, pass samples=, the number of "
-                    "samples"
+                    "If each call was one time step, pass samples=, the number of samples"
                 )
 
     def _not_counted(self) -> Iterator[str]:
-        """Yield what is not counted: modules with weights, and functions, which no hook sees."""
+        """Yield descriptions of modules and functions whose operations are not counted."""
         if self._operations is None:
             return
         parts = {part for each in self._operations.calls for part in each.modules()}
@@ -144,7 +144,8 @@ class Recording:
     def _spikes_in(self, module: Module, output: Any) -> Any:
         """Return the tensor in a module's output that may hold its spikes, or else the output.
 
-        In a tuple, it is the first tensor. In a mapping or an object, it is the tensor of counts.
+        From a tuple, return the first tensor. From a mapping or an object, return the tensor of
+        counts.
         """
         output = first_output(output)
         if isinstance(output, Tensor):
@@ -152,7 +153,7 @@ class Recording:
         container = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
         counts = {key: x for key, x in container.items() if _are_counts(x)}
         fired = {key: x for key, x in counts.items() if x.any()} or counts
-        if len(fired) == 1 or (fired and fired is counts):  # if all are 0, any of them will do
+        if len(fired) == 1 or (fired and fired is counts):  # any tensor will do if all are 0
             return next(iter(fired.values()))
         name = f"{self._names[module]} ({type(module).__name__})"
         error = ValueError(
@@ -181,7 +182,7 @@ class Recording:
         return found
 
     def _found(self) -> list[Module]:
-        """Return the spiking modules as `_spiking` does, which may be none."""
+        """Return the spiking modules in the order of the first calls, or an empty list."""
         chosen = self._search() if self._chosen is None else self._chosen
         found = [each for each in self._outputs if each in chosen]
         for module, error in self._unclear.items() if self._chosen is None else ():
@@ -213,33 +214,57 @@ class Recording:
                 f"{self._names[module]} returned spikes of different shapes: give each layer its "
                 "own spiking module, and call the network for one batch only"
             )
+        if len({*map(id, outputs)}) < len(outputs):
+            raise ValueError(
+                f"{self._names[module]} returned the same tensor in several calls, so only its "
+                "last spikes are known: let it return a new tensor, such as spikes.clone()"
+            )
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs)
 
 
 def _in_batches(
-    spikes: dict[str, Tensor], time_axis: int, samples: int | None
+    spikes: dict[str, Tensor], time_axis: int, samples: int | None, is_masked: bool
 ) -> dict[str, Tensor]:
-    """Return the spikes with a batch and a time axis each, which may have been one axis."""
+    """Return the spikes of each layer with separate batch and time axes."""
+    possible = {name: _readings(name, x, time_axis, samples) for name, x in spikes.items()}
+    # The other layers tell how many steps a layer has if its shape can be read in two ways.
+    steps = {x[0].shape[time_axis] for x in possible.values() if len(x) == 1}
     found = {}
-    for name, x in spikes.items():
-        batch = x.shape[1 if time_axis % x.ndim == 0 else 0] if x.ndim > 2 else None
-        if batch is None or samples not in (None, batch):
-            if samples is None or time_axis not in (0, 1) or len(x) % samples:
-                raise ValueError(
-                    f"the samples of {name}, which returned spikes of shape {tuple(x.shape)}, are "
-                    "not known: if samples and steps share the first axis, pass samples=, the "
-                    "number of samples, and time_axis=0 if the samples of a step are neighbours "
-                    "or time_axis=1 if the steps of a sample are"
-                )
-            sizes = (-1, samples) if time_axis == 0 else (samples, -1)
-            x = x.reshape(*sizes, *x.shape[1:])
-        found[name] = x
+    for name, readings in possible.items():
+        likely = [x for x in readings if x.shape[time_axis] in steps] or readings
+        if len(likely) > 1 and is_masked:
+            shape = tuple(spikes[name].shape)
+            raise ValueError(
+                f"{name} returned spikes of shape {shape}, and samples={samples}: it is not clear "
+                "whether samples and steps share the first axis. If they do not, leave out "
+                "samples. If they do, use a batch with a different number of samples"
+            )
+        found[name] = likely[0]
     layouts = {name: Layout.of(tuple(x.shape), time_axis, name) for name, x in found.items()}
     pairs = {name: (each.batch, each.steps) for name, each in layouts.items()}
     if samples is None and len({*pairs.values()}) > 1:
         raise ValueError(
             f"the layers have different numbers of samples and steps, {pairs}: pass samples=, the "
             "number of samples in the batch"
+        )
+    return found
+
+
+def _readings(name: str, x: Tensor, time_axis: int, samples: int | None) -> list[Tensor]:
+    """Return the spikes of a layer for each way in which their shape can be read."""
+    batch = x.shape[1 if time_axis % x.ndim == 0 else 0] if x.ndim > 2 else None
+    found = [x] if batch is not None and samples in (None, batch) else []
+    is_shared = samples is not None and time_axis in (0, 1) and len(x) % samples == 0
+    # An axis with one step is assumed only if nothing else is possible.
+    if is_shared and (not found or (samples > 1 and (len(x) > samples or time_axis == 0))):
+        sizes = (-1, samples) if time_axis == 0 else (samples, -1)
+        found.append(x.reshape(*sizes, *x.shape[1:]))
+    if not found:
+        raise ValueError(
+            f"the samples of {name}, which returned spikes of shape {tuple(x.shape)}, are not "
+            "known: if samples and steps share the first axis, pass samples=, the number of "
+            "samples, and time_axis=0 if the samples of a step are neighbours or time_axis=1 if "
+            "the steps of a sample are"
         )
     return found
 
@@ -251,29 +276,28 @@ def record(
     """Record the spikes of a network's layers while it runs.
 
     Within the context, call the network for one batch, in a single call or in a loop over the time
-    steps. The network is not changed: forward hooks collect the spikes, and the hooks are removed
-    at the end of the context, even if the network raises an error. Calls during `backward` are
-    ignored, because they come from checkpoints.
+    steps. The network is not changed. Forward hooks collect the spikes, and are removed at the end
+    of the context, even if the network raises an error. Calls during `backward` are ignored,
+    because they come from activation checkpointing.
 
-    A module is recognised as a spiking module if its first output holds only counts (whole numbers
-    of at least 0), but its inputs or the weights inside it hold other numbers or NaN. All modules
-    of the same class are then spiking modules, even if they received only zeros, as in a silent
-    network. PyTorch's own classes, classes with any output other than counts, and containers of
-    spiking modules are left out. Each layer must have its own spiking module. A spiking module may
-    return its spikes alone, as the first entry of a tuple, or as the one tensor of counts in a dict
-    or another object.
+    A class is recognised as spiking if one of its modules returns only counts (whole numbers of at
+    least 0), although its inputs or weights hold other numbers. All modules of such a class are
+    spiking modules, even if they received only zeros. PyTorch's own classes, classes with any
+    output other than counts, and containers of spiking modules are left out. Each layer must have
+    its own spiking module. A spiking module may return its spikes alone, as the first entry of a
+    tuple, or as the only tensor of counts in a dict or in another object.
 
     Parameters
     ----------
     network : torch.nn.Module
         The network.
     modules : torch.nn.Module or sequence of torch.nn.Module, optional
-        The spiking modules. Pass them if the search does not find the right modules, for example
-        because the spikes are graded. The first output of each of these modules is then recorded,
-        whatever its values are.
+        The spiking modules. Pass the modules if the search does not find them, for example because
+        the spikes are graded. The first output of each module that you pass is recorded, whatever
+        its values are.
     operations : bool, optional
-        Whether to count the operations of the modules with weights, for ``activity``. They are
-        counted while the network runs, and no inputs are kept.
+        Whether to count the operations of the modules with weights, for ``activity``. The
+        operations are counted while the network runs, and no inputs are kept.
 
     Yields
     ------
@@ -286,18 +310,19 @@ def record(
           first axis. The spikes are not detached.
         - ``hidden``: the same dict without the last spiking module, which is the output layer. If a
           module with a ``weight`` is called after the last spiking module, no spiking module is
-          left out, because all of them are hidden layers. This does not apply to a module that
-          contains the last spiking module and returns counts.
+          left out, because all of them are hidden layers. A module that contains the last spiking
+          module and returns counts is ignored here.
         - ``gradients``: a dict with the current gradient of each parameter that requires a
-          gradient, in the order in which the modules are called. A parameter is left out if the
-          parameter has no gradient and its module is not called.
+          gradient, in the order in which the modules are called. A parameter is left out if it has
+          no gradient and its module is not called.
 
         Its method ``activity(*, time_axis, lengths=None, where=None, samples=None)`` returns a
         `spikeloss_xp.Activity` with the sums of the spiking modules and, with ``operations=True``,
         of each `Linear`, `Conv1d` to `Conv3d` and `ConvTranspose1d` to `ConvTranspose3d`. The
         arguments are the same as for `spikeloss_xp.activity`; `where` must not have a neuron axis
-        if operations are counted. Pass the number of `samples` if the modules get samples and steps
-        in one axis. All weights count as connections, including weights of 0, and biases do not.
+        if operations are counted. Pass the number of `samples` if the inputs of the modules have a
+        single axis for samples and steps. All weights count as connections, including weights of 0.
+        Biases do not count as connections.
 
     Raises
     ------
@@ -347,7 +372,7 @@ def hooked(network: Module, hook: Callable[..., None]) -> Iterator[None]:
 
 
 def check_network(network: Any) -> Module:
-    """Return the network, or raise an error if it is no module or has no weights yet."""
+    """Return the network, or raise an error if it is not an initialised PyTorch module."""
     if not isinstance(network, Module):
         raise TypeError(
             f"network must be a torch.nn.Module; got {type(network).__qualname__}: if your network "
@@ -373,10 +398,9 @@ def _any_finite(outputs: list[Tensor]) -> bool:
 def _fires(module: Module, inputs: list[Any]) -> bool:
     """Return whether any input or weight of a module holds numbers other than counts, such as NaN.
 
-    A recurrent module may receive spikes only, and multiply them by weights of its own. Therefore,
-    the weights are checked too.
-    If all inputs are 0, the weights are not checked, because any module with weights may return
-    zeros.
+    The weights are checked because a recurrent module may receive only spikes, and multiply them by
+    its own weights. If all inputs are 0, the weights are not checked, because any module with
+    weights may return zeros.
     """
     given = [x for _, x in named_leaves(inputs, "") if isinstance(x, Tensor)]
     if not all(_are_counts(x) and x.isfinite().all() for x in given):
@@ -387,8 +411,8 @@ def _fires(module: Module, inputs: list[Any]) -> bool:
 def _are_counts(x: Any) -> bool:
     """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
-    Some surrogate gradients add a smooth function to the spikes and subtract it again.
-    Rounding may change a spike of 1 in this way, but it does not change 0.
+    Some surrogate gradients add a smooth function to the spikes and subtract it again. Rounding may
+    then change a spike of 1, but not an entry of 0.
     """
     if not isinstance(x, Tensor) or x.is_complex():
         return False
@@ -399,12 +423,12 @@ def _are_counts(x: Any) -> bool:
 
 
 def weights_of(module: Module) -> dict[str, Tensor]:
-    """Return the weights of a module itself, without those of its submodules."""
+    """Return the weights of a module itself, without the weights of its submodules."""
     return {name: x for name, x in module.named_parameters(recurse=False) if _is_weight(name, x)}
 
 
 def _is_weight(name: str, x: Tensor) -> bool:
-    """Return whether a parameter is a weight, which its name or its shape shows.
+    """Return whether the name or the shape of a parameter shows that it is a weight.
 
     Thresholds and time constants may have shapes such as ``(neurons, 1, 1)`` and ``(1, neurons)``,
     so that they broadcast. PyTorch's parametrizations use names such as ``original0``.

@@ -16,7 +16,7 @@ from spikeloss_xp.torch.recording import Modules, first_output, hooked, record
 # AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
 # surrogate gradients, do not end with a digit.
 MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*d\d")
-ADDED = re.compile("(?i)addb?m")  # adds its first operand to a product of the others
+ADDED = re.compile("(?i)addb?m")  # adds the first operand to a product
 Ends = Mapping[Any, Module | None]  # the nodes at which a search ends, and their modules
 
 
@@ -24,7 +24,7 @@ NONE: frozenset[Any] = frozenset()
 
 
 class Weights(NamedTuple):
-    """What the value of a node in the graph is computed from.
+    """The parameters and data from which a node of the autograd graph is computed.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class _Run:
         The nodes of the copies of spikes, in the order of the calls. The values are pairs: the node
         that computed the spikes, and the index of the spikes in the results of this node.
     spikes : dict of torch.nn.Module to set
-        The same pairs, for each module.
+        For each module, the pairs of its spikes, as in `copies`.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class _Run:
     def remove_unused(self, names: dict[Module, str], result: Any) -> None:
         """Remove the last layers if the result of the run does not depend on their spikes.
 
-        Layers are kept if the result has no graph, or if their spikes have none.
+        Layers are kept if the result has no graph, or if their spikes have no graph.
         """
         nodes = _ancestors(_nodes(result))
         used = {self.copies[node] for node in nodes & self.copies.keys()}
@@ -116,9 +116,9 @@ class _Run:
             )
 
     def ends(self, modules: Iterable[Module]) -> Ends:
-        """Return the nodes of the outputs of modules, and of copies of them, with the modules."""
+        """Return the nodes of module outputs and of their copies, mapped to the modules."""
         ends = {node: module for module in modules for node in self.outputs[module]}
-        for copy, (node, _) in self.copies.items():  # copies of copies come after these
+        for copy, (node, _) in self.copies.items():  # a copy of a copy comes after the copy
             if node in ends:
                 ends[copy] = ends[node]
         return ends
@@ -129,8 +129,8 @@ def weights_of_layers(
 ) -> dict[Module, Weights]:
     """Return the weights of each spiking module whose weights are not all frozen.
 
-    `forward` runs the network once, and `modules` are the spiking modules, as for `record`. If they
-    are not given, the last modules are left out if the result of `forward` does not depend on their
+    `forward` runs the network once, and `modules` are the spiking modules, as for `record`. Without
+    `modules`, the last layers are left out if the result of `forward` does not depend on their
     spikes, as with a readout of membrane potentials.
     """
     run = _Run()
@@ -149,7 +149,7 @@ def weights_of_layers(
 
 
 def _with_first_output(output: Any, x: Tensor) -> Any:
-    """Return the output of a module with another tensor in the place of its first output."""
+    """Return the output of a module, with its first output replaced by another tensor."""
     if isinstance(output, Tensor):
         return x
     first, *others = output
@@ -178,7 +178,7 @@ def _weights_of(module: Module, inputs: list[Any], outputs: list[Any], ends: End
     before = _search(module, inputs, ends, inside=False)
     starts = [x for node in outputs for x, _ in node.next_functions]
     inside = _search(module, starts, {**dict.fromkeys(inputs), **ends}, inside=True)
-    # Without weights, the parameters inside are those of single neurons.
+    # If there are no weights inside, all parameters inside belong to single neurons.
     return _united([before, inside]) if inside.all else before
 
 
@@ -187,8 +187,8 @@ def _check(
 ) -> None:
     """Raise an error if a layer has no weights.
 
-    A frozen weight is no part of the graph, so in a network with frozen parameters, layers may have
-    no weights, unless `unseen` modules, which ran without gradients, are trainable.
+    Frozen weights are not part of the graph. In a network with frozen parameters, a layer may
+    therefore have no weights, unless an `unseen` module, which ran without gradients, is trainable.
     """
     trainable = {x for x in network.parameters() if x.requires_grad}
     may_be_frozen = len(trainable) < len([*network.parameters()])
@@ -221,7 +221,7 @@ def _check_owners(names: dict[Module, str], layers: dict[Module, Weights]) -> No
 
 
 def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> Weights:
-    """Return the weights on all paths that lead back from some nodes to an end of the search."""
+    """Return the weights on all paths from the nodes `starts` back to the nodes `ends`."""
     found, todo = {None: Weights()}, [*starts]
     while todo:
         node = todo.pop()
@@ -242,9 +242,9 @@ def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> W
 def _of_node(
     node: Any, operands: list[Any], found: dict[Any, Weights], module: Module, *, inside: bool
 ) -> Weights:
-    """Return the weights of a node, given those of its operands.
+    """Return the weights of a node, given the weights of its operands.
 
-    Every operation is a product to which terms are added, one of which may be missing.
+    Every operation is treated as a product of factors plus a sum of terms.
     """
     name = node.name()
     factors, terms = _factors_and_terms(name, operands)
@@ -260,7 +260,7 @@ def _of_node(
 
 
 def _factors_and_terms(name: str, operands: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Return the operands that an operation multiplies, and those that it adds."""
+    """Return the operands that an operation multiplies, and the operands that it adds."""
     if name == "MulBackward0":
         return operands, []
     if not MATRIX.search(name):
@@ -279,10 +279,10 @@ def _of_product(
 ) -> Weights:
     """Return the weights of a product of factors.
 
-    A matrix or kernel that multiplies data is a weight. So is any other parameter, except `inside`
-    a module of neurons, where such parameters belong to single neurons, and unless the data already
-    depend on the parameter, as with a leak. A weight inside that multiplies its own results is
-    recurrent.
+    A matrix or kernel that multiplies data is a weight. Any other parameter that multiplies data is
+    a weight if it is not `inside` a module of neurons, and if the data do not depend on the
+    parameter, as with a leak. A weight inside a module is recurrent if it multiplies its own
+    results.
     """
     data = _united(found[x] for x in factors if found[x].has_data)
     parameters = _united(found[x] for x in factors if not found[x].has_data).sources
@@ -299,8 +299,8 @@ def _of_product(
 def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor]) -> bool:
     """Return whether a product multiplies parameters by data that have no gradient.
 
-    Such a factor may also be a constant, such as a mask. A constant has at most as many entries as
-    the parameter that it multiplies.
+    A factor without a gradient may also be a constant, such as a mask. A constant has at most as
+    many entries as the parameter that it multiplies.
     """
     if MATRIX.search(node.name()):
         return None in factors or len(factors) == 1  # an embedding has one factor, its table
@@ -311,7 +311,7 @@ def _has_unseen_data(node: Any, factors: list[Any], parameters: frozenset[Tensor
 
 
 def _leaf(node: Any) -> set[Tensor]:
-    """Return the parameter that a node reshapes or converts, or nothing if it computes more."""
+    """Return the parameter that a node reshapes or converts, or an empty set for any other node."""
     while node is not None and len(node.next_functions) == 1:
         [(node, _)] = node.next_functions
     return {node.variable} if hasattr(node, "variable") else set()

@@ -186,7 +186,7 @@ def versions() -> str:
 
 def _with_code(text: str) -> str:
     """Return a text with its expressions as code, in which quotation marks stay straight."""
-    expressions = r"""\w+=(?:\([^)]*\)|"\w+"|[\w.~]*\w)|"\w+"|\w+\(\)|\w+_\w+"""
+    expressions = r"""not-finite|\w+=(?:\([^)]*\)|"\w+"|[\w.~]*\w)|"\w+"|\w+\(\)|\w+_\w+"""
     expressions += r"|loss\(input, target\)|CrossEntropy|slayer\.published"
     return re.sub(expressions, lambda found: f"`{found[0]}`", text)
 
@@ -228,10 +228,10 @@ def findings() -> str:
 
 PROBLEMS = "These findings make learning from the batch impossible, meaningless or very slow."
 CAUSES = _in_lines(
-    "Networks with these findings may learn, so the findings are usually notes. They are problems "
-    "in three cases: if the network has hardly improved on the batch (`not-moved`), if a weight "
-    "has no gradient because nothing connects it to the loss, or if all gradients are below 1e-8, "
-    "which is too small for Adam."
+    "Networks with these findings may learn, so the findings are usually notes. There are three "
+    "cases in which they are problems: the network has hardly improved on the batch (`not-moved`), "
+    "nothing connects a weight to the loss, or all gradients are below 1e-8, which is too small "
+    "for Adam."
 )
 FINDINGS = DOCS / "guides" / "findings.md"
 TABLES = {  # of each page, by section

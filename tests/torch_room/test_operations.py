@@ -163,6 +163,35 @@ def test_steps_and_samples_in_one_axis_need_the_number_of_samples():
     assert functions.modules == expected.modules
 
 
+def test_channels_that_equal_the_samples_are_not_taken_for_samples():
+    """The second layer tells that the first axis holds samples and steps, 3 steps of 4 samples."""
+    spiking = module_of(lambda self, x: (x > 0.1).float())
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), spiking, nn.Conv2d(4, 5, 3), type(spiking)())
+    inputs, options = torch.rand(12, 2, 8, 8), {"samples": 4, "lengths": [1, 2, 3, 3]}
+    with record(network) as seen:
+        network(inputs)
+    kept = torch.arange(3)[:, None] < torch.tensor(options["lengths"])
+    for name, x in seen.spikes.items():
+        layer = seen.activity(time_axis=0, **options).layers[name]
+        assert layer.entries == 9 * x[0].numel()
+        assert layer.events == x.unflatten(0, (3, 4))[kept].sum()
+    with record(network[:2]) as seen:
+        network[:2](inputs)
+    with pytest.raises(ValueError, match="whether samples and steps share the first axis"):
+        seen.activity(time_axis=0, **options)
+    without_mask = seen.activity(time_axis=0, samples=4).layers["1"]
+    assert (without_mask.entries, without_mask.samples) == (12 * 4 * 6 * 6, 4)
+
+
+def test_spikes_in_a_reused_tensor_raise():
+    network = module_of(lambda self, x: self.buffer.copy_(x > 0), buffer=torch.zeros(BATCH, 20))
+    with record(network, [network]) as seen, torch.no_grad():
+        for step in INPUTS:
+            network(step)
+    with pytest.raises(ValueError, match="the same tensor in several calls"):
+        _ = seen.spikes
+
+
 def test_masks_of_a_module_that_is_not_called_for_each_step_raise():
     network = module_of(
         lambda self, x: self.neurons(x + self.constant(x[0])),
