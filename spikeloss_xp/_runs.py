@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._activity import LARGEST
 from spikeloss_xp._arrays import adapter_of, host_values
 from spikeloss_xp._checks import integer, optional
 from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name, largest_finite
@@ -357,7 +356,7 @@ def _holds_spikes(x: np.ndarray) -> bool:
     x = x[np.isfinite(x)]
     whole = np.round(x)
     is_far = np.abs(x - whole) > 0.01 * np.minimum(np.abs(whole), 1)
-    return not np.any(is_far | (np.abs(whole) >= LARGEST))
+    return not np.any(is_far | (np.abs(whole) >= 2.0**53))
 
 
 def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
