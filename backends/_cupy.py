@@ -59,7 +59,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         def make_and_wait() -> Array:
             with like.device:
                 made = make()
-            self.synchronize(made)  # later calls may use the array in another stream
+            self.synchronize(made)
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)

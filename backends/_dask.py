@@ -272,8 +272,9 @@ def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) ->
         time axis covers the same steps as the spikes. The lengths refer to the whole spike trains.
         Arguments that were not passed are None.
     place : array
-        The number of steps from the previous block, the number of steps that belong to this block,
-        and the index of the first of these steps in the whole spike train.
+        Three numbers: the number of steps that are taken from the previous block, the number of
+        steps of this block itself, and the index of the first step of this block in the whole spike
+        train.
     ahead : bool
         Whether a chunk includes the later steps that are needed for its gradient.
     """

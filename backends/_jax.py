@@ -24,7 +24,7 @@ class JAXAdapter(ArrayAPIAdapter):
 
     differentiates: ClassVar[bool] = True
     compiles_loops: ClassVar[bool] = True
-    joins_blocks: ClassVar[bool] = False  # XLA joins arrays one element at a time
+    joins_blocks: ClassVar[bool] = False  # XLA joins arrays slowly
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -53,7 +53,7 @@ class JAXAdapter(ArrayAPIAdapter):
     def device(self, x: Array) -> Any:
         """Return None, so that new arrays are created without a device.
 
-        JAX moves such an array to the device of the other operands.
+        JAX moves an array without a device to the device of the other operands.
         """
 
     def to_device_of(self, x: Array, like: Array) -> Array:

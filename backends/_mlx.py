@@ -72,7 +72,9 @@ def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _minimum(x: Array, y: Array) -> Array:
-    """Return the elementwise minimum. Equal entries each receive half of the gradient.
+    """Return the elementwise minimum.
+
+    If two entries are equal, each of them receives half of the gradient.
 
     If the entries of `x` and `y` are equal, MLX's own `minimum` passes the whole gradient to `y`.
     """

@@ -102,8 +102,8 @@ class TorchAdapter(TorchFilters):
         return value if like.is_cpu else self.scalar(like, value)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        # On a CPU, a loss checks the values of all spike counts, even of masked counts. This
-        # replacement makes the masked counts valid.
+        # On a CPU, a loss checks all spike counts, including masked counts. Masked counts are
+        # therefore replaced by a valid count.
         needed = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask) if needed else u
 
@@ -251,7 +251,7 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         if torch.is_grad_enabled() or _torch_state.is_batched(cotangent):
-            with torch.enable_grad():  # records a graph of the gradient
+            with torch.enable_grad():
                 _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
                 gradient = pullback(cotangent)
         else:

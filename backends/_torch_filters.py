@@ -52,7 +52,7 @@ class TorchFilters(ArrayAPIAdapter):
         def make_and_wait() -> Array:
             with torch.inference_mode(False):  # inference tensors cannot be saved for a gradient
                 made = make()
-            self.synchronize(made)  # later calls may use the tensor in another stream
+            self.synchronize(made)
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)

@@ -271,7 +271,7 @@ class Activity:
 
 
 def _restored(like: Array, sums: np.ndarray, *rest: Any) -> Activity:
-    """Return a pickled `Activity`, whose array is in the library of the empty array `like`."""
+    """Restore a pickled `Activity`, with its array in the library of the array `like`."""
     adapter = adapter_of(like, "sums")
     adapter.register_container(Activity, ("sums",))
     with adapter.scope(SUMS):
@@ -279,7 +279,7 @@ def _restored(like: Array, sums: np.ndarray, *rest: Any) -> Activity:
 
 
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
-    """Return the events, active entries and entries of all layers together.
+    """Return the numbers of events, active entries and entries, summed over all layers.
 
     The result does not contain the numbers of samples and operations.
     """

@@ -96,7 +96,7 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray", "todense"):  # methods of tables and of sparse arrays
+    for method in ("to_numpy", "toarray", "todense"):
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
@@ -256,9 +256,9 @@ def at_least_one(adapter: Adapter, number: Array) -> Array:
 def divisor_of(adapter: Adapter, weight: Array | int, *, counts: bool = False) -> Any:
     """Return the number by which a sum of loss terms is divided.
 
-    The divisor is `weight`. If `counts` is True, `weight` is a number of terms, and 0 is replaced
-    by 1. Otherwise, 0 is replaced by infinity, so that the loss is 0 even if label smoothing makes
-    the sum positive.
+    The divisor is `weight`. If `counts` is True, `weight` is a number of terms, and a weight of 0
+    is replaced by 1. If `counts` is False, a weight of 0 is replaced by infinity, so that the loss
+    is 0 even if label smoothing makes the sum of the terms positive.
     """
     if isinstance(weight, int) or not hasattr(weight, "dtype"):
         return weight  # `torch.export` passes a symbolic size

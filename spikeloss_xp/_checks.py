@@ -33,7 +33,7 @@ def has_unit(x: Any) -> bool:
     if type(x) in (float, int):
         return False
     if isinstance(x, list | tuple):
-        if not (x and isinstance(x[0], list | tuple)):  # checking one entry of each type is enough
+        if not (x and isinstance(x[0], list | tuple)):
             x = list({type(each): each for each in x}.values())
         return any(map(has_unit, x))
     return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
@@ -163,7 +163,7 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
 
 
 def each_class(*options: Any) -> Iterator[tuple[float, ...]]:
-    """For each class, yield a tuple with the value of each option.
+    """Yield, for one class after the other, a tuple with the values of all options.
 
     An option is either a single number for all classes, or a tuple with a number for each class.
     """

@@ -13,9 +13,9 @@ from spikeloss_xp._checks import integer, optional
 from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name, largest_finite
 
 # If fewer than FEWEST trains differ, no hint is given, because a wrong explanation may fit a few
-# trains by chance. The hint about resets requires FEWEST_RESET trains, and the fraction SHARE_RESET
-# of the trains that fired. These limits come from comparisons of 600 networks with 12 faults each.
-# At most 3 trains fitted a shift by chance, and at most 16 trains fitted a reset by chance.
+# trains by chance. The hint about resets is given only if at least FEWEST_RESET trains differ, and
+# at least the fraction SHARE_RESET of the trains that fired. The limits were chosen in experiments
+# with known faults.
 FEWEST, FEWEST_RESET, SHARE_RESET = 5, 20, 0.1
 HEAD = "layer", "entries", ("spikes 1", "spikes 2"), "differ", "first difference"
 WHICH = "first", "second"
@@ -24,7 +24,10 @@ Axes = tuple[int | None, int | None]
 
 
 class Difference(NamedTuple):
-    """The position of a difference. If there is no time axis, `step` and `sample` are None."""
+    """The position of an entry that differs between two runs.
+
+    In an array without a time axis, `step` and `sample` are None.
+    """
 
     layer: str
     step: int | None
@@ -39,7 +42,10 @@ class Difference(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the printed table. `spikes` is None if the layer does not hold spikes."""
+    """A row of the table that `Runs` prints, with numbers about one layer.
+
+    `spikes` is None if the layer does not hold spikes.
+    """
 
     layer: str
     entries: int
@@ -50,7 +56,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """The result of `compare_runs`, printed as a table. See `compare_runs` for its attributes."""
+    """The result of `compare_runs`, printed as a table.
+
+    The docstring of `compare_runs` describes the attributes of this class.
+    """
 
     rows: tuple[Row, ...]
     first: Difference | None = None
@@ -366,8 +375,8 @@ def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
     """
     known = [PRECISION.get(dtype_name(x), PRECISION["float64"]) for x in arrays]
     epsilon, smallest = map(max, zip(*known, strict=True))
-    # The scale is the smaller of the two largest entries, because the other one could hide the
-    # first differences if its run diverges.
+    # The scale is the smaller of the two largest entries. If one run diverges, its largest entry
+    # would hide the first differences.
     scale = min(map(largest_finite, values))
     return float(smallest + ROUNDINGS * epsilon * scale)
 

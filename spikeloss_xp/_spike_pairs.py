@@ -1,4 +1,4 @@
-"""Kernels for pairs of spike times, and the lowest cost of edits between two spike trains.
+"""Kernels for pairs of spike times, and the lowest cost of turning one spike train into another.
 
 The distances between pairs of trains and the losses on spike times both use this module.
 """
@@ -81,13 +81,13 @@ class SortedTimes(NamedTuple):
 def pad_unmatched(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return the times of `x` and `y` with new padding, and a correction to the costs of edits.
+    """Replace the padding of two trains, and return both trains and a correction.
 
-    The new padding is a time that is too far from all spikes to be matched with a spike. An
-    `EditTable` treats padding like spikes, so its costs include the cost of deleting or inserting
-    padding. The correction must be added to the costs from the table. The correction removes the
-    cost of padding, and adds the difference in length that the table subtracts. `surplus` is the
-    spike count of `x` minus the spike count of `y`.
+    The new padding is so far from all spikes that it is never matched with a spike. An `EditTable`
+    treats padding like spikes, so its costs include the cost of deleting or inserting padding. The
+    correction must be added to the costs from the table. The corrected costs do not include the
+    padding. They include the difference in length that the table subtracts. `surplus` is the spike
+    count of `x` minus the spike count of `y`.
     """
     xp, both = adapter.xp, [(times < math.inf, times) for times in (x.times, y.times)]
     zero = adapter.operand(x.times, 0.0)
@@ -105,11 +105,11 @@ def pad_unmatched(
 class EditTable(NamedTuple):
     """A table that gives the lowest cost of edits that turn the train `x` into the train `y`.
 
-    The entry ``(i, j)`` is the lowest cost of edits that turn the first `i` spikes of `x` into the
-    first `j` spikes of `y`, minus ``i - j``. If `y` is longer than `x`, ``j - i`` is subtracted
-    instead. The difference is called an excess cost, and is precise even if one train is much
-    longer than the other. An insertion or a deletion that reduces the difference in length adds 0
-    to the excess cost. Any other insertion or deletion adds 2 to the excess cost.
+    The entry ``(i, j)`` is for the first `i` spikes of `x` and the first `j` spikes of `y`. The
+    entry is the lowest cost of edits, minus ``i - j`` or, if `y` is longer than `x`, minus
+    ``j - i``. The entry is called an excess cost, and is precise even if one train is much longer
+    than the other. An insertion or a deletion that reduces the difference in length adds 0 to the
+    excess cost. Any other insertion or deletion adds 2 to the excess cost.
 
     The table is filled one anti-diagonal at a time. The cost after an insertion or a deletion is
     computed from the array `last`, which is the previous anti-diagonal. The cost after a match is
@@ -176,8 +176,7 @@ class EditTable(NamedTuple):
     def _advance(self, carry: Any, entry: Any) -> Any:
         """Return the next pair of `corner` and `last`, and the arguments of `_shares`.
 
-        `entry` is a `Step`. If the library compiles loops, `entry` is an array of spikes of `y`
-        instead.
+        `entry` is a `Step` or, if the library compiles loops, an array of spikes of `y`.
         """
         xp, (corner, last) = self.adapter.xp, carry
         step = entry if isinstance(entry, Step) else Step((self.x, entry))
@@ -192,9 +191,9 @@ class EditTable(NamedTuple):
     def _pull_back(self, carry: Any, entry: Any) -> Any:
         """Return the gradients with respect to `last`, `corner` and the prices.
 
-        `entry` is a `Step`. If the library compiles loops, `entry` is a tuple with the arguments of
-        `_shares` instead. The costs at the edges of the table are constant, so the gradient with
-        respect to these costs is dropped.
+        `entry` is a `Step` or, if the library compiles loops, a tuple with the arguments of
+        `_shares`. The costs at the edges of the table are constant, so the gradient with respect to
+        these costs is dropped.
         """
         step = entry if isinstance(entry, Step) else Step(entry)
         own, of_corner = (x[int(not step.shrinks) : x.shape[0] - step.grows, ...] for x in carry)
@@ -207,8 +206,8 @@ class EditTable(NamedTuple):
     def _evaluated(self, function: Callable[..., Array], steps: Any) -> Any:
         """Evaluate a function for all steps at once, and return the steps with its values.
 
-        If the library compiles loops, the steps are returned unchanged. Steps of a large table on a
-        CPU are also returned unchanged, because the whole table would not fit in the cache.
+        If the library compiles loops, or if the table would not fit in a CPU's cache, the steps are
+        returned unchanged.
         """
         large = self.x.shape[0] * self.x.shape[1] > _tuning.EDITS_AT_ONCE
         if self.adapter.compiles_loops or (self.adapter.on_host and large):
@@ -238,12 +237,12 @@ class EditTable(NamedTuple):
     def _as_matrix(self, matched: Any) -> Array:
         """Return the values of all matches as an array ``[x spike, y spike, pair]``.
 
-        `matched` holds these values for one anti-diagonal after the other.
+        `matched` holds the values of one anti-diagonal after the other.
         """
         adapter, xp = self.adapter, self.adapter.xp
         n, m = self.x.shape[0], self.y.shape[0]
         rows, columns = adapter.arange(n * n + n, self.x), adapter.arange(m * n, self.x)
-        place = xp.reshape(rows[:: n + 1, None] + columns[None, ::n], (-1,))  # (i + j) * n + i
+        place = xp.reshape(rows[:: n + 1, None] + columns[None, ::n], (-1,))
         if adapter.compiles_loops:
             matched = xp.reshape(matched, (-1, matched.shape[2]))
         else:  # `matched` has no entries outside the table

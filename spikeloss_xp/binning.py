@@ -36,10 +36,10 @@ def bin_spikes(
     """Return the number of spikes of each neuron in each time bin.
 
     Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
-    ``start + (k + 1) * time_step``. A time that rounding may have moved below the edge of a bin is
-    counted in the bin that begins at this edge. The time must be within a tenth of a bin of this
-    edge. For example, with bins of 0.1, the time 0.3 is in bin 3, although ``0.3 / 0.1`` is less
-    than 3 in floating-point arithmetic.
+    ``start + (k + 1) * time_step``. If rounding may have moved a time below the edge of a bin, the
+    time is counted in the bin that begins at this edge. This rule applies only to times that are
+    closer to the edge than a tenth of a bin. For example, with bins of 0.1, the time 0.3 is in bin
+    3, although ``0.3 / 0.1`` is less than 3 in floating-point arithmetic.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
     if hasattr(values, "magnitude"):  # a neo spike train also holds data other than times
         values = values.magnitude * values.units
     ratio = values / time_step
-    for simpler in ("simplified", "to_base_units", "decompose"):  # converts 1 s / ms to 1000
+    for simpler in ("simplified", "to_base_units", "decompose"):
         if hasattr(ratio, simpler):
             found = getattr(ratio, simpler)
             ratio = found() if callable(found) else found

@@ -89,10 +89,13 @@ def cross_entropy_of_rates(
 
     ``r_y`` is the rate of the labelled class. `short` is True for rates below `half_spike`. The
     caller computes `short` from counts, which are exact. With ``d = max(half_spike - r_y, 0)`` and
-    ``C`` classes, the term is ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. If
-    ``r_y`` is below `half_spike`, the first two summands are the tangent of ``-log(r_y)`` at
-    `half_spike`, which is finite even for a rate of 0. The term is computed as
-    ``log1p(others / own) + d / half_spike``, so that a small term is precise.
+    ``C`` classes, the term is
+
+        -log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)
+
+    If ``r_y`` is below `half_spike`, the first two summands are the tangent of ``-log(r_y)`` at
+    `half_spike`. The tangent is finite even for a rate of 0. The two logarithms are computed
+    together with ``log1p``, so that a small term is precise.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = taking_part(classes, rate, class_mask)
@@ -156,16 +159,18 @@ def outside_rates(
     """Return the penalties for counts `n` that violate their bounds, and the pullback to `n`.
 
     `bounds` holds the lowest permitted count of the label and the highest permitted count of every
-    other class. `u` holds the square roots ``root(n) = sqrt(n + 3/8)``. A term is
-    ``max(root(lowest) - u, 0)²`` for the label plus the sum of ``max(u - root(highest), 0)²`` over
-    the other classes. `label` holds either class indices, or floats that give the probability `q`
-    of each class. With probabilities, both penalties are computed for each class. The penalty for a
-    low count is multiplied by `q`, and the penalty for a high count is multiplied by ``1 - q``.
+    other class. `u` holds the square roots ``sqrt(n + 3/8)``. A penalty is the squared difference
+    between the square root of a count and the square root of its bound. A term is the sum of the
+    penalties of all classes.
+
+    `label` holds either class indices, or floats that give the probability `q` of each class. With
+    probabilities, a class has two penalties: one for a low count, which is multiplied by `q`, and
+    one for a high count, which is multiplied by ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return `u` minus the square root for `bound`, or 0 where the bound is satisfied."""
+        """Return `u` minus the root of the bound, or 0 for a count that satisfies the bound."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # The quotient is equal to the difference between the two roots, and is precise near 0.
         distance = (n - bound) / (u + at_bound)
@@ -253,8 +258,8 @@ def poisson_of_rates(
     xp = adapter.xp
     inside = rate
     if not positive:
-        # Where `n` and the rate are both 0, 1 is added to the rate, because the logarithm of 1 is
-        # 0. In XLA, this sum is up to 1.5 times faster than `where`.
+        # If the count and the rate are both 0, the rate is changed to 1, whose logarithm is 0. In
+        # XLA, a sum is faster than `where`.
         inside = rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
@@ -276,7 +281,7 @@ def negative_binomial_of_rates(
     If `positive` is True, all rates are above 0.
     """
     xp = adapter.xp
-    # Where `n` and the rate are both 0, the logarithm of 1 is taken instead of the logarithm of 0.
+    # If the count and the rate are both 0, the rate is changed to 1, whose logarithm is 0.
     inside = rate if positive else rate + xp.astype((n == 0) & (rate == 0), rate.dtype)
     mean = xp.minimum(rate, xp.exp(_largest(adapter, dispersion)))
     terms = _negative_binomial(adapter, xp.log(inside), mean, n, dispersion, constant)
@@ -303,10 +308,9 @@ def _negative_binomial(
     square does not overflow.
 
     If `constant` is True, the result is the full negative log-likelihood, which also contains
-    ``log(n!)``. For large counts, adding ``log(n!)`` directly would lose digits, so the result is
-    computed as the sum of two parts. The first part is the negative log-likelihood for a mean of
-    `n`. The second part is ``n log((1/m + a) / (1/n + a)) + log(1 + a d) / a`` with
-    ``d = (m - n) / (1 + a n)``.
+    ``log(n!)``. For large counts, adding ``log(n!)`` directly would lose digits. The negative
+    log-likelihood is therefore first computed for a mean of `n`. Its increase from the mean `n` to
+    the mean `m` is then added.
     """
     xp, zero, largest = adapter.xp, adapter.scalar(u, 0.0), _largest(adapter, a)
     log_mean = xp.where((n == 0) & xp.isinf(u), zero, u)  # 0 times infinity is NaN
@@ -352,9 +356,9 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
 def stirling(adapter: Adapter, z: Array) -> Array:
     """Return the error of Stirling's formula, ``log(z!) - z log(z) + z - log(2 pi z) / 2``.
 
-    Stirling's series is accurate for ``z + 9``. To get from ``(z + 8)!`` to ``z!``, the factors
-    from ``z + 1`` to ``z + 8`` are divided out. Each factor is divided by ``z + 9`` first, so that
-    the product of the factors cannot overflow.
+    The series is evaluated at ``z + 9``, where it is accurate. To get from ``(z + 8)!`` to ``z!``,
+    the factors from ``z + 1`` to ``z + 8`` are divided out. Each factor is divided by ``z + 9``
+    first, so that the product of the factors cannot overflow.
     """
     xp = adapter.xp
     w = 1 / (z + 9)
@@ -387,8 +391,8 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
 
     For small rates, ``log(1 - exp(-r))`` is computed as ``u + log((1 - exp(-r)) / r)``, which is
     accurate even if the rate underflows. The second summand is computed from a power series, whose
-    derivatives of any order are precise. Each of the two expressions is evaluated only for rates at
-    which its derivative is finite.
+    derivatives of any order are precise. Rates are limited before they are used, so that all
+    derivatives are finite.
     """
     xp, own = adapter.xp, spike != 0
     tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, -0.1, 0.2, 7.0))
@@ -398,8 +402,8 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     r = xp.maximum(rate, tiny)
     minus_r = -r
     # For log rates below -2 (rates below 0.135), the power series is used. The limits `high` and
-    # `low` are not equal to the rate at this switch, because the derivative of a minimum is halved
-    # where its two arguments are equal.
+    # `low` differ from the rate 0.135, because the derivative of ``minimum(a, b)`` is halved where
+    # ``a`` equals ``b``.
     small = xp.minimum(rate, high)
     square = small * small
     series = 1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800))

@@ -84,7 +84,8 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        # The divisor is limited to at least 1, because no step is equal to a maximum of NaN.
+        # If the maximum is NaN, no step is equal to the maximum. The divisor is therefore limited
+        # to at least 1.
         one = time.adapter.scalar(unmasked, 1.0)
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
@@ -126,11 +127,11 @@ def read_classes(
 ) -> ReadResult:
     """Apply the readout called `name` to each class.
 
-    A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. If
-    `summed` is True, spike counts are summed over the neurons of a class. In all other cases, the
-    readout is applied to the mean over the neurons of a class. If `masked_later` is True, the
-    caller sets masked terms and their gradient to 0, so this function need not set masked entries
-    to 0 for a window of one step.
+    A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. The
+    readout is applied to the mean over the neurons of a class. If `summed` is True, however, spike
+    counts are summed over the neurons of a class. If `masked_later` is True, the caller must set
+    masked terms and their gradient to 0. With a window of one step, this function then leaves
+    masked entries unchanged.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
@@ -154,7 +155,8 @@ def read_classes(
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
     """Return the result of ``loss.read`` after checking its shape.
 
-    The returned pullback broadcasts its argument and its result to the required shapes.
+    The returned pullback broadcasts its argument to the shape of the reading, and its result to the
+    shape of the trains.
     """
     reading, to_values = loss.read(trains)
     if to_values is identity:
@@ -186,12 +188,11 @@ def read_groups(
 
     If `classes` is None, `read` is applied to each neuron.
 
-    `proportional` must be True only if multiplying the trains by a number multiplies the result of
-    `read` by the same number. If `proportional` is True, `read` is applied to the sum over the
-    neurons, and the result is divided by the number of neurons. Dividing the spikes before applying
-    `read` would round each value, and the rounding could break ties. If only some neurons of a
-    class are masked, however, `read` is applied to the mean over the unmasked neurons at each time
-    step.
+    Pass ``proportional=True`` only if scaling the trains scales the result of `read` by the same
+    factor. If `proportional` is True, `read` is applied to the sum over the neurons, and the result
+    is divided by the number of neurons. Dividing the spikes before applying `read` would round each
+    value, and the rounding could break ties. If only some neurons of a class are masked, however,
+    `read` is applied to the mean over the unmasked neurons at each time step.
 
     If `summed` is True, the mean is multiplied by the number of neurons of a class, which gives the
     sum over the neurons if no neuron is masked.
@@ -271,8 +272,8 @@ def latency(trains: Trains) -> ReadResult:
     """Compute the number of unmasked time steps before the first spike of each neuron.
 
     Spikes must be between 0 and 1. The latency of a silent neuron is the largest number of unmasked
-    steps of any neuron in the sample, so that a silent neuron with few unmasked steps does not seem
-    to fire early. ``reading.saturated`` is the latency of a silent neuron.
+    steps of any neuron in the sample. A silent neuron with few unmasked steps therefore does not
+    seem to fire early. ``reading.saturated`` is the latency of a silent neuron.
     """
     spikes, mask = trains.values, trains.mask
     time, classes = trains.time, trains.classes
@@ -344,7 +345,7 @@ class Readout(NamedTuple):
         Whether the readout is meant only for spikes. If `of_spikes` is False, the readout can also
         be applied to membrane potentials.
     proportional : bool
-        Whether multiplying the trains by a number multiplies the quantity by the same number.
+        Whether scaling the trains scales the quantity by the same factor.
     extensive : bool
         Whether `CrossEntropy` applies the readout to the sum over the neurons of a class. If
         `extensive` is False, the readout is applied to the mean over the neurons.
@@ -366,9 +367,9 @@ class Readout(NamedTuple):
 # negative. `trains.mask` may be None, and its class axis may have length 1. Add the name of the
 # readout to `READOUTS`, to `EntropyReadout`, to the docstring of `CrossEntropy`, to docs/losses.md,
 # and to `ENTROPY_READOUTS` in tests/_support/contract.py. Add the formula to
-# tests/_support/reference.py. If the readout is not differentiable everywhere, also add the readout
-# to `_spikes` and `_is_smooth` in tests/_support/random_calls.py. The tests in tests/contract fail
-# if one of these steps is missing.
+# tests/_support/reference.py. Also add a readout that is not differentiable everywhere to `_spikes`
+# and `_is_smooth` in tests/_support/random_calls.py. The tests in tests/contract fail if one of
+# these steps is missing.
 READOUTS = {
     each.name: each
     for each in (

@@ -1,10 +1,8 @@
 """The cross entropy of a softmax, for labels that are class indices or class probabilities.
 
-For class indices on the host, the term is computed from the odds against the label. If the odds
-could overflow, or if the arrays are not on the host, `_of_highest` subtracts the largest logit
-first. If arrays must not be changed in place, `_by_selection` is used, which contains only
-operations that libraries can differentiate. An adapter may replace these functions by faster
-functions.
+The function `_of_highest` subtracts the largest logit first, so that nothing overflows. The
+function `_by_selection` uses only operations that libraries can differentiate. An adapter may
+replace these two functions by faster functions.
 """
 
 import math
@@ -15,7 +13,8 @@ from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import single_use
 
-# In this range, odds and their derivatives neither overflow nor underflow in float32.
+# Odds between these limits neither overflow nor underflow in float32, and neither do their
+# derivatives.
 ODDS = 1e-30, 1e30
 FINITE = -1e38  # a logit of at least this number is not minus infinity
 
@@ -106,9 +105,8 @@ def cross_entropy_of_probabilities(
     q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # The derivative is q_sum p - q. The derivative for the label is computed as minus the sum
-        # of the derivatives for the other classes, which are precise even if the p of the label is
-        # close to 1.
+        # The derivatives for all classes add up to 0. The derivative for the label is computed from
+        # the derivatives for the other classes, which are more precise.
         nonlocal each
         wanted = xp.broadcast_to(q, each.shape) * cotangent
         classes.scatter(wanted, label, 0.0)
@@ -123,11 +121,8 @@ def cross_entropy_of_probabilities(
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
     """Return the terms for class indices or probabilities, using differentiable operations.
 
-    Only array API operations are used, and ``max(u)`` is treated as a constant. For a class index,
-    the term is ``log1p(odds)``. If the probability of the label is close to 0, this term is
-    computed as ``log(sum(exp(u - max(u)))) - (u_y - max(u))`` instead. If probabilities `q` are
-    given, the term is ``sum(q) L_y + sum(q_c (u_y - u_c))``, where ``y`` is the first class with
-    the largest `q`, and ``L_y`` is the term for this class index.
+    Only array API operations are used. If probabilities `q` are given, `index` must be the first
+    class with the largest `q`.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
@@ -160,8 +155,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
         scale = cotangent / (1 + excess)
         if q is None:
             return xp.where(label, -others * scale, weight * scale)
-        # The derivative is q_sum p - q. For the label, it is computed as the equivalent expression
-        # (q_sum - q) p - q (1 - p), in which 1 - p is computed as others / (1 + excess).
+        # For the label, 1 - p is computed from the other classes, because this is precise even if
+        # the probability p of the label is close to 1.
         of_label = ((q_sum - q) * xp.exp(own_below) - q * others) * scale
         return xp.where(label, of_label, weight * (q_sum * scale) - q * cotangent)
 

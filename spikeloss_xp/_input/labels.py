@@ -2,7 +2,8 @@
 
 Labels also state which loss terms are masked (`mask`), which terms become NaN (`invalid`), and
 which weights the classes have (`class_weight`). A class weight of 0 differs from a mask in two
-ways. A NaN term remains NaN, and the loss has a derivative with respect to the class weight.
+ways. A class weight of 0 leaves a NaN term NaN, and the loss has a derivative with respect to the
+class weight.
 """
 
 import math
@@ -80,8 +81,8 @@ class Labels(NamedTuple):
         numbers, adapter = self.numbers, reading.adapter
         if numbers is None and adapter.in_place(mask):
             return self
-        # Masked labels are marked as valid, because some derivatives would multiply the NaN of an
-        # invalid label by the 0 of the mask.
+        # Masked labels are marked as valid, because the NaN of an invalid label would remain NaN
+        # when it is multiplied by the 0 of the mask.
         invalid = None if self.invalid is None else self.invalid & mask
         if numbers is not None:
             numbers = adapter.masked(numbers, both(mask, reading.class_mask))
@@ -140,8 +141,7 @@ class Filled(Labels):
 def class_weights(prepared: Trains, weight: Any, each: str, name: str = "weight") -> Array:
     """Check class weights, and return them as an array that broadcasts to the readings.
 
-    Error messages contain `name`, the name of the argument that holds the weights, and `each`,
-    which is "class" or "neuron".
+    `name` is the name of the argument in error messages, and `each` is "class" or "neuron".
     """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes

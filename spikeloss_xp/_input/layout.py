@@ -173,7 +173,7 @@ class Layout(NamedTuple):
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
         """Return a mask of shape ``[batch]`` or ``[batch, time]``, or with the shape of the input.
 
-        The input and the returned mask can be split into blocks. A block of a mask of shape
+        The returned mask can be split into the same blocks as the input. A block of a mask of shape
         ``[time]`` could be mistaken for a mask of shape ``[batch]``.
         """
         x = self.broadcastable(adapter, x)
@@ -188,7 +188,7 @@ class Layout(NamedTuple):
     # Error hints ----------------------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return another time axis that would make `shape` a valid shape for a target, or None."""
+        """Return a different time axis for which a target could have the shape `shape`, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)
@@ -204,7 +204,7 @@ class Layout(NamedTuple):
         return hint if shape == self.space() else ""
 
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if a shape ``[class]`` has the length of the time axis, else ""."""
+        """Return a hint if an array with one axis has one entry for each time step, else ""."""
         if not self.has_time or tuple(shape) != (self.steps,):
             return ""
         return f" (it is as long as the time axis of input, axis {self.time_axis}: see time_axis)"

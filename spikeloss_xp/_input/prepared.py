@@ -86,8 +86,8 @@ class Trains:
         The adapter for the library of the input.
     values : array
         The input in the dtype used for computation, with the axes batch, class and time in the same
-        order as in the input. Masked entries may have any value. Only in trains that are passed to
-        the `read` method of a loss are masked entries always 0.
+        order as in the input. Masked entries may have any value. In trains that are passed to the
+        `read` method of a loss, however, masked entries are 0.
     mask : array or None
         True for unmasked entries, with the axes of `values`. If the mask is constant along an axis,
         this axis of the mask may have length 1. None if nothing is masked.
@@ -243,7 +243,10 @@ def prepare_input(
 
 
 def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
-    """Return the trains of an input without samples. The target must have no samples either."""
+    """Return the trains of an input whose batch is empty.
+
+    The batch of the target must be empty too.
+    """
     shape = tuple(input.shape)
     if target is not None and 0 not in shape_of(target):
         raise ValueError(

@@ -119,7 +119,7 @@ class ClassTarget(Target):
     def _hint(
         self, given: Given, expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]
     ) -> str:
-        """Return a hint about the likely mistake if a target has this shape, or ""."""
+        """Return a hint about a likely mistake in the shape of a target, or ""."""
         layout, once = given.prepared.layout, expected[self.axes]
         for whole in expected.values() if layout.batch == 1 else ():
             axis = 1 if layout.time == 0 and len(whole) > len(once) else 0
@@ -394,7 +394,7 @@ class WholeCountTrains(CountTrains):
         return (trains >= 0) & (trains == xp.floor(trains))
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return True if the target held integers, whose range is then the only thing to check."""
+        """Return whether the target held integers, for which only the range must be checked."""
         return integral
 
 
@@ -447,7 +447,7 @@ def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
 
 
 def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
-    """Return class indices and two flags that state what is known about them.
+    """Return class indices, and two flags about their validity.
 
     The first flag is True if all indices are known to be valid or ignored. The second flag is True
     if every index that contributes a term is known to be valid. If the indices cannot be read

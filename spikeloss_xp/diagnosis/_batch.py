@@ -36,11 +36,11 @@ class Batch:
         Whether the network already predicts the target well. If True, small gradients are no
         problem.
     of_output : float
-        The size of the gradient of the loss with respect to the output. `of_output` is the sum of
-        `size` over classes and samples, after each sample is multiplied by its number of unmasked
-        steps. If ``loss.classes_compete`` is True, the maximum over the classes replaces the sum
-        over the classes. With ``reduction="sum"``, the result is multiplied by the divisor of the
-        mean.
+        The size of the gradient of the loss with respect to the output. To compute `of_output`, the
+        `size` of each sample is multiplied by the number of unmasked steps of the sample. The
+        products are summed over classes and samples. If ``loss.classes_compete`` is True, the
+        maximum over the classes replaces the sum over the classes. With ``reduction="sum"``, the
+        result is multiplied by the divisor of the mean.
     entries : array
         The number of unmasked steps of each train. The last axis is the time axis, with length 1.
         If nothing is masked, the array has shape ``[1, 1, 1]``.
@@ -52,8 +52,8 @@ class Batch:
         The firing statistics of the input. None if the input holds predicted rates.
     fires, size : array
         Two arrays of shape ``[sample, class]``. `fires` is True if any neuron of the class fires in
-        the sample. `size` is the largest absolute gradient with respect to an entry of the class in
-        the sample.
+        the sample. `size` is the largest absolute gradient among the entries of the class in the
+        sample.
     range : float
         The largest difference between the highest and the lowest finite class score of a sample.
     prepared, labels

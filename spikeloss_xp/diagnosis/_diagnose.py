@@ -72,19 +72,19 @@ def diagnose(
         are checked for NaN and infinity. If the loss was scaled for mixed precision, divide the
         gradients by the scale first, as ``scaler.unscale_(optimizer)`` does in PyTorch.
     where, lengths, weight : array or sequence, optional
-        The mask, the lengths and the class weights, as in a call to the loss. The lengths are also
-        used for each hidden layer that has as many steps as `input`. The mask is also used for
-        these layers if it is the same for all neurons. A function that is not a loss of this
-        library does not receive the mask and the lengths: they only select the entries that the
-        report describes. `weight` is accepted only with a loss of this library.
+        The mask, the lengths and the class weights, as in a call to the loss. If a hidden layer has
+        as many steps as `input`, the lengths are also used for this layer. The mask is also used
+        for this layer if the mask is the same for all neurons. A function that is not a loss of
+        this library does not receive the mask and the lengths: they only select the entries that
+        the report describes. `weight` is accepted only with a loss of this library.
     earlier : diagnosis.Report or float, optional
         The report on the same batch before some training, or the value of the loss in that report.
         The new report then judges whether training has improved the accuracy or the loss enough.
 
         With class labels, the accuracy must have covered at least a fifth of the way from chance to
         1. Chance is the fraction of labels that belong to the commonest class, but at least 1 / C
-        for C classes. Masked entries are left out. Class weights are applied to the accuracy and to
-        chance.
+        for C classes. The accuracy and chance are both computed without masked entries, and with
+        the class weights.
 
         Without class labels, the loss is compared with the loss of a constant output, which is a
         silent output or the mean of all potentials. If the two losses differ by at most 10 %, the
@@ -92,8 +92,8 @@ def diagnose(
         improvement is enough. If the loss is higher, it must have covered at least a fifth of the
         way from the earlier loss to the loss of a constant output.
 
-        For spike times, the loss of a constant output is unknown. The loss must have fallen by at
-        least 0.3 %.
+        A loss on spike times is compared only with the earlier loss, and must have fallen by 0.3 %
+        or more.
     updates : int, optional
         The number of updates since the earlier report. With fewer than 90 updates, the report does
         not judge the improvement.

@@ -120,7 +120,7 @@ def findings_of(batch: Batch) -> Observations:
 def _of_zero_gradient(batch: Batch) -> Observations:
     """Yield a finding if the gradient is 0 although the network does not predict the target well.
 
-    A finding requires a gradient of 0 everywhere, or for at least 90 % of the labelled classes.
+    The gradient must be 0 everywhere, or for at least 90 % of the labelled classes.
     """
     if batch.learned:
         return
@@ -199,7 +199,7 @@ def _of_masks(batch: Batch) -> Observations:
     if lengths.size and steps >= 20 and lengths.max() * 10 <= steps:
         seen = f"lengths are at most {lengths.max()}, but there are {steps} steps"
         yield "short-lengths", seen
-    # With a likelihood, users may mask most entries on purpose.
+    # For a likelihood, a mask that excludes most entries is common, so the limit is higher.
     limit = MOST if has_mask and batch.reads_rates else SOME
     if batch.masked > limit:
         yield "mostly-masked", f"{batch.masked:.0%} of the entries are masked"
@@ -224,7 +224,7 @@ def _of_absent_classes(batch: Batch) -> Observations:
     absent = absent[absent != batch.loss.ignore_index]
     if not absent.size:
         return
-    first = classes - len(absent)  # the first absent class, if all absent classes come last
+    first = classes - len(absent)
     if occurs.sum() == 1 and number >= _spikes.ENOUGH:
         yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
     elif occurs[:first].all() and number * len(absent) >= 4 * classes:
@@ -236,8 +236,8 @@ def _of_absent_classes(batch: Batch) -> Observations:
 def _with_shares(batch: Batch, occurs: Any) -> Any:
     """Return an array that is True for classes with a probability above 0 for any sample.
 
-    This function is for labels that are class probabilities. If all samples have the same label,
-    return `occurs`, which is True only for the most probable class of that label.
+    This function is for labels that are class probabilities. If all samples have the same
+    probabilities, only the most probable class is True.
     """
     q = read_values(batch.adapter, batch.labels.numbers, "target")
     q = np.moveaxis(q, (batch.layout.batch_axis, batch.layout.class_axis), (0, 1))

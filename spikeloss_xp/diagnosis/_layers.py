@@ -227,9 +227,8 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
-    # `share` is the fraction of entries that are not 0. Dividing the mean of all squares by `share`
-    # gives the mean over these entries. Entries are 0 if their input never fires, like the unused
-    # rows of an embedding.
+    # Only the entries that are not 0 contribute to the root mean square. Entries are 0 if their
+    # input never fires, like the unused rows of an embedding.
     share = xp.mean(xp.astype(x != 0, x.dtype))
     arrays = {"scale": scale, "mean": xp.mean(x * x), "share": share}
     # A threshold is not a weight, even if it has three axes, as in the shape (neurons, 1, 1).
@@ -265,7 +264,7 @@ def findings_of_gradients(
 
 
 def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
-    """Return whether the gradient of a weight is None, or all gradients are too small for learning.
+    """Return True if the gradient of a weight is None, or if all gradients are too small.
 
     If `learned` is True, no gradient is too small.
     """

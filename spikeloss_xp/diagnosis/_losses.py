@@ -19,7 +19,7 @@ from spikeloss_xp.times.first_spike import TimesLoss
 
 
 def value_of_equal_scores(loss: Any, classes: int) -> float | None:
-    """Return the value of the loss if all classes have the same score, or None if unknown."""
+    """Return the value of the loss for equal scores of all classes, or None if it is unknown."""
     is_entropy = isinstance(loss, losses.CrossEntropy | times.CrossEntropy)
     return math.log(classes) if is_entropy and getattr(loss, "rates", None) is None else None
 
@@ -49,7 +49,7 @@ def spike_mask(loss: TimesLoss, times: Array) -> Array:
 
 
 def totals(loss: Any, prepared: Trains, labels: Labels) -> dict[str, Array]:
-    """Return the sums that the scores of a likelihood and the findings about it are based on.
+    """Return the sums that are needed for the scores of a likelihood and for its findings.
 
     ``"gain"``, ``"recorded"`` and ``"predicted"`` are arrays with a sum for each neuron. The gain
     is the log-likelihood of the predicted rates, minus the log-likelihood of a constant rate.
@@ -76,9 +76,9 @@ def findings(loss: Any, batch: Any) -> Observations:
 
     To add findings about a class of losses, register a function with ``@findings.register``, as in
     the example below. `diagnose` calls this function in addition to the functions that are
-    registered for the base classes. If the guide "What diagnose finds" lists a finding, the
-    function yields it as a tuple of its code and a description of what was seen. The function
-    yields any other finding as a `Finding`.
+    registered for the base classes. The function yields either `Finding` objects or tuples of two
+    strings. A tuple holds the code of a finding in the guide "What diagnose finds", and a
+    description of what was seen.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
     """Yield a finding if the input holds spike counts over several steps, and not rates.
 
-    Nothing is reported for potentials.
+    If the input holds potentials, nothing is reported.
     """
     if batch.output.holds_spikes:
         yield from _counts_in_one_step(batch)

@@ -15,7 +15,7 @@ from spikeloss_xp.diagnosis._report import SINCE, Layer, Observations, Report, e
 # A constant output is the same for all samples.
 LEAST = 0.2  # the loss or accuracy must have covered this fraction of the way to its goal
 NEAR = 0.1  # a loss within this relative difference is near the loss of a constant output
-MOVED = 0.003  # the fall that is enough if the loss of a constant output is unknown
+MOVED = 0.003  # the relative fall that is enough if the loss of a constant output is unknown
 
 
 def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _has_moved(before: float, call: Any) -> bool:
     fifth of the way from the earlier loss to the loss of a constant output.
     """
     if call.progress is not None:
-        return not call.progress < LEAST  # a progress of NaN is enough
+        return not call.progress < LEAST  # `progress` may be NaN
     fallen, constant = before - call.value, call.constant
     if constant is None or not math.isfinite(before):
         return not fallen < MOVED * abs(before)

@@ -27,7 +27,7 @@ LOOK_AGAIN = "Train for about 100 updates, and diagnose again with this report a
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# A report sorts findings with these codes by layer, from input to output, and not by code.
+# Findings with these codes are about layers. A report lists them in the order of the layers.
 OF_LAYERS = ("busy-hidden", "silent-hidden", "silent-output", "quiet-output")
 OF_NEURONS = ("bits per spike of each neuron", "mean rate of each neuron")  # keys of `numbers`
 INK, GOOD, BAD = "#222832", "#0c8096", "#c43a80"  # the colours of the documentation
@@ -196,7 +196,9 @@ class Report:
         return "\n".join(lines)
 
     def _paragraphs(self) -> Iterator[str]:
-        """Yield the lines about the findings. A text that findings have in common is printed once.
+        """Yield the lines about the findings.
+
+        If several findings have the same text, this text is printed once.
 
         Neighbouring findings with the same code and the same texts are printed as one finding.
         """
@@ -332,7 +334,7 @@ def _draw(axes: Any, title: str, bars: dict[str, Any], bad: set[str]) -> None:
     axes.barh(places, lengths, color=colours)
     if len(bars) <= NAMED_BARS:
         axes.set_yticks(places, map(_shortened, bars))
-    axes.set_ylim(len(bars) - 0.5, -0.5)  # by default, no room is left for bars of length NaN
+    axes.set_ylim(len(bars) - 0.5, -0.5)  # bars of length NaN also get room
     axes.set_title(title, loc="left", size="medium", weight="bold", color=INK)
     axes.tick_params(colors=INK)
     axes.spines[["top", "right"]].set_visible(False)

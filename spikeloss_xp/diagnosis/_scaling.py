@@ -35,8 +35,8 @@ def scale_to_rate(
 
     The layers are scaled one after the other, from input to output, by bisection on the logarithm
     of the factor. A rate is accepted if it is within a factor of 1.3 of the goal. With few time
-    steps, the rate may jump past the goal. After a jump, the closest of 14 rates is accepted if it
-    is within a factor of 2 of the goal. A rate of 0 is never accepted.
+    steps, the rate may jump past the goal. If all rates of 14 factors miss the goal, the closest
+    rate is accepted if it is within a factor of 2 of the goal. A rate of 0 is never accepted.
 
     This function neither reads nor changes the weights. The function `run` applies the factors.
 
@@ -186,7 +186,7 @@ class _Search:
 
 
 def _ratio(rate: float, goal: float) -> float:
-    """Return the factor between a rate and its goal, at least 1, or infinity if the rate is 0."""
+    """Return the larger of two rates divided by the smaller, or infinity if `rate` is 0."""
     return max(rate, goal) / min(rate, goal) if rate else math.inf
 
 
@@ -226,7 +226,7 @@ def _rate(name: str, x: Any, time_axis: int | None, lengths: ArrayLike | None) -
     """Return the rate of a layer, given its spikes or its rate."""
     if rank(x) == 0:
         return float(host_values(x, name))
-    axis, single_step = time_axis or 0, time_axis is None  # any axis gives the same rate
+    axis, single_step = time_axis or 0, time_axis is None  # the rate is the same for any axis
     with np.errstate(all="ignore"):
         pending = _layers.layer(name, x, axis, single_step=single_step, lengths=lengths)
         [layer] = _layers.finished([pending])

@@ -106,8 +106,8 @@ def layer_of(
 ) -> Layer:  # fmt: skip
     """Return the statistics of a layer.
 
-    Each argument after `layout` is an array that `activity` or `unmasked` returned under the same
-    name, copied to the host. Arguments with other names are ignored.
+    The arguments after `layout` are arrays from the dicts that `activity` and `unmasked` returned,
+    copied to the host. Arguments with other names are ignored.
     """
     of_train = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
@@ -150,9 +150,9 @@ def of_times(name: str, times: Any, fires: Any) -> Layer:
 def odd_values(values: Any, kept: Any = None) -> str:
     """Return a description of values that cannot be spikes, or "" if they can be spikes.
 
-    Spike counts are whole numbers of at least 0. There may also be up to 16 distinct values that
-    are fractional or negative, because graded spikes, and spike counts averaged over neurons, have
-    few distinct values. `kept` is 0 for masked values, which are ignored.
+    Spike counts are whole numbers of at least 0. Graded spikes and averaged spike counts may be
+    fractional or negative, but have few distinct values. Up to 16 distinct values may therefore be
+    fractional or negative. `kept` is 0 for masked values, which are ignored.
     """
     values = values if kept is None else values[kept > 0]
     odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]

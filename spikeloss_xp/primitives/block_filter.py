@@ -24,17 +24,18 @@ class BlockMatrices(NamedTuple):
     Attributes
     ----------
     delays : tuple of int
-        The delays, in blocks, between the input blocks that contribute to an output block and this
-        output block. The first delay is 0.
+        The delay of each input block that contributes to an output block, counted in blocks. The
+        first delay is 0.
     weights : array
-        The matrices for the input block with delay 0, for the filtered sums and for the input
-        blocks with larger delays, joined along axis 0.
+        All matrices, joined along axis 0. The matrix for the input block with delay 0 comes first.
+        The matrix for the filtered sums comes next, if there is one. The matrices for the other
+        input blocks come last.
     to_sums : array or None
         The matrix that maps a block to a few weighted sums over its time steps. None if each output
         block is computed only from input blocks.
     carried : BlockMatrices or None
-        The matrices that filter the weighted sums, as if each block were a time step. None if
-        `to_sums` is None.
+        The matrices of a second block filter, which filters the weighted sums. None if `to_sums` is
+        None.
     """
 
     delays: tuple[int, ...]
@@ -53,16 +54,12 @@ class BlockMatrices(NamedTuple):
 def block_filter(
     adapter: Adapter, x: Array, matrices: BlockMatrices, *, axis: int, reverse: bool
 ) -> Array:
-    """Filter an array along an axis, within blocks of time steps and between blocks.
+    """Filter an array along an axis, with matrix products on blocks of time steps.
 
-    Time is split into blocks. Each output block is a sum of matrix products, whose factors are
-
-    - the input block at the same time steps,
-    - weighted sums over the earlier input blocks that the kernel covers completely, and
-    - the earliest input blocks, which the kernel covers only in part.
-
-    Only a few weighted sums are computed for each block. The weighted sums are filtered as if each
-    block were a time step. If `reverse` is True, the filter runs backwards in time.
+    Time is split into blocks. An output block depends on the input block at the same time steps,
+    and on earlier input blocks. If the kernel is long, most of the earlier input blocks contribute
+    only through a few weighted sums over their steps. The weighted sums are filtered by a second
+    block filter. If `reverse` is True, the filter runs backwards in time.
 
     If ``adapter.joins_blocks`` is True, the input blocks are concatenated and multiplied by one
     matrix. Otherwise, each input block is multiplied by its own matrix.
@@ -109,10 +106,10 @@ class _Blocks(NamedTuple):
     def _sum_of_products(
         self, near: list[tuple[Array, int]], split: Array, matrices: BlockMatrices
     ) -> Array:
-        """Shift blocks by their delays, multiply each by a matrix, and return the sum of products.
+        """Return the sum of the delayed blocks, each multiplied by its matrix.
 
-        `near` contains pairs of blocks and their delay. The input blocks `split` are shifted by
-        each nonzero delay in `matrices.delays`.
+        Each entry of `near` is a pair of an array of blocks and its delay. The input blocks `split`
+        are shifted by each nonzero delay in `matrices.delays`.
         """
         terms = [*near, *((split, delay) for delay in matrices.delays[1:])]
         blocks = [self._later(x, delay) for x, delay in terms]
@@ -158,10 +155,8 @@ def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool)
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
     If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
-    is split into blocks of `size` steps. To compute output block ``b``, input block ``b - m`` is
-    multiplied by a Toeplitz matrix. The entry of this matrix for input step ``i`` and output step
-    ``j`` is ``kernel[m * size + j - i]``. For the adjoint, input block ``b + m`` is multiplied by
-    the transposed matrix.
+    is split into blocks of `size` steps. Each input block is multiplied by Toeplitz matrices that
+    hold the taps of the kernel.
     """
     xp, device, steps = adapter.xp, adapter.device(x), x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -215,9 +210,8 @@ def sum_in_blocks(
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. To compute a block of
-    outputs, the input steps that the windows of these outputs cover are multiplied by the banded
-    matrix `band`.
+    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. The outputs are computed
+    block by block, with the banded matrix `band`.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

@@ -1,18 +1,16 @@
 """Exponential kernels and their filter matrices, which are computed with NumPy.
 
-Suppose that a kernel of order `n` connects every time step of one block to every time step of a
-later block. The matrix of these connection weights has at most rank `n`. Let each block have `size`
-steps, and let ``a = exp(-1 / tau)``. The weight from step ``i`` of a block to step ``j`` of the
-block that comes ``p`` blocks later is
+If the kernel has order `n`, a block of time steps contributes to later blocks only through `n`
+weighted sums over its steps. This follows from Vandermonde's identity:
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
         a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
         a**j C(j, m)
 
-by Vandermonde's identity. The contributions of a block to later blocks can therefore be computed
-from only `n` weighted sums over the steps of the block. No factor is negative, so no precision is
-lost to cancellation.
+In this formula, ``h[p size + j - i]`` is the weight of input step ``i`` for output step ``j`` of
+the block that comes ``p`` blocks later. A block has ``size`` time steps, and the decay per step is
+``a = exp(-1 / tau)``. No factor is negative, so no precision is lost to cancellation.
 """
 
 import functools
@@ -54,8 +52,7 @@ class Exponential(NamedTuple):
             growth = math.exp(1 / self.time_constant)
         except OverflowError:
             return 1.0
-        # The ratio h[k + 1] / h[k] = (k + n) / (k + 1) / growth decreases with k, and is 1 at the
-        # peak.
+        # `peak` is the lag of the largest tap. After this lag, the taps decrease.
         peak = last if growth == 1 else min(max(math.ceil((n - growth) / (growth - 1)), 0), last)
         logarithm = math.lgamma(peak + n) - math.lgamma(n) - math.lgamma(peak + 1)
         try:
@@ -119,9 +116,7 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 def _size(kernel: Exponential, steps: int | None) -> int:
     """Return the block length with the lowest cost, in multiplications per time step.
 
-    The cost is the sum of the multiplications for input blocks, the multiplications for weighted
-    sums, and an estimate for padding the last block. On two CPU cores, block lengths of 20 to 25
-    were the fastest.
+    The cost includes an estimate for padding the last block.
     """
 
     def cost(size: int) -> float:
@@ -136,10 +131,10 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the matrix of weights with which the steps of one block contribute to a later block.
+    """Return the matrix that maps an input block to its contribution to an output block.
 
-    The later block is `later` blocks after the first block. An entry of the matrix is 0 if the
-    kernel does not connect the two steps.
+    The output block is `later` blocks after the input block. An entry of the matrix is 0 if the lag
+    between its two time steps is outside the kernel.
     """
     step = np.arange(size)
     lag = later * size + step[None, :] - step[:, None]
@@ -150,9 +145,9 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices that compute weighted sums, filter them, and map them to outputs.
+    """Return `to_sums` and `carried`, and the matrix that maps the filtered sums to outputs.
 
-    The weighted sums over each block contribute to the next `reach` sums.
+    Through its weighted sums, a block contributes to the outputs of the next `reach` blocks.
     """
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
@@ -208,9 +203,10 @@ def _joined(
     carried: BlockMatrices | None = None,
     from_sums: np.ndarray | None = None,
 ) -> BlockMatrices:
-    """Join the matrices for the same block, for filtered sums and for earlier blocks along axis 0.
+    """Return the matrices of a block filter, joined along axis 0.
 
-    `edges` holds pairs of a delay, in blocks, and the matrix for the input block with this delay.
+    Each entry of `edges` is a pair of a delay, in blocks, and the matrix for the input block with
+    this delay.
     """
     delays, (near, *far) = zip(*edges, strict=True)
     below = [near, *far] if from_sums is None else [near, from_sums, *far]
@@ -220,8 +216,7 @@ def _joined(
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
     """Return the matrices of the adjoint of a block filter, given the matrices of the filter.
 
-    Every matrix is transposed. The matrix that computes weighted sums is exchanged with the matrix
-    that computes outputs from filtered sums.
+    Every matrix is transposed, and the matrices `to_sums` and `from_sums` are exchanged.
     """
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]

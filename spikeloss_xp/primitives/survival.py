@@ -15,15 +15,13 @@ def survival_sum(adapter: Adapter, factors: Array, weight: Array | None, axis: i
 
     The factors are multiplied along `axis`. The results keep this axis, with length 1. Each
     cumulative product is multiplied by its entry in `weight` before the products are summed. If
-    `weight` is None, the products are not multiplied by weights. Without weights, the product of
-    all factors must not be used, because padding may have changed the product to 0.
+    `weight` is None, callers must not use the product of all factors, because padding may have
+    changed this product to 0.
 
-    For a group of time steps, let P be the product of its factors, and let V be the sum of its
-    cumulative products. If two neighbouring groups are merged, the merged group has ``P = P1 P2``
-    and ``V = V1 + P1 V2``. First, the steps are merged into groups of about 8 steps. Then, about 8
-    groups at a time are merged, until only one group is left. The number of array operations
-    therefore grows with the logarithm of the number of time steps. No division is needed, so
-    factors of 0 cause no error, even in higher derivatives.
+    First, the results are computed for groups of about 8 steps. Then, about 8 groups at a time are
+    merged, until only one group is left. The number of array operations therefore grows with the
+    logarithm of the number of time steps. No division is needed, so factors of 0 cause no error,
+    even in higher derivatives.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -44,11 +42,9 @@ def survival_sum_by_doubling(
 ) -> SurvivalSum:
     """Return the results of `survival_sum`, computed with fewer operations on larger arrays.
 
-    The pullback changes arrays in place. Let ``V[t] = w[t] + f[t + 1] w[t + 1] + f[t + 1] f[t + 2]
-    w[t + 2] + ...``. The derivative of the sum with respect to ``f[t]`` is ``V[t]`` times the
-    product of the factors before step t. The number of summands in ``V`` is doubled repeatedly. If
-    ``V`` has `d` summands, and ``P[t]`` is the product of the `d` factors after step t, then
-    ``V[t] + P[t] V[t + d]`` has ``2 d`` summands.
+    The pullback changes arrays in place. For each step, the pullback needs the weighted sum of the
+    cumulative products that begin after this step. Each iteration doubles the number of products in
+    these sums.
     """
     xp, steps = adapter.xp, factors.shape[axis]
     survival = xp.cumulative_prod(factors, axis=axis)
@@ -78,17 +74,14 @@ def survival_sum_by_doubling(
 
 
 def _part(x: Array, axis: int, start: int, stop: int) -> Array:
-    """Return a view of the steps from `start` up to but excluding `stop`."""
+    """Return a view of the steps from `start` to ``stop - 1``."""
     return x[(*(slice(None) for _ in range(axis)), slice(start, stop), ...)]
 
 
 def _merge_steps(
     adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
-    """Return the product of the factors of each group, and the sum of its cumulative products.
-
-    The third result is the pullback.
-    """
+    """Return each group's product of factors, its sum of cumulative products, and the pullback."""
     steps = factors.shape[axis]
     # Without weights, the last group is padded with factors of 0, so the padding adds 0 to the sum.
     each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)
@@ -114,9 +107,9 @@ def _merge_steps(
 def _merge_groups(
     adapter: Adapter, product: Array, total: Array, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
-    """Merge neighbouring groups, and return the product and sum of each merged group.
+    """Merge neighbouring groups.
 
-    The third result is the pullback.
+    Return the product and the sum of each merged group, and the pullback.
     """
     number = product.shape[axis]
     each, sums = _groups(adapter, product, axis, 1.0), _groups(adapter, total, axis, 0.0)
@@ -142,10 +135,10 @@ def _merge_groups(
 
 
 def _groups(adapter: Adapter, x: Array, axis: int, fill: float) -> list[Array]:
-    """Split an axis into groups, and return a list of arrays with one entry of each group.
+    """Split an axis into groups of equal length, and return a list of arrays.
 
-    The first array holds the first entry of each group, the second array holds the second entry,
-    and so on. The last group is padded with `fill`.
+    The first array in the list holds the first entry of each group, the second array holds the
+    second entry of each group, and so on. The last group is padded with `fill`.
     """
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)

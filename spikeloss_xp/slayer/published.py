@@ -57,10 +57,9 @@ class Published:
 
 @dataclass(frozen=True, repr=False)
 class SpikeRate(Published, losses.SpikeRate):
-    """The loss `spikeloss_xp.SpikeRate`, but with target rates in any order, as in lava-dl.
+    """The loss `spikeloss_xp.SpikeRate`, but `true_rate` need not be higher than `false_rate`.
 
-    `true_rate` may be lower than `false_rate`, or equal to `false_rate`. In
-    `spikeloss_xp.SpikeRate`, `true_rate` must be higher than `false_rate`.
+    As in lava-dl, `true_rate` may be lower than `false_rate`, or equal to `false_rate`.
 
     Examples
     --------
@@ -72,7 +71,7 @@ class SpikeRate(Published, losses.SpikeRate):
     """
 
     def _check_order(self) -> None:
-        """Accept target rates in any order."""
+        """Accept all target rates, whichever of them is higher."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,15 +24,15 @@ class Call(NamedTuple):
     """The numbers that are stored for one call of a module.
 
     A linear layer computes along the last axis of its input. A convolution computes along the
-    channel axis and the spatial axes. The arrays in this class have the shape of all earlier axes,
-    such as the time and batch axes.
+    channel axis and the spatial axes. The arrays in this class have only the other axes of the
+    input, such as the time and batch axes.
 
     Attributes
     ----------
     active : Tensor
-        The number of operations for each output channel. For a linear layer, it is the number of
-        input entries that are not 0. For a convolution, it is the number of connections from these
-        entries to output positions.
+        The number of operations for each output channel. For a linear layer, `active` is the number
+        of input entries that are not 0. For a convolution, `active` is the number of connections
+        from nonzero input entries to output positions.
     deviation : Tensor
         The largest distance between an input entry and its sign. `deviation` is close to 0 if all
         entries are -1, 0 or 1.
@@ -114,8 +114,8 @@ class Batch(NamedTuple):
 class Operations:
     """A counter for the operations of a network's modules, which counts while the network runs.
 
-    A loop over time steps makes many calls with small inputs. Small inputs are therefore copied,
-    and the inputs of several calls are counted together. The copies are deleted after counting.
+    A loop over time steps makes many calls with small inputs. To reduce overhead, small inputs are
+    stored as copies, and the operations of several calls are counted at once.
     """
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ def _count(x: Tensor, own: int, places: Tensor | None) -> tuple[Tensor, Tensor]:
     """
     axes, sign = tuple(range(-own, 0)), x.sign()
     deviation = (x - sign).abs_().amax(axes)
-    active = sign.mul_(sign).sum(-own, dtype=torch.float32)  # exact for up to 2^24 channels
+    active = sign.mul_(sign).sum(-own, dtype=torch.float32)  # counts up to 2^24 are exact
     if places is not None:
         active = (active.long() * places).sum(axes[1:])
     return active, deviation
@@ -235,10 +235,11 @@ def _geometry(module: Any) -> tuple[type, Options]:
 def _places(
     kind: Any, options: Options, shape: tuple[int, ...], output_size: Any, device: torch.device
 ) -> tuple[Tensor, int]:
-    """Return the number of output positions connected to each input position, and the sum.
+    """Return the number of output positions for each input position, and the sum of these numbers.
 
-    The numbers of output positions are the gradient of the sum of the output if all weights are 1.
-    The numbers are the same for all channels, so a convolution with one channel is used.
+    An input position is connected to each output position that its value can affect. The numbers
+    are the gradient of the sum of the output of a convolution whose weights are all 1. All channels
+    have the same numbers, so this convolution has only one channel.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         layer = kind(1, 1, **dict(options), bias=False, device="meta")

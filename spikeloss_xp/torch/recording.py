@@ -142,10 +142,10 @@ class Recording:
                 self._firing.add(kind)
 
     def _spikes_in(self, module: Module, output: Any) -> Any:
-        """Return the tensor in a module's output that may hold its spikes, or else the output.
+        """Return the tensor in a module's output that may hold spikes.
 
         From a tuple, return the first tensor. From a mapping or an object, return the tensor of
-        counts.
+        counts. If no tensor or several tensors may hold spikes, return the output itself.
         """
         output = first_output(output)
         if isinstance(output, Tensor):
@@ -153,7 +153,7 @@ class Recording:
         container = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
         counts = {key: x for key, x in container.items() if _are_counts(x)}
         fired = {key: x for key, x in counts.items() if x.any()} or counts
-        if len(fired) == 1 or (fired and fired is counts):  # any tensor will do if all are 0
+        if len(fired) == 1 or (fired and fired is counts):
             return next(iter(fired.values()))
         name = f"{self._names[module]} ({type(module).__name__})"
         error = ValueError(
@@ -227,7 +227,7 @@ def _in_batches(
 ) -> dict[str, Tensor]:
     """Return the spikes of each layer with separate batch and time axes."""
     possible = {name: _readings(name, x, time_axis, samples) for name, x in spikes.items()}
-    # The other layers tell how many steps a layer has if its shape can be read in two ways.
+    # If the shape of a layer is ambiguous, the number of time steps is taken from the other layers.
     steps = {x[0].shape[time_axis] for x in possible.values() if len(x) == 1}
     found = {}
     for name, readings in possible.items():
@@ -251,11 +251,11 @@ def _in_batches(
 
 
 def _readings(name: str, x: Tensor, time_axis: int, samples: int | None) -> list[Tensor]:
-    """Return the spikes of a layer for each way in which their shape can be read."""
+    """Return a list of the possible interpretations of a layer's spikes as batch and time axes."""
     batch = x.shape[1 if time_axis % x.ndim == 0 else 0] if x.ndim > 2 else None
     found = [x] if batch is not None and samples in (None, batch) else []
     is_shared = samples is not None and time_axis in (0, 1) and len(x) % samples == 0
-    # An axis with one step is assumed only if nothing else is possible.
+    # Spikes are assumed to have a single time step only if no other interpretation is possible.
     if is_shared and (not found or (samples > 1 and (len(x) > samples or time_axis == 0))):
         sizes = (-1, samples) if time_axis == 0 else (samples, -1)
         found.append(x.reshape(*sizes, *x.shape[1:]))
@@ -317,12 +317,12 @@ def record(
           no gradient and its module is not called.
 
         Its method ``activity(*, time_axis, lengths=None, where=None, samples=None)`` returns a
-        `spikeloss_xp.Activity` with the sums of the spiking modules and, with ``operations=True``,
-        of each `Linear`, `Conv1d` to `Conv3d` and `ConvTranspose1d` to `ConvTranspose3d`. The
-        arguments are the same as for `spikeloss_xp.activity`; `where` must not have a neuron axis
-        if operations are counted. Pass the number of `samples` if the inputs of the modules have a
-        single axis for samples and steps. All weights count as connections, including weights of 0.
-        Biases do not count as connections.
+        `spikeloss_xp.Activity` with the sums of the spiking modules. With ``operations=True``, the
+        `Activity` also has the sums of each `Linear`, `Conv1d` to `Conv3d` and `ConvTranspose1d` to
+        `ConvTranspose3d`. The arguments are the same as for `spikeloss_xp.activity`; `where` must
+        not have a neuron axis if operations are counted. Pass the number of `samples` if the inputs
+        of the modules have a single axis for samples and steps. All weights count as connections,
+        including weights of 0. Biases do not count as connections.
 
     Raises
     ------

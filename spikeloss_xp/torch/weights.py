@@ -16,7 +16,7 @@ from spikeloss_xp.torch.recording import Modules, first_output, hooked, record
 # AddmmBackward0 and NativeBatchNormBackward0. The names of autograd functions in Python, such as
 # surrogate gradients, do not end with a digit.
 MATRIX = re.compile(r"(?i)(m[mv]|conv|linear|embedding|rnn|(batch|layer|group|rms)norm).*d\d")
-ADDED = re.compile("(?i)addb?m")  # adds the first operand to a product
+ADDED = re.compile("(?i)addb?m")  # operations that add their first operand to a product
 Ends = Mapping[Any, Module | None]  # the nodes at which a search ends, and their modules
 
 
@@ -29,8 +29,8 @@ class Weights(NamedTuple):
     Attributes
     ----------
     sources : frozenset
-        Parameters, other tensors, modules at whose output the search ends, and None, which stands
-        for data without a node.
+        The parameters, other tensors and modules from which the node is computed. A module stands
+        for the data that it returned. None stands for data without a node.
     all : frozenset of torch.Tensor
         The weights, which are the last parameters that multiplied data on each path.
     recurrent : frozenset of torch.Tensor
@@ -118,7 +118,7 @@ class _Run:
     def ends(self, modules: Iterable[Module]) -> Ends:
         """Return the nodes of module outputs and of their copies, mapped to the modules."""
         ends = {node: module for module in modules for node in self.outputs[module]}
-        for copy, (node, _) in self.copies.items():  # a copy of a copy comes after the copy
+        for copy, (node, _) in self.copies.items():  # in the order of the calls
             if node in ends:
                 ends[copy] = ends[node]
         return ends
@@ -158,7 +158,7 @@ def _with_first_output(output: Any, x: Tensor) -> Any:
 
 
 def _ancestors(nodes: list[Any]) -> set[Any]:
-    """Return nodes of a graph and all nodes from which they were computed."""
+    """Return the given nodes of a graph, and all nodes from which they were computed."""
     found, todo = {*nodes}, [*nodes]
     while todo:
         new = {x for x, _ in todo.pop().next_functions if x is not None} - found
@@ -168,7 +168,7 @@ def _ancestors(nodes: list[Any]) -> set[Any]:
 
 
 def _nodes(x: Any) -> list[Any]:
-    """Return the nodes of the tensors in nested sequences and mappings, without leaves."""
+    """Return the autograd node of each tensor in nested sequences and mappings."""
     nodes = [getattr(each, "grad_fn", None) for _, each in named_leaves(x, "")]
     return [each for each in nodes if each is not None]
 
@@ -187,8 +187,9 @@ def _check(
 ) -> None:
     """Raise an error if a layer has no weights.
 
-    Frozen weights are not part of the graph. In a network with frozen parameters, a layer may
-    therefore have no weights, unless an `unseen` module, which ran without gradients, is trainable.
+    Frozen weights are not part of the graph. If a network has frozen parameters, a layer without
+    weights is therefore allowed. No such layer is allowed if a module in `unseen`, which ran
+    without gradients, has trainable parameters.
     """
     trainable = {x for x in network.parameters() if x.requires_grad}
     may_be_frozen = len(trainable) < len([*network.parameters()])
@@ -280,9 +281,9 @@ def _of_product(
     """Return the weights of a product of factors.
 
     A matrix or kernel that multiplies data is a weight. Any other parameter that multiplies data is
-    a weight if it is not `inside` a module of neurons, and if the data do not depend on the
-    parameter, as with a leak. A weight inside a module is recurrent if it multiplies its own
-    results.
+    a weight only outside of spiking modules, and only if the data do not depend on the parameter.
+    The data that a leak multiplies depend on the leak, so a leak is not a weight. A weight inside a
+    module is recurrent if it multiplies its own results.
     """
     data = _united(found[x] for x in factors if found[x].has_data)
     parameters = _united(found[x] for x in factors if not found[x].has_data).sources
