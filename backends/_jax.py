@@ -109,8 +109,8 @@ class JAXAdapter(ArrayAPIAdapter):
         def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
-            # If the traced function returned an int, JAX would convert the int to an array. The
-            # function therefore scales the int to the whole batch and stores it in `number`.
+            # JAX would convert an int to an array, so the int is stored in `number` instead, as the
+            # weight of the whole batch.
             if isinstance(weight, int):
                 number = weight * (x.shape[0] // leaves[0].shape[0])
                 weight = None

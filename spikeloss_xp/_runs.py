@@ -375,8 +375,8 @@ def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
     """
     known = [PRECISION.get(dtype_name(x), PRECISION["float64"]) for x in arrays]
     epsilon, smallest = map(max, zip(*known, strict=True))
-    # The scale is the smaller of the two largest entries. If one run diverges, its largest entry
-    # would hide the first differences.
+    # Each run has a largest entry. The scale is the smaller one, because the largest entry of a run
+    # that diverges would hide the first differences.
     scale = min(map(largest_finite, values))
     return float(smallest + ROUNDINGS * epsilon * scale)
 

@@ -108,8 +108,8 @@ class EditTable(NamedTuple):
     The entry ``(i, j)`` is for the first `i` spikes of `x` and the first `j` spikes of `y`. The
     entry is the lowest cost of edits, minus ``i - j`` or, if `y` is longer than `x`, minus
     ``j - i``. The entry is called an excess cost, and is precise even if one train is much longer
-    than the other. An insertion or a deletion that reduces the difference in length adds 0 to the
-    excess cost. Any other insertion or deletion adds 2 to the excess cost.
+    than the other. If an insertion or a deletion makes the lengths of the trains more equal, it
+    adds 0 to the excess cost. Otherwise, it adds 2.
 
     The table is filled one anti-diagonal at a time. The cost after an insertion or a deletion is
     computed from the array `last`, which is the previous anti-diagonal. The cost after a match is

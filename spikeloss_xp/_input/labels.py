@@ -129,7 +129,7 @@ class Labels(NamedTuple):
 
 
 class Filled(Labels):
-    """Labels for target trains, whose numbers are already 0 where the input is masked."""
+    """Target trains in which masked steps are already 0."""
 
     __slots__ = ()
 

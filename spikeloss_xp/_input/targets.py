@@ -358,7 +358,7 @@ class CountTrains(AnyTrains):
         return True
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
-        """Raise an error if an unmasked number is not allowed.
+        """Raise an error if an unmasked number is outside the range of this target.
 
         If the numbers cannot be read without a transfer from a device, no error is raised.
         """

@@ -109,7 +109,8 @@ def _merge_groups(
 ) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
     """Merge neighbouring groups.
 
-    Return the product and the sum of each merged group, and the pullback.
+    Return the product and the sum of each merged group, and the pullback. If two groups have the
+    products P1 and P2 and the sums V1 and V2, the merged group has P = P1 P2 and V = V1 + P1 V2.
     """
     number = product.shape[axis]
     each, sums = _groups(adapter, product, axis, 1.0), _groups(adapter, total, axis, 0.0)

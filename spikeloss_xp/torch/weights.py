@@ -100,7 +100,7 @@ class _Run:
     def remove_unused(self, names: dict[Module, str], result: Any) -> None:
         """Remove the last layers if the result of the run does not depend on their spikes.
 
-        Layers are kept if the result has no graph, or if their spikes have no graph.
+        If the result or the spikes of a layer have no graph, the layer is not removed.
         """
         nodes = _ancestors(_nodes(result))
         used = {self.copies[node] for node in nodes & self.copies.keys()}
@@ -245,7 +245,7 @@ def _of_node(
 ) -> Weights:
     """Return the weights of a node, given the weights of its operands.
 
-    Every operation is treated as a product of factors plus a sum of terms.
+    Some operands of a node are multiplied with each other, and the others are added.
     """
     name = node.name()
     factors, terms = _factors_and_terms(name, operands)
