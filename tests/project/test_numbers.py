@@ -20,8 +20,8 @@ def test_costs_are_the_record():
         for name, factor in (("PyTorch: counts: {} first", 1), ("share: counts: {}", 100))
     )
     for size, ratio, share in zip(("[20, 100, 10]", "[100, 256, 20]"), ratios, shares, strict=True):
-        cost = f"our loss takes {ratio:.1f} times as long as this line, and {share:.1f} % of the time"
-        assert f"For spikes of shape `{size}`, {cost} of a training step" in TRUST
+        cost = f"our loss takes {ratio:.1f} times as long as this line, and {share:.1f} %"
+        assert f"For spikes of shape `{size}`, {cost} of the time of a training step" in TRUST
     assert (
         f"takes {ratios[1]:.1f} times as long as `F.cross_entropy(x.sum(0), y)`. In a "
         f"training step with such spikes, the loss takes {shares[1]:.0f} % of the time"

@@ -193,14 +193,14 @@ def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
         "## Long filters and windows": [pages.table(header, highlights)],
     }
     figures = {
-        r"(?<=^In PyTorch, these ratios are ).*(?=\.$)": conclusion(timed),
+        r"(?<=^In PyTorch, the ratios of our losses to the baseline are ).*(?=\.$)": conclusion(timed),
         r"(?<=^The loss of the spike counts takes ).*(?=\.$)": share(timed, "counts"),
         r"(?<=^The loss in a window of 20 steps takes ).*(?=\.$)": share(timed, "window 20"),
-        r"(?<=^The losses of snnTorch are faster by a factor of ).*(?=\.$)": " and ".join(slower),
+        r"(?<=^The losses of snnTorch are faster than ours by a factor of ).*(?=\.$)": " and ".join(slower),
         r"(?<=^With a mask, the ratios in PyTorch are ).*(?=\.$)": with_masks(timed),
         r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
-        r"(?<=^The comparisons with other libraries ran on: ).*(?=\.$)": record["machine"],
-        r"(?<=^The first section was measured on: ).*(?=\.$)": daily["machine"],
+        r"(?<=^For the comparisons with other libraries, we used: ).*(?=\.$)": record["machine"],
+        r"(?<=^For the first section, we used: ).*(?=\.$)": daily["machine"],
     }
     return pages.with_figures(pages.with_tables(page, tables), figures)
 
