@@ -192,11 +192,13 @@ def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
         "### Masks and options": [of_options(timed)],
         "## Long filters and windows": [pages.table(header, highlights)],
     }
+    of_ours = r"(?<=^In PyTorch, the ratios of our losses to the baseline are ).*(?=\.$)"
+    of_snntorch = r"(?<=^The losses of snnTorch are faster than ours by a factor of ).*(?=\.$)"
     figures = {
-        r"(?<=^In PyTorch, the ratios of our losses to the baseline are ).*(?=\.$)": conclusion(timed),
+        of_ours: conclusion(timed),
         r"(?<=^The loss of the spike counts takes ).*(?=\.$)": share(timed, "counts"),
         r"(?<=^The loss in a window of 20 steps takes ).*(?=\.$)": share(timed, "window 20"),
-        r"(?<=^The losses of snnTorch are faster than ours by a factor of ).*(?=\.$)": " and ".join(slower),
+        of_snntorch: " and ".join(slower),
         r"(?<=^With a mask, the ratios in PyTorch are ).*(?=\.$)": with_masks(timed),
         r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
         r"(?<=^For the comparisons with other libraries, we used: ).*(?=\.$)": record["machine"],
