@@ -369,7 +369,7 @@ def _holds_spikes(x: np.ndarray) -> bool:
 
 
 def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:
-    """Return the largest difference between two arrays that rounding can explain.
+    """Return the tolerance for rounding errors in a comparison of two arrays.
 
     If the arrays have different dtypes, the coarser dtype determines the rounding errors.
     """

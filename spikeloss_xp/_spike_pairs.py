@@ -223,10 +223,11 @@ class EditTable(NamedTuple):
         return self.adapter.xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
 
     def _shares(self, matched: Array, left: Array, above: Array) -> Array:
-        """Return the fractions of the gradient for a match, an insertion and a deletion.
+        """Return how the gradient of a cost is split between the three edits that lead to it.
 
-        The three fractions are stacked along axis 0, and add up to 1. `matched` is the cost after a
-        match, `left` is the cost before an insertion, and `above` is the cost before a deletion.
+        The edits are a match, an insertion and a deletion. Their fractions of the gradient are
+        stacked along axis 0, and add up to 1. `matched` is the cost after a match, `left` is the
+        cost before an insertion, and `above` is the cost before a deletion.
         """
         xp, (inserted, deleted) = self.adapter.xp, self._with_costs(left, above)
         match = _share(xp, matched, xp.minimum(inserted, deleted))

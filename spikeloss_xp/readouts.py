@@ -232,7 +232,7 @@ def read_groups(
 
 
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
-    """Convert a reading for the sum over neurons to a reading for the mean over neurons.
+    """Divide the result of a readout, a sum over neurons, by the number of neurons.
 
     A rate is computed from counts by a single division, because two divisions would round twice.
     """

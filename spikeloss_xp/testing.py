@@ -204,9 +204,9 @@ def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The value of a loss on one device, and the differences between the results and the reference.
+    """The value of a loss on one device, and how far it and its gradient are from NumPy's results.
 
-    The differences are relative to the largest entry of the reference. `problem` is None if the
+    The differences are relative to the largest entry of NumPy's result. `problem` is None if the
     results agree. If the results differ, `problem` describes the differences that exceed the
     tolerance. If an error was raised, `problem` contains its message.
     """

@@ -81,8 +81,8 @@ class Labels(NamedTuple):
         numbers, adapter = self.numbers, reading.adapter
         if numbers is None and adapter.in_place(mask):
             return self
-        # Masked labels are marked as valid, because the NaN of an invalid label would remain NaN
-        # when it is multiplied by the 0 of the mask.
+        # The terms of invalid labels are NaN. A masked label is marked as valid, because masks are
+        # factors of 0, and the product of NaN and 0 is NaN.
         invalid = None if self.invalid is None else self.invalid & mask
         if numbers is not None:
             numbers = adapter.masked(numbers, both(mask, reading.class_mask))

@@ -81,7 +81,7 @@ def _part(x: Array, axis: int, start: int, stop: int) -> Array:
 def _merge_steps(
     adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
-    """Return each group's product of factors, its sum of cumulative products, and the pullback."""
+    """Return the product and the sum of cumulative products of each group, and the pullback."""
     steps = factors.shape[axis]
     # Without weights, the last group is padded with factors of 0, so the padding adds 0 to the sum.
     each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)

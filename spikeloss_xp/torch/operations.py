@@ -38,8 +38,8 @@ class Call(NamedTuple):
         entries are -1, 0 or 1.
     channels, dense : int
         `channels` is the number of output channels to which an input channel is connected, so the
-        number of operations is ``active * channels``. `dense` is the number of operations that
-        would be needed for each entry of `active` if no input entry were 0.
+        number of operations is ``active * channels``. If no input entry were 0, each entry of
+        ``active * channels`` would equal `dense`.
     """
 
     active: Tensor
