@@ -143,9 +143,10 @@ def parameter_groups(
     The learning rate of a weight is `relative_step` times the root mean square of its values. With
     Adam, an update is about as large as the learning rate. Each update therefore changes a weight
     by a fraction of about `relative_step`, whatever the width of the layer. A bias has the learning
-    rate of the weight in the same module, because all values of the bias may be 0. All other parameters,
-    such as the decays and thresholds of neurons, have the learning rate ``relative_step / 10``.
-    Larger learning rates could raise a decay above 1, so that potentials grow instead of decaying.
+    rate of the weight in the same module, because all values of the bias may be 0. All other
+    parameters, such as the decays and thresholds of neurons, have the learning rate
+    ``relative_step / 10``. Larger learning rates could raise a decay above 1, so that potentials
+    grow instead of decaying.
 
     By default, the groups are for optimizers whose updates do not depend on the size of the
     gradients, such as `torch.optim.Adam`, `torch.optim.AdamW` and `torch.optim.RMSprop`. For
