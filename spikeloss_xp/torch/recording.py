@@ -254,11 +254,12 @@ def _readings(name: str, x: Tensor, time_axis: int, samples: int | None) -> list
     """Return a list of the possible interpretations of a layer's spikes as batch and time axes."""
     batch = x.shape[1 if time_axis % x.ndim == 0 else 0] if x.ndim > 2 else None
     found = [x] if batch is not None and samples in (None, batch) else []
-    is_shared = samples is not None and time_axis in (0, 1) and len(x) % samples == 0
-    # Spikes are assumed to have a single time step only if no other interpretation is possible.
-    if is_shared and (not found or (samples > 1 and (len(x) > samples or time_axis == 0))):
-        sizes = (-1, samples) if time_axis == 0 else (samples, -1)
-        found.append(x.reshape(*sizes, *x.shape[1:]))
+    if samples is not None and time_axis in (0, 1) and len(x) % samples == 0:
+        # A single time step is assumed only if nothing else is possible.
+        is_likely = samples > 1 and (len(x) > samples or time_axis == 0)
+        if is_likely or not found:
+            sizes = (-1, samples) if time_axis == 0 else (samples, -1)
+            found.append(x.reshape(*sizes, *x.shape[1:]))
     if not found:
         raise ValueError(
             f"the samples of {name}, which returned spikes of shape {tuple(x.shape)}, are not "
