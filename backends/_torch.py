@@ -225,7 +225,7 @@ class _ClosedForm(torch.autograd.Function):
     """A loss as a single graph node with a closed-form gradient.
 
     The first backward pass uses the saved pullback and frees it. Any later backward pass evaluates
-    the loss again. If a second derivative is needed, the first one evaluates the loss again too.
+    the loss again. If second derivatives are needed, the first backward pass evaluates it too.
     """
 
     @staticmethod

@@ -78,7 +78,7 @@ class LayerActivity(NamedTuple):
 
 
 class ModuleOperations(NamedTuple):
-    """The operations of one module with weights, summed over samples and time steps.
+    """Numbers of operations in one module, summed over samples and time steps.
 
     Attributes
     ----------

@@ -180,8 +180,8 @@ def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
 def quiet_outputs(layers: list[Layer]) -> Iterator[tuple[str, ...]]:
     """Yield a finding for each output layer that hardly fires.
 
-    This function is used only after some training, because the outputs of new networks often hardly
-    fire.
+    This function is used only after some training, because outputs often fire too rarely before
+    training.
     """
     for name, rate in [(each.name, each.rate) for each in layers if each.holds_spikes]:
         if is_output(name) and 0 < rate < QUIET:  # silent outputs are reported elsewhere

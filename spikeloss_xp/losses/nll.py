@@ -82,7 +82,7 @@ class PoissonNLL(CountNLL):
     link : {"log", "identity"}, default "log"
         Determines what `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
         ``"identity"``, `input` holds rates, which are at least 0. Rates are in spikes per time
-        step. To convert rates in Hz, divide them by the number of time steps per second.
+        step. Divide rates in Hz by the number of time steps per second.
     constant : bool, default False
         Whether to add :math:`\log n!`, which does not depend on the input. If `constant` is True,
         all counts must be whole numbers. If `constant` is False, counts may be fractions, such as
@@ -163,7 +163,7 @@ class NegativeBinomialNLL(CountNLL):
     link : {"log", "identity"}, default "log"
         Determines what `input` holds. With ``"log"``, `input` holds the logarithms of rates. With
         ``"identity"``, `input` holds rates, which are at least 0. Rates are in spikes per time
-        step. To convert rates in Hz, divide them by the number of time steps per second.
+        step. Divide rates in Hz by the number of time steps per second.
     constant : bool, default False
         Whether to add :math:`\log n! - \sum_{j<n} \log(1 + a j)`, which does not depend on the
         input. With this constant, each term is the negative logarithm of the probability of a

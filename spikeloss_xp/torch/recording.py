@@ -251,7 +251,7 @@ def _in_batches(
 
 
 def _readings(name: str, x: Tensor, time_axis: int, samples: int | None) -> list[Tensor]:
-    """Return a list of the possible interpretations of a layer's spikes as batch and time axes."""
+    """Return the spikes of a layer with separate batch and time axes, in each possible way."""
     batch = x.shape[1 if time_axis % x.ndim == 0 else 0] if x.ndim > 2 else None
     found = [x] if batch is not None and samples in (None, batch) else []
     if samples is not None and time_axis in (0, 1) and len(x) % samples == 0:
@@ -329,8 +329,9 @@ def record(
     ------
     ValueError
         If `modules` contains a module that is not in the network, or a module whose output holds
-        no spikes. Reading the spikes raises this error if no spiking module was called, if a module
-        returned spikes of different shapes, or if several tensors in its output may be the spikes.
+        no spikes. Reading the spikes raises this error in three more cases: no spiking module was
+        called, a module returned spikes of different shapes, or it is not clear which of several
+        tensors holds the spikes.
 
     Examples
     --------

@@ -282,8 +282,8 @@ def _of_product(
 
     A matrix or kernel that multiplies data is a weight. Any other parameter that multiplies data is
     a weight only outside of spiking modules, and only if the data do not depend on the parameter.
-    The data that a leak multiplies depend on the leak, so a leak is not a weight. A weight inside a
-    module is recurrent if it multiplies its own results.
+    For example, a leak multiplies potentials, which depend on the leak, so a leak is not a weight.
+    A weight inside a module is recurrent if it multiplies its own results.
     """
     data = _united(found[x] for x in factors if found[x].has_data)
     parameters = _united(found[x] for x in factors if not found[x].has_data).sources
