@@ -20,12 +20,12 @@ BUILT_IN = {
 TRACED = ("torch",)  # PyTorch's compiler cannot trace the import of an adapter
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by import name
+_loaded: dict[str, ArrayAPIAdapter] = {}  # the keys are import names
 
 
 def _entry_points(**selected: Any) -> Any:
     """Return the entry points under which other packages have registered their adapters."""
-    from importlib import metadata  # loads 50 modules
+    from importlib import metadata  # this import is slow
 
     return metadata.entry_points(group=ENTRY_POINTS, **selected)
 
@@ -48,11 +48,7 @@ def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
 
 
 def adapter_class(library: str) -> type[ArrayAPIAdapter]:
-    """Return the adapter class for a library, given the import name of the library.
-
-    If there is no built-in class, return the class that another package has registered for the
-    library. For any other library, return `ArrayAPIAdapter`.
-    """
+    """Return the adapter class for a library, given the import name of the library."""
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
         return cast(type[ArrayAPIAdapter], getattr(module, BUILT_IN[library]))

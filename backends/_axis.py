@@ -12,15 +12,6 @@ class Axis:
     """The batch, class or time axis of arrays, and the operations along this axis.
 
     Reductions and `gather` keep the axis, with length 1.
-
-    Attributes
-    ----------
-    adapter : ArrayAPIAdapter
-        The adapter for the library of the arrays.
-    index : int
-        The position of the axis.
-    sum, spread, at, entries_at, gather, scatter : callable
-        Functions that call the adapter's method with the same name for this axis.
     """
 
     def __init__(self, adapter: Adapter, index: int) -> None:

@@ -20,9 +20,7 @@ class Copies:
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
         """Return the cached array, or call `copy` to create the array if it is not in the cache.
 
-        The cache key consists of `values`, the dtype and the device. If `values` is a tuple, it is
-        compared by value. If `values` is an array, it is compared by identity, so the caller must
-        not modify the array later.
+        Arrays are compared by identity, so the caller must not modify `values` later.
         """
         self._uses += 1
         if self._uses % USES == 0:

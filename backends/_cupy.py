@@ -51,10 +51,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         return self._made_once(make, like, None, ("arange", stop))
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return an array from the cache, or create it with `make` on the device of `like`.
-
-        The cache key consists of `key`, `dtype` and the device of `like`.
-        """
+        """Return an array from the cache, or create it with `make` on the device of `like`."""
 
         def make_and_wait() -> Array:
             with like.device:
@@ -68,7 +65,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         return cupy.sum(mask, axis=axis, keepdims=axis is not None, dtype=dtype)
 
     def shielded(self, u: Array, mask: Array) -> Array:
-        return u  # the loss terms and their gradient are masked later
+        return u  # the loss masks its terms and their gradient later
 
     def in_place(self, x: Array) -> bool:
         return True

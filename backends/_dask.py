@@ -1,9 +1,7 @@
 """The Dask adapter, which computes losses, gradients and filters block by block in a task graph.
 
-A Dask array consists of blocks, and each block is an array from another library, such as NumPy. A
-loss is evaluated on each block of the input, together with the matching entries of the target and
-the masks. A block also includes the earlier time steps that its loss terms depend on. The sums over
-the blocks therefore add up to the sum over the whole input.
+Each block includes the earlier time steps that its loss terms depend on, so that the sums of all
+blocks add up to the sum over the whole input.
 """
 
 import functools
@@ -31,7 +29,7 @@ CLASSES, PLACE = -1, -2  # labels of axes that the input does not have
 
 
 class DaskAdapter(ArrayAPIAdapter):
-    """The adapter for Dask arrays, which are lazy: `compute` must be called to compute them."""
+    """The adapter for Dask arrays, which are lazy."""
 
     is_lazy = True
 
@@ -43,7 +41,7 @@ class DaskAdapter(ArrayAPIAdapter):
         return np.array(x.compute())
 
     def synchronize(self, x: Array) -> None:
-        x.compute()  # Dask does not start to compute an array before `compute` is called
+        x.compute()
 
     def check_dense(self, x: Array, argument: str) -> None:
         if any(math.isnan(length) for length in x.shape):
@@ -81,8 +79,7 @@ class DaskAdapter(ArrayAPIAdapter):
     ) -> Array:
         """Return the filtered array, computed in blocks that span the whole time axis.
 
-        The base method splits the time axis into many short blocks. For a Dask array, each of these
-        blocks would add tasks to the graph.
+        Short blocks, such as the blocks of the base method, would each add tasks to the graph.
         """
         run = functools.partial(_filter_block, axis=axis, reverse=reverse)
         taps: tuple[Any, ...] = (kernel, (x.ndim,))
@@ -138,16 +135,7 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
 class Blocks:
     """A call to a loss on Dask arrays, which is evaluated block by block.
 
-    The value of the loss is the sum over all blocks, divided by `split.divisor` unless it is None.
-
-    Parameters
-    ----------
-    split : Split
-        The loss, and a description of how the call to the loss may be split.
-    input : dask array
-        The spikes, without empty chunks.
-    arguments : dict
-        The other arguments of the call, by name.
+    The argument `input` must have no empty chunks.
     """
 
     def __init__(self, split: Any, input: da.Array, arguments: dict[str, Any]) -> None:
@@ -198,7 +186,6 @@ class Blocks:
             align_arrays=False,
             concatenate=True,  # each argument is passed as an array, not as a list of blocks
             dtype=dtype,
-            # Without `meta`, Dask would call `function` to infer the type of its result.
             meta=meta_from_array(x, x.ndim, dtype),
         )
 
@@ -232,21 +219,10 @@ class Chunk(NamedTuple):
     """A part of a block that is small enough to fit in the cache.
 
     Each time step of a sample belongs to exactly one chunk. A chunk also includes the earlier steps
-    that its loss terms depend on. For a gradient, a chunk also includes the later steps whose loss
-    terms depend on the chunk.
+    that its loss terms depend on.
 
-    Attributes
-    ----------
-    spikes : array
-        The spikes in all steps that the chunk includes.
-    options : dict
-        All arguments of `Loss.sum_and_weight` except the spikes.
-    samples : slice
-        The samples of the block that the chunk includes.
-    own : slice
-        The steps that belong to the chunk, counted from the first step that belongs to the block.
-    inside : slice
-        The steps that belong to the chunk, as indices into `spikes`.
+    The slices `own` and `inside` both select the steps that belong to the chunk. `own` counts from
+    the first step that belongs to the block, and `inside` counts from the start of `spikes`.
     """
 
     spikes: Array
@@ -259,27 +235,13 @@ class Chunk(NamedTuple):
 def _chunks(split: Any, block: tuple[Any, ...], *, place: Array, ahead: bool) -> Iterator[Chunk]:
     """Yield the block in chunks, each with about as many entries as fit in the cache.
 
-    A sample that is much larger than the cache is cut into segments of time, if the loss allows
-    this.
-
-    Parameters
-    ----------
-    split : Split
-        The loss, and a description of how its call may be split.
-    block : tuple of array
-        The spikes, the target, the mask, the lengths and the class weights. The spikes include the
-        steps that the block shares with the previous and the next block. A target or mask with a
-        time axis covers the same steps as the spikes. The lengths refer to the whole spike trains.
-        Arguments that were not passed are None.
-    place : array
-        Three numbers: the number of steps that are taken from the previous block, the number of
-        steps of this block itself, and the index of the first step of this block in the whole spike
-        train.
-    ahead : bool
-        Whether a chunk includes the later steps that are needed for its gradient.
+    The array `place` holds the number of steps that are taken from the previous block, the number
+    of steps of this block, and the index of this block's first step in the whole train. The lengths
+    in `block` refer to whole trains. If `ahead` is True, a chunk includes the later steps that its
+    gradient needs.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
-    # Only a NumPy block is split into chunks. Any other block may be on a GPU.
+    # Only a NumPy block is split into chunks, because any other block may be on a GPU.
     entries = _tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size
     before, own, first_step = map(int, place)
     batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
@@ -316,8 +278,7 @@ def _selection(split: Any, name: str, samples: slice, steps: slice) -> tuple[sli
 def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
     """Convert lengths of whole trains to lengths within a segment of time.
 
-    The segment begins at the step `start` and has `steps` steps. A length below 0 or above
-    `longest` is invalid, and becomes -1.
+    A length below 0 or above `longest` is invalid, and becomes -1.
     """
     xp = array_api_compat.array_namespace(lengths)
     lengths = xp.astype(lengths, xp.int64)

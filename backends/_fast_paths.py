@@ -24,15 +24,15 @@ class FastPaths:
 
     compiles_loops: ClassVar[bool] = False
     """Whether `scan` compiles its step function once and runs the compiled function for every step.
-    If so, the arrays must have the same shape at every step."""
+    If `compiles_loops` is True, the arrays must have the same shape at every step."""
 
     joins_blocks: ClassVar[bool] = True
     """Whether the block filter joins its input blocks into one array and computes a single matrix
     product. If False, it computes a matrix product for each input block, and adds the products."""
 
     on_host: bool = False
-    """Whether the values of intermediate arrays can be read without waiting for a device. If so,
-    the arrays are not traced either."""
+    """Whether the values of intermediate arrays can be read without waiting for a device. If
+    `on_host` is True, the arrays are not traced either."""
 
     # `ArrayAPIAdapter` defines the following attributes and methods.
     differentiates: ClassVar[bool]
@@ -79,8 +79,7 @@ class FastPaths:
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate a function of arrays, either in one call or in chunks along one of the `axes`.
 
-        The base class evaluates the function in one call. An adapter may use chunks if they are
-        faster.
+        An adapter may evaluate the function in chunks if chunks are faster.
 
         Parameters
         ----------
@@ -128,16 +127,15 @@ class FastPaths:
     def operand(self, like: Array, value: float) -> Any:
         """Return `value` as an operand for `where`.
 
-        The base class returns the number itself. In some libraries, `where` copies a Python number
-        to the device at each call. The adapters for these libraries return a cached array instead.
+        The base class returns the number itself. If `where` copies a Python number to the device at
+        each call, an adapter should return a cached array instead.
         """
         return value
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
         """Return constants as an array with the dtype and device of `like`.
 
-        An adapter may cache the result. The caller must therefore change neither the result nor
-        `values`.
+        An adapter may cache the result, so the caller must change neither the result nor `values`.
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
@@ -159,9 +157,8 @@ class FastPaths:
     def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
         """Return the number of True entries of a mask.
 
-        If an axis is given, the entries are counted along this axis, which is kept with length 1.
-        If `axis` is None, all entries are counted. If `on_host` is True, the mask may hold the
-        numbers 0 and 1 instead of bools.
+        If `axis` is given, the entries are counted along this axis, which is kept with length 1. If
+        `on_host` is True, the mask may hold the numbers 0 and 1 instead of bools.
         """
         numbers = self.xp.astype(mask, dtype, copy=False)
         return self.sum_all(numbers) if axis is None else self.sum(axis, numbers)
@@ -187,7 +184,7 @@ class FastPaths:
     def at(self, axis: int, x: Array, index: Array) -> Array:
         """Return the entries of `x` that an index array selects along an axis.
 
-        The index array and the result have length 1 along this axis. Along any other axis, `x` may
+        The index array and the result have length 1 along `axis`. Along any other axis, `x` may
         have length 1.
         """
         return self.sum(axis, self.xp.where(index == self.along(axis, x), x, 0.0))
@@ -195,23 +192,22 @@ class FastPaths:
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         """Convert an index array to the form that `gather` and `scatter` take as `entries`.
 
-        The index has length 1 along the axis, and broadcasts to `x` along the other axes.
+        `index` has length 1 along `axis`, and broadcasts to `x` along the other axes.
         """
         return index == self.along(axis, x)
 
     def gather(self, axis: int, x: Array, entries: Any) -> Array:
         """Return the entries of `x` that an index selects along an axis.
 
-        The method `entries_at` has converted the index to `entries`. The result has length 1 along
-        the axis.
+        `entries` is a result of `entries_at`. The returned array has length 1 along `axis`.
         """
         return self.sum(axis, self.xp.where(entries, x, 0.0))
 
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         """Assign `values` to the entries of `x` that an index selects along an axis.
 
-        The method `entries_at` has converted the index to `entries`. This method is called only if
-        `in_place` returns True.
+        `entries` is a result of `entries_at`. This method is called only if `in_place` returns
+        True.
         """
         raise NotImplementedError
 
@@ -224,7 +220,7 @@ class FastPaths:
         """Return ``log(exp(x) + exp(y))``, with precise first and second derivatives.
 
         If a library has automatic differentiation, the second derivative of its own `logaddexp` may
-        be imprecise or NaN. This method therefore does not call the `logaddexp` of such a library.
+        be imprecise or NaN.
         """
         if not self.differentiates:
             return self.xp.logaddexp(x, y)
@@ -242,8 +238,8 @@ class FastPaths:
     ) -> ValueAndPullback:
         """Return the terms of a cross entropy, and their pullback.
 
-        The base class calls `default`. An adapter may use other operations that are faster in its
-        library. For the formula, see `spikeloss_xp.softmax.cross_entropy_of_logits`.
+        An adapter may replace `default` by operations that are faster in its library. For the
+        formula, see `spikeloss_xp.softmax.cross_entropy_of_logits`.
         """
         return default(classes, logit, index, q)  # type: ignore[no-any-return]
 
@@ -252,8 +248,7 @@ class FastPaths:
     ) -> ValueAndPullback:
         """Return the negative log-likelihoods of binary spikes, and their pullback.
 
-        The base class calls `default`. For the formula, see
-        `spikeloss_xp.criteria.bernoulli_of_logits`.
+        For the formula, see `spikeloss_xp.criteria.bernoulli_of_logits`.
         """
         return default(self, logit, spike)  # type: ignore[no-any-return]
 
@@ -276,9 +271,9 @@ class FastPaths:
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
         """Return the sum of cumulative products, the product of all factors, and a pullback.
 
-        The cumulative products of `factors` are multiplied by `weight` before they are summed. All
-        products and sums run along `axis`. The pullback maps cotangents of the sum and of the
-        product to the gradient with respect to `factors`.
+        The cumulative products of `factors` are multiplied by `weight` before they are summed. The
+        pullback maps cotangents of the sum and of the product to the gradient with respect to
+        `factors`.
         """
         if self.in_place(factors) and not self.on_host:
             return survival.survival_sum_by_doubling(self, factors, weight, axis)
@@ -293,7 +288,7 @@ class FastPaths:
 
         The filter treats all values before the first step as 0, and the adjoint treats all values
         after the last step as 0. The kernel is either an array of taps with the dtype of `x`, or an
-        `Exponential`. For an `Exponential`, the method uses a faster algorithm.
+        `Exponential`.
         """
         if isinstance(kernel, Exponential):
             matrices = self.block_matrices(x, kernel, axis, reverse)
@@ -326,8 +321,5 @@ class FastPaths:
         return block_filter.sum_in_blocks(self, x, band, window, axis % x.ndim, reverse=reverse)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Return whether `moving_sum` should sum one block of steps at a time.
-
-        If the result is False, `moving_sum` calls `causal_filter`.
-        """
+        """Return whether `moving_sum` should sum one block of steps at a time."""
         return False

@@ -96,7 +96,7 @@ class JAXAdapter(ArrayAPIAdapter):
         """Evaluate a few samples at a time, in a loop that JAX can differentiate.
 
         The arrays are split only along the first axis, because JAX would have to copy the arrays to
-        split them along another axis. All chunks have the same length.
+        split them along another axis.
         """
         x = arrays[0]
         leaves, structure = jax.tree.flatten(arrays)
@@ -109,8 +109,7 @@ class JAXAdapter(ArrayAPIAdapter):
         def evaluate(*leaves: Array) -> Any:
             nonlocal number
             (total, weight), pullback = function(*jax.tree.unflatten(structure, leaves))
-            # JAX would convert an int to an array, so the int is stored in `number` instead, as the
-            # weight of the whole batch.
+            # JAX would convert an int to an array, so an int weight is stored in `number` instead.
             if isinstance(weight, int):
                 number = weight * (x.shape[0] // leaves[0].shape[0])
                 weight = None
@@ -138,8 +137,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return sums, None if gradient is None else lambda cotangent: gradient * cotangent
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        # XLA compiles the operations of each block separately. For many blocks, compiling would
-        # take a long time.
+        # XLA compiles the operations of each block separately, which takes a long time for many
+        # blocks.
         return _is_short(steps)
 
     def sum(self, axis: int, x: Array) -> Array:
@@ -150,9 +149,8 @@ class JAXAdapter(ArrayAPIAdapter):
             summed = _sum_over_first(x)
         else:
             summed = jnp.sum(x, axis=0, keepdims=True)
-        # This `take` selects all entries. Without `take`, XLA would fuse the derivative of the sum
-        # with the operations that compute its cotangent. The fused kernel would repeat these
-        # operations at each time step.
+        # This `take` selects all entries. Without `take`, XLA would compute the cotangent of the
+        # sum again at each time step.
         every = jnp.arange(x.shape[-1])
         options: Any = {"mode": "clip", "unique_indices": True, "indices_are_sorted": True}
         return jnp.take(summed, every, axis=-1, **options)
@@ -160,7 +158,7 @@ class JAXAdapter(ArrayAPIAdapter):
     def sum_all(self, x: Array) -> Array:
         # On a CPU, XLA adds the entries of a small array one after the other, which accumulates
         # rounding errors. The array is therefore summed over one axis at a time. The barrier
-        # prevents XLA from fusing these sums.
+        # prevents XLA from fusing the sums over different axes.
         x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
         while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
@@ -187,8 +185,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return result
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        # XLA takes seconds to compile the many operations of the base method. On a CPU, a loop is
-        # equally fast and compiles faster.
+        # On a CPU, a loop is as fast as the base method, and XLA compiles the loop faster.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
@@ -267,8 +264,7 @@ def _default_terms(
 ) -> Array:
     """Return the terms of the cross entropy, which the function `default` computes.
 
-    The function `_derivative_of_terms` defines the derivative in closed form. XLA can fuse the
-    closed form better than the derivative that JAX would derive from `default`.
+    The derivative is written in closed form, because XLA can fuse the closed form better.
     """
     return default(classes, logit, index, q)[0]
 
@@ -295,8 +291,7 @@ def _derivative_of_terms(
 def _sum_over_first(x: Array) -> Array:
     """Return the sum over the first axis, computed with a matrix product.
 
-    The matrix product sums blocks of at most 32 entries. Then, the sums of the blocks are added. If
-    the first axis is short and the other axes are long, this function is ten times faster on a CPU
+    If the first axis is short and the other axes are long, the matrix product is faster on a CPU
     than XLA's own sum.
     """
     steps, size = x.shape[0], 32
@@ -313,8 +308,7 @@ _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=
 def _samples_in_a_chunk(x: Array) -> int:
     """Return the number of samples in a chunk, or 0 if `x` is not evaluated in chunks.
 
-    Chunks are faster only for large arrays in a function that is compiled for a single CPU. Outside
-    a compiled function, JAX would compile each loop over chunks separately.
+    Chunks are faster only for large arrays in a function that is compiled for a single CPU.
     """
     if not isinstance(x.size, int) or x.size < _tuning.COMPILED_LARGE:
         return 0

@@ -74,9 +74,8 @@ def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
 def _minimum(x: Array, y: Array) -> Array:
     """Return the elementwise minimum.
 
-    If two entries are equal, each of them receives half of the gradient.
-
-    If the entries of `x` and `y` are equal, MLX's own `minimum` passes the whole gradient to `y`.
+    If two entries are equal, each entry receives half of the gradient, unlike in MLX's own
+    `minimum`.
     """
     smaller = mx.minimum(x, y)
     if not mx.issubdtype(smaller.dtype, mx.floating):

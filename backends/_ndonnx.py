@@ -35,8 +35,7 @@ def _reshape(x: Array, shape: Any) -> Array:
 def _broadcast_to(x: Array, shape: Any) -> Array:
     """Broadcast `x` to a shape. An axis whose size is given as None is not changed.
 
-    ONNX receives the size 1 instead of None. In ONNX, broadcasting an axis to the size 1 has no
-    effect.
+    In ONNX, broadcasting an axis to the size 1 leaves the axis unchanged.
     """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 

@@ -108,12 +108,11 @@ class TorchAdapter(TorchFilters):
         return super().shielded(u, mask) if needed else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
-        # `expand` returns a view, so the repeated entries are not copied.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
-        # The backward pass of `unbind` creates one array. If the entries were selected by indexing,
-        # the backward pass would create one array for each entry.
+        # The backward pass of `unbind` creates one array, but indexing would create an array for
+        # each entry.
         return torch.unbind(x, axis)
 
     def stop_gradient(self, x: Array) -> Array:
@@ -133,12 +132,11 @@ class TorchAdapter(TorchFilters):
         return torch.sum(x)
 
     def sign(self, x: Array) -> Array:
-        # Without `detach`, forward mode would multiply the derivative 0 by the tangent of `x`. For
-        # an infinite tangent, the product is NaN.
+        # Without `detach`, an infinite tangent of `x` would give NaN in forward mode.
         return torch.sign(x.detach())
 
     def isfinite(self, x: Array) -> Array:
-        # This comparison runs two kernels, and `torch.isfinite` runs four.
+        # `torch.isfinite` runs more kernels than this comparison.
         return x.abs() < math.inf
 
     def number(self, mask: Array, dtype: Any, axis: int | None = None) -> Array:
@@ -225,7 +223,7 @@ class _ClosedForm(torch.autograd.Function):
     """A loss as a single graph node with a closed-form gradient.
 
     The first backward pass uses the saved pullback and frees it. Any later backward pass evaluates
-    the loss again. If second derivatives are needed, the first backward pass evaluates it too.
+    the loss again. If second derivatives are needed, every backward pass evaluates the loss again.
     """
 
     @staticmethod
@@ -240,7 +238,7 @@ class _ClosedForm(torch.autograd.Function):
         value, ctx.pullback = loss.value_and_pullback(x, **options)
         ctx.loss, ctx.options = loss, dict(options)
         # NumPy arrays and lists are copied, because the caller may change them before the backward
-        # pass reads them. Tensors are not copied, because autograd detects changes to tensors.
+        # pass reads them.
         for name, given in options.items():
             if isinstance(given, HOST):
                 ctx.options[name] = np.array(given)
@@ -285,7 +283,7 @@ class PlainTorchAdapter(TorchAdapter):
         return lowest <= low.item() and high.item() < stop
 
     def masked(self, x: Array, mask: Array) -> Array:
-        # On a CPU, multiplying by the mask is five times faster than `torch.where`.
+        # On a CPU, multiplying by the mask is faster than `torch.where`.
         if self._multiplies(x) and math.isfinite(x.sum().item()):
             return x * mask.to(x.dtype)
         return super().masked(x, mask.bool())
@@ -319,9 +317,8 @@ class PlainTorchAdapter(TorchAdapter):
         index: Array,
         q: Array | None,
     ) -> ValueAndPullback:
-        # `softmax` and `log_softmax` run one kernel each. If the probability p of the label is
-        # above 0.5, log(p) is computed as log1p(-s), where s is the sum of the other probabilities.
-        # This is more precise than `log_softmax`.
+        # If the probability p of the label is above 0.5, log(p) is computed as log1p(-s), which is
+        # more precise than `log_softmax`. The number s is the sum of the other probabilities.
         axis = classes.index
         if logit.shape[axis] == 1:  # for a single class, the formula below would hide a NaN
             return super().cross_entropy(default, classes, logit, index, q)

@@ -30,8 +30,7 @@ def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
 def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
     """Evaluate a function on each process's part of the arrays, and add the sums of all processes.
 
-    If all arrays are distributed in the same way, the processes exchange only the sums. To compute
-    the gradient with respect to its own part, a process needs no data from other processes.
+    If all arrays are distributed in the same way, the processes exchange only the sums.
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 

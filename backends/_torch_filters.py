@@ -17,8 +17,8 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
-# The kinds of devices that support autocast. The list is computed at import, because before version
-# 2.11, PyTorch's compiler cannot trace `is_autocast_available`.
+# The kinds of devices that support autocast. The list is computed at import, because the compiler
+# of PyTorch 2.10 and earlier cannot trace `is_autocast_available`.
 AUTOCAST = [
     kind
     for kind in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
@@ -41,11 +41,7 @@ class TorchFilters(ArrayAPIAdapter):
         return not like.is_cpu and _torch_state.is_plain(like)  # traced tensors are not cached
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return a tensor that `make` creates.
-
-        If `_keeps` returns True, the tensor is cached. The cache key consists of `key`, `dtype` and
-        the device of `like`.
-        """
+        """Return a tensor that `make` creates, or the cached tensor if `_keeps` returns True."""
         if not self._keeps(like):
             return replicated(make(), like)
 
@@ -108,8 +104,7 @@ def _has_full_products(kind: str) -> bool:
 def _guarded(number: int | float) -> float | tuple[int, int]:
     """Return a number in a form that is constant for PyTorch's compiler.
 
-    A float is returned as the numerator and the denominator of a fraction. If a number is symbolic,
-    the compiler adds guards, and compiles again for a different number.
+    If a number is symbolic, the compiler adds guards, and compiles again for a different number.
     """
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
@@ -129,10 +124,7 @@ def _constant_matrices(
     reverse: bool,
     device: torch.device,
 ) -> BlockMatrices:
-    """Return the block filter's matrices, which are computed outside the compiler's trace.
-
-    The matrices can be used for any number of steps.
-    """
+    """Return the block filter's matrices, which are computed outside the compiler's trace."""
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
 

@@ -6,11 +6,7 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_plain(x: torch.Tensor) -> bool:
-    """Return whether operations run eagerly and `x` is a plain tensor or a parameter.
-
-    Operations run eagerly if no compiler, no `torch.func` transform, no tracer and no dispatch mode
-    is active.
-    """
+    """Return whether operations run eagerly and `x` is a plain tensor or a parameter."""
     return type(x) in PLAIN and not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()

@@ -86,7 +86,7 @@ class ArrayAPIAdapter(FastPaths):
         module = importlib.import_module(self.library)
         if found := getattr(module, "__version__", None):
             return str(found)
-        from importlib import metadata  # loads 50 modules
+        from importlib import metadata  # this import is slow
 
         return metadata.version(self.library)
 
@@ -170,7 +170,7 @@ class ArrayAPIAdapter(FastPaths):
     def synchronize(self, x: Array) -> None:
         """Wait until `x` has been computed.
 
-        The base class does nothing, because the standard has no such operation.
+        The base class does nothing, because the array API standard has no such operation.
         """
 
     # Computing ------------------------------------------------------------------------------------
@@ -249,9 +249,9 @@ class ArrayAPIAdapter(FastPaths):
     def shielded(self, u: Array, mask: Array) -> Array:
         """Return `u` with the masked entries replaced by 1.
 
-        The loss terms that are computed from these entries are then finite and have no gradient.
-        The loss masks its terms later. If the terms are not differentiated automatically, an
-        adapter may therefore return `u` itself.
+        Loss terms that are computed from masked entries are then finite and have no gradient. The
+        loss masks its terms later, so an adapter may return `u` itself if the terms are not
+        differentiated automatically.
         """
         return self.xp.where(mask, u, 1.0)
 

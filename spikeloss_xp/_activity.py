@@ -1,7 +1,4 @@
-"""Count spikes, and the synaptic operations that they cause.
-
-The counts of several batches can be added up.
-"""
+"""Count spikes, and the synaptic operations that they cause."""
 
 import math
 import re
@@ -110,9 +107,10 @@ class Activity:
     """Numbers of spikes and operations, summed over samples and time steps for each layer.
 
     The function `activity` and the method ``activity`` of a recording return an `Activity` object.
-    Two `Activity` objects can be added as ``a + b``, and a list of them as ``sum(parts)``. The
-    objects may come from different batches, processes or pieces of a recording, but must describe
-    the same layers. An `Activity` object is printed as a table of firing rates and operations.
+    Two `Activity` objects can be added as ``a + b``. A list of `Activity` objects can be added as
+    ``sum(parts)``. The objects may come from different batches, processes or pieces of a recording,
+    but must describe the same layers. An `Activity` object is printed as a table of firing rates
+    and operations.
 
     The sums stay on the device of the spikes. Reading `rate`, `layers` or another computed
     attribute copies the sums to the host, which waits for the device. Functions that are compiled
@@ -126,8 +124,9 @@ class Activity:
 
         Read the numbers from `layers` and `modules`, not from the columns of `sums`.
     rows : tuple
-        For each row of `sums`, a tuple of its kind and the name of the layer or module. The kind is
-        ``"layer"``, ``"connected layer"`` (a layer with known connections) or ``"module"``.
+        For each row of `sums`, a tuple of the row's kind and the name of the layer or module. The
+        kind is ``"layer"``, ``"connected layer"`` (a layer with known connections) or
+        ``"module"``.
     not_counted : tuple of str
         The names of modules and functions whose operations are not counted.
 
@@ -207,7 +206,7 @@ class Activity:
         return _operations(*self._read())
 
     def _read(self) -> tuple[dict[str, LayerActivity], dict[str, ModuleOperations]]:
-        """Copy `sums` to the host, and return its rows as dicts of layers and of modules."""
+        """Return the numbers in `sums` as a dict of layers and a dict of modules."""
         layers, modules = {}, {}
         numbers = host_values(self.sums, "sums").tolist()
         for (kind, name), row in zip(self.rows, numbers, strict=True):
@@ -271,7 +270,7 @@ class Activity:
 
 
 def _restored(like: Array, sums: np.ndarray, *rest: Any) -> Activity:
-    """Restore a pickled `Activity`, with its array in the library of the array `like`."""
+    """Return a pickled `Activity`, with `sums` converted to the library of the array `like`."""
     adapter = adapter_of(like, "sums")
     adapter.register_container(Activity, ("sums",))
     with adapter.scope(SUMS):
@@ -279,10 +278,7 @@ def _restored(like: Array, sums: np.ndarray, *rest: Any) -> Activity:
 
 
 def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
-    """Return the numbers of events, active entries and entries, summed over all layers.
-
-    The result does not contain the numbers of samples and operations.
-    """
+    """Return the numbers of events, active entries and entries, summed over all layers."""
     found = layers.values()
     events, active = sum(x.events for x in found), sum(x.active for x in found)
     return LayerActivity(events, active, sum(x.entries for x in found), samples=0)
@@ -291,10 +287,7 @@ def _whole(layers: dict[str, LayerActivity]) -> LayerActivity:
 def _operations(
     layers: dict[str, LayerActivity], modules: dict[str, ModuleOperations]
 ) -> float | None:
-    """Return the mean number of operations per sample, summed over layers and modules.
-
-    Return None if the operations of all layers and modules are unknown.
-    """
+    """Return the mean number of operations per sample, summed over layers and modules."""
     each = [x.operations_per_sample for x in layers.values()]
     each += [x.operations_per_sample for x in modules.values()]
     known = [x for x in each if x is not None]
@@ -306,7 +299,7 @@ def _quotient(total: float, number: float) -> float:
 
 
 def _table(head: tuple[str, ...], rows: list[Any]) -> list[str]:
-    """Return the lines of a table, in which each row begins with a name."""
+    """Return the lines of a table. The first column holds names."""
     cells = [head, *((name, *map(_in_words, numbers)) for name, *numbers in rows)]
     first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
     return [
@@ -330,10 +323,10 @@ def activity(
 ) -> Activity:
     """Count the spikes of layers, and the synaptic operations that the spikes cause.
 
-    The result holds sums, which are exact up to 2^53 if each entry is below 2^24. To
-    combine batches, processes or pieces of a recording, add their results. Read the firing rate
-    from the sum of the results. For batches of different sizes, the mean of their firing rates
-    would be wrong.
+    The result holds sums, which are exact up to 2^53 if each entry is below 2^24. To combine
+    batches, processes or pieces of a recording, add their results, and read the firing rate from
+    the sum of the results. The mean of several firing rates would be wrong for batches of different
+    sizes.
 
     An entry that is within 1 % of a whole number is rounded to this number before it is counted,
     because the surrogate gradients of some frameworks return spikes such as 0.9999999.
@@ -452,8 +445,7 @@ def _operations_of(
 ) -> Array:
     """Return the number of operations that spikes cause, or 0 if `connections` is None.
 
-    Each spike causes one operation for each connection of its neuron. `fires` is True for spikes,
-    and has the axes batch, class and time.
+    `fires` is True for spikes, and has the axes batch, class and time.
     """
     name = f"connections of {name}"
     number = host_values(0 if connections is None else connections, name)

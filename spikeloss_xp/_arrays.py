@@ -1,7 +1,6 @@
 """Find the adapter for an array, and convert arguments to the library of the input.
 
-Each public function looks up the adapter once and passes it on. The adapter's attribute `xp` is the
-array namespace.
+Each public function looks up the adapter once and passes it on.
 """
 
 import functools
@@ -36,7 +35,7 @@ def _look_up_before_a_trace(kind: type) -> None:
 def find_adapter(x: Any) -> Adapter | None:
     """Return the adapter for the library of `x`, or None if `x` is not an array.
 
-    The adapter is cached for the type of `x`, so that the lookup is fast and can be traced.
+    The adapter is cached for the type of `x`, so that the lookup can be traced.
     """
     kind = type(x)
     if kind not in _adapters:
@@ -59,11 +58,10 @@ def adapter_of(x: Array, argument: str = "input") -> Adapter:
 
 
 def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
-    """Return a decorator that makes a function compute on the device of one of its arguments.
+    """Return a decorator that makes a function compute on the device of the argument `name`.
 
-    `name` is the name of this argument. The argument is an array, or a sequence or mapping of
-    arrays on the same device. The decorator has an effect only for libraries that have a current
-    device, such as CuPy.
+    The argument is an array, or a sequence or mapping of arrays on the same device. The decorator
+    has an effect only for libraries that have a current device, such as CuPy.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -103,10 +101,7 @@ def remedy(x: Any) -> str:
 
 
 def first_array(values: Any, argument: str) -> Array:
-    """Return the first array in a sequence.
-
-    If no entry is an array, convert the first entry to a NumPy array and return it.
-    """
+    """Return the first array in a sequence or, without arrays, the first entry as a NumPy array."""
     arrays = (each for each in values if find_adapter(each) is not None)
     found = next(arrays, None)
     return host(values[0], f"{argument}[0]") if found is None else found
@@ -115,9 +110,7 @@ def first_array(values: Any, argument: str) -> Array:
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """Convert `x` to the floating-point dtype used for computation.
 
-    Real floating-point dtypes with at least 32 bits are kept. 16-bit floats become float32, because
-    a 16-bit sum may overflow or lose precision. Bools and integers become the library's default
-    floating-point dtype.
+    16-bit floats become float32, because a 16-bit sum may overflow or lose precision.
     """
     adapter.check_dense(x, argument)
     xp, dtype = adapter.xp, x.dtype
@@ -134,8 +127,8 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
 def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
     """Return `values` as an array from the library of `like`, on the device of `like`.
 
-    NumPy arrays, Python sequences and numbers are copied to the device of `like`. An array from a
-    different library raises a `TypeError`, because a silent copy would lose its gradient.
+    An array from a different library raises a `TypeError`, because a silent copy would lose its
+    gradient.
     """
     if type(values) is type(like):
         adapter.check_dense(values, argument)
@@ -145,10 +138,7 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
 
 
 def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
-    """Return the values of an argument as a NumPy array, waiting for a device if necessary.
-
-    The argument may be anything that `asarray_like` accepts, except a traced array.
-    """
+    """Return the values of an argument as a NumPy array, waiting for a device if necessary."""
     if not _is_own(adapter, values, argument):
         return host(values, argument)
     try:
@@ -169,10 +159,7 @@ def host_values(values: Any, argument: str) -> np.ndarray:
 
 
 def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
-    """Return whether `values` is an array from the adapter's library.
-
-    Arrays from a different library raise a `TypeError`, unless they are NumPy arrays.
-    """
+    """Return whether `values` is an array from the adapter's library, or raise an error."""
     theirs = find_adapter(values)
     if theirs is not None and theirs.xp is adapter.xp:
         adapter.check_dense(values, argument)
@@ -240,25 +227,22 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return `divisor` with each 0 replaced by 1.
 
-    The numerator must be 0 wherever the divisor is 0. The quotient is then 0 instead of NaN.
+    The numerator must be 0 wherever the divisor is 0.
     """
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
 
 
 def at_least_one(adapter: Adapter, number: Array) -> Array:
-    """Return a number of entries, with 0 replaced by 1.
-
-    The mean of no entries is then 0 instead of NaN.
-    """
+    """Return a number of entries, with 0 replaced by 1, so that the mean of no entries is 0."""
     return adapter.xp.maximum(number, adapter.scalar(number, 1.0))
 
 
 def divisor_of(adapter: Adapter, weight: Array | int, *, counts: bool = False) -> Any:
     """Return the number by which a sum of loss terms is divided.
 
-    The divisor is `weight`. If `counts` is True, `weight` is a number of terms, and a weight of 0
-    is replaced by 1. If `counts` is False, a weight of 0 is replaced by infinity, so that the loss
-    is 0 even if label smoothing makes the sum of the terms positive.
+    If `counts` is True, `weight` is a number of terms. If `counts` is False, a weight of 0 is
+    replaced by infinity, so that the loss is 0 even if label smoothing makes the sum of the terms
+    positive.
     """
     if isinstance(weight, int) or not hasattr(weight, "dtype"):
         return weight  # `torch.export` passes a symbolic size

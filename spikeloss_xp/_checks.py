@@ -25,10 +25,9 @@ Number = TypeVar("Number", bound=float)  # type checkers accept an int where a f
 
 
 def has_unit(x: Any) -> bool:
-    """Return whether a number or an array has a unit of measurement.
+    """Return whether a number, an array or any entry of a sequence has a unit of measurement.
 
-    A sequence has a unit if any of its entries has a unit. The function recognises the units of
-    neo, quantities, Pint, Brian2 and Astropy.
+    The function recognises the units of neo, quantities, Pint, Brian2 and Astropy.
     """
     if type(x) in (float, int):
         return False
@@ -75,7 +74,8 @@ def option(default: Any, check: Check) -> Any:
 def checked_by(check: Check) -> dict[str, Check]:
     """Return the metadata of a required field, for ``field(metadata=checked_by(check))``.
 
-    If a field is declared with `option`, a type checker assumes that the field has a default.
+    A required field cannot be declared with `option`, because a type checker would assume that the
+    field has a default.
     """
     return {"check": check}
 
@@ -83,8 +83,7 @@ def checked_by(check: Check) -> dict[str, Check]:
 class Checked:
     """Base class for frozen dataclasses whose options are checked by the constructor.
 
-    The check of an option is stored in the metadata of its field. If a subclass changes only the
-    default of the field, the check still applies.
+    If a subclass changes only the default of an option, the check of the option still applies.
     """
 
     _option_checks: ClassVar[dict[str, Check]] = {}
@@ -101,27 +100,21 @@ class Checked:
         cls._option_checks = cls._option_checks | own
 
     def __post_init__(self) -> None:
-        """Check each option. A subclass may add checks that involve more than one option."""
+        """Check each option."""
         for argument, check in self._option_checks.items():
             if argument in vars(self):
                 check_field(self, argument, check)
 
 
 def check_field(instance: Any, argument: str, check: Check) -> None:
-    """Check a field of `instance`, and replace it with the value that its check returns.
-
-    Raise an error if the value looks like an array of spikes.
-    """
+    """Check a field of `instance`, and replace it with the value that its check returns."""
     value = getattr(instance, argument)
     check_no_spikes(type(instance), argument, value)
     object.__setattr__(instance, argument, check(value, argument))
 
 
 def check_no_spikes(kind: type, argument: str, value: Any) -> None:
-    """Raise an error if an option is an array with more than one axis.
-
-    Such an array probably holds spikes, so the error message explains how to pass spikes.
-    """
+    """Raise an error if an option has more than one axis, because it probably holds spikes."""
     if getattr(value, "ndim", 0) > 1:
         name, target = kind.__name__, ", target" * bool(getattr(kind, "targets", ()))
         raise TypeError(
@@ -146,10 +139,7 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
-    """Return the lower bound for the labelled class and the upper bound for the other classes.
-
-    Raise an error unless the first rate is larger than the second rate.
-    """
+    """Return the lower bound for the labelled class and the upper bound for the other classes."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     is_pair = (is_sequence or getattr(value, "ndim", 0) == 1) and len(value) == 2
     rates: Any = one_or_more(rate)(value, argument) if is_pair else None
@@ -163,7 +153,7 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
 
 
 def each_class(*options: Any) -> Iterator[tuple[float, ...]]:
-    """Yield, for one class after the other, a tuple with the values of all options.
+    """Yield a tuple with the values of all options for each class.
 
     An option is either a single number for all classes, or a tuple with a number for each class.
     """
@@ -287,8 +277,8 @@ def check_shape(
 ) -> None:
     """Raise an error if an argument does not have one of the expected shapes.
 
-    `expected` holds the expected shapes, keyed by their descriptions. `hint` maps the shape of the
-    argument to a hint about a likely mistake, which is added to the error message.
+    `expected` maps the description of each expected shape to the shape. `hint` takes the shape of
+    the argument, and returns a hint that is added to the error message.
     """
     shape = tuple(given.shape)
     if shape not in expected.values():

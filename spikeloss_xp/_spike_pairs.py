@@ -1,7 +1,4 @@
-"""Kernels for pairs of spike times, and the lowest cost of turning one spike train into another.
-
-The distances between pairs of trains and the losses on spike times both use this module.
-"""
+"""Kernels for pairs of spike times, and the lowest cost of turning one spike train into another."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -38,8 +35,7 @@ def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
 def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array:
     """Return ``exp(-|t - u| / tau)`` for pairs of spikes, or 0 if either spike is padding.
 
-    Padding must be infinity in `a` and minus infinity in `b`, so that the distance from padding to
-    any other entry is infinite.
+    Padding must be infinity in `a` and minus infinity in `b`.
     """
     return adapter.xp.exp(absolute_difference(adapter, a, b) / -time_constant)
 
@@ -47,7 +43,7 @@ def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array
 def symmetric(adapter: Adapter, pairs: Array) -> Array:
     """Return the average of a matrix and its transpose, which is exactly symmetric.
 
-    The matrix itself must be symmetric, except for rounding errors.
+    The matrix must already be symmetric, except for rounding errors.
     """
     return (pairs + adapter.xp.matrix_transpose(pairs)) / 2
 
@@ -55,12 +51,8 @@ def symmetric(adapter: Adapter, pairs: Array) -> Array:
 class SortedTimes(NamedTuple):
     """Spike trains, as an array of sorted spike times and an array of spike counts.
 
-    Attributes
-    ----------
-    times : array
-        Sorted spike times ``[train, spike]``, padded with infinity.
-    number : array
-        The number of spikes of each train, ``[train]``.
+    `times` has shape ``[train, spike]`` and is padded with infinity. `number` has shape
+    ``[train]``.
     """
 
     times: Array
@@ -84,10 +76,9 @@ def pad_unmatched(
     """Replace the padding of two trains, and return both trains and a correction.
 
     The new padding is so far from all spikes that it is never matched with a spike. An `EditTable`
-    treats padding like spikes, so its costs include the cost of deleting or inserting padding. The
-    correction must be added to the costs from the table. The corrected costs do not include the
-    padding. They include the difference in length that the table subtracts. `surplus` is the spike
-    count of `x` minus the spike count of `y`.
+    treats padding like spikes. The sum of an excess cost from the table and the correction is the
+    total cost of edits without the padding. `surplus` is the spike count of `x` minus the spike
+    count of `y`.
     """
     xp, both = adapter.xp, [(times < math.inf, times) for times in (x.times, y.times)]
     zero = adapter.operand(x.times, 0.0)
@@ -105,25 +96,15 @@ def pad_unmatched(
 class EditTable(NamedTuple):
     """A table that gives the lowest cost of edits that turn the train `x` into the train `y`.
 
-    The entry ``(i, j)`` is for the first `i` spikes of `x` and the first `j` spikes of `y`. The
-    entry is the lowest cost of edits, minus ``i - j`` or, if `y` is longer than `x`, minus
-    ``j - i``. The entry is called an excess cost, and is precise even if one train is much longer
-    than the other. If an insertion or a deletion makes the lengths of the trains more equal, it
-    adds 0 to the excess cost. Otherwise, it adds 2.
+    The entry ``(i, j)`` is for the first `i` spikes of `x` and the first `j` spikes of `y`. Each
+    entry is an excess cost: the lowest cost of edits, minus ``i - j`` or, if `y` is longer than
+    `x`, minus ``j - i``. An excess cost is precise even if one train is much longer than the other.
 
-    The table is filled one anti-diagonal at a time. The cost after an insertion or a deletion is
-    computed from the array `last`, which is the previous anti-diagonal. The cost after a match is
-    computed from the array `corner`, which holds entries of the anti-diagonal before `last`.
+    The table is filled one anti-diagonal at a time. The array `last` is the previous anti-diagonal.
+    The array `corner` holds entries of the anti-diagonal before `last`.
 
-    Attributes
-    ----------
-    adapter : Adapter
-        The adapter for the library of the times.
-    x, y : array
-        The spike times of both trains, with at least one spike along axis 0. The other axes of `x`
-        and `y` must broadcast. `cheapest_and_pullback` requires the shape ``[spike, pair]``.
-    price : callable
-        A function that takes two spike times, and returns the cost of matching them.
+    The arrays `x` and `y` have at least one spike along axis 0, and their other axes must
+    broadcast. The method `cheapest_and_pullback` requires the shape ``[spike, pair]``.
     """
 
     adapter: Adapter
@@ -132,10 +113,7 @@ class EditTable(NamedTuple):
     price: Price
 
     def cheapest(self) -> Array:
-        """Return the last entry of the table, which is the excess cost for all spikes.
-
-        Only two anti-diagonals are kept in memory at a time.
-        """
+        """Return the last entry of the table, which is the excess cost for all spikes."""
 
         def advance(carry: Any, entry: Any) -> Any:
             return self._advance(carry, entry)[0], None
@@ -146,9 +124,8 @@ class EditTable(NamedTuple):
     def cheapest_and_pullback(self) -> ValueAndPullback:
         """Return the last entry of the table, and its pullback to the prices of all matches.
 
-        The price of a match is the value of `price` for its two spikes. The gradient with respect
-        to the prices has shape ``[x spike, y spike, pair]``. If several edits are equally cheap,
-        they share the gradient.
+        The gradient with respect to the prices has shape ``[x spike, y spike, pair]``. If several
+        edits are equally cheap, they share the gradient.
         """
         adapter, xp = self.adapter, self.adapter.xp
         start, steps = self._start_and_steps()
@@ -192,8 +169,7 @@ class EditTable(NamedTuple):
         """Return the gradients with respect to `last`, `corner` and the prices.
 
         `entry` is a `Step` or, if the library compiles loops, a tuple with the arguments of
-        `_shares`. The costs at the edges of the table are constant, so the gradient with respect to
-        these costs is dropped.
+        `_shares`. The costs at the edges of the table are constant, so their gradients are dropped.
         """
         step = entry if isinstance(entry, Step) else Step(entry)
         own, of_corner = (x[int(not step.shrinks) : x.shape[0] - step.grows, ...] for x in carry)
@@ -204,11 +180,7 @@ class EditTable(NamedTuple):
         return (self._joined([*of_last, inserted[-1:, ...]]), matched), matched
 
     def _evaluated(self, function: Callable[..., Array], steps: Any) -> Any:
-        """Evaluate a function for all steps at once, and return the steps with its values.
-
-        If the library compiles loops, or if the table would not fit in a CPU's cache, the steps are
-        returned unchanged.
-        """
+        """Return the steps, after evaluating `function` for all steps at once if this is faster."""
         large = self.x.shape[0] * self.x.shape[1] > _tuning.EDITS_AT_ONCE
         if self.adapter.compiles_loops or (self.adapter.on_host and large):
             return steps
@@ -225,9 +197,9 @@ class EditTable(NamedTuple):
     def _shares(self, matched: Array, left: Array, above: Array) -> Array:
         """Return how the gradient of a cost is split between the three edits that lead to it.
 
-        The edits are a match, an insertion and a deletion. Their fractions of the gradient are
-        stacked along axis 0, and add up to 1. `matched` is the cost after a match, `left` is the
-        cost before an insertion, and `above` is the cost before a deletion.
+        The fractions for a match, an insertion and a deletion are stacked along axis 0. `matched`
+        is the cost after a match, `left` is the cost before an insertion, and `above` is the cost
+        before a deletion.
         """
         xp, (inserted, deleted) = self.adapter.xp, self._with_costs(left, above)
         match = _share(xp, matched, xp.minimum(inserted, deleted))
@@ -253,8 +225,8 @@ class EditTable(NamedTuple):
     def _start_and_steps(self) -> tuple[tuple[Array, Array], Any]:
         """Return the initial `corner` and `last`, and all steps.
 
-        If the library compiles loops, the arrays must have the same shape at every step, so they
-        also have entries outside the table. Entries outside the table are infinite or never used.
+        If the library compiles loops, the arrays have the same shape at every step. They therefore
+        also have entries outside the table, which are infinite or never used.
         """
         adapter, xp = self.adapter, self.adapter.xp
         n, m = self.x.shape[0], self.y.shape[0]
@@ -278,15 +250,10 @@ class EditTable(NamedTuple):
 class Step(NamedTuple):
     """A step from one anti-diagonal of an `EditTable` to the next anti-diagonal.
 
-    Attributes
-    ----------
-    values : array or tuple of array
-        The values of `EditTable.price` or `EditTable._shares`. If the function has not been
-        evaluated yet, `values` is a tuple with the arguments of the function.
-    grows : bool
-        Whether the next anti-diagonal has an additional entry at its end.
-    shrinks : bool
-        Whether the next anti-diagonal lacks the first entry of the current anti-diagonal.
+    Before a function is evaluated, `values` is a tuple with the arguments of the function.
+    Afterwards, `values` is an array with the values of the function. `grows` is True if the next
+    anti-diagonal has an additional entry at its end. `shrinks` is True if the next anti-diagonal
+    lacks the first entry of the current anti-diagonal.
     """
 
     values: Any
@@ -301,8 +268,7 @@ class Step(NamedTuple):
 def _share(xp: Any, cost: Array, other: Array) -> Array:
     """Return the fraction of the gradient that an edit with the cost `cost` receives.
 
-    `other` is the cost of an alternative edit. The fraction is 1 if `cost` is lower than `other`,
-    0 if `cost` is higher than `other`, and 1/2 if both costs are equal.
+    `other` is the cost of an alternative edit. If both costs are equal, the fraction is 1/2.
     """
     return (xp.astype(cost < other, cost.dtype) + xp.astype(cost <= other, cost.dtype)) / 2
 

@@ -55,9 +55,9 @@ def bin_spikes(
         padding. This argument is required if `times` is an array with one axis, and not allowed
         otherwise.
     neurons, steps : int
-        The number of neurons and the number of bins; each is at least 1.
+        The number of neurons and the number of bins, which must both be at least 1.
     time_step : float, default 1.0
-        The length of a bin; above 0.
+        The length of a bin, which must be above 0.
     start : float, default 0.0
         The time at which the first bin begins.
     binary : bool, default False
@@ -101,7 +101,7 @@ def bin_spikes(
 
     counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
     entry = (row * bins.steps + column)[(row != PADDING) & (column != PADDING)]
-    # On an array with one axis, `np.add.at` is 20 times faster than on an array with two axes.
+    # `np.add.at` is faster on an array with one axis than on an array with two axes.
     np.add.at(counts.reshape(-1), entry, counts.dtype.type(1))
     made: TimesT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)
@@ -118,10 +118,7 @@ def _without_units(times: Any, start: Any, time_step: Any) -> tuple[Any, Any, An
 
 
 def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
-    """Convert times with a unit, or a sequence of such times, to multiples of `time_step`.
-
-    Raise a `TypeError` if the unit of `values` cannot be converted to the unit of `time_step`.
-    """
+    """Convert times with a unit, or a sequence of such times, to multiples of `time_step`."""
     if isinstance(values, list | tuple):
         return [_in_steps(each, f"{argument}[{i}]", time_step) for i, each in enumerate(values)]
     if not (has_unit(values) and has_unit(time_step)):

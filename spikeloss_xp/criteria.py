@@ -57,7 +57,6 @@ def outside_range(
     if not isinstance(highest, float) or highest == 0:
         above = above | ((highest == 0) & (u == 0))
     far = xp.where(above, u - highest, 0 * u)  # 0 * u propagates NaN
-    # If `lowest` is 0, no `u` is below `lowest`.
     if not isinstance(lowest, float) or lowest > 0:
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
@@ -94,8 +93,8 @@ def cross_entropy_of_rates(
         -log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)
 
     If ``r_y`` is below `half_spike`, the first two summands are the tangent of ``-log(r_y)`` at
-    `half_spike`. The tangent is finite even for a rate of 0. The two logarithms are computed
-    together with ``log1p``, so that a small term is precise.
+    `half_spike`. The two logarithms are computed together with ``log1p``, so that a small term is
+    precise.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = taking_part(classes, rate, class_mask)
@@ -202,9 +201,7 @@ def binary_cross_entropy(
 
     `y` is the target, `z` is the logit, and `w` is `pos_weight`. Without a weight, the term is
     computed as ``log(exp(-y z) + exp((1 - y) z))``. This equivalent expression does not overflow,
-    and it is precise even if ``p`` is close to a target of 0 or 1. With a weight, ``log(p)`` and
-    ``log(1 - p)`` are both computed from the logit. The two logarithms have the same sign, so their
-    weighted sum is precise.
+    and it is precise even if ``p`` is close to a target of 0 or 1.
     """
     xp, other, positive = adapter.xp, 1 - target, target
     if pos_weight is None:
@@ -232,7 +229,7 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     if not (adapter.on_host and adapter.are_within(u, FINITE, math.inf)):
         none = (n == 0) & xp.isinf(u)  # 0 times infinity is NaN
         # On the host, `u` is replaced by 0 before the multiplication, because NumPy would warn
-        # about 0 times infinity. In compiled code, a single `where` is faster than two.
+        # about 0 times infinity.
         terms = xp.where(none, rate, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
         return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -303,14 +300,13 @@ def _negative_binomial(
 ) -> Array:
     """Return ``n log(1/m + a) + log(1 + a m) / a`` for a mean `m` and a dispersion `a`.
 
-    The result is equal to ``(n + 1/a) log(1 + a m) - n log(m)``. If `n` and `m` are both 0, the
-    result is 0. `u` is the logarithm of the mean. `mean` is ``min(m, exp(_largest))``, so that its
-    square does not overflow.
+    The result is equal to ``(n + 1/a) log(1 + a m) - n log(m)``. `u` is the logarithm of the mean.
+    `mean` is ``min(m, exp(_largest))``, so that its square does not overflow.
 
     If `constant` is True, the result is the full negative log-likelihood, which also contains
     ``log(n!)``. For large counts, adding ``log(n!)`` directly would lose digits. The negative
-    log-likelihood is therefore first computed for a mean of `n`. Its increase from the mean `n` to
-    the mean `m` is then added.
+    log-likelihood is therefore first computed for a mean of `n`. The increase of the negative
+    log-likelihood from the mean `n` to the mean `m` is then added.
     """
     xp, zero, largest = adapter.xp, adapter.scalar(u, 0.0), _largest(adapter, a)
     log_mean = xp.where((n == 0) & xp.isinf(u), zero, u)  # 0 times infinity is NaN
@@ -334,8 +330,8 @@ def _negative_binomial(
 def _negative_binomial_at_its_mean(adapter: Adapter, n: Array, a: Array) -> Array:
     """Return the negative log-likelihood of whole counts `n` if the mean is equal to `n`.
 
-    The likelihood contains three gamma functions. If the logarithms of the gamma functions are
-    written with Stirling's formula, most of the summands cancel.
+    If the three gamma functions of the likelihood are written with Stirling's formula, most of the
+    summands cancel.
     """
     xp = adapter.xp
     k, shape = xp.where(n > 0, n, 1.0), 1 / a

@@ -168,10 +168,7 @@ def moving_average(input: ArrayT, window: int, *, time_axis: int) -> ArrayT:
 
 
 def _checked(input: Array, time_axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter for `input`, and `input` converted to the dtype used for computation.
-
-    Raise an error if `time_axis` is not an axis of `input`, or if `input` has no steps.
-    """
+    """Return the adapter for `input`, and `input` converted to the dtype used for computation."""
     adapter = adapter_of(input)
     x, time_axis = floating(adapter, input), _checks.integer(time_axis, "time_axis")
     if not -x.ndim <= time_axis < x.ndim or x.shape[time_axis] == 0:

@@ -112,9 +112,8 @@ def _has_closed_form(loss: Any) -> bool:
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
     """Return `given` on the device of `like` if `given` is an array from the adapter's library.
 
-    If `given` is not an array from this library, it is returned unchanged. If only `like` is on a
-    device other than the host, the result is a NumPy array. The loss can then check its values
-    before they are copied to the device.
+    If only `like` is on a device other than the host, the result is a NumPy array, so that the loss
+    can check the values before they are copied.
     """
     if find_adapter(given) is not adapter:
         return given

@@ -37,8 +37,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     if window is not None:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
-        # A spike at step t is counted in the windows that end at steps t, ..., t + W - 1. The
-        # adjoint is therefore a moving sum in reverse time.
+        # The adjoint of a moving sum is a moving sum in reverse time.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None
@@ -54,8 +53,8 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        # The caller multiplies the result of the pullback by the mask. This multiplication also
-        # broadcasts the result over time.
+        # The caller multiplies the result of the pullback by the mask, which broadcasts the result
+        # over time.
         return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
@@ -75,7 +74,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 def highest(trains: Trains) -> ReadResult:
     """Compute ``max_t s[t]``.
 
-    If several time steps reach the maximum, each of them gets an equal part of the gradient.
+    If several time steps reach the maximum, these steps share the gradient equally.
     """
     spikes, mask, time = trains.values, trains.mask, trains.time
     xp = trains.xp
@@ -84,8 +83,8 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        # If the maximum is NaN, no step is equal to the maximum. The divisor is therefore limited
-        # to at least 1.
+        # If the maximum is NaN, no step is equal to the maximum, so the divisor is limited to at
+        # least 1.
         one = time.adapter.scalar(unmasked, 1.0)
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
@@ -130,8 +129,7 @@ def read_classes(
     A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. The
     readout is applied to the mean over the neurons of a class. If `summed` is True, however, spike
     counts are summed over the neurons of a class. If `masked_later` is True, the caller must set
-    masked terms and their gradient to 0. With a window of one step, this function then leaves
-    masked entries unchanged.
+    masked terms and their gradient to 0.
     """
     readout = READOUTS[name]
     if classes is None and readout.windowed:
@@ -186,13 +184,10 @@ def read_groups(
 ) -> ReadResult:
     """Apply the readout `read` to the mean over the neurons of each class.
 
-    If `classes` is None, `read` is applied to each neuron.
-
     Pass ``proportional=True`` only if scaling the trains scales the result of `read` by the same
     factor. If `proportional` is True, `read` is applied to the sum over the neurons, and the result
     is divided by the number of neurons. Dividing the spikes before applying `read` would round each
-    value, and the rounding could break ties. If only some neurons of a class are masked, however,
-    `read` is applied to the mean over the unmasked neurons at each time step.
+    value, and the rounding could break ties.
 
     If `summed` is True, the mean is multiplied by the number of neurons of a class, which gives the
     sum over the neurons if no neuron is masked.
@@ -247,7 +242,6 @@ def softmax_sum(trains: Trains) -> ReadResult:
     time, classes = trains.time, trains.classes
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
-    # Subtracting the maximum prevents overflow, and does not change `p`.
     highest = classes.max(logit)
     if mask is not None:
         highest = xp.where(classes.any(mask), highest, 0.0)
@@ -339,16 +333,13 @@ class Readout(NamedTuple):
         The function that computes the quantity from trains. If `windowed` is True, the function
         takes the option `window`.
     windowed : bool
-        Whether the readout supports a moving window. With a window, the quantity is computed at
-        each time step.
+        Whether the readout supports a moving window.
     of_spikes : bool
-        Whether the readout is meant only for spikes. If `of_spikes` is False, the readout can also
-        be applied to membrane potentials.
+        Whether the readout is meant only for spikes.
     proportional : bool
         Whether scaling the trains scales the quantity by the same factor.
     extensive : bool
-        Whether `CrossEntropy` applies the readout to the sum over the neurons of a class. If
-        `extensive` is False, the readout is applied to the mean over the neurons.
+        Whether `CrossEntropy` applies the readout to the sum over the neurons of a class.
     convert : callable or None
         A function that is applied to the spikes of each neuron before the readout is applied.
     """

@@ -1,9 +1,4 @@
-"""The cross entropy of a softmax, for labels that are class indices or class probabilities.
-
-The function `_of_highest` subtracts the largest logit first, so that nothing overflows. The
-function `_by_selection` uses only operations that libraries can differentiate. An adapter may
-replace these two functions by faster functions.
-"""
+"""The cross entropy of a softmax, for labels that are class indices or class probabilities."""
 
 import math
 from typing import Any
@@ -121,8 +116,7 @@ def cross_entropy_of_probabilities(
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
     """Return the terms for class indices or probabilities, using differentiable operations.
 
-    Only array API operations are used. If probabilities `q` are given, `index` must be the first
-    class with the largest `q`.
+    If probabilities `q` are given, `index` must be the first class with the largest `q`.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)

@@ -150,8 +150,7 @@ class Device:
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
         """Copy a NumPy array to this device and convert the copy to `dtype`.
 
-        Call this method inside the adapter's `scope` for `dtype`. Without `dtype`, the library
-        chooses the dtype.
+        Call this method inside the adapter's `scope` for `dtype`.
         """
         library = adapter(self.library)
         array = library.from_host(values, self.name)
@@ -166,8 +165,7 @@ def select_devices(
     """Return the devices to compare and, for each library that is left out, the reason.
 
     A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
-    the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,
-    or if a library in `backends` contributes no device.
+    the kind of a device, all other devices are left out.
     """
     infos = available() if backends is None else {name: describe(name) for name in backends}
     selected: list[Device] = []
@@ -190,10 +188,7 @@ def select_devices(
 
 
 def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
-    """Return the first device of each kind.
-
-    If `wanted` is not None, only devices of this name or kind are considered.
-    """
+    """Return the first device of each kind, from the devices that `wanted` allows."""
     first: dict[str, str] = {}
     for name in names:
         kind = name.rpartition(":")[0] or name  # "cuda" for "cuda:1"
@@ -206,9 +201,8 @@ def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
 class Comparison:
     """The value of a loss on one device, and how far it and its gradient are from NumPy's results.
 
-    The differences are relative to the largest entry of NumPy's result. `problem` is None if the
-    results agree. If the results differ, `problem` describes the differences that exceed the
-    tolerance. If an error was raised, `problem` contains its message.
+    The differences are relative to the largest entry of NumPy's result. `problem` describes the
+    differences that exceed the tolerance. If an error was raised, `problem` contains its message.
     """
 
     value: float = math.nan
@@ -240,10 +234,9 @@ def compare(
 ) -> Comparison:
     """Evaluate a loss on one device and compare the value and gradient with the reference.
 
-    The value and the gradient are computed in the dtype of the value. By default, the tolerance is
-    `ROUNDINGS` times the machine epsilon of this dtype. A 16-bit gradient is rounded once more at
-    the end, so the machine epsilon of its dtype is added. To allow for underflow, the smallest
-    positive number of the dtype is also added.
+    A 16-bit gradient is rounded once more at the end, so the tolerance includes the machine epsilon
+    of its dtype. To allow for underflow, the tolerance also includes the smallest positive number
+    of the dtype.
     """
     library = adapter(device.library)
     with library.scope(dtype):
@@ -267,10 +260,7 @@ def compare(
 def _difference(
     got: np.ndarray, expected: np.ndarray, rtol: float, atol: float
 ) -> tuple[float, str | None]:
-    """Return the largest difference, relative to the largest expected entry, and a description.
-
-    The description is None if the largest difference is within the tolerance.
-    """
+    """Return the largest difference, relative to the largest expected entry, and a description."""
     if got.shape != expected.shape:
         return math.inf, f"has shape {got.shape} instead of {expected.shape}"
     distance = distances(got, expected)

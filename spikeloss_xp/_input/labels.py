@@ -1,9 +1,7 @@
 """Labels: targets that have been checked and converted to the axes batch, class and time.
 
-Labels also state which loss terms are masked (`mask`), which terms become NaN (`invalid`), and
-which weights the classes have (`class_weight`). A class weight of 0 differs from a mask in two
-ways. A class weight of 0 leaves a NaN term NaN, and the loss has a derivative with respect to the
-class weight.
+A class weight of 0 is not a mask. With a class weight of 0, a NaN term stays NaN, and the loss
+still has a derivative with respect to the class weight.
 """
 
 import math
@@ -18,25 +16,23 @@ from spikeloss_xp._typing import Array
 class Labels(NamedTuple):
     """A checked target, with the axes batch, class and time in the same order as in the input.
 
-    The time axis has length 1 if the target has no time axis. A target holds either a class index
-    for each sample or step, or a number for each class or neuron.
+    The time axis has length 1 if the target has no time axis. Either `indices` or `numbers` is
+    None.
 
     Attributes
     ----------
     indices : array or None
-        The class indices, with a class axis of length 1. None if the target holds numbers.
+        The class indices, with a class axis of length 1.
     numbers : array or None
-        A number for each class or neuron, in the dtype of the spikes. Invalid numbers are NaN. None
-        if the target holds class indices.
+        A number for each class or neuron, in the dtype of the spikes. Invalid numbers are NaN.
     mask : array or None
-        True for labels that contribute a loss term. False for ignored labels, and for labels of
-        time steps that belong to an earlier segment. None if every label contributes a term.
+        True for labels that contribute a loss term.
     invalid : array or None
         True for invalid class indices, and for all labels of a sample with an invalid length. The
         loss terms of these labels are NaN. `invalid` may also be True for labels that `mask`
-        excludes. None if all indices and lengths are known to be valid.
+        excludes.
     class_weight : array or None
-        The weight of each class or neuron. `class_weight` is None if no weights were passed.
+        The weight of each class or neuron.
     """
 
     indices: Any = None
@@ -52,8 +48,7 @@ class Labels(NamedTuple):
     def as_numbers(self, prepared: Trains) -> "Labels":
         """Return the labels with class indices converted to one-hot numbers.
 
-        The one-hot numbers of an invalid index are NaN. Labels that already hold numbers are
-        returned unchanged.
+        The one-hot numbers of an invalid index are NaN.
         """
         if self.numbers is not None:
             return self
@@ -68,8 +63,7 @@ class Labels(NamedTuple):
     def of_classes(self, reading: Any) -> Array:
         """Return an array that is True for each class that belongs to the label.
 
-        A class index selects one class, and an invalid index selects all classes. Numbers, such as
-        class probabilities, select each class whose number is not 0.
+        An invalid class index selects all classes.
         """
         if self.numbers is not None:
             return self.numbers != 0
@@ -81,7 +75,7 @@ class Labels(NamedTuple):
         numbers, adapter = self.numbers, reading.adapter
         if numbers is None and adapter.in_place(mask):
             return self
-        # The terms of invalid labels are NaN. A masked label is marked as valid, because masks are
+        # A masked label is marked as valid. Otherwise, its term would stay NaN, because masks are
         # factors of 0, and the product of NaN and 0 is NaN.
         invalid = None if self.invalid is None else self.invalid & mask
         if numbers is not None:
@@ -108,8 +102,7 @@ class Labels(NamedTuple):
         """Return a factor and a weight for each term.
 
         Each term is multiplied by its factor. With ``reduction="mean"``, the sum of the terms is
-        divided by the sum of the weights. A factor or weight that is 1 for all terms is returned as
-        None.
+        divided by the sum of the weights. None stands for factors or weights that are all 1.
         """
         xp, u, adapter = reading.xp, reading.u, reading.adapter
         factor = self.class_weight

@@ -1,7 +1,7 @@
 """The layout of an input: which of its axes are the batch, class and time axes.
 
 Losses compute with arrays that have the three axes batch, class and time, in the same order as in
-the input. The layout stores this order. All other code uses the axes through `Axis` objects.
+the input.
 """
 
 import math
@@ -16,8 +16,7 @@ class Layout(NamedTuple):
 
     The batch axis is the first axis of the input that is not the time axis. All axes except the
     batch and time axes are spatial axes, which are flattened into one class axis. The time axis of
-    the input may be before the batch axis, between the batch and class axes, or last. The time axis
-    of targets and terms has the same position as the time axis of the input.
+    targets and terms has the same position as the time axis of the input.
 
     Attributes
     ----------
@@ -29,12 +28,10 @@ class Layout(NamedTuple):
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
-        `batch` is the number of samples, `neurons` is the number of neurons of a sample, and
-        `steps` is the number of time steps.
+        The number of samples, the number of neurons of a sample, and the number of time steps.
     has_time : bool
-        Whether the input has a time axis. An input that holds spike times has no time axis. The
-        spike axis of such an input is treated like a time axis. If the input has no spike axis, an
-        axis of length 1 is added.
+        Whether the input has a time axis. An input that holds spike times has a spike axis, which
+        is treated like a time axis.
     """
 
     shape: tuple[int, ...]
@@ -112,10 +109,7 @@ class Layout(NamedTuple):
         return adapter.moveaxis(x, -1, self.time_axis)
 
     def expanded(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Return a target with the axes batch, class and time.
-
-        Axes that the target lacks are added with length 1.
-        """
+        """Return a target with the axes batch, class and time. Missing axes get length 1."""
         if with_class:
             return adapter.xp.expand_dims(x, axis=self.time) if x.ndim == 2 else x
         if x.ndim == 1:
@@ -142,10 +136,7 @@ class Layout(NamedTuple):
     # Targets and masks ----------------------------------------------------------------------------
 
     def target_axes(self, ndim: int, *, with_class: bool) -> tuple[int | None, ...]:
-        """Return, for each axis of a target, the corresponding axis of the input.
-
-        For the class axis of a target, the entry is None.
-        """
+        """Return the axis of the input for each axis of a target, and None for its class axis."""
         axes: list[int | None] = [self.batch_axis, None] if with_class else [self.batch_axis]
         if ndim > len(axes):
             axes.insert(self.time, self.time_axis)
@@ -162,10 +153,7 @@ class Layout(NamedTuple):
         return tuple(sorted((self.batch_axis, self.time_axis)))
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask with all axes of the input.
-
-        Axes that the mask lacks are added with length 1.
-        """
+        """Return a mask with all axes of the input. Missing axes get length 1."""
         lengths = dict(zip(self.mask_axes(tuple(x.shape)), x.shape, strict=True))
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return adapter.xp.reshape(x, shape)

@@ -29,10 +29,6 @@ class Reading(NamedTuple):
         in the input. The time axis has length 1 unless there is a value for each time step.
     classes : Axis
         The class axis. For example, ``classes.sum(u)`` returns the sum over the classes.
-    adapter : Adapter
-        The adapter for the library of `u`.
-    xp : namespace
-        The array API namespace of `u`.
     per_unit : float or array
         The number by which a spike count is divided to obtain `u`. For the firing rate of a single
         neuron, `per_unit` is the number of time steps.
@@ -41,13 +37,13 @@ class Reading(NamedTuple):
         a neuron that never fires.
     counts : array or None
         The spike counts from which `u` is computed, for comparisons that must not depend on
-        rounding. None if `u` is neither a count nor a rate.
+        rounding.
     duration : float or array
         The number of time steps over which a count or rate is computed. If a class has several
         neurons, the numbers of time steps of these neurons are added.
     mask : array or None
-        True for each value in `u` that is computed from at least one unmasked entry. None if
-        nothing is masked. The class axis of the mask may have length 1.
+        True for each value in `u` that is computed from at least one unmasked entry. The class axis
+        of the mask may have length 1.
     class_mask : array or None
         True for unmasked classes, with the axes of `u`. None if no class is masked, or if the loss
         has a separate term for each class.
@@ -65,10 +61,7 @@ class Reading(NamedTuple):
     class_mask: Array | None = None
 
     def per_class(self, values: PerClass) -> Any:
-        """Return a number unchanged, and convert a tuple with a number for each class to an array.
-
-        The array broadcasts to `u`.
-        """
+        """Return a number, or a tuple with a number for each class as an array like `u`."""
         if not isinstance(values, tuple):
             return values
         shape = [1] * self.u.ndim
@@ -82,31 +75,25 @@ class Trains:
 
     Attributes
     ----------
-    adapter : Adapter
-        The adapter for the library of the input.
     values : array
         The input in the dtype used for computation, with the axes batch, class and time in the same
         order as in the input. Masked entries may have any value. In trains that are passed to the
         `read` method of a loss, however, masked entries are 0.
     mask : array or None
         True for unmasked entries, with the axes of `values`. If the mask is constant along an axis,
-        this axis of the mask may have length 1. None if nothing is masked.
-    layout : Layout
+        this axis of the mask may have length 1.
+    layout : Layout or None
         The layout of the input. None if the axes of the input are not converted.
     dtype : dtype
         The dtype of the input as it was passed.
     time, classes : Axis
         The time axis and the class axis. For example, ``time.sum(values)`` returns the spike
         counts.
-    xp : namespace
-        The array API namespace of the values.
     invalid : array or None
-        True for samples with an invalid length, with the axes of `values`. None if all lengths are
-        known to be valid.
+        True for samples with an invalid length, with the axes of `values`.
     after_context : array or None
         True for the time steps that contribute terms to the loss. False for the first time steps if
-        they belong to an earlier segment. All axes except the time axis have length 1. None if all
-        steps contribute terms.
+        they belong to an earlier segment. All axes except the time axis have length 1.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     """
@@ -149,8 +136,7 @@ class Trains:
     def reading(self, u: Array, **units: Any) -> Reading:
         """Return `u` as a `Reading`.
 
-        `u` has the axes of the trains, and its time axis has length 1 unless there is a value for
-        each time step. A value in `u` is masked if it is computed only from masked entries.
+        A value in `u` is masked if it is computed only from masked entries.
         """
         mask, time = self.mask, self.time
         if mask is not None and time.length(u) == 1:
@@ -162,23 +148,15 @@ class Trains:
         self.values = self.marked(self.values)
 
     def marked(self, values: Array) -> Array:
-        """Return `values`, multiplied by NaN for samples with an invalid length.
-
-        `values` may hold all time steps or only some of them.
-        """
+        """Return `values`, multiplied by NaN for samples with an invalid length."""
         if self.invalid is None:
             return values
         one, nan = (self.adapter.scalar(values, x) for x in (1.0, math.nan))
-        # The values are multiplied by NaN so that their gradient becomes NaN too. If `where`
-        # replaced the values by NaN, their gradient would be 0.
+        # With `where` instead of a product, the gradient of invalid samples would be 0 and not NaN.
         return values * self.adapter.xp.where(self.invalid, nan, one)
 
     def factor(self, mask: Array) -> Array:
-        """Return a mask in the form that is fastest for `adapter.masked`.
-
-        If `adapter.on_host` is True, the mask is converted to numbers (0 and 1). If the same mask
-        is passed several times in a row, it is converted only once.
-        """
+        """Return a mask in the form that is fastest for `adapter.masked`."""
         if not self.adapter.on_host:
             return mask
         if self._converted is None or self._converted[0] is not mask:
@@ -189,9 +167,7 @@ class Trains:
         """Return the pullback from `values` to the input.
 
         The pullback does not keep `values` in memory. The gradient that is passed to the pullback
-        must already be 0 for masked entries. For a floating-point input, the returned gradient has
-        the dtype of the input. For a bool or integer input, the returned gradient has the dtype of
-        `values`.
+        must already be 0 for masked entries.
         """
         adapter, layout, dtype = self.adapter, self.layout, self.dtype
 
@@ -230,9 +206,8 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask is broadcast along the time axis, so that its sum over time is the number of
-        # unmasked steps. The mask is also broadcast along the batch axis, so that samples can be
-        # counted.
+        # The time and batch axes of the mask get their full lengths, so that unmasked steps and
+        # samples can be counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -243,10 +218,7 @@ def prepare_input(
 
 
 def without_samples(input: Array, time_axis: int, target: Any) -> Trains:
-    """Return the trains of an input whose batch is empty.
-
-    The batch of the target must be empty too.
-    """
+    """Return the trains of an input whose batch is empty."""
     shape = tuple(input.shape)
     if target is not None and 0 not in shape_of(target):
         raise ValueError(
@@ -304,10 +276,9 @@ def mask_of(
 ) -> tuple[Array | None, Array | None]:
     """Return the mask of an input, and an array that is True for samples with an invalid length.
 
-    The mask is bool and has the axes of the input. If the mask is constant along an axis, this axis
-    may have length 1. The mask is None if nothing is masked. The second array has the axes of
-    `Trains.values`. The second array is None if no lengths were passed, or if all lengths are known
-    to be valid. `names` holds the names of the arguments `where` and `lengths` in error messages.
+    The mask has the axes of the input. If the mask is constant along an axis, this axis may have
+    length 1. The second array has the axes of `Trains.values`. `names` holds the names of the
+    arguments `where` and `lengths` in error messages.
     """
     mask, invalid = None, None
     if lengths is not None:

@@ -1,4 +1,4 @@
-"""Classes for the kinds of targets, such as class indices, which check and convert a target.
+"""Classes that check and convert targets, with a class for each kind of target.
 
 The attribute `targets` of a loss lists the kinds of targets that the loss accepts.
 """
@@ -32,18 +32,8 @@ __all__ = ["CLASS_INDICES", "MULTI_HOT", "PROBABILITIES", "ClassTarget", "Number
 class Given(NamedTuple):
     """A target as it was passed to a loss, with the input and the options that affect its meaning.
 
-    Attributes
-    ----------
-    prepared : Trains
-        The input of the loss, after its conversion to trains.
-    target : array or sequence
-        The target.
-    kinds : tuple of Target
-        The kinds of targets that the loss accepts.
-    per_step : bool or None
-        Whether the target may have a time axis.
-    ignore_index : int or None
-        Labels with this class index are ignored.
+    `kinds` lists the kinds of targets that the loss accepts. `per_step` is True if the target may
+    have a time axis. Labels with the class index `ignore_index` are ignored.
     """
 
     prepared: Trains
@@ -153,8 +143,8 @@ class ClassIndices(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Check class indices, and return them as labels.
 
-        If an index may be ignored or invalid, all indices are reduced modulo the number of classes.
-        Each index then refers to an existing class, so that a term can be computed for every label.
+        If an index may be ignored or invalid, all indices are reduced modulo the number of classes,
+        so that a term can be computed for every label.
         """
         prepared, ignored = given.prepared, given.ignore_index
         adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
@@ -223,9 +213,8 @@ class Numbers(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Check numbers, and return them as labels.
 
-        If the numbers can be read without a transfer from a device, a number outside the range
-        raises a `ValueError`. If reading the numbers would require a transfer, a number outside the
-        range becomes NaN.
+        A number outside the range raises a `ValueError`. If reading the numbers would require a
+        transfer from a device, a number outside the range becomes NaN instead.
         """
         prepared = given.prepared
         adapter, xp, values = prepared.adapter, prepared.adapter.xp, prepared.values
@@ -233,7 +222,6 @@ class Numbers(ClassTarget):
         self.check(given, label)
         stop = math.nextafter(self.highest, math.inf)
         # This quick check accepts no negative numbers, because it could not reject minus infinity.
-        # The slower code below checks targets with negative numbers.
         fits = label.dtype == values.dtype and adapter.are_within(label, max(self.lowest, 0), stop)
         if not fits:
             known = _values_that_count(given, with_class=True)
@@ -311,10 +299,7 @@ class AnyTrains(Target):
     rank = 3
 
     def read(self, given: Given) -> Labels:
-        """Check target trains, and return them in the dtype of the input.
-
-        Masked entries are set to 0.
-        """
+        """Check target trains, and return them in the dtype of the input."""
         prepared, target = given.prepared, given.target
         adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
         trains = asarray_like(adapter, prepared.values, target, "target")
@@ -333,11 +318,10 @@ class AnyTrains(Target):
         return Filled(numbers=trains)
 
     def check_values(self, given: Given, trains: Array, *, integral: bool) -> None:
-        """Raise an error if a number is not allowed.
+        """Raise an error if a number is not allowed. `AnyTrains` allows all numbers.
 
-        `AnyTrains` allows all numbers, so this method does nothing. Subclasses override this
-        method. `trains` is the target, converted to the dtype of the input. `integral` is True if
-        the target was not a floating-point array before this conversion.
+        `trains` is the target, converted to the dtype of the input. `integral` is True if the
+        target was not a floating-point array before this conversion.
         """
 
 
@@ -384,7 +368,7 @@ class CountTrains(AnyTrains):
 
 
 class WholeCountTrains(CountTrains):
-    """Target trains that hold whole spike counts."""
+    """Target trains in which each entry is a whole number of at least 0."""
 
     name, rule = "whole spike counts", "which are whole numbers of at least 0"
     remedy = "constant=False accepts fractions"
@@ -394,7 +378,7 @@ class WholeCountTrains(CountTrains):
         return (trains >= 0) & (trains == xp.floor(trains))
 
     def range_suffices(self, *, integral: bool) -> bool:
-        """Return whether the target held integers, for which only the range must be checked."""
+        """Return whether it is enough to check the range, which is the case for integers."""
         return integral
 
 
@@ -420,10 +404,7 @@ def _floats_for(kinds: tuple[Target, ...]) -> str:
 
 
 def _values_that_count(given: Given, *, with_class: bool) -> np.ndarray | None:
-    """Return the unmasked values of a target, without the time steps of an earlier segment.
-
-    Return None if the values cannot be read without a transfer from a device.
-    """
+    """Return the unmasked values of a target, without the time steps of an earlier segment."""
     prepared, found = given.prepared, find_adapter(given.target)
     if found is not None and found.xp is prepared.adapter.xp:
         known = prepared.adapter.concrete_or_none(given.target)
@@ -450,8 +431,7 @@ def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
     """Return class indices, and two flags about their validity.
 
     The first flag is True if all indices are known to be valid or ignored. The second flag is True
-    if every index that contributes a term is known to be valid. If the indices cannot be read
-    without a transfer from a device, both flags are False.
+    if every index that contributes a term is known to be valid.
     """
     known = _values_that_count(given, with_class=False)
     highest = given.prepared.num_classes - 1
@@ -464,9 +444,8 @@ def _compared(given: Given, label: Array) -> tuple[Array, bool, bool]:
 def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
     """Return `label`, with each index that overflowed replaced by an invalid index.
 
-    `label` is `target` after its conversion to an array of the library. An integer in `target`
-    overflows if it does not fit in the dtype of `label`. For example, the index 2**32 becomes 0 in
-    a library without 64-bit integers.
+    `label` is `target` after its conversion to an array of the library. For example, the index
+    2**32 becomes 0 in a library without 64-bit integers.
     """
     if find_adapter(target) is find_adapter(label):
         return label

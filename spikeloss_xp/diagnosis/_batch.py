@@ -30,24 +30,18 @@ class Batch:
     value : float
         The value of the loss with ``reduction="mean"``.
     equal : float or None
-        The value that the loss has if all classes have the same score, or None if this value is
-        unknown.
+        The value that the loss has if all classes have the same score, if this value is known.
     learned : bool
-        Whether the network already predicts the target well. If True, small gradients are no
-        problem.
+        Whether the network already predicts the target well, so that gradients may be small.
     of_output : float
-        The size of the gradient of the loss with respect to the output. To compute `of_output`, the
-        `size` of each sample is multiplied by the number of unmasked steps of the sample. The
-        products are summed over classes and samples. If ``loss.classes_compete`` is True, the
-        maximum over the classes replaces the sum over the classes. With ``reduction="sum"``, the
-        result is multiplied by the divisor of the mean.
+        The size of the gradient of the loss with respect to the output. With
+        ``reduction="sum"``, the gradient is not divided by the divisor of the mean.
     entries : array
         The number of unmasked steps of each train. The last axis is the time axis, with length 1.
         If nothing is masked, the array has shape ``[1, 1, 1]``.
-    masked : float
-        The fraction of the entries of the input that are masked.
-    kept : float
-        The number of entries of the input that are not masked.
+    masked, kept : float
+        `masked` is the fraction of the entries of the input that are masked. `kept` is the number
+        of entries that are not masked.
     output : Layer or None
         The firing statistics of the input. None if the input holds predicted rates.
     fires, size : array
@@ -56,32 +50,30 @@ class Batch:
         sample.
     range : float
         The largest difference between the highest and the lowest finite class score of a sample.
-    prepared, labels
-        The input and the target after the loss has checked and converted them. `prepared` is a
-        `Trains` object, and `labels` is a `Labels` object.
+    prepared : Trains
+        The input after the loss has checked and converted it.
+    labels : Labels
+        The target after the loss has checked and converted it.
     layout : Layout
         The shape of the input, and the positions of its batch, time and class axes.
     has_labels : bool
-        Whether the target holds class labels, so that the predicted classes can be compared with
-        them.
+        Whether the target holds class labels, so that an accuracy can be computed.
     hot : array or None
         An array ``[sample, class]`` that is True if the class is a label of the sample at one or
-        more steps. None if `has_labels` is False.
+        more steps.
     confusion : array
         The confusion matrix, whose rows are labels and whose columns are predictions. For multi-hot
-        labels, there is a matrix of shape ``[2, 2]`` for each class. If `has_labels` is False, the
-        only entry is 0.
+        labels, there is a matrix of shape ``[2, 2]`` for each class.
     accuracy : float
-        The fraction of predictions that are correct. NaN if there are no labels.
+        The fraction of predictions that are correct.
     progress : float or None
         ``(accuracy - chance) / (1 - chance)``, where `chance` is the accuracy of the best constant
-        prediction. Both accuracies are weighted with the class weights. None if `has_labels` is
-        False.
+        prediction. Both accuracies are weighted with the class weights.
     constant : float or None
         The lowest known loss of an output that is the same for all samples. None if the target has
         class labels, or if the loss reads spike times.
     found : dict of str to array
-        The arrays in `arrays` after they have been copied to the host, with the same keys.
+        The arrays in `arrays` after they have been copied to the host.
     """
 
     name = "input"
@@ -165,11 +157,7 @@ class Batch:
     # Labels and scores ----------------------------------------------------------------------------
 
     def _comparison(self) -> dict[str, Array]:
-        """Return a dict of the labels, the confusion matrix and the range of the scores.
-
-        The dict is empty if the target holds no class labels, or if its multi-hot labels are not
-        all 0 or 1.
-        """
+        """Return a dict of the labels, the confusion matrix and the range of the scores."""
         if not self.names_classes:
             return {}
         scores = self._class_scores()
@@ -188,11 +176,7 @@ class Batch:
         return arrays
 
     def _class_scores(self) -> ClassScores:
-        """Return the score of each class.
-
-        If the target has a label for each step, and the loss has a term for each step, the scores
-        also have a value for each step.
-        """
+        """Return the score of each class."""
         given = self.labels.numbers if self.labels.indices is None else self.labels.indices
         several = given.shape[self.layout.time] > 1
         scores: ClassScores = self.loss._scores(self.prepared, several and self.loss.per_step)
@@ -216,7 +200,7 @@ class Batch:
     # On the host ----------------------------------------------------------------------------------
 
     def finish(self, **found: Any) -> None:
-        """Compute the attributes from `arrays`, whose arrays have been copied to the host."""
+        """Compute the remaining attributes from the entries of `arrays`, copied to the host."""
         self.found = found
         self.value = float(found["value"])
         self.range = float(found.get("range", 0))
@@ -241,9 +225,8 @@ class Batch:
     def _constant(self) -> float | None:
         """Return the lowest known loss of an output that is the same for all samples.
 
-        The output may be silent, or the mean of all samples. If the input holds spikes, the mean is
-        not considered, because a network that outputs spikes cannot output the mean of several
-        spike trains.
+        If the input holds spikes, the mean of all samples is not considered, because a network that
+        outputs spikes cannot output the mean of several spike trains.
         """
         holds_spikes = self.output is not None and self.output.holds_spikes
         known = ("silent",) if holds_spikes else ("silent", "mean")
@@ -264,7 +247,7 @@ class Batch:
         return float((right - chance) / (1 - chance or math.nan))  # NaN if all labels are equal
 
     def _size_of_gradient(self) -> float:
-        """Return the value of the attribute `of_output`."""
+        """Return the size of the gradient of the loss with respect to the output."""
         over_classes: Any = np.max if self.loss.classes_compete else np.sum
         of_sample = over_classes(self.size, axis=1)
         size = float((of_sample * self.entries.max(axis=(1, 2))).sum())
@@ -287,10 +270,8 @@ class Batch:
     def _has_learned(self) -> bool:
         """Return whether the network predicts the target so well that its gradients may be small.
 
-        With class labels, the accuracy must be at least 0.9. Without class labels, the loss is
-        compared with its value after each sample is replaced by the mean of all samples. The loss
-        must be 0, or less than a tenth of this value. A negative log-likelihood only has to be
-        below this value, because its minimum is not 0.
+        A negative log-likelihood only has to be below its value for the mean of all samples,
+        because the minimum of a negative log-likelihood is not 0.
         """
         if self.has_labels:
             return self.accuracy >= MOST

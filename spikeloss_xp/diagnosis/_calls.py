@@ -1,9 +1,8 @@
 """Loss calls for which `diagnose` reports the value of the loss, but nothing about classes.
 
-The function `diagnose` represents a call to most losses of this library by a `Batch`. The classes
-in this module represent all other calls. Each object has an adapter, a dict `arrays` with arrays on
-the device, and a method `finish`, which takes these arrays after they have been copied to the host.
-Afterwards, the object provides the value of the loss, the numbers for the report, and the findings.
+A `Batch` represents a call to most losses of this library. The classes in this module represent all
+other calls. The method `finish` takes the entries of `arrays` after they have been copied to the
+host.
 """
 
 import math
@@ -21,10 +20,9 @@ from spikeloss_xp.gradients import value_and_grad
 
 
 class Call:
-    """The base class for loss calls about which `diagnose` knows only the value of the loss.
+    """Base class for the loss calls in this module.
 
-    The object has some of the attributes and methods of `Batch`. If the loss could not be
-    evaluated, `error` contains the reason. Otherwise, `error` is an empty string.
+    If the loss could not be evaluated, `error` contains the reason.
     """
 
     name = "input"
@@ -42,7 +40,7 @@ class Call:
         self.arrays = arrays
 
     def finish(self, value: Any = None, silent: Any = None) -> None:
-        """Store the value of the loss, and its value for silent outputs. None means unknown."""
+        """Store the value of the loss, and its value for silent outputs."""
         if value is not None:
             self.value = float(value.item())
         if silent is not None:
@@ -66,7 +64,7 @@ class Call:
 
 
 class Refusal(Call):
-    """A call in which the loss rejected a value, so that the loss itself is unknown."""
+    """A call in which the loss rejected a value."""
 
 
 class Penalty(Call):
@@ -84,10 +82,7 @@ class Penalty(Call):
 
 
 class Function(Call):
-    """A call to a function that is not a loss of this library.
-
-    If the function is None, nothing is called, and the value of the loss is unknown.
-    """
+    """A call to a function that is not a loss of this library."""
 
     def __init__(
         self, function: Any, spikes: Any, target: Any, inputs: dict[str, Any], time_axis: int,
@@ -132,17 +127,13 @@ class Function(Call):
         return value
 
     def numbers(self) -> dict[str, Any]:
-        """Return a dict with the value of the loss, if it is known, and the axes of each output."""
+        """Return a dict with the value of the loss and the axes of each output."""
         value = {} if self.value is None else super().numbers()
         named = self.layouts.items()
         return value | {f"{name}, as it is read": _layers.axes(x, "neuron") for name, x in named}
 
     def findings(self) -> Observations:
-        """Yield the findings about the value of the loss and about the order of the axes.
-
-        If there are as many labels as time steps, but a different number of samples, the batch and
-        time axes may be in the wrong order.
-        """
+        """Yield the findings about the value of the loss and about the order of the axes."""
         yield from super().findings()
         for name, x in self.layouts.items():
             if self.target == (x.steps,) and 1 < x.batch != x.steps:

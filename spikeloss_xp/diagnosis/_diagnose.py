@@ -81,16 +81,16 @@ def diagnose(
         The report on the same batch before some training, or the value of the loss in that report.
         The new report then judges whether training has improved the accuracy or the loss enough.
 
-        With class labels, the accuracy must have covered at least a fifth of the way from chance to
-        1. Chance is the fraction of labels that belong to the commonest class, but at least 1 / C
-        for C classes. The accuracy and chance are both computed without masked entries, and with
-        the class weights.
+        With class labels, the accuracy must be at least a fifth of the way from chance to 1. Chance
+        is the fraction of labels that belong to the commonest class, but at least 1 / C for C
+        classes. The accuracy and chance are both computed without masked entries, and with the
+        class weights.
 
         Without class labels, the loss is compared with the loss of a constant output, which is a
-        silent output or the mean of all potentials. If the two losses differ by at most 10 %, the
-        improvement is not enough. If the loss is lower than the loss of a constant output, the
-        improvement is enough. If the loss is higher, it must have covered at least a fifth of the
-        way from the earlier loss to the loss of a constant output.
+        silent output or the mean of all potentials. If the loss is within 10 % of the loss of a
+        constant output, the improvement is not enough. If the loss is lower by more than 10 %, the
+        improvement is enough. If the loss is higher by more than 10 %, training must have closed at
+        least a fifth of the gap between the earlier loss and the loss of a constant output.
 
         A loss on spike times is compared only with the earlier loss, and must have fallen by 0.3 %
         or more.
@@ -166,8 +166,7 @@ def _given(**arguments: Any) -> dict[str, Any]:
 def _unwrapped(loss: Any, weight: Any) -> tuple[Any, Any]:
     """Return the loss inside a `LossModule`, and the class weights to use.
 
-    The argument `weight` takes precedence over the weights in the module. If `loss` is not a module
-    that holds a loss, both arguments are returned unchanged.
+    The argument `weight` takes precedence over the weights in the module.
     """
     inner = getattr(loss, "loss", None)
     if not isinstance(inner, losses.Loss):
@@ -195,11 +194,7 @@ def _checked_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict
 
 
 def _own_time_axis(loss: Any, input: Any, time_axis: int | None, given: dict[str, Any]) -> int:
-    """Return the time axis of a loss of this library.
-
-    Raise an error if `time_axis` differs from the time axis of the loss, if the target is missing,
-    or if the loss takes no target but one was passed.
-    """
+    """Return the time axis of a loss of this library. Raise an error if an argument is wrong."""
     axis: int = getattr(loss, "time_axis", -1)
     rank = _arrays.rank(next(iter(dict(_layers.named_leaves(input, "input")).values()), None))
     if time_axis is not None and (time_axis - axis) % max(rank, 1):
@@ -224,9 +219,8 @@ def _named_inputs(loss: Any, input: Any) -> dict[str, Any]:
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     """Return an argument of the loss, either detached or as a NumPy array.
 
-    An array with at most two axes is copied from its device to the host, because the loss checks
-    only values that are on the host. An array with more axes stays on its device, because it may be
-    large.
+    An array with at most two axes is copied to the host, because the loss checks only values that
+    are on the host. An array with more axes stays on its device, because it may be large.
     """
     if _arrays.find_adapter(x) is adapter:
         on_host = adapter.concrete_or_none(x) is not None
@@ -266,10 +260,9 @@ def _pending_layers(
     loss: Any, time_axis: int, call: Any, hidden: Any, inputs: dict[str, Any],
     arguments: dict[str, Any],
 ) -> list[_layers.Pending]:  # fmt: skip
-    """Return a `Pending` object for each layer.
+    """Return a `Pending` object for each hidden layer.
 
-    The layers are the hidden layers. If the call is a `Penalty` or a `Function`, the inputs of the
-    loss are layers too.
+    If the call is a `Penalty` or a `Function`, the inputs of the loss are layers too.
     """
     trains = _given(**dict(_layers.named_leaves(hidden, "hidden")))
     if _losses.reads_times(loss):

@@ -1,8 +1,4 @@
-"""The numbers and the findings that a report shows for one batch.
-
-The class `Batch` takes the measurements. The functions in this module decide which measurements
-are signs of a mistake.
-"""
+"""The numbers and the findings that a report shows for one batch."""
 
 import math
 from typing import Any
@@ -51,8 +47,8 @@ def numbers_of(batch: Batch) -> dict[str, Any]:
 def _numbers_of_rates(batch: Batch, of_each: str = "") -> dict[str, Any]:
     """Return the bits per spike, the mean predicted rate and the mean count for a likelihood.
 
-    If `of_each` is an empty string, each number is for all neurons together. Otherwise, `of_each`
-    is appended to the keys, and each value is a list with one number for each neuron.
+    If `of_each` is not empty, it is appended to the keys, and each value is a list with one number
+    for each neuron.
     """
     shape = batch.layout.batch, batch.layout.neurons, 1
     entries = np.broadcast_to(batch.entries, shape).sum(axis=(0, 2), dtype=float)
@@ -118,10 +114,7 @@ def findings_of(batch: Batch) -> Observations:
 
 
 def _of_zero_gradient(batch: Batch) -> Observations:
-    """Yield a finding if the gradient is 0 although the network does not predict the target well.
-
-    The gradient must be 0 everywhere, or for at least 90 % of the labelled classes.
-    """
+    """Yield a finding if the gradient is 0 although the network does not predict well."""
     if batch.learned:
         return
     at_labels = 0.0 if batch.hot is None else share(batch.size == 0, batch.hot)
@@ -155,10 +148,7 @@ def _of_times(batch: Batch) -> Observations:
 
 
 def _other_unit(loss: Any, times: Any) -> str:
-    """Describe an option that seems to be in a different unit than the spike times.
-
-    Return an empty string if there is no such option.
-    """
+    """Describe an option whose unit seems to differ from the unit of the spike times, if any."""
     if not times.size:
         return ""
     first, last = times.min(), times.max()
@@ -236,8 +226,7 @@ def _of_absent_classes(batch: Batch) -> Observations:
 def _with_shares(batch: Batch, occurs: Any) -> Any:
     """Return an array that is True for classes with a probability above 0 for any sample.
 
-    This function is for labels that are class probabilities. If all samples have the same
-    probabilities, only the most probable class is True.
+    If all samples have the same probabilities, only the most probable class is True.
     """
     q = read_values(batch.adapter, batch.labels.numbers, "target")
     q = np.moveaxis(q, (batch.layout.batch_axis, batch.layout.class_axis), (0, 1))

@@ -1,8 +1,7 @@
 """Statistics of the layers and gradients that a user passes, and findings about the gradients.
 
-Sums over the entries of an array are computed on the device of the array. The sums, and a sample of
-the entries, are copied to the host together, because each copy waits for the device. The thresholds
-for the findings were chosen in training experiments.
+The sums over the entries of all arrays are copied to the host together, because each copy waits for
+the device.
 """
 
 import itertools
@@ -42,17 +41,9 @@ EXPLODING = 20.0
 class Pending(NamedTuple):
     """Arrays on a device, and the function that computes a result from them on the host.
 
-    Attributes
-    ----------
-    name : str
-        The name of the argument from which the arrays were computed. Error messages use this name.
-    adapter : Adapter
-        The adapter for the library of the arrays.
-    arrays : dict of str to array
-        The arrays, keyed by the names of the arguments of `finish`.
-    finish : callable
-        A function that takes the arrays after they have been copied to the host, and returns the
-        result, such as a `Layer` or a `Gradient`.
+    The keys of `arrays` are the names of the arguments of `finish`. The function `finish` takes the
+    arrays after they have been copied to the host, and returns the result, such as a `Layer`. Error
+    messages use `name`.
     """
 
     name: str
@@ -64,8 +55,7 @@ class Pending(NamedTuple):
 def finished(everything: list[Any]) -> list[Any]:
     """Copy the arrays of all objects to the host, and return the result of each object.
 
-    Each object is a `Pending`, or another object with the attributes `name`, `adapter`, `arrays`
-    and `finish`. Arrays with the same library, device and dtype are copied in one step.
+    Each object is a `Pending`, or another object with the same attributes.
     """
     groups: dict[Any, list[Any]] = {}
     for each in everything:
@@ -147,9 +137,8 @@ def layer(
     """Return the statistics of the unmasked entries of a layer, as a `Pending`.
 
     If `single_step` is True, an array with one or two axes is treated as a single time step, and is
-    not masked. `output` is the layout of the network's output, or None. If `output` is given, the
-    layer must have as many samples as the output. If the layer and the output have different
-    numbers of steps, `where` and `lengths` are ignored.
+    not masked. `output` is the layout of the network's output. If the layer and the output have
+    different numbers of steps, `where` and `lengths` are ignored.
     """
     adapter, x = eager(x, name)
     if x.ndim < (1 if single_step else 3):
@@ -227,8 +216,8 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
     largest = xp.maximum(xp.max(x), -xp.min(x))
     scale = xp.where((largest > 0) & (largest < math.inf), largest, 1.0)
     x = x / scale
-    # Only the entries that are not 0 contribute to the root mean square. Entries are 0 if their
-    # input never fires, like the unused rows of an embedding.
+    # Entries are 0 if their input never fires, like the unused rows of an embedding. The root mean
+    # square leaves out these entries.
     share = xp.mean(xp.astype(x != 0, x.dtype))
     arrays = {"scale": scale, "mean": xp.mean(x * x), "share": share}
     # A threshold is not a weight, even if it has three axes, as in the shape (neurons, 1, 1).
@@ -244,12 +233,7 @@ def _gradient(name: str, x: Any, adapter: Adapter) -> Pending | None:
 def findings_of_gradients(
     gradients: list[Gradient], layers: list[Layer], of_output: float | None, learned: bool
 ) -> Observations:
-    """Yield the findings about the gradients of the weights, from input to output.
-
-    `of_output` is the size of the gradient of the loss with respect to the output, or None if it is
-    unknown. If `learned` is True, the network already predicts the batch well, and small and large
-    gradients are not reported.
-    """
+    """Yield the findings about the gradients of the weights, from input to output."""
     bad = [each for each in gradients if not math.isfinite(_size(each))]
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
@@ -264,10 +248,7 @@ def findings_of_gradients(
 
 
 def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
-    """Return True if the gradient of a weight is None, or if all gradients are too small.
-
-    If `learned` is True, no gradient is too small.
-    """
+    """Return True if the gradient of a weight is None, or if all gradients are too small."""
     weights = [each for each in gradients if each.is_weight]
     no_graph = any(each.rms is None for each in weights)
     tiny = bool(weights) and max(map(_size, weights)) < SWALLOWED
@@ -277,9 +258,7 @@ def are_blocked(gradients: list[Gradient], learned: bool) -> bool:
 def _are_too_many(without: list[Gradient], weights: list[Gradient]) -> bool:
     """Return whether the weights without a gradient are reported.
 
-    Weights without a gradient are reported if a gradient is None, if the gradient of the first
-    weight is 0, or if more than half of the gradients are 0. A few gradients of 0 in later layers
-    are not reported.
+    A few gradients of 0 in later layers are not reported.
     """
     if not without:
         return False
@@ -310,8 +289,8 @@ def _of_sizes(
         yield "vanishing-gradient", seen, *_names(weights)
         return
     if layers and not layers[-1].holds_spikes and len(weights) > 1:
-        # The last layer is a readout without spikes. Its gradient may be large, because there is no
-        # surrogate gradient between the readout and the loss.
+        # The gradient of a readout without spikes may be large, because there is no surrogate
+        # gradient between the readout and the loss.
         largest = max(weights[:-1], key=_size)
     smallest_ratio = min(VANISHING, FACTOR ** _layers_before(largest, weights, layers))
     if _size(weights[0]) < _size(largest) * smallest_ratio:
@@ -322,9 +301,8 @@ def _of_sizes(
 def _layers_before(weight: Gradient, weights: list[Gradient], layers: list[Layer]) -> int:
     """Return how many layers lie between the first weight and `weight`.
 
-    A recurrent layer has two weights. The result is therefore at most the number of hidden layers.
-    This limit is not used if the number of hidden layers is unknown, or if there are more than two
-    weights for each layer.
+    A recurrent layer has two weights. With at most two weights for each layer, the result is
+    limited to the number of hidden layers.
     """
     place = weights.index(weight)
     depth = sum(each.name.startswith("hidden") for each in layers)  # 0 if unknown
@@ -344,7 +322,7 @@ def _names(gradients: list[Gradient]) -> tuple[str, ...]:
 
 
 def _named(gradients: list[Gradient]) -> str:
-    """Return the names of the gradients as text: up to three names, and the number of the rest."""
+    """Return up to three names of gradients as text, and the number of the other gradients."""
     names = _names(gradients)
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + others

@@ -1,7 +1,6 @@
 """Properties of losses that `diagnose` uses, and findings about the options of losses.
 
-Functions that are registered with ``@findings.register`` yield the findings. Users can register
-functions for their own losses.
+Users can register functions for their own losses with ``@findings.register``.
 """
 
 import math
@@ -49,12 +48,10 @@ def spike_mask(loss: TimesLoss, times: Array) -> Array:
 
 
 def totals(loss: Any, prepared: Trains, labels: Labels) -> dict[str, Array]:
-    """Return the sums that are needed for the scores of a likelihood and for its findings.
+    """Return the sums from which `diagnose` computes the numbers and findings of a likelihood.
 
     ``"gain"``, ``"recorded"`` and ``"predicted"`` are arrays with a sum for each neuron. The gain
     is the log-likelihood of the predicted rates, minus the log-likelihood of a constant rate.
-    ``"recorded"`` and ``"predicted"`` are the numbers of recorded spikes and of predicted spikes.
-    ``"lowest"`` and ``"highest"`` are the smallest and the largest value of the input.
     """
     adapter, layout, values = prepared.adapter, prepared.layout, prepared.filled().values
     xp, predicted = adapter.xp, loss._mean_for(adapter, values)
@@ -115,10 +112,7 @@ def findings(loss: Any, batch: Any) -> Observations:
 
 
 def of_options(loss: Any, batch: Any) -> Observations:
-    """Yield the findings about the options of a loss.
-
-    The functions that are registered for the class of the loss and for its base classes are called.
-    """
+    """Yield the findings about the options of a loss."""
     for kind in type(loss).__mro__[:-1]:
         if kind in findings.registry:
             yield from findings.registry[kind](loss, batch)
@@ -127,10 +121,7 @@ def of_options(loss: Any, batch: Any) -> Observations:
 @findings.register(losses.CrossEntropy)
 @findings.register(times.CrossEntropy)
 def _of_logits(loss: Any, batch: Any) -> Observations:
-    """Yield a finding if the logits of a sample are too close together or too far apart.
-
-    If the loss has bounds on rates, also yield a finding if a firing rate is above 1.
-    """
+    """Yield a finding if the logits of a sample are too close together or too far apart."""
     if batch.fires.any() and (0 < batch.range < 1 or batch.range > 1000):  # False for NaN
         yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
     if getattr(loss, "rates", None) is not None:  # bounds on rates
@@ -145,10 +136,7 @@ def _of_filter(loss: losses.SpikeTime, batch: Any) -> Observations:
 
 @findings.register
 def _of_rates(loss: losses.SpikeRate, batch: Any) -> Observations:
-    """Yield a finding if the input holds spike counts over several steps, and not rates.
-
-    If the input holds potentials, nothing is reported.
-    """
+    """Yield a finding if the input holds spike counts over several steps, and not rates."""
     if batch.output.holds_spikes:
         yield from _counts_in_one_step(batch)
 
@@ -178,8 +166,8 @@ def _of_likelihood(loss: Likelihood, batch: Any) -> Observations:
 def _may_be_rates(loss: Likelihood, found: Any) -> bool:
     """Return whether the input may hold rates, although the loss expects logarithms or logits.
 
-    Values of at least 0 may be rates. `BernoulliNLL` expects logits, which may all be above 0. For
-    `BernoulliNLL`, values may be rates only if they are also at most 1.
+    `BernoulliNLL` expects logits, which may all be above 0. For `BernoulliNLL`, only values between
+    0 and 1 may be rates.
     """
     limit = 1 if isinstance(loss, losses.BernoulliNLL) else math.inf
     return bool(found["lowest"] >= 0 < found["highest"] <= limit)

@@ -1,8 +1,7 @@
 """Judge whether training has improved the loss or the accuracy since an earlier report.
 
-Before training, no number in a report predicts whether a network will learn. After about 100
-updates, the loss or the accuracy on the same batch predicts whether the network will learn. The
-limits below were chosen in training experiments.
+The loss or the accuracy on the same batch predicts only after about 100 updates whether a network
+will learn.
 """
 
 import math
@@ -19,10 +18,7 @@ MOVED = 0.003  # the relative fall that is enough if the loss of a constant outp
 
 
 def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
-    """Return the earlier loss and the number of updates since then, as one entry of a dict.
-
-    The dict is empty if there is no earlier report.
-    """
+    """Return the earlier loss and the number of updates since then, as one entry of a dict."""
     updates = _checks.count(updates, "updates")
     if earlier is None:
         return {}
@@ -33,7 +29,7 @@ def numbers_of(earlier: Report | float | None, updates: int) -> dict[str, Any]:
 def findings_of(numbers: dict[str, Any], loss: Any, call: Any, layers: list[Layer]) -> Observations:
     """Yield findings if training has made the loss NaN or infinite, or has not improved it enough.
 
-    `numbers` holds the earlier loss.
+    `numbers` is the result of `numbers_of`.
     """
     now, (before, updates) = call.value, numbers.get(SINCE, (None, 0))
     if before is None or now is None:
@@ -50,10 +46,7 @@ def findings_of(numbers: dict[str, Any], loss: Any, call: Any, layers: list[Laye
 def _has_moved(before: float, call: Any) -> bool:
     """Return whether training has improved the loss or the accuracy enough.
 
-    With class labels, the accuracy must have covered a fifth of the way from chance to 1. Without
-    class labels, the loss is compared with the loss of a constant output, if it is known. A loss
-    near the loss of a constant output has not improved enough. A higher loss must have covered a
-    fifth of the way from the earlier loss to the loss of a constant output.
+    The docstring of `diagnose` describes the rules.
     """
     if call.progress is not None:
         return not call.progress < LEAST  # `progress` may be NaN

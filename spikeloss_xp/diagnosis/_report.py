@@ -27,7 +27,7 @@ LOOK_AGAIN = "Train for about 100 updates, and diagnose again with this report a
 LOGGED = ("loss", "accuracy", "bits per spike", "mean rate", "mean count")
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-# Findings with these codes are about layers. A report lists them in the order of the layers.
+# A report lists findings with these codes in the order of the layers.
 OF_LAYERS = ("busy-hidden", "silent-hidden", "silent-output", "quiet-output")
 OF_NEURONS = ("bits per spike of each neuron", "mean rate of each neuron")  # keys of `numbers`
 INK, GOOD, BAD = "#222832", "#0c8096", "#c43a80"  # the colours of the documentation
@@ -196,12 +196,7 @@ class Report:
         return "\n".join(lines)
 
     def _paragraphs(self) -> Iterator[str]:
-        """Yield the lines about the findings.
-
-        If several findings have the same text, this text is printed once.
-
-        Neighbouring findings with the same code and the same texts are printed as one finding.
-        """
+        """Yield the lines about the findings. A text that findings share is printed only once."""
         printed: set[str] = set()
         same = itertools.groupby(self.findings, lambda each: (each.code, each.why, each.remedy))
         for (code, *texts), found in same:
@@ -303,7 +298,7 @@ class Report:
         """Return the rows of the table.
 
         If there are as many weights as layers, each row shows a layer and the weights through which
-        the layer receives its input. Otherwise, there is a row for each layer and each weight.
+        the layer receives its input.
         """
         weights = [each for each in self.gradients if each.is_weight]
         if len(weights) == len(self.layers):
@@ -345,7 +340,7 @@ def _draw(axes: Any, title: str, bars: dict[str, Any], bad: set[str]) -> None:
 
 
 def _use_decades(axes: Any, lengths: list[float]) -> None:
-    """If any length is above 0, use a log scale that begins and ends at powers of 10."""
+    """Use a log scale that begins and ends at powers of 10, if any length is above 0."""
     powers = [math.log10(x) for x in lengths if x > 0]
     if powers:
         axes.set_xscale("log")
@@ -429,8 +424,7 @@ def findings_of(
 def _finding_of(observed: Observation, loss: Any, cause: str) -> Finding:
     """Return a finding with its texts. A `Finding` is returned unchanged.
 
-    The remedy mentions only options that the loss has. Some texts are different if the loss reads
-    spike times. `cause` is the severity to use if findings.toml gives the severity "cause".
+    `cause` is the severity to use if findings.toml gives the severity "cause".
     """
     if isinstance(observed, Finding):
         return observed
@@ -450,8 +444,8 @@ def _finding_of(observed: Observation, loss: Any, cause: str) -> Finding:
 def _unused(loss: Any) -> list[str]:
     """Return the names of the loss's options that a remedy may recommend.
 
-    An option is left out if it is None by default and the loss already uses another value. The
-    option `rates` is also left out if the readout of the loss does not allow it.
+    A remedy does not recommend an option whose default is None if the loss already sets this
+    option. A remedy recommends the option `rates` only if the readout of the loss allows it.
     """
     own = isinstance(loss, Loss)
     options = fields(loss) if own else ()

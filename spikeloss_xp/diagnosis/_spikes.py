@@ -1,9 +1,4 @@
-"""The statistics of the spikes in a layer, and the findings about them.
-
-Sums over the spikes are computed on the device of the spikes. The sums are copied to the host, and
-the statistics are computed from them. The thresholds for the findings were chosen in training
-experiments.
-"""
+"""The statistics of the spikes in a layer, and the findings about them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -55,18 +50,15 @@ def activity(adapter: Adapter, layout: Layout, x: Array, name: str) -> dict[str,
 
     sums = reduced(over_time)
     sample = floating(adapter, some_samples(x, axis))
-    # The sum of a binary train is its number of spikes. Computing the sum is three times as fast as
-    # counting the entries that are not 0.
+    # The sum of a binary train is its number of spikes. The sum is faster to compute than the
+    # number of entries that are not 0.
     is_binary = _are_binary(adapter, sample, sums, layout.steps)
     spikes = sums if is_binary else reduced(count)
     return {"spikes": spikes, "total": xp.sum(sums), "sample": sample}
 
 
 def unmasked(adapter: Adapter, layout: Layout, mask: Array | None, x: Array) -> dict[str, Array]:
-    """Return the number of unmasked steps of each train, and the mask of some samples.
-
-    `some_samples` selects these samples. The dict is empty if nothing is masked.
-    """
+    """Return the number of unmasked steps of each train, and the mask of `some_samples`."""
     if mask is None:
         return {}
     ones = adapter.xp.astype(mask, adapter.xp.float32)
@@ -82,10 +74,7 @@ def some_samples(x: Array, axis: int) -> Array:
 
 
 def _are_binary(adapter: Adapter, sample: Array, sums: Array, steps: int) -> bool:
-    """Return whether all entries seem to be 0 or 1.
-
-    Return False if the arrays cannot be read without a transfer from a device.
-    """
+    """Return whether all entries seem to be 0 or 1."""
     values = adapter.concrete_or_none(sample)
     numbers = adapter.concrete_or_none(sums)
     if values is None or numbers is None:
@@ -107,7 +96,7 @@ def layer_of(
     """Return the statistics of a layer.
 
     The arguments after `layout` are arrays from the dicts that `activity` and `unmasked` returned,
-    copied to the host. Arguments with other names are ignored.
+    copied to the host.
     """
     of_train = np.broadcast_to(layout.steps if entries is None else entries, spikes.shape)
     axes = layout.batch_axis, layout.time
@@ -130,8 +119,8 @@ def layer_of(
 def of_times(name: str, times: Any, fires: Any) -> Layer:
     """Return the statistics of a layer of spike times.
 
-    The axes of `times` are batch, neuron and, optionally, spike. `fires` has the same shape, and is
-    True for entries of `times` that are the time of a spike.
+    The axes of `times` are batch, neuron and, optionally, spike. `fires` is True for entries of
+    `times` that are the time of a spike.
     """
     neurons = (*times.shape[:2], -1)
     first = np.where(fires, times, np.inf).reshape(neurons).min(axis=-1)
@@ -150,9 +139,8 @@ def of_times(name: str, times: Any, fires: Any) -> Layer:
 def odd_values(values: Any, kept: Any = None) -> str:
     """Return a description of values that cannot be spikes, or "" if they can be spikes.
 
-    Spike counts are whole numbers of at least 0. Graded spikes and averaged spike counts may be
-    fractional or negative, but have few distinct values. Up to 16 distinct values may therefore be
-    fractional or negative. `kept` is 0 for masked values, which are ignored.
+    Up to 16 distinct values may be fractional or negative, because graded spikes and averaged spike
+    counts have few distinct values. `kept` is 0 for masked values, which are ignored.
     """
     values = values if kept is None else values[kept > 0]
     odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
@@ -180,8 +168,7 @@ def findings_of(layer: Layer) -> Iterator[tuple[str, ...]]:
 def quiet_outputs(layers: list[Layer]) -> Iterator[tuple[str, ...]]:
     """Yield a finding for each output layer that hardly fires.
 
-    This function is used only after some training, because outputs often fire too rarely before
-    training.
+    This function is used only after some training, because many outputs fire too rarely at first.
     """
     for name, rate in [(each.name, each.rate) for each in layers if each.holds_spikes]:
         if is_output(name) and 0 < rate < QUIET:  # silent outputs are reported elsewhere

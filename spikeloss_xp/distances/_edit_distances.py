@@ -186,10 +186,7 @@ def coincidence_factor(
 
 
 def _sorted_sets(input: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the adapter, the sorted spike times of `input` and the sorted spike times of `other`.
-
-    If `other` is None, the spike times of `input` are returned twice.
-    """
+    """Return the adapter, and the sorted spike times of `input` and of `other`."""
     sets = padded_sets(input, other)
     adapter = adapter_of(sets[0])
     each = [SortedTimes.of(adapter, padded) for padded in sets]

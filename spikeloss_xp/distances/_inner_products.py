@@ -29,14 +29,8 @@ from spikeloss_xp.primitives.kernels import Exponential
 class Products(NamedTuple):
     """The inner products of each train x of `input` with each train y of `other`.
 
-    Attributes
-    ----------
-    adapter : Adapter
-        The adapter for the library of the trains.
-    x, y : array
-        ``<x, x>`` for each train of `input`, and ``<y, y>`` for each train of `other`.
-    pairs : array
-        ``<x, y>`` for all pairs of trains, as an array ``[train of input, train of other]``.
+    The arrays `x` and `y` hold the inner product of each train with itself. The array `pairs` has a
+    row for each train of `input` and a column for each train of `other`.
     """
 
     adapter: Adapter
@@ -157,9 +151,9 @@ def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
 def _vectors(
     trains: BinnedTrains, time_constant: float, cosine: float, steps: list[slice]
 ) -> Iterator[Array]:
-    """Yield the vectors of all trains in parts, with one part for each slice in `steps`.
+    """Yield the vectors of all trains in parts: a part for each slice in `steps`, and a last part.
 
-    An additional part holds the entries for the steps after the end of the trains.
+    The last part holds the entries for the steps after the end of the trains.
     """
     adapter, carried = trains.prepared.adapter, None
     scale = math.sqrt(-math.expm1(-2 / time_constant))
@@ -195,9 +189,8 @@ def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Arra
 def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: float) -> Array:
     """Mix the units of each train, and filter the result with the kernel.
 
-    First, each unit is replaced by ``1 - cosine`` times the unit plus `cosine` times the sum of all
-    units. Then, the value at each step t is replaced by ``sum(exp(-|t - u| / tau) * x[u])`` over
-    all steps u.
+    The filter replaces the value at each step t by ``sum(exp(-|t - u| / tau) * x[u])`` over all
+    steps u.
     """
     if x.shape[1] > 1 and cosine > 0:
         x = (1 - cosine) * x + cosine * adapter.xp.sum(x, axis=1, keepdims=True)
@@ -241,10 +234,9 @@ def _plus_product(
 def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     """Return the inner products of the trains within one set.
 
-    The function fills in the blocks of `pairs` below the diagonal. The inner product of each train
-    with itself is copied from the diagonal, so that the distance of a train from itself is exactly
-    0. The function does not use ``linalg.diagonal``, because PyTorch 2.15 compiles the gradient of
-    ``linalg.diagonal`` incorrectly.
+    The inner product of each train with itself is copied from the diagonal, so that the distance of
+    a train from itself is exactly 0. The function does not use ``linalg.diagonal``, because PyTorch
+    2.15 compiles the gradient of ``linalg.diagonal`` incorrectly.
     """
     xp, chunks = adapter.xp, row_slices(adapter, pairs, *pairs.shape)
     if len(chunks) == 1:

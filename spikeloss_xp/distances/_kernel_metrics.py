@@ -32,8 +32,8 @@ def _matrix(compare: Compare, input: ArrayT, other: Any, **options: Any) -> Arra
         pairs, _ = compare(products)
         return pairs
     for rows in chunks:
-        # `_` keeps a pullback in memory until the next chunk has been computed. Freeing each
-        # pullback immediately made a call with 4,000 trains 1.15 times slower.
+        # The name `_` keeps each pullback in memory until the next chunk has been computed, because
+        # freeing the pullback immediately is slower.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs

@@ -1,8 +1,4 @@
-"""Functions that check and convert the spike trains that are passed to a metric.
-
-The trains are binned trains with masks, or lists of spike times. A metric takes one or two sets of
-trains. If there is a single set, its trains are compared with each other.
-"""
+"""Functions that check and convert the spike trains that are passed to a metric."""
 
 import math
 from typing import Any, NamedTuple
@@ -50,10 +46,7 @@ def binned_sets(
     other_where: Any,
     other_lengths: Any,
 ) -> list[BinnedTrains]:
-    """Return a list with the trains of `input` and their masks.
-
-    If `other` is not None, the list also contains the trains of `other` and their masks.
-    """
+    """Return the binned trains of `input` and, if given, the binned trains of `other`."""
     if isinstance(input, list | tuple):
         raise TypeError(
             f"input must be one array of binned trains; got a {type(input).__name__}: if it holds "
@@ -122,11 +115,7 @@ def _check_finite(adapter: Adapter, x: Array, argument: str) -> None:
 
 
 def padded_sets(input: Any, other: Any) -> list[Array]:
-    """Return a list with the spike times of `input`, as an array ``[train, spike]``.
-
-    If `other` is not None, the list also contains the spike times of `other`, as an array with the
-    dtype of the first array.
-    """
+    """Return the spike times of `input` and, if given, of `other`, as arrays ``[train, spike]``."""
     first = _padded(input, "input", None)
     return [first] if other is None else [first, _padded(other, "other", first)]
 

@@ -2,18 +2,14 @@
 
     spikes --read--> u --criterion(u, target)--> terms --reduction--> loss
 
-A call to a loss is evaluated in two steps. First, `_prepare` checks the arguments, and determines
-the array library, the axes, the mask and the labels. Then, `_sum` computes numbers from the spikes,
-compares these numbers with the target, and adds up the resulting terms. The numbers that a loss
-computes from spikes, such as spike counts, are called readings. Each step of the computation
-returns its result and a pullback, which is a function for backpropagation. A pullback takes the
-derivative of the loss with respect to the result of a step, and returns the derivative with respect
-to the input of the step.
+The method `_prepare` checks the arguments of a call, and the method `_sum` computes and adds up the
+terms of the loss. The numbers that a loss computes from spikes, such as spike counts, are called
+readings. Methods such as `_read` return a result and a pullback. A pullback takes the derivative of
+the loss with respect to the result, and returns the derivative with respect to the input of the
+method.
 
 With ``reduction="mean"``, the loss is the sum of the terms divided by the total weight of the
-terms, ``sum / weight``. A batch may be split between micro-batches, processes, devices, or chunks
-that fit in the cache. The sums of all parts are then added up, and the weights of all parts are
-added up too. If a loss has a term for each time step, trains may also be split along the time axis.
+terms, ``sum / weight``.
 
 Subclasses must define all abstract methods. Subclasses may also override public methods, class
 attributes and the method `_labels`. Subclasses must not override any other method of `Loss` whose
@@ -79,14 +75,12 @@ def unknown_argument(loss: "Loss", accepted: Collection[str], given: Iterable[st
 class Terms(NamedTuple):
     """Terms of a loss for a batch, or for a chunk of a batch.
 
-    The loss is the sum or the mean of the terms. Each term in `values` is already multiplied by its
-    class weight. Masked terms are 0.
+    Each term in `values` is already multiplied by its class weight. Masked terms are 0.
 
-    `mask` and `weight` broadcast to the shape of `values`. If `mask` is None, no term is masked. If
-    `weight` is None, each term has a weight of 1. `pullback` takes the derivative of the loss with
-    respect to the terms. For terms from `Loss._compare`, the pullback returns the derivative with
-    respect to the readings. For terms from `Loss._terms`, the pullback returns the derivative with
-    respect to the spikes.
+    `mask` and `weight` broadcast to the shape of `values`. If `weight` is None, each term has a
+    weight of 1. For terms from `Loss._compare`, the pullback returns the derivative with respect to
+    the readings. For terms from `Loss._terms`, the pullback returns the derivative with respect to
+    the spikes.
     """
 
     values: Array
@@ -142,10 +136,7 @@ class Loss(_checks.Checked, ABC):
 
     @classmethod
     def _check_spelling(cls, nameless: Sequence[Any], options: Collection[str]) -> None:
-        """Raise an error if an option is passed without its name, or if the time axis is missing.
-
-        `nameless` holds the options that were passed without a name.
-        """
+        """Raise an error if an option is passed without its name, or if `time_axis` is missing."""
         name = cls.__name__
         if nameless:
             _checks.check_no_spikes(cls, "the first option", nameless[0])
@@ -249,10 +240,7 @@ class Loss(_checks.Checked, ABC):
     def _prepare(
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[Trains, Labels]:
-        """Check the arguments of a call, and return the input as trains and the target as labels.
-
-        The loss has no terms for the first `context` time steps.
-        """
+        """Check the arguments of a call, and return the trains of the input and the labels."""
         for name in options:
             if name not in OPTIONS:
                 raise unknown_argument(self, OPTIONS, options)
@@ -317,11 +305,7 @@ class Loss(_checks.Checked, ABC):
     def _sum(
         self, prepared: Trains, labels: Labels, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
-        """Return the sum of the terms, the total weight, and the pullback of the sum to the input.
-
-        The weight is None unless `with_weight` is True. Large inputs are split into chunks if
-        evaluating the chunks one after another is faster.
-        """
+        """Return the sum of the terms, the total weight, and the pullback of the sum."""
         adapter = prepared.adapter
 
         def sums(values: Array, input_mask: Array, labels: Any) -> Any:  # `input_mask` may be None
@@ -343,16 +327,11 @@ class Loss(_checks.Checked, ABC):
             batch = prepared.layout.batch_axis
             (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch)
 
-        # `cotangent` is a scalar, which broadcasts to the shape of the terms.
         to_input = prepared.to_input()
         return total, weight, lambda cotangent: to_input(to_values(cotangent))
 
     def _terms(self, trains: Trains, labels: Any) -> Terms:
-        """Compute the terms of the loss from `trains` and `labels`.
-
-        The pullback takes the derivative of the loss with respect to the terms, and returns the
-        derivative with respect to the spikes.
-        """
+        """Compute the terms of the loss from `trains` and `labels`."""
         mask = trains.mask
         reading, to_values = self._read(trains, labels)
         terms = self._compare(trains, reading, labels)
@@ -375,9 +354,8 @@ class Loss(_checks.Checked, ABC):
         if mask is not None:
             self._check_mask(mask, reading)
             factor_of_mask = prepared.factor(mask)
-            # An invalid label multiplies its term by NaN. The derivative with respect to a masked
-            # term is 0, but 0 times NaN is NaN. Replacing masked values by 1 keeps this NaN out of
-            # the gradient.
+            # An invalid label multiplies its term by NaN. Replacing masked values by 1 keeps this
+            # NaN out of the gradient.
             if self._shields_masked or not adapter.on_host:
                 reading = reading._replace(u=adapter.shielded(reading.u, mask))
             labels = labels.filled(reading, mask)
@@ -403,15 +381,14 @@ class Loss(_checks.Checked, ABC):
         return Terms(terms, mask, weight, pullback)
 
     def _masked(self, reading: Reading, labels: Labels) -> tuple[Reading, Array | None]:
-        """Return `reading` with its `class_mask`, and the mask of the terms."""
+        """Return a `Reading` in which masked classes are marked, and the mask of the terms."""
         mask, classes = reading.mask, reading.classes
         if labels.mask is not None:
             mask = both(mask, labels.mask)
         if not self.classes_compete:
             return reading, mask
         of_classes = mask is not None and classes.length(mask) > 1
-        # If all probabilities of a sample are 0, the sample has a weight of 0. "batchmean" would
-        # still count this sample, so it must be masked.
+        # A sample whose probabilities are all 0 must be masked, because "batchmean" would count it.
         counted = self.reduction == "batchmean" and labels.numbers is not None
         if not (of_classes or counted):
             return reading, mask
@@ -457,8 +434,7 @@ class Loss(_checks.Checked, ABC):
         """Return the number by which the sum of the terms is divided to compute the loss.
 
         For "batchmean", the divisor is the number of samples that have an unmasked term. For other
-        reductions, the divisor is the sum of the weights of the unmasked terms. If `mask` and
-        `weight` are both None, the result is an int.
+        reductions, the divisor is the sum of the weights of the unmasked terms.
         """
         xp = prepared.adapter.xp
         # An input without a layout holds the activity of one layer of a network, and has one term.

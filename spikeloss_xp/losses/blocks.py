@@ -1,8 +1,7 @@
 """Tell adapters how the evaluation of a loss can be split into blocks.
 
-Libraries such as Dask store an array as many blocks, and process each block separately. The
-adapters for such libraries call the function `spikeloss_xp.backends.base.split_call`. This module
-implements `split_call` for losses with a target.
+The adapters for libraries such as Dask call the function `spikeloss_xp.backends.base.split_call`.
+This module implements `split_call` for losses with a target.
 """
 
 import dataclasses
@@ -24,9 +23,7 @@ class Split(NamedTuple):
     Attributes
     ----------
     loss : Loss
-        The loss that is evaluated for each block. Its reduction is "sum".
-    layout : Layout
-        The layout of the input.
+        The loss that is evaluated for each block, with the reduction "sum".
     axes : dict
         `axes` maps the name of each array argument, such as "target", to a tuple. For each axis of
         the argument, the tuple holds the index of the corresponding axis of the input. For an axis
@@ -35,12 +32,10 @@ class Split(NamedTuple):
         The axes of the input along which the arguments may be split into blocks. If the arguments
         are split along the time axis, each block must also include the ``loss.memory`` time steps
         before the block.
-    dtype : dtype
-        The dtype of the computation.
     divisor : array, int or None
-        The sums of all blocks are added up and divided by this number. None means 1.
+        The number by which the sum over all blocks is divided.
     where : array or None
-        The mask. The number of axes of the mask determines which axes of the input the mask covers.
+        The mask, whose number of axes determines which axes of the input the mask covers.
     """
 
     loss: Any
@@ -56,10 +51,9 @@ class Split(NamedTuple):
 def split(loss: TargetLoss, input: Array, arguments: dict[str, Any]) -> Split | None:
     """Return how the evaluation of a loss may be split, or None if it must not be split.
 
-    The arguments are checked before they are split. The evaluation is not split if a subclass
-    overrides `value` or `value_and_pullback`, because the value may not be a quotient of two sums.
-    The evaluation is also not split if the loss holds arrays, because worker processes may not have
-    these arrays.
+    The evaluation is not split if a subclass overrides `value` or `value_and_pullback`, because the
+    value may not be a quotient of two sums. The evaluation is also not split if the loss holds
+    arrays, because worker processes may not have these arrays.
     """
     kind = type(loss)
     own = kind.value is TargetLoss.value

@@ -104,7 +104,7 @@ class ClassLoss(Predictor):
     _sums_neurons: ClassVar[bool] = False
     """Whether spike counts are summed, instead of averaged, over the neurons of a class."""
     _reads_masked: ClassVar[bool] = False
-    """Whether masked readings may be NaN. If True, they affect only terms that are masked too."""
+    """Whether masked readings may be NaN, because they affect only terms that are masked too."""
 
     def __post_init__(self) -> None:
         """Check the options. If there is a moving window, check that the readout supports it."""

@@ -100,10 +100,10 @@ class CrossEntropy(ClassLoss):
     where :math:`p` is the softmax of the logits. With ``reduction="mean"``, the sum of the terms is
     divided by the sum of all :math:`q`. A sample with one-hot probabilities therefore contributes
     the same to the loss as a sample with a class index. A sample whose probabilities are all 0 is
-    ignored. Class weights :math:`w` multiply :math:`q` both in the term and in the divisor. PyTorch
-    uses a different divisor for class probabilities: the number of samples. To get this divisor,
-    use ``reduction="batchmean"``. Label smoothing with the fraction :math:`\epsilon` replaces
-    :math:`q` in the term by :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
+    ignored. Class weights :math:`w` multiply :math:`q` both in the term and in the divisor. To
+    divide by the number of samples, as PyTorch does for class probabilities, use
+    ``reduction="batchmean"``. Label smoothing with the fraction :math:`\epsilon` replaces :math:`q`
+    in the term by :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
     With ``rates=(r, r')``, the following penalties are added to the term of each sample [4]_:
 
@@ -268,8 +268,7 @@ def compare_logits(
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    A count below -1/4 raises an error if the counts are on the CPU. The error message names
-    `option`, which is the option of the loss that requires the square roots.
+    A count below -1/4 raises an error if the counts are on the CPU.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)

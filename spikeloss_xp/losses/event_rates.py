@@ -63,9 +63,8 @@ def sum_magnitude(
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
 
-    The sum is taken over `axes`. Without a mask, the number of entries is an int. The derivative of
-    ``|x|`` at ``x = 0`` is defined as 1 where `at_silence` is True, and as 0 where `at_silence` is
-    False.
+    The derivative of ``|x|`` at ``x = 0`` is defined as 1 where `at_silence` is True, and as 0
+    where `at_silence` is False.
     """
     xp = adapter.xp
 
@@ -118,9 +117,8 @@ def mean_magnitude(
 ) -> ReadResult:
     """Return the mean of ``|x|`` over `axes` as a `Reading`, and the pullback of the mean.
 
-    If `others` is None, the mean is taken over `x`. If `others` is given, the mean is taken over a
-    whole batch. `x` is then one part of the batch, and `others` holds the sum and the number of
-    entries of the rest.
+    If `others` is given, the mean is taken over a whole batch: `x` is one part of the batch, and
+    `others` holds the sum and the number of entries of the rest.
     """
     events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:

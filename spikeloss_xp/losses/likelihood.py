@@ -33,16 +33,14 @@ COUNTS = (CountTrains(),)
 class Likelihood(TrainLoss):
     """Base class for negative log-likelihoods of recorded spikes.
 
-    The class also defines scores, such as `bits_per_spike`. Each score compares the loss of the
-    input with the loss of a null model. The null model predicts a constant mean count for each
-    neuron.
+    The class also defines scores, such as `bits_per_spike`.
     """
 
     targets: ClassVar[tuple[CountTrains, ...]] = COUNTS
     smallest_rank: ClassVar[int] = 3
     _largest_mean: ClassVar[float] = math.inf  # the largest mean count that a null model may have
     _of_rates: ClassVar[bool] = False
-    """Whether the input holds rates. If False, it holds logarithms of rates or logits."""
+    """Whether the input holds rates, instead of logarithms of rates or logits."""
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
@@ -59,7 +57,7 @@ class Likelihood(TrainLoss):
         host, nothing is replaced, because invalid numbers have already raised an error.
         """
         adapter, target = reading.adapter, labels.numbers
-        if adapter.on_host:  # the values of the target have already been checked
+        if adapter.on_host:
             return target
         valid = self.targets[0].holds(adapter.xp, target)
         if self._of_rates:
@@ -248,9 +246,7 @@ class Likelihood(TrainLoss):
     ) -> tuple[Array, Array, Any]:  # fmt: skip
         """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
-        The gain of a model is the loss of the null model minus the loss of the model. The saturated
-        model predicts each count exactly. If `with_saturated` is False, the gain of the saturated
-        model is None.
+        The gain of a model is the loss of the null model minus the loss of the model.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
         prepared, labels = self._prepare(input, target, masks)
@@ -329,9 +325,6 @@ def _means(prepared: Trains, counts: Array) -> Array:
 
 
 def _quotient(gain: Array, divisor: Array, spikes: Array) -> Array:
-    """Return ``gain / divisor``.
-
-    The result is NaN if there are no spikes, and also if the divisor is 0 or infinite.
-    """
+    """Return ``gain / divisor``, or NaN if the quotient is undefined or there are no spikes."""
     xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0) & (divisor < math.inf)
     return xp.where(known, gain / xp.where(known, divisor, 1.0), math.nan)

@@ -31,7 +31,7 @@ class CountNLL(Likelihood):
 
     @property
     def _of_rates(self) -> bool:  # type: ignore[override]
-        """Whether the input holds rates. If False, the input holds logarithms of rates."""
+        """Whether the input holds rates, instead of logarithms of rates."""
         return self.link == "identity"
 
     @property

@@ -20,19 +20,9 @@ from spikeloss_xp.losses.with_target import TargetLoss
 class ClassScores(NamedTuple):
     """The scores of the classes. The class with the largest score is predicted.
 
-    Attributes
-    ----------
-    prepared : Trains
-        The input of the loss, converted to `Trains`.
-    values : array
-        The scores, with the axes batch, class and time in the same order as in the spikes. The time
-        axis has length 1 unless `per_step` is True.
-    mask : array or None
-        The mask is True for each class that has at least one unmasked entry. If the mask is the
-        same for all classes, its class axis may have length 1. The mask is None if nothing is
-        masked.
-    per_step : bool
-        Whether a class is predicted for each time step.
+    The scores in `values` have the axes batch, class and time in the same order as in the spikes.
+    The time axis of `values` has length 1 unless `per_step` is True. If the mask is the same for
+    all classes, the class axis of `mask` may have length 1.
     """
 
     prepared: Trains
@@ -56,8 +46,7 @@ class ClassScores(NamedTuple):
     def winner(self) -> Array:
         """Return the index of the class with the largest score.
 
-        The class axis of the result has length 1. If several classes tie, the first of these
-        classes is returned.
+        The class axis of the result has length 1.
         """
         score = self.values
         if self.mask is not None:  # if all classes are masked, the index is 0
@@ -67,8 +56,7 @@ class ClassScores(NamedTuple):
     def result(self, x: Array, *, with_class: bool = True) -> Array:
         """Return predictions or scores in the shape of the final result.
 
-        The time axis is removed unless `per_step` is True. The class axis is removed if
-        `with_class` is False.
+        The time axis is removed unless `per_step` is True.
         """
         adapter, layout = self.prepared.adapter, self.prepared.layout
         return layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
@@ -84,8 +72,7 @@ class ClassScores(NamedTuple):
         if labels.numbers is not None:
             labels = most_probable(classes, labels)
         broken = classes.any(~(readings < math.inf))
-        # `wrong` is the index of a class that is not the label: class 1 if the label is class 0,
-        # and class 0 for every other label.
+        # `wrong` is the index of a class that is not the label.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
         winner = xp.astype(self.winner(), labels.indices.dtype)
         position = classes.positions(readings)
@@ -170,10 +157,7 @@ class Predictor(TargetLoss):
         """
 
     def _read_scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
-        """Return the scores of the classes.
-
-        If `per_step` is True, return scores for each time step.
-        """
+        """Check the arguments of a prediction, and return the scores of the classes."""
         if _checks.flag(per_step, "per_step") and not self.per_step:
             raise ValueError(
                 "per_step=True needs a loss with a moving_window; got a "

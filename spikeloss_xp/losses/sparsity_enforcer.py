@@ -341,8 +341,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # `entries` may be a single number while `events` has an entry for each neuron. Adding zeros
-        # gives both results the same shape.
+        # Adding zeros gives `entries` the same shape as `events`.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _check_samples(self, method: str) -> None:

@@ -137,8 +137,7 @@ def compare_times(
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time
-        # `silent` may be an int or a symbolic dimension. Multiplying `silent` by `one` converts it
-        # to an array, which `xp.where` needs.
+        # Multiplying `silent` by `one` converts an int or a symbolic dimension to an array.
         one, of_label = (reading.adapter.scalar(reading.u, x) for x in (1.0, true_time))
         target = reading.xp.where(labels.one_hot(reading), of_label, one * silent)
     return criteria.outside(reading.adapter, reading.u - target, tolerance)

@@ -113,8 +113,7 @@ class SpikeRate(ClassLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # With the readouts "max" and "last" and with a window of one step, the input may hold
-        # membrane potentials. The target rates may then be any numbers.
+        # If the input may hold membrane potentials, the target rates may be any numbers.
         if READOUTS[self.readout].windowed and self.moving_window != 1:
             for name in self._per_class:
                 _checks.one_or_more(_checks.rate)(getattr(self, name), name)

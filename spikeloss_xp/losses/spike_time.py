@@ -141,8 +141,7 @@ class SpikeTime(TrainLoss):
         return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
 
     def _read(self, trains: Trains, labels: Labels) -> ReadResult:
-        # The filter is linear, so the difference between input and target is filtered once, instead
-        # of filtering both input and target.
+        # The filter is linear, so it is applied once to the difference between input and target.
         adapter = trains.adapter
         if self.filter_target:
             trains = trains.part(trains.values - labels.numbers, trains.mask)

@@ -56,7 +56,7 @@ class TrainLoss(TargetLoss):
     smallest_rank: ClassVar[int] = 2
     """The smallest number of axes that an input may have.
 
-    If it is 2, the neuron axis is optional.
+    If `smallest_rank` is 2, the neuron axis is optional.
     """
 
     @property
@@ -87,7 +87,6 @@ class TrainLoss(TargetLoss):
     def _chunk_axes(self, prepared: Trains) -> tuple[int, ...]:
         layout = prepared.layout
         if self.reduction == "batchmean":
-            # For "batchmean", each chunk counts its samples. If chunks were split along the class
-            # axis, each sample would be counted in several chunks.
+            # For "batchmean", chunks along the class axis would count each sample several times.
             return (layout.batch_axis,)
         return layout.batch_axis, layout.class_axis

@@ -1,4 +1,4 @@
-"""Numerical functions for losses: filters, survival sums, chunks and single-use pullbacks."""
+"""Numerical helper functions that the losses and the adapters share."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from spikeloss_xp._typing import Adapter, Array, ChunkFunction, Pullback, Sums
 def slices(length: int, size: int) -> list[slice]:
     """Return slices of `size` entries that together cover an axis of the given length.
 
-    The last slice may be shorter. If `size` is below 1, each slice has one entry.
+    If `size` is below 1, each slice has one entry.
     """
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
@@ -24,10 +24,8 @@ def sums_in_chunks(
 ) -> Sums:
     """Implement `FastPaths.map_chunks` with chunks of about `entries` entries.
 
-    The arrays are split along the first axis in `axes` that is long enough for chunks of at most
-    `entries` entries. If no axis is long enough, the arrays are split along the longest axis. The
-    gradient of a chunk is computed before the next chunk is evaluated, so that intermediate arrays
-    stay in the cache. Arrays with fewer than ``2 * entries`` entries are not split.
+    The gradient of a chunk is computed before the next chunk is evaluated, so that intermediate
+    arrays stay in the cache.
     """
     x = arrays[0]
     size = math.prod(x.shape)

@@ -1,8 +1,7 @@
 """The causal filter and the moving sum, computed with matrix products on blocks of time steps.
 
-All functions use only array API operations. The array to filter must already have the
-floating-point dtype used for computation. Functions without an argument `axis` filter along the
-last axis.
+The array to filter must already have the floating-point dtype used for computation. Functions
+without an argument `axis` filter along the last axis.
 
 A filter treats all values before the first time step as 0. The adjoint of a filter runs backwards
 in time, and treats all values after the last step as 0.
@@ -27,15 +26,12 @@ class BlockMatrices(NamedTuple):
         The delay of each input block that contributes to an output block, counted in blocks. The
         first delay is 0.
     weights : array
-        All matrices, joined along axis 0. The matrix for the input block with delay 0 comes first.
-        The matrix for the filtered sums comes next, if there is one. The matrices for the other
-        input blocks come last.
+        All matrices, joined along axis 0: first the matrix for delay 0, then the matrix for the
+        filtered sums, then the matrices for the other delays.
     to_sums : array or None
-        The matrix that maps a block to a few weighted sums over its time steps. None if each output
-        block is computed only from input blocks.
+        The matrix that maps a block to a few weighted sums over its time steps.
     carried : BlockMatrices or None
-        The matrices of a second block filter, which filters the weighted sums. None if `to_sums` is
-        None.
+        The matrices of a second block filter, which filters the weighted sums.
     """
 
     delays: tuple[int, ...]
@@ -56,13 +52,9 @@ def block_filter(
 ) -> Array:
     """Filter an array along an axis, with matrix products on blocks of time steps.
 
-    Time is split into blocks. An output block depends on the input block at the same time steps,
-    and on earlier input blocks. If the kernel is long, most of the earlier input blocks contribute
-    only through a few weighted sums over their steps. The weighted sums are filtered by a second
-    block filter. If `reverse` is True, the filter runs backwards in time.
-
-    If ``adapter.joins_blocks`` is True, the input blocks are concatenated and multiplied by one
-    matrix. Otherwise, each input block is multiplied by its own matrix.
+    If the kernel is long, most of the earlier input blocks contribute only through a few weighted
+    sums over their steps. The weighted sums are filtered by a second block filter. If `reverse` is
+    True, the filter runs backwards in time.
     """
     xp, axis = adapter.xp, axis % x.ndim
     last = axis == x.ndim - 1
@@ -72,10 +64,7 @@ def block_filter(
 
 
 class _Blocks(NamedTuple):
-    """The options of `block_filter`.
-
-    `axis` is the time axis, given as a negative number.
-    """
+    """The options of `block_filter`, with the time axis given as a negative number."""
 
     adapter: Adapter
     xp: Namespace
@@ -108,8 +97,7 @@ class _Blocks(NamedTuple):
     ) -> Array:
         """Return the sum of the delayed blocks, each multiplied by its matrix.
 
-        Each entry of `near` is a pair of an array of blocks and its delay. The input blocks `split`
-        are shifted by each nonzero delay in `matrices.delays`.
+        Each entry of `near` is a pair of an array of blocks and its delay.
         """
         terms = [*near, *((split, delay) for delay in matrices.delays[1:])]
         blocks = [self._later(x, delay) for x, delay in terms]
@@ -146,7 +134,7 @@ class _Blocks(NamedTuple):
 def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
     """Return an index that selects the entries from `start` to `stop` along an axis.
 
-    The axis must be a negative number.
+    `axis` must be a negative number.
     """
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
@@ -154,9 +142,7 @@ def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
 def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool) -> Array:
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
-    If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
-    is split into blocks of `size` steps. Each input block is multiplied by Toeplitz matrices that
-    hold the taps of the kernel.
+    If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``.
     """
     xp, device, steps = adapter.xp, adapter.device(x), x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -188,10 +174,7 @@ def toeplitz_filter(adapter: Adapter, x: Array, kernel: Array, *, reverse: bool)
 
 
 def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
-    """Return an array of zeros with `steps` time steps, on the device and with the sharding of `x`.
-
-    Along all other axes, the array has the shape of `x`.
-    """
+    """Return zeros with `steps` time steps, and with the device, sharding and other axes of `x`."""
     shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
     return xp.broadcast_to(xp.zeros_like(x[_index(axis, 0, 1)]), shape)
 
@@ -210,8 +193,7 @@ def sum_in_blocks(
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``. The outputs are computed
-    block by block, with the banded matrix `band`.
+    If `reverse` is True, ``x[t + k]`` is summed instead of ``x[t - k]``.
     """
     xp, steps, size = adapter.xp, x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

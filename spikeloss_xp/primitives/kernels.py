@@ -43,16 +43,13 @@ class Exponential(NamedTuple):
         return np.fromiter(taps, np.float64, self.length)
 
     def largest_tap(self) -> float:
-        """Return the largest tap, accurate to ten digits, without computing the other taps.
-
-        If the largest tap overflows, return infinity.
-        """
+        """Return the largest tap, accurate to ten digits, without computing the other taps."""
         n, last = self.order, self.length - 1
         try:
             growth = math.exp(1 / self.time_constant)
         except OverflowError:
             return 1.0
-        # `peak` is the lag of the largest tap. After this lag, the taps decrease.
+        # `peak` is the lag of the largest tap.
         peak = last if growth == 1 else min(max(math.ceil((n - growth) / (growth - 1)), 0), last)
         logarithm = math.lgamma(peak + n) - math.lgamma(n) - math.lgamma(peak + 1)
         try:
@@ -61,22 +58,16 @@ class Exponential(NamedTuple):
             return math.inf
 
 
-# A cached result takes a few kB in most cases, and 6 MB for 40,000 taps of order 6.
+# The cache is small, because the matrices of a long kernel of high order take several MB.
 @functools.lru_cache(maxsize=8)
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
     """Return the matrices of a block filter or, if `reverse` is True, of its adjoint.
 
-    `steps` is the number of time steps of the array that is filtered. If `steps` is None, the
-    matrices can be used for any number of time steps. There are three cases:
-
-    - At most 64 time steps are filtered by a single matrix. More than 64 time steps are split into
-      blocks, because longer sums are less accurate.
-    - If the kernel has at most 32 nonzero taps, each output block is computed from only two input
-      blocks: the block at the same time steps and the block before it.
-    - For longer kernels, each output block is also computed from weighted sums over earlier blocks.
-      The run time does not grow with the length of the kernel.
+    If `steps` is None, the matrices can be used for any number of time steps. Arrays with many time
+    steps are split into blocks, because longer sums are less accurate. The run time of the filter
+    does not grow with the length of a long kernel.
     """
     if steps is not None:  # taps for longer lags would be multiplied only by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
@@ -114,10 +105,7 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 
 
 def _size(kernel: Exponential, steps: int | None) -> int:
-    """Return the block length with the lowest cost, in multiplications per time step.
-
-    The cost includes an estimate for padding the last block.
-    """
+    """Return the block length with the lowest cost, in multiplications per time step."""
 
     def cost(size: int) -> float:
         edges = size * (2 + (kernel.length % size > 1))
@@ -133,8 +121,7 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
     """Return the matrix that maps an input block to its contribution to an output block.
 
-    The output block is `later` blocks after the input block. An entry of the matrix is 0 if the lag
-    between its two time steps is outside the kernel.
+    The output block is `later` blocks after the input block.
     """
     step = np.arange(size)
     lag = later * size + step[None, :] - step[:, None]
@@ -172,8 +159,8 @@ def _carried_together(
     """
     n, lag = kernel.order, np.arange(reach) * size
     decay = np.exp(-lag / kernel.time_constant)
-    # The last entry of `weights` remains 0. This entry is used for lags below 0 and for lags of at
-    # least `reach` blocks.
+    # The last entry of `weights` remains 0, for lags below 0 and for lags of at least `reach`
+    # blocks.
     weights = np.zeros((reach + 1, n, n), dtype)
     for first in range(n):
         for second in range(n - first):
@@ -214,10 +201,7 @@ def _joined(
 
 
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
-    """Return the matrices of the adjoint of a block filter, given the matrices of the filter.
-
-    Every matrix is transposed, and the matrices `to_sums` and `from_sums` are exchanged.
-    """
+    """Return the matrices of the adjoint of a block filter, given the matrices of the filter."""
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]
     near, from_sums, far = np.split(made.weights, [size, size + number])

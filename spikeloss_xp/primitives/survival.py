@@ -13,15 +13,13 @@ SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 def survival_sum(adapter: Adapter, factors: Array, weight: Array | None, axis: int) -> SurvivalSum:
     """Return the sum of the cumulative products, the product of all factors, and the pullback.
 
-    The factors are multiplied along `axis`. The results keep this axis, with length 1. Each
-    cumulative product is multiplied by its entry in `weight` before the products are summed. If
-    `weight` is None, callers must not use the product of all factors, because padding may have
-    changed this product to 0.
+    The results keep `axis`, with length 1. Each cumulative product is multiplied by its entry in
+    `weight` before the products are summed. If `weight` is None, callers must not use the product
+    of all factors, because padding may have changed this product to 0.
 
-    First, the results are computed for groups of about 8 steps. Then, about 8 groups at a time are
-    merged, until only one group is left. The number of array operations therefore grows with the
-    logarithm of the number of time steps. No division is needed, so factors of 0 cause no error,
-    even in higher derivatives.
+    The steps are merged in groups, so that the number of array operations grows with the logarithm
+    of the number of time steps. No division is needed, so factors of 0 cause no error, even in
+    higher derivatives.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -42,9 +40,8 @@ def survival_sum_by_doubling(
 ) -> SurvivalSum:
     """Return the results of `survival_sum`, computed with fewer operations on larger arrays.
 
-    The pullback changes arrays in place. For each step, the pullback needs the weighted sum of the
-    cumulative products that begin after this step. Each iteration doubles the number of products in
-    these sums.
+    The pullback changes arrays in place. For each step, the pullback computes the weighted sum of
+    the cumulative products that begin after this step.
     """
     xp, steps = adapter.xp, factors.shape[axis]
     survival = xp.cumulative_prod(factors, axis=axis)
@@ -138,8 +135,8 @@ def _merge_groups(
 def _groups(adapter: Adapter, x: Array, axis: int, fill: float) -> list[Array]:
     """Split an axis into groups of equal length, and return a list of arrays.
 
-    The first array in the list holds the first entry of each group, the second array holds the
-    second entry of each group, and so on. The last group is padded with `fill`.
+    The array at index i of the list holds the entry i of every group. The last group is padded with
+    `fill`.
     """
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)

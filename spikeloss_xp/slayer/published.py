@@ -182,8 +182,7 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
     Logarithms below -100, including the logarithm of 0, are clamped to -100. If `p` is near 1,
-    ``1 - p`` and ``log(1 - p)`` are imprecise, as in lava-dl. ``log(p)`` is computed from `z`, not
-    from `p`.
+    ``1 - p`` and ``log(1 - p)`` are imprecise, as in lava-dl.
 
     The pullback uses the derivative that PyTorch computes for lava-dl, which is not the derivative
     of the clamped terms. PyTorch first divides ``p - y`` by ``max(p (1 - p), 1e-12)``, and then
@@ -202,8 +201,7 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
     log_rest = xp.where(sure, clamped, xp.log(xp.where(sure, zero + 1, rest)))
     terms = -(target * log_p + (1 - target) * log_rest)
 
-    # `precise - fixed(precise)` is 0. Adding it changes the derivative of the terms, but not their
-    # value.
+    # Adding `precise - fixed(precise)`, which is 0, changes only the derivative of the terms.
     precise, _ = criteria.binary_cross_entropy(adapter, z, target)
     share = fixed(p * rest / xp.maximum(p * rest, least))
     terms = fixed(terms) + share * (precise - fixed(precise))

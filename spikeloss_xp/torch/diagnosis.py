@@ -29,7 +29,7 @@ def diagnose_network(
 
     Call this function before training. After about 100 updates, call it on the same batch again,
     and pass the first report as `earlier`. The new report then judges whether training has improved
-    the loss or the accuracy on this batch. If there is no such improvement, the report names the
+    the loss or the accuracy on this batch. Without such an improvement, the report names the
     possible causes.
 
     The parameters, gradients, buffers (such as running statistics), training modes and hooks of the

@@ -63,8 +63,8 @@ class LossModule(torch.nn.Module):
     def sum_and_weight(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
         """Return the result of the method ``sum_and_weight`` of the loss.
 
-        The result is the sum of the loss terms, and the number by which the sum is divided to get
-        the value of the loss.
+        The result is a tuple of two numbers. The first number is the sum of the loss terms. The
+        second number is the weight by which the sum is divided for a mean.
         """
         return self.loss.sum_and_weight(input, *target, **self._with_weight(options))
 
@@ -73,6 +73,6 @@ class LossModule(torch.nn.Module):
         return options if given else {**options, "weight": self.weight}
 
     def extra_repr(self) -> str:
-        """Return the loss and the number of class weights to show in the module's repr."""
+        """Return the repr of the loss, followed by the number of class weights if there are any."""
         shown = repr(self.loss)
         return shown if self.weight is None else f"{shown}, {len(self.weight)} class weights"

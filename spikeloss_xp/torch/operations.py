@@ -23,9 +23,8 @@ Options = tuple[tuple[str, Any], ...]
 class Call(NamedTuple):
     """The numbers that are stored for one call of a module.
 
-    A linear layer computes along the last axis of its input. A convolution computes along the
-    channel axis and the spatial axes. The arrays in this class have only the other axes of the
-    input, such as the time and batch axes.
+    The arrays have only the axes along which the module does not compute, such as the time and
+    batch axes.
 
     Attributes
     ----------
@@ -34,8 +33,7 @@ class Call(NamedTuple):
         of input entries that are not 0. For a convolution, `active` is the number of connections
         from nonzero input entries to output positions.
     deviation : Tensor
-        The largest distance between an input entry and its sign. `deviation` is close to 0 if all
-        entries are -1, 0 or 1.
+        The largest distance between an input entry and its sign.
     channels, dense : int
         `channels` is the number of output channels to which an input channel is connected, so the
         number of operations is ``active * channels``. If no input entry were 0, each entry of
@@ -57,9 +55,8 @@ class Batch(NamedTuple):
         The number of samples.
     mask : Tensor or None
         True for the steps to count, with the time and the batch axis in the order of the spikes.
-        None if nothing is masked.
     invalid : Tensor or None
-        True for samples with an invalid length. None if all lengths are known to be valid.
+        True for samples with an invalid length.
     time_first : bool
         Whether the time axis is before the batch axis.
     looped : bool
@@ -112,16 +109,16 @@ class Batch(NamedTuple):
 
 
 class Operations:
-    """A counter for the operations of a network's modules, which counts while the network runs.
+    """A counter for the operations of a network's modules while the network runs.
 
-    A loop over time steps makes many calls with small inputs. To reduce overhead, small inputs are
-    stored as copies, and the operations of several calls are counted at once.
+    Small inputs are copied and counted together, because a loop over time steps makes many calls
+    with small inputs.
     """
 
     def __init__(self) -> None:
         self._calls: dict[torch.nn.Module, list[Call]] = {}
-        # For each module, the inputs that are not counted yet. Their common shape, dtype and
-        # requested output size are stored first.
+        # For each module, a pair: the common shape, dtype and requested output size of the inputs
+        # that are not counted yet, and a list of these inputs.
         self._waiting: dict[torch.nn.Module, tuple[Any, list[Tensor]]] = {}
 
     @property
@@ -185,10 +182,7 @@ def sums_of(calls: list[Call], name: str, batch: Batch) -> Tensor:
 def _calls(module: Any, x: Tensor, output_size: tuple[int, ...] | None) -> Iterator[Call]:
     """Yield a `Call` for each call of a module.
 
-    The array `x` holds the input of each call along its first axis. `output_size` is the output
-    size that was requested in the calls of a transposed convolution, or None.
-
-    On a CPU, large inputs are counted in chunks, so that intermediate arrays stay in the cache.
+    The array `x` holds the input of each call along its first axis.
     """
     if isinstance(module, torch.nn.Linear):
         own, channels, places, dense = 1, module.out_features, None, 1
@@ -212,8 +206,7 @@ def _count(x: Tensor, own: int, places: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the arrays `active` and `deviation` of a `Call`, for an input or a chunk of it.
 
     `own` is the number of axes along which the module computes. `places` holds, for each position
-    in space, the number of output positions to which it is connected. For a linear layer, `places`
-    is None.
+    in space, the number of output positions to which it is connected.
     """
     axes, sign = tuple(range(-own, 0)), x.sign()
     deviation = (x - sign).abs_().amax(axes)
@@ -237,9 +230,8 @@ def _places(
 ) -> tuple[Tensor, int]:
     """Return the number of output positions for each input position, and the sum of these numbers.
 
-    An input position is connected to each output position that its value can affect. The numbers
-    are the gradient of the sum of the output of a convolution whose weights are all 1. All channels
-    have the same numbers, so this convolution has only one channel.
+    The numbers are the gradient of the sum of the output of a convolution whose weights are all 1.
+    All channels have the same numbers, so this convolution has only one channel.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         layer = kind(1, 1, **dict(options), bias=False, device="meta")

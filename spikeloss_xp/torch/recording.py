@@ -95,11 +95,7 @@ class Recording:
         return Activity(together, tuple(rows), tuple(self._not_counted()))
 
     def _check_one_batch(self) -> None:
-        """Raise an error if the calls of the network seem to be batches instead of time steps.
-
-        A call seems to be a batch if it calls a spiking module several times, or if the spikes have
-        more than two axes and the network has no convolution.
-        """
+        """Raise an error if the calls of the network seem to be batches instead of time steps."""
         with_pixels = any(isinstance(each, CONVOLUTIONS) for each in self._names)
         for each in self._spiking():
             outputs = self._outputs[each]
@@ -123,7 +119,7 @@ class Recording:
 
     @torch.no_grad()  # otherwise, a checkpoint would keep tensors of this function
     def _see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        """Keep the output of a module; this method is a forward hook."""
+        """Store the output of a module. This method is a forward hook."""
         if ModuleTracker().is_bw:  # a checkpoint computes a part of the network again
             return
         self._runs += module is self._network
@@ -197,8 +193,8 @@ class Recording:
         kinds = (self._firing or nan) - self._others
         inside = {each: self._inside(each) for each in self._outputs if type(each) in kinds}
         inside.pop(self._network, None)
-        # A spiking module that calls a single module is not a container: it is a neuron, and
-        # the inner module computes its surrogate gradient.
+        # A spiking module that calls only one module is a neuron and not a container, because the
+        # inner module computes its surrogate gradient.
         found = {each for each, x in inside.items() if len(x) < 2 or x.isdisjoint(inside)}
         return found.difference(*(inside[each] for each in found))
 
@@ -311,8 +307,8 @@ def record(
           first axis. The spikes are not detached.
         - ``hidden``: the same dict without the last spiking module, which is the output layer. If a
           module with a ``weight`` is called after the last spiking module, no spiking module is
-          left out, because all of them are hidden layers. A module that contains the last spiking
-          module and returns counts is ignored here.
+          left out, because all of them are hidden layers. This rule ignores a module that contains
+          the last spiking module and returns counts.
         - ``gradients``: a dict with the current gradient of each parameter that requires a
           gradient, in the order in which the modules are called. A parameter is left out if it has
           no gradient and its module is not called.
@@ -398,7 +394,7 @@ def _any_finite(outputs: list[Tensor]) -> bool:
 
 
 def _fires(module: Module, inputs: list[Any]) -> bool:
-    """Return whether any input or weight of a module holds numbers other than counts, such as NaN.
+    """Return whether a module has an input or a weight that is not a tensor of spike counts.
 
     The weights are checked because a recurrent module may receive only spikes, and multiply them by
     its own weights. If all inputs are 0, the weights are not checked, because any module with
@@ -413,8 +409,7 @@ def _fires(module: Module, inputs: list[Any]) -> bool:
 def _are_counts(x: Any) -> bool:
     """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
-    Some surrogate gradients add a smooth function to the spikes and subtract it again. Rounding may
-    then change a spike of 1, but not an entry of 0.
+    Rounding in surrogate gradients may change a spike of 1, but not an entry of 0.
     """
     if not isinstance(x, Tensor) or x.is_complex():
         return False

@@ -15,8 +15,7 @@ from spikeloss_xp.torch.recording import Modules, check_network, record, weights
 from spikeloss_xp.torch.weights import weights_of_layers
 
 # Recurrent weights are multiplied by RECURRENT before a layer is scaled. Otherwise, the recurrent
-# current of many layers is larger than their input current. In training experiments, more networks
-# learned with recurrent weights that were a third as large.
+# current of many layers would be larger than their input current.
 RECURRENT = 0.3
 
 
@@ -119,7 +118,7 @@ def scale_network(
 def restored(network: Module) -> Iterator[dict[Tensor, Tensor]]:
     """Return a context that restores the parameters and buffers of a network when it ends.
 
-    Within the context, gradients are disabled. The context yields the initial values.
+    The context disables gradients, and yields the initial values.
     """
     initial = {x: x.detach().clone() for x in (*network.parameters(), *network.buffers())}
     with torch.no_grad():
@@ -161,7 +160,7 @@ def parameter_groups(
     relative_step : float, optional
         The size of an update relative to the weights.
     momentum : float, optional
-        The momentum of SGD, which may be 0. None, the default, stands for optimizers such as Adam.
+        The momentum of SGD, which may be 0. By default, the groups are for optimizers such as Adam.
 
     Returns
     -------

@@ -67,8 +67,6 @@ class _Run:
     ----------
     inputs, outputs : dict of torch.nn.Module to list
         The nodes of the tensors that each module received and returned.
-    without_graph : set of torch.nn.Module
-        The modules that ran without gradients.
     copies : dict
         The nodes of the copies of spikes, in the order of the calls. The values are pairs: the node
         that computed the spikes, and the index of the spikes in the results of this node.
@@ -84,7 +82,7 @@ class _Run:
         self.spikes: dict[Module, set[tuple[Any, int]]] = {}
 
     def see(self, module: Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        """Keep the nodes of a call, and copy the spikes; this method is a forward hook."""
+        """Store the nodes of a call, and return its output with a copy of the spikes."""
         self.inputs.setdefault(module, []).extend(_nodes([args, kwargs]))
         self.outputs.setdefault(module, []).extend(_nodes(output))
         spikes = first_output(output)
@@ -98,10 +96,7 @@ class _Run:
         return None
 
     def remove_unused(self, names: dict[Module, str], result: Any) -> None:
-        """Remove the last layers if the result of the run does not depend on their spikes.
-
-        If the result or the spikes of a layer have no graph, the layer is not removed.
-        """
+        """Remove the last layers if the result of the run does not depend on their spikes."""
         nodes = _ancestors(_nodes(result))
         used = {self.copies[node] for node in nodes & self.copies.keys()}
         while nodes and names:
@@ -129,12 +124,11 @@ def weights_of_layers(
 ) -> dict[Module, Weights]:
     """Return the weights of each spiking module whose weights are not all frozen.
 
-    `forward` runs the network once, and `modules` are the spiking modules, as for `record`. Without
-    `modules`, the last layers are left out if the result of `forward` does not depend on their
-    spikes, as with a readout of membrane potentials.
+    Without `modules`, the last layers are left out if the result of `forward` does not depend on
+    their spikes, as with a readout of membrane potentials.
     """
     run = _Run()
-    # The cache may hold converted weights without gradients.
+    # The autocast cache may hold converted weights without gradients.
     torch.clear_autocast_cache()
     with torch.enable_grad(), record(network, modules) as seen, hooked(network, run.see):
         result = forward()
@@ -187,9 +181,9 @@ def _check(
 ) -> None:
     """Raise an error if a layer has no weights.
 
-    Frozen weights are not part of the graph. If a network has frozen parameters, a layer without
-    weights is therefore allowed. No such layer is allowed if a module in `unseen`, which ran
-    without gradients, has trainable parameters.
+    Frozen weights are not part of the graph, so a layer without weights is allowed if the network
+    has frozen parameters. No such layer is allowed if a module in `unseen`, which ran without
+    gradients, has trainable parameters.
     """
     trainable = {x for x in network.parameters() if x.requires_grad}
     may_be_frozen = len(trainable) < len([*network.parameters()])
@@ -243,10 +237,7 @@ def _search(module: Module, starts: list[Any], ends: Ends, *, inside: bool) -> W
 def _of_node(
     node: Any, operands: list[Any], found: dict[Any, Weights], module: Module, *, inside: bool
 ) -> Weights:
-    """Return the weights of a node, given the weights of its operands.
-
-    Some operands of a node are multiplied with each other, and the others are added.
-    """
+    """Return the weights of a node, given the weights of its operands."""
     name = node.name()
     factors, terms = _factors_and_terms(name, operands)
     product = _of_product(node, factors, found, module, inside=inside)
