@@ -53,8 +53,8 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
             unmasked = duration > 0
     reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     if mask is not None:
-        # The caller multiplies the result of the pullback by the mask, which broadcasts the result
-        # over time.
+        # The result of the pullback has no time axis yet. It gets a time axis when the caller
+        # multiplies it by the mask.
         return reading, lambda cotangent: cotangent
     return reading, lambda cotangent: time.spread(cotangent, steps)
 

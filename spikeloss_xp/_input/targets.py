@@ -143,8 +143,8 @@ class ClassIndices(ClassTarget):
     def read(self, given: Given) -> Labels:
         """Check class indices, and return them as labels.
 
-        If an index may be ignored or invalid, all indices are reduced modulo the number of classes,
-        so that a term can be computed for every label.
+        Ignored and invalid indices are reduced modulo the number of classes. A term can then be
+        computed for every label.
         """
         prepared, ignored = given.prepared, given.ignore_index
         adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes

@@ -235,15 +235,13 @@ class Batch:
     def _progress(self) -> float:
         """Return ``(accuracy - chance) / (1 - chance)``, with class weights in both accuracies.
 
-        `chance` is the fraction of labels that belong to the commonest class, but at least 1 / C
-        for C classes.
+        `chance` is the fraction of labels that belong to the commonest class.
         """
         weight = np.ravel(host_values(self.masks.get("weight", 1.0), "weight"))
         confusion = np.moveaxis(np.moveaxis(self.confusion, 0, -1) * weight, -1, 0)
         labels = confusion.sum(axis=-1)
         right = np.trace(confusion, axis1=-2, axis2=-1).sum() / labels.sum()
-        commonest = labels.max(axis=-1).sum() / labels.sum()
-        chance = max(commonest, 1 / confusion.shape[-1])
+        chance = labels.max(axis=-1).sum() / labels.sum()
         return float((right - chance) / (1 - chance or math.nan))  # NaN if all labels are equal
 
     def _size_of_gradient(self) -> float:

@@ -82,15 +82,14 @@ def diagnose(
         The new report then judges whether training has improved the accuracy or the loss enough.
 
         With class labels, the accuracy must be at least a fifth of the way from chance to 1. Chance
-        is the fraction of labels that belong to the commonest class, but at least 1 / C for C
-        classes. The accuracy and chance are both computed without masked entries, and with the
-        class weights.
+        is the fraction of labels that belong to the commonest class. The accuracy and chance are
+        both computed without masked entries, and with the class weights.
 
         Without class labels, the loss is compared with the loss of a constant output, which is a
-        silent output or the mean of all potentials. If the loss is within 10 % of the loss of a
-        constant output, the improvement is not enough. If the loss is lower by more than 10 %, the
-        improvement is enough. If the loss is higher by more than 10 %, training must have closed at
-        least a fifth of the gap between the earlier loss and the loss of a constant output.
+        silent output or the mean of all potentials. If the loss is more than 10 % below the loss
+        of a constant output, the network has improved enough. If the loss is within 10 % of the
+        loss of a constant output, it has not. If the loss is more than 10 % above the loss of a
+        constant output, training must have closed at least a fifth of the gap between them.
 
         A loss on spike times is compared only with the earlier loss, and must have fallen by 0.3 %
         or more.

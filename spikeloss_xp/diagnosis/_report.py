@@ -308,7 +308,7 @@ class Report:
         return [self._row(*pair) for pair in pairs]
 
     def _row(self, layer: Layer | None, gradient: Gradient | None) -> Row:
-        """Return the cells of a row. The first cell is a mark if a finding applies to the row."""
+        """Return the cells of a row, of which the first marks problems and notes."""
         cells = [""] * 6
         if layer is not None:
             rate = layer.rate if layer.first_spike is None else layer.first_spike

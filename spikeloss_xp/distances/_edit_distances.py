@@ -204,8 +204,8 @@ def _edit_costs(
 ) -> Array:
     """Return the lowest cost of edits that turn a train of `x` into a train of `y`, for all pairs.
 
-    `price` returns the cost of matching two spike times. If two times are `far` or more apart, the
-    cost of matching them is above 2.
+    `price` returns the cost of matching two spike times. If the difference between two times
+    is at least `far`, the cost of matching them is above 2.
     """
     xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
     times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)
