@@ -52,9 +52,9 @@ def assert_consistent(
     """Check that a loss has the same value and gradient with every array library.
 
     Each library evaluates the loss and its gradient in the dtype of `input`. If a library has a CPU
-    and several GPUs, it uses the CPU and the first GPU. The results are compared with the results of NumPy in float64.
-    With ``reduction="none"``, the function compares the terms, and the gradient of a weighted sum
-    of the terms. The weights are random but reproducible.
+    and several GPUs, it uses the CPU and the first GPU. The results are compared with the results
+    of NumPy in float64. With ``reduction="none"``, the function compares the terms, and the
+    gradient of a weighted sum of the terms. The weights are random but reproducible.
 
     Parameters
     ----------

@@ -89,7 +89,8 @@ def diagnose(
         silent output or the mean of all potentials. If the loss is more than 10 % below the loss
         of a constant output, the network has improved enough. If the loss is within 10 % of the
         loss of a constant output, it has not. If the loss is more than 10 % above the loss of a
-        constant output, training must have closed at least a fifth of the gap between them.
+        constant output, it must have fallen by at least a fifth of the difference between the
+        earlier loss and the loss of a constant output.
 
         A loss on spike times is compared only with the earlier loss, and must have fallen by 0.3 %
         or more.
