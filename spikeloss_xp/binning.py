@@ -77,7 +77,7 @@ def bin_spikes(
     ------
     ValueError
         If a time is outside the bins, if an entry of `neuron` is not the index of a neuron, if the
-        length of an argument does not fit, or if the dtype of `times` is too coarse for
+        lengths of the arguments do not match, or if the dtype of `times` is too coarse for
         `time_step`.
     TypeError
         If an argument has the wrong type, if the values of an argument cannot be read because it is

@@ -125,7 +125,7 @@ def axes(layout: Layout, space: str) -> str:
 
 
 def shown(layer: Layer) -> Layer:
-    """Return a layer as a report shows it, without a rate if its values are not spikes."""
+    """Replace the rate of a layer by NaN if the layer does not hold spikes."""
     nan = math.nan
     return layer if layer.holds_spikes else layer._replace(rate=nan, always_on=nan)
 

@@ -54,7 +54,7 @@ class ClassScores(NamedTuple):
         return self.classes.argmax(score)
 
     def result(self, x: Array, *, with_class: bool = True) -> Array:
-        """Return predictions or scores in the shape of the final result.
+        """Move the axes of predictions or scores back to their places in the input.
 
         The time axis is removed unless `per_step` is True.
         """
