@@ -127,8 +127,8 @@ class FastPaths:
     def operand(self, like: Array, value: float) -> Any:
         """Return `value` as an operand for `where`.
 
-        The base class returns the number itself. If `where` copies a Python number to the device at
-        each call, an adapter should return a cached array instead.
+        The base class returns the number itself. In some libraries, `where` copies a Python number
+        to the device at each call. The adapters for these libraries should return a cached array.
         """
         return value
 

@@ -170,10 +170,9 @@ def compare_runs(
         - ``first``: the position of the earliest difference, or None if the runs agree. ``first``
           is a named tuple with the fields ``layer``, ``step``, ``sample`` and ``neuron``. If
           several layers differ at the earliest step, ``layer`` is the first of these layers.
-          ``neuron`` is a tuple with an index for each axis other than time and sample. A difference
-          in an array without a time axis is given only if all arrays with a time axis agree. If
-          the array has no time axis, ``step`` and ``sample`` are None, and ``neuron`` is the index
-          of the entry.
+          ``neuron`` is a tuple with an index for each axis other than time and sample. An array
+          without a time axis is named only if no array with a time axis differs. ``step`` and
+          ``sample`` are then None, and ``neuron`` is the index of the entry.
         - ``batch``: the index of the first batch that differs, or None if the runs agree. The
           attribute ``first`` is a position in this batch.
         - ``rows``: a named tuple for each layer, with the fields ``layer``, ``entries`` (the number

@@ -304,9 +304,9 @@ def _negative_binomial(
     `mean` is ``min(m, exp(_largest))``, so that its square does not overflow.
 
     If `constant` is True, the result is the full negative log-likelihood, which also contains
-    ``log(n!)``. For large counts, adding ``log(n!)`` directly would lose digits. The negative
-    log-likelihood is therefore first computed for a mean of `n`. The increase of the negative
-    log-likelihood from the mean `n` to the mean `m` is then added.
+    ``log(n!)``. For large counts, adding ``log(n!)`` directly would lose digits. The result is
+    therefore computed as a sum of two terms: the value at the mean `n`, and the difference between
+    the values at the means `m` and `n`.
     """
     xp, zero, largest = adapter.xp, adapter.scalar(u, 0.0), _largest(adapter, a)
     log_mean = xp.where((n == 0) & xp.isinf(u), zero, u)  # 0 times infinity is NaN

@@ -164,8 +164,8 @@ def select_devices(
 ) -> tuple[list[Device], dict[str, str]]:
     """Return the devices to compare and, for each library that is left out, the reason.
 
-    A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
-    the kind of a device, all other devices are left out.
+    For each library, the result holds its first CPU, its first GPU, and so on. If `wanted` is the
+    name or the kind of a device, all other devices are left out.
     """
     infos = available() if backends is None else {name: describe(name) for name in backends}
     selected: list[Device] = []

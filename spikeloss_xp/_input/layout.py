@@ -23,7 +23,7 @@ class Layout(NamedTuple):
     shape : tuple of int
         The shape of the input.
     time_axis, batch_axis : int
-        The positions of the time and batch axes in the input, as numbers of at least 0. In arrays
+        The positions of the time and batch axes in the input. They are not negative. In arrays
         with the axes batch, class and time, the batch axis is also at the position `batch_axis`.
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
@@ -176,7 +176,7 @@ class Layout(NamedTuple):
     # Error hints ----------------------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return a different time axis for which a target could have the shape `shape`, or None."""
+        """Return a time axis, other than `time_axis`, that would explain the shape of a target."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)

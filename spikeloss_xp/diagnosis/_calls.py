@@ -1,4 +1,4 @@
-"""Loss calls for which `diagnose` reports the value of the loss, but nothing about classes.
+"""Classes for calls to losses about whose classes and terms `diagnose` reports nothing.
 
 A `Batch` represents a call to most losses of this library. The classes in this module represent all
 other calls. The method `finish` takes the entries of `arrays` after they have been copied to the

@@ -92,8 +92,8 @@ def diagnose(
         constant output, it must have fallen by at least a fifth of the difference between the
         earlier loss and the loss of a constant output.
 
-        A loss on spike times is compared only with the earlier loss, and must have fallen by 0.3 %
-        or more.
+        A loss on spike times is compared only with the earlier loss. The network has improved
+        enough if this loss has fallen by at least 0.3 %.
     updates : int, optional
         The number of updates since the earlier report. With fewer than 90 updates, the report does
         not judge the improvement.

@@ -231,7 +231,7 @@ def _places(
     """Return the number of output positions for each input position, and the sum of these numbers.
 
     The numbers are the gradient of the sum of the output of a convolution whose weights are all 1.
-    All channels have the same numbers, so this convolution has only one channel.
+    The convolution has only one channel, because the numbers are the same for each channel.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         layer = kind(1, 1, **dict(options), bias=False, device="meta")

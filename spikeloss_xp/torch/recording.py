@@ -409,7 +409,7 @@ def _fires(module: Module, inputs: list[Any]) -> bool:
 def _are_counts(x: Any) -> bool:
     """Return whether all finite values of a tensor are whole numbers of at least 0, up to rounding.
 
-    Rounding in surrogate gradients may change a spike of 1, but not an entry of 0.
+    Some surrogate gradients return spikes such as 0.9999999, but entries without a spike stay 0.
     """
     if not isinstance(x, Tensor) or x.is_complex():
         return False
