@@ -19,12 +19,12 @@ from spikeloss_xp._arrays import (
 )
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import mask_of
+from spikeloss_xp._tolerance import LARGEST
 from spikeloss_xp._typing import Array, ArrayLike
 
 SUMS = "int64"  # the dtype of all sums
 ROUNDING = 0.01  # an entry that differs from a whole number n by at most ROUNDING * n becomes n
 FRACTIONS = 2.0**30  # fractions of a spike are added as integer multiples of 1 / FRACTIONS
-LARGEST = 2.0**53  # entries of at least this size are treated like infinity
 LAYER, CONNECTED, MODULE = "layer", "connected layer", "module"  # the kinds in `Activity.rows`
 
 
@@ -416,7 +416,7 @@ def _sums_of(
     if mask is not None:
         mask = xp.broadcast_to(mask, shape)
         size = adapter.masked(size, mask)
-    known = size < LARGEST  # False for NaN
+    known = size < LARGEST  # False for NaN; larger entries are treated like infinity
     size = adapter.masked(size, known)
     nearest = xp.round(size)
     size = xp.where(xp.abs(size - nearest) <= ROUNDING * nearest, nearest, size)

@@ -10,7 +10,14 @@ import numpy as np
 
 from spikeloss_xp._arrays import adapter_of, host_values
 from spikeloss_xp._checks import integer, optional
-from spikeloss_xp._tolerance import PRECISION, ROUNDINGS, distances, dtype_name, largest_finite
+from spikeloss_xp._tolerance import (
+    LARGEST,
+    PRECISION,
+    ROUNDINGS,
+    distances,
+    dtype_name,
+    largest_finite,
+)
 
 # If fewer than FEWEST trains differ, no hint is given, because a wrong explanation may fit a few
 # trains by chance. The hint about resets is given only if at least FEWEST_RESET trains differ, and
@@ -224,14 +231,14 @@ def compare_runs(
     if len(runs[0]) != len(runs[1]):
         raise ValueError(f"first has {len(runs[0])} batches, but second has {len(runs[1])}")
     given = potentials if isinstance(potentials, tuple) else (potentials,)
-    states = [_mappings(run, "potentials") for run in given if run is not None]
+    states = [] if potentials is None else [_mappings(run, "potentials") for run in given]
     if any(len(run) != len(runs[0]) for run in states):
         raise ValueError(f"potentials must have {len(runs[0])} batches, as the spikes have")
     batches = [list(_layers(pair, axes, names)) for pair in zip(*runs, strict=True)]
-    for number, layers in enumerate(batches):
-        found_names, expected = ([x.names for x in each] for each in (layers, batches[0]))
-        if found_names != expected:
-            raise ValueError(f"batch {number} has layers {found_names}, but batch 0 {expected}")
+    pairs = [[layer.names for layer in layers] for layers in batches]
+    for number, each in enumerate(pairs):
+        if each != pairs[0]:
+            raise ValueError(f"batch {number} has layers {each}, but batch 0 {pairs[0]}")
     rows = tuple(_rows(batches))
     for number, layers in enumerate(batches):
         found = _earliest(layer.first() for layer in layers)
@@ -361,7 +368,7 @@ def _holds_spikes(x: np.ndarray) -> bool:
     x = x[np.isfinite(x)]
     whole = np.round(x)
     is_far = np.abs(x - whole) > 0.01 * np.minimum(np.abs(whole), 1)
-    return not np.any(is_far | (np.abs(whole) >= 2.0**53))
+    return not np.any(is_far | (np.abs(whole) >= LARGEST))
 
 
 def _allowed(arrays: Iterable[Any], values: Iterable[np.ndarray]) -> float:

@@ -13,6 +13,7 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
 # The tolerance is this number times the machine epsilon of the dtype. For the results recorded from
 # lava-dl, a factor of 15 would be enough.
 ROUNDINGS = 100
+LARGEST = 2.0**53  # an entry of at least this size is not a number of spikes
 
 
 def dtype_name(x: Any) -> str:

@@ -297,6 +297,7 @@ ONE = {"a": SPIKES, "b": SPIKES}
         (ONE, {"potentials": [ONE, ONE], "thresholds": 1}, ValueError, "must have 1 batches"),
         (ONE, {"time_axis": (0, 1, 1)}, ValueError, "one axis for each of the two runs"),
         ({**ONE, "b": SPIKES + 1j}, {}, TypeError, "b must hold real numbers"),
+        (ONE, {"potentials": (None, ONE), "thresholds": 1}, TypeError, "potentials must be a non-"),
         (
             {"a": SPIKES + 1, "b": SPIKES},
             {"potentials": ONE, "thresholds": {"b": 1}},

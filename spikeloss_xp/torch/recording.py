@@ -77,16 +77,21 @@ class Recording:
         masks = {"lengths": lengths, "where": where}
         rows: list[tuple[str, str]] = []
         sums: list[Tensor] = []
-        if calls and samples is not None and lengths is where is None and not self._found():
+        is_masked = lengths is not None or where is not None
+        if calls and samples is not None and not is_masked and not self._found():
             batch = Batch(samples)  # the neurons are functions
         else:
             if samples is None and self._runs > 1:
                 self._check_one_batch()
-            is_masked = lengths is not None or where is not None
-            spikes = _in_batches(self.spikes, time_axis, samples, is_masked)
+            looped = {self._names[x] for x in self._spiking() if len(self._outputs[x]) > 1}
+            possible = {
+                # The axes of a layer that was called at each step are not ambiguous.
+                name: _readings(name, x, time_axis, samples)[: 1 if name in looped else None]
+                for name, x in self.spikes.items()
+            }
+            spikes = _in_batches(possible, time_axis, samples, is_masked)
             layers = activity(spikes, time_axis=time_axis, **masks)
-            looped = any(len(self._outputs[each]) > 1 for each in self._spiking())
-            batch = Batch.of(next(iter(spikes.values())), time_axis, looped, **masks)
+            batch = Batch.of(next(iter(spikes.values())), time_axis, bool(looped), **masks)
             rows, sums = [*layers.rows], [*layers.sums]
         for module, of_module in calls.items():
             rows.append((MODULE, self._names[module]))
@@ -219,17 +224,16 @@ class Recording:
 
 
 def _in_batches(
-    spikes: dict[str, Tensor], time_axis: int, samples: int | None, is_masked: bool
+    possible: dict[str, list[Tensor]], time_axis: int, samples: int | None, is_masked: bool
 ) -> dict[str, Tensor]:
-    """Return the spikes of each layer with separate batch and time axes."""
-    possible = {name: _readings(name, x, time_axis, samples) for name, x in spikes.items()}
+    """Choose one of the possible readings of each layer's axes."""
     # If the shape of a layer is ambiguous, the number of time steps is taken from the other layers.
     steps = {x[0].shape[time_axis] for x in possible.values() if len(x) == 1}
     found = {}
     for name, readings in possible.items():
         likely = [x for x in readings if x.shape[time_axis] in steps] or readings
         if len(likely) > 1 and is_masked:
-            shape = tuple(spikes[name].shape)
+            shape = tuple(readings[0].shape)
             raise ValueError(
                 f"{name} returned spikes of shape {shape}, and samples={samples}: it is not clear "
                 "whether samples and steps share the first axis. If they do not, leave out "

@@ -183,6 +183,19 @@ def test_channels_that_equal_the_samples_are_not_taken_for_samples():
     assert (without_mask.entries, without_mask.samples) == (12 * 4 * 6 * 6, 4)
 
 
+def test_number_of_samples_may_be_passed_for_a_loop_over_steps():
+    """The advice on calls with tokens is to pass it, also if the steps are a multiple of it."""
+    network = module_of(lambda self, x: (x > 0.1).float())
+    inputs, lengths = torch.rand(8, 4, 3, 5), [8, 5, 3, 8]  # [time, sample, token, neuron]
+    with record(nn.Sequential(network)) as seen:
+        for step in inputs:
+            seen._network(step)
+    with pytest.raises(ValueError, match="each call was one time step, pass samples="):
+        seen.activity(time_axis=0, lengths=lengths)
+    found = seen.activity(time_axis=0, lengths=lengths, samples=4)
+    assert found.layers["0"].entries == sum(lengths) * 15
+
+
 def test_spikes_in_a_reused_tensor_raise():
     network = module_of(lambda self, x: self.buffer.copy_(x > 0), buffer=torch.zeros(BATCH, 20))
     with record(network, [network]) as seen, torch.no_grad():
