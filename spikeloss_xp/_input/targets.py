@@ -453,7 +453,8 @@ def _narrowed(prepared: Trains, label: Array, target: Any) -> Array:
     if np.iinfo(wide.dtype).max <= limits.max:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
-    # The largest integer is an invalid index, because no input has so many classes.
+    # Indices that do not fit are replaced by the largest integer of the dtype. It is never a valid
+    # index, because no input has that many classes.
     narrow = np.where(fits, wide, limits.max)
     return prepared.adapter.from_host_like(narrow, label)
 

@@ -74,8 +74,8 @@ def findings(loss: Any, batch: Any) -> Observations:
     To add findings about a class of losses, register a function with ``@findings.register``, as in
     the example below. `diagnose` calls this function in addition to the functions that are
     registered for the base classes. The function yields either `Finding` objects or tuples of two
-    strings. A tuple holds the code of a finding in the guide "What diagnose finds", and a
-    description of what was seen.
+    strings. The first string is the code of a finding in the guide "What diagnose finds". The
+    second string describes the evidence in the batch.
 
     Parameters
     ----------

@@ -104,8 +104,7 @@ class Finding:
     severity : {"problem", "note"}
         A problem keeps a network from learning. A note is a fact, which may be harmless.
     seen, why, remedy : str
-        `seen` describes what was seen in the batch, `why` explains why it matters, and `remedy`
-        says what to do.
+        Three texts: the evidence in the batch, the reason why it matters, and what to do about it.
     names : tuple of str
         The names of the layers and parameters to which the finding applies.
 
@@ -133,8 +132,8 @@ class Finding:
         return "\n".join(map(_wrapped, texts))
 
 
-# An observation is a `Finding`, or a tuple of strings. The tuple holds a code in findings.toml, a
-# description of what was seen, and the names of the layers or weights.
+# An observation is a `Finding`, or a tuple of strings. The first string is a code in findings.toml.
+# The second string describes the evidence. The other strings are names of layers or weights.
 Observation = tuple[str, ...] | Finding
 Observations = Iterator[Observation]
 

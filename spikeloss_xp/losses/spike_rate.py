@@ -113,7 +113,7 @@ class SpikeRate(ClassLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # If the input may hold membrane potentials, the target rates may be any numbers.
+        # Target rates are checked only for spikes. Potentials may have any target.
         if READOUTS[self.readout].windowed and self.moving_window != 1:
             for name in self._per_class:
                 _checks.one_or_more(_checks.rate)(getattr(self, name), name)
