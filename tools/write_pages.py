@@ -5,13 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from _support import contract, gpu, published, signatures, support
+from _support import gpu, signatures, support
 
-contract.PAGE.write_text(contract.page(), encoding="utf-8")
 gpu.PAGE.write_text(gpu.page(gpu.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-published.PAGE.write_text(
-    published.page(published.PAGE.read_text(encoding="utf-8")), encoding="utf-8"
-)
 for page in support.TABLES:
     page.write_text(support.page(page), encoding="utf-8")
 before = support.FINDINGS.read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tools/write_pages.py`` writes the dtypes of docs/contract.md from it. Shapes are given as
-names of axes.
+Shapes are given as names of axes.
 """
 
 import inspect
@@ -11,9 +10,6 @@ from typing import Any
 
 import spikeloss_xp as sx
 from _support.cases import as_published
-from _support.pages import DOCS, table, with_tables
-
-PAGE = DOCS / "contract.md"
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -256,16 +252,3 @@ ONE_OF_EACH = (
     *("NegativeBinomialNLL", "NegativeBinomialNLL-rates"),
 )
 """A few forms that cover every loss, readout and shape of terms."""
-
-
-# The page ----------------------------------------------------------------------------------------
-
-
-def page() -> str:
-    """Return the text of the page with its table of dtypes replaced."""
-    rows = []
-    for dtypes, (value, gradient) in COMPUTED_IN.items():
-        spikes = ", ".join(dtypes).replace(", ".join(INTEGERS), "all integer dtypes")
-        rows.append((spikes, value, gradient))
-    dtype_table = table(("spikes", "computation and value", "gradient"), rows)
-    return with_tables(PAGE.read_text(encoding="utf-8"), {"## Dtypes and devices": [dtype_table]})

@@ -34,17 +34,6 @@ LOSSES = {
 }
 
 
-def test_page_matches_the_record():
-    text = contract.PAGE.read_text(encoding="utf-8")
-    assert text == contract.page(), "run: python tools/write_pages.py"
-
-
-def test_call_arguments_are_on_the_page():
-    text = contract.PAGE.read_text(encoding="utf-8")
-    for name in {name for c in CONTRACTS for name in c.call}:
-        assert f"\n| `{name}` | " in text
-
-
 @pytest.mark.parametrize("entry", contract.LISTED, ids=lambda entry: entry.name)
 def test_docstring_describes_every_option(entry):
     text, _, _ = inspect.getdoc(entry.loss).partition("\nSee Also\n")

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from _support import backends, gpu, pages, published, signatures, support
+from _support import backends, gpu, pages, signatures, support
 
 
 def test_pages_match_the_record():
@@ -12,7 +12,6 @@ def test_pages_match_the_record():
         assert path.read_text(encoding="utf-8") == support.page(path), hint
     made_from_text = (
         (gpu.PAGE, gpu.page),
-        (published.PAGE, published.page),
         (support.FINDINGS, support.page_of_findings),
     )
     for path, made in made_from_text:
