@@ -4,10 +4,6 @@ All pictures in the documentation use the same colours. Spikes are black, target
 and what the loss reads from the spikes is purple. The gradient is blue where one more spike lowers
 the loss and orange where it raises the loss. The live page has the same values in
 ``_static/live.css``.
-
-Each example contains copies of the functions that it uses, so that it still runs after it has been
-downloaded on its own. Its page does not show the copies. ``python docs/gallery/copies.py`` writes
-them.
 """
 
 import numpy as np

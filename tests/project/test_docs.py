@@ -230,14 +230,6 @@ def test_programs_that_pages_name_exist():
             assert (root / name).exists(), f"{page.name} names {name}"
 
 
-def test_drawing_functions_of_examples_are_those_of_pictures():
-    """`python docs/gallery/copies.py` copies them."""
-    copies = runpy.run_path(str(ROOT / "docs" / "gallery" / "copies.py"))
-    for path in ROOT.glob("docs/gallery/plot_*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert text == copies["with_copies"](text), path.name
-
-
 def test_documented_calls_of_the_typed_script_run():
     """`.ci/types` checks the script with mypy and pyright."""
     for needed in ("jax", "torch"):  # the script imports both
