@@ -21,12 +21,7 @@ from pathlib import Path
 import numpy as np
 import pynwb
 from matplotlib import pyplot as plt
-from scipy.cluster.hierarchy import (
-    dendrogram,
-    fcluster,
-    linkage,
-    set_link_color_palette,
-)
+from scipy.cluster.hierarchy import dendrogram, fcluster, linkage
 from scipy.spatial.distance import squareform
 
 import spikeloss_xp as sx
@@ -75,13 +70,10 @@ order = np.argsort(stimulus, kind="stable")
 limits, stimulus = limits[order], stimulus[order]
 trials = [[unit[(unit >= a) & (unit < b)] - a for a, b in limits] for unit in units]
 first = trials[0]  # of the first unit
-print(
-    f"{len(first)} trials with {min(map(len, first))} to "
-    f"{max(map(len, first))} spikes"
-)
+print(f"{min(map(len, first))} to {max(map(len, first))} spikes in each trial")
 
 figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
-axes.eventplot(first, colors="#222832", linelengths=0.8)
+axes.eventplot(first)
 axes.set(title="spike times of the first unit, by stimulus", xlabel="time (s)")
 axes.set_yticks(range(len(first)), stimulus)
 plt.show()
@@ -169,8 +161,6 @@ for number in (1, 2):
     )
 
 figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
-set_link_color_palette(["#0c8096", "#c43a80"])
-options = {"color_threshold": 0.9 * tree[-1, 2], "above_threshold_color": "#707a84"}
-dendrogram(tree, labels=stimulus, leaf_rotation=0, ax=axes, **options)
+dendrogram(tree, labels=stimulus, leaf_rotation=0, ax=axes)
 axes.set(title="trials, labelled by stimulus", ylabel="distance of clusters")
 plt.show()

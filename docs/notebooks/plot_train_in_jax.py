@@ -90,9 +90,9 @@ print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
 # ------------------------
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-left.plot(values, color="#0c8096")
+left.plot(values)
 left.set(title="loss of each batch", xlabel="step", yscale="log")
-right.plot(range(1, 11), accuracies, marker="o", color="#0c8096")
+right.plot(range(1, 11), accuracies, marker="o")
 right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
 plt.show()
 

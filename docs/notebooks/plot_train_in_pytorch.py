@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
+from sklearn.metrics import ConfusionMatrixDisplay
 
 import spikeloss_xp as sx
 
@@ -25,10 +26,8 @@ chance = np.random.default_rng(0).random((20, *pixels.shape))
 # [time, sample, pixel]
 inputs = torch.tensor(chance < pixels / 16, dtype=torch.float32)
 labels = torch.tensor(labels)
-train, test = slice(0, 1437), slice(1437, None)
-print(
-    f"inputs {list(inputs.shape)}, {inputs.sum(0).mean():.1f} spikes of each pixel"
-)
+test = slice(1437, None)
+print(f"{inputs.sum(0).mean():.1f} spikes of each pixel")
 
 # %%
 # The network
@@ -79,9 +78,9 @@ print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
 # ------------------------
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-left.plot(values, color="#0c8096")
+left.plot(values)
 left.set(title="loss of each batch", xlabel="step", yscale="log")
-right.plot(range(1, 11), accuracies, marker="o", color="#0c8096")
+right.plot(range(1, 11), accuracies, marker="o")
 right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
 plt.show()
 
@@ -92,20 +91,8 @@ plt.show()
 
 confusion = loss.confusion(output, labels[test])
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-left.imshow(confusion, cmap="Blues")
-left.set(
-    title="confusion",
-    xlabel="predicted",
-    ylabel="true",
-    xticks=range(10),
-    yticks=range(10),
-)
-spikes = [np.flatnonzero(train) for train in output[:, 0].T.numpy()]
-right.eventplot(spikes, linelengths=0.7, colors="#222832")
-right.set(
-    title=f"output spikes for a {labels[test][0]}",
-    xlabel="time step",
-    ylabel="class",
-)
-right.set(yticks=range(10), xlim=(-1, 20))
+ConfusionMatrixDisplay(confusion.numpy()).plot(ax=left, cmap="Blues", colorbar=False)
+right.eventplot([np.flatnonzero(train) for train in output[:, 0].T])
+right.set(title=f"output spikes for a {labels[test][0]}")
+right.set(xlabel="time step", ylabel="class", yticks=range(10), xlim=(-1, 20))
 plt.show()

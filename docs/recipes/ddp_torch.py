@@ -53,20 +53,17 @@ def main(rank, processes):
 
         with torch.no_grad(), record(model, operations=True) as seen:
             output = model(inputs[own])
-            total, weight = loss.sum_and_weight(
-                output, labels[own], lengths=lengths[own]
-            )
-            matrix = loss.confusion(output, labels[own], lengths=lengths[own])
-        counts = seen.activity(time_axis=1, lengths=lengths[own])
+            options = {"lengths": lengths[own]}
+            total, weight = loss.sum_and_weight(output, labels[own], **options)
+            matrix = loss.confusion(output, labels[own], **options)
+        counts = seen.activity(time_axis=1, **options)
         for tensor in (total, weight, matrix, counts.sums):
             dist.all_reduce(tensor)
         if rank == 0:
             accuracy = matrix.trace() / matrix.sum()
-            print(
-                f"test loss {total / weight:.4f}, rate {counts.rate:.3f},", end=" "
-            )
-            print(f"{counts.operations_per_sample:.1f} operations", end=" ")
-            print(f"per sample, accuracy {accuracy:.1%}")
+            print(f"test loss {total / weight:.4f}, rate {counts.rate:.3f}")
+            print(f"{counts.operations_per_sample:.1f} operations per sample")
+            print(f"accuracy {accuracy:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train a spiking network on all JAX devices, as shown in docs/processes.md."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from lif_jax import fire
 
 import spikeloss_xp as sx
 
@@ -15,16 +15,8 @@ loss = sx.CrossEntropy(time_axis=0, moving_window=5)
 
 def network(params, inputs):
     """Return the spikes of LIF neurons, ``[time, sample, class]``."""
-
-    def step(membrane, current):
-        membrane = 0.9 * membrane + current
-        # its derivative is the surrogate gradient
-        smooth = jnp.arctan(3 * (membrane - 1)) / 3
-        spike = (membrane > 1) + (smooth - jax.lax.stop_gradient(smooth))
-        return membrane - spike, spike
-
     currents = (inputs @ params["weights"] + params["bias"]).swapaxes(0, 1)
-    return jax.lax.scan(step, 0 * currents[0], currents)[1]
+    return jax.lax.scan(fire, 0 * currents[0], currents)[1]
 
 
 @jax.jit

@@ -3,7 +3,6 @@
 import nir
 import numpy as np
 import torch
-from lava.lib.dl import slayer
 
 
 def to_nir(blocks, dt=1e-4):
@@ -35,23 +34,3 @@ def run(network, spikes):
         output, state = network(step, state)
         outputs.append(output)
     return torch.stack(outputs)
-
-
-if __name__ == "__main__":
-    import norse.torch as norse
-
-    torch.manual_seed(1)
-    options = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.125}
-    blocks = [
-        slayer.block.cuba.Dense(options, inputs, neurons, delay_shift=False)
-        for inputs, neurons in ((16, 20), (20, 5))
-    ]
-    for block in blocks:
-        block.synapse.weight.data += 0.05  # so that the neurons fire
-    spikes = (torch.rand(50, 4, 16) < 0.3).float()  # [time, batch, input]
-    there = spikes.permute(1, 2, 0)
-    for block in blocks:
-        there = block(there)
-    here = run(norse.from_nir(to_nir(blocks), dt=1e-4), spikes)
-    differing = int((here != there.permute(2, 0, 1)).sum())
-    print(f"{differing} of {int(there.sum())} output spikes differ")

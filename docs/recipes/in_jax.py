@@ -31,13 +31,6 @@ def accumulate(loss, apply, params, micro_batches):
     return total / by, jax.tree.map(lambda x: x / by, gradient)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-@functools.partial(jax.value_and_grad, argnums=2)
-def whole(loss, apply, params, spikes, target, options):
-    """Return loss and gradient, for arrays on one device or on a mesh."""
-    return loss(apply(params, spikes), target, **options)
-
-
 def specs(options):
     """Return the sharding of options: along the batch, except class weights."""
     return {
@@ -57,31 +50,6 @@ def gradient_outside(loss, apply, mesh, params, spikes, target, options):
 
     in_specs = (jax.P(), jax.P("batch"), jax.P("batch"), specs(options))
     function = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=jax.P())
-    return function(params, spikes, target, options)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
-def gradient_inside(
-    loss, apply, mesh, params, spikes, target, options, check_vma=True
-):
-    """Return the loss and its gradient, with differentiation inside `shard_map`."""
-
-    def local(params, spikes, target, options):
-        def share(params):
-            total, weight = loss.sum_and_weight(
-                apply(params, spikes), target, **options
-            )
-            return total / divisor(loss, jax.lax.psum(weight, "batch"))
-
-        value, gradient = jax.value_and_grad(share)(params)
-        if not check_vma:  # with the check, JAX has already added up the gradients
-            gradient = jax.lax.psum(gradient, "batch")
-        return jax.lax.psum(value, "batch"), gradient
-
-    in_specs = jax.P(), jax.P("batch"), jax.P("batch"), specs(options)
-    out_specs = jax.P()
-    options_of_map = {"mesh": mesh, "in_specs": in_specs, "out_specs": out_specs}
-    function = jax.shard_map(local, check_vma=check_vma, **options_of_map)
     return function(params, spikes, target, options)
 
 
@@ -112,7 +80,5 @@ def sparsity_over_devices(sparsity, apply, mesh, params, spikes, options):
         return jax.lax.pmean(value, "batch"), gradient
 
     in_specs = (jax.P(), jax.P("batch"), jax.P("batch"))
-    function = jax.shard_map(
-        local, mesh=mesh, in_specs=in_specs, out_specs=(jax.P(), jax.P())
-    )
+    function = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=jax.P())
     return function(params, spikes, options)

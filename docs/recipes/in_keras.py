@@ -1,15 +1,11 @@
 """Train a spiking network in Keras 3, as shown in docs/modules.md."""
 
+import digits
 import keras
-import numpy as np
-from sklearn.datasets import load_digits
 
 import spikeloss_xp as sx
 
-pixels, labels = load_digits(return_X_y=True)
-chance = np.random.default_rng(0).random((20, *pixels.shape))
-# [sample, time, pixel]
-spikes = (chance < pixels / 16).swapaxes(0, 1).astype("float32")
+spikes = digits.spikes.swapaxes(0, 1)  # [sample, time, pixel]
 
 
 def fire(membrane, current):
@@ -42,9 +38,9 @@ def train(loss, epochs=10, seed=0):
         loss=lambda y, x: loss(x, keras.ops.cast(y, "int32")),
     )
     options = {"batch_size": 100, "epochs": epochs, "verbose": 0}
-    network.fit(spikes[:1400], labels[:1400], **options)
+    network.fit(spikes[:1400], digits.labels[:1400], **options)
     output = network.predict(spikes[1400:], verbose=0)
-    return float(sx.SpikeMax(time_axis=1).accuracy(output, labels[1400:]))
+    return float(sx.SpikeMax(time_axis=1).accuracy(output, digits.labels[1400:]))
 
 
 if __name__ == "__main__":

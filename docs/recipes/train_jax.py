@@ -4,22 +4,10 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
-from sklearn.datasets import load_digits
+from digits import labels, spikes
+from lif_jax import fire
 
 import spikeloss_xp as sx
-
-pixels, labels = load_digits(return_X_y=True)
-chance = np.random.default_rng(0).random((20, *pixels.shape))
-spikes = (chance < pixels / 16).astype(np.float32)  # [time, sample, pixel]
-
-
-def fire(membrane, current):
-    """Return the next membrane potentials and the spikes of LIF neurons."""
-    membrane = 0.9 * membrane + current
-    # its derivative is the surrogate gradient
-    smooth = jax.nn.sigmoid(4 * (membrane - 1))
-    spike = (membrane > 1) + (smooth - jax.lax.stop_gradient(smooth))
-    return membrane - spike, spike
 
 
 def run(layers, inputs):

@@ -1,13 +1,9 @@
 """Train a spiking network with NumPy alone, as shown in docs/quickstart.md."""
 
 import numpy as np
-from sklearn.datasets import load_digits
+from digits import labels, spikes
 
 import spikeloss_xp as sx
-
-pixels, labels = load_digits(return_X_y=True)
-chance = np.random.default_rng(0).random((20, *pixels.shape))
-spikes = (chance < pixels / 16).astype(np.float32)  # [time, sample, pixel]
 
 
 def fire(currents):

@@ -1,17 +1,12 @@
 """Train a spiking network in SpikingJelly, as shown in docs/quickstart.md."""
 
-import numpy as np
+import digits
 import torch
-from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron
 
 import spikeloss_xp as sx
 
-pixels, labels = load_digits(return_X_y=True)
-chance = np.random.default_rng(0).random((20, *pixels.shape))
-# [time, sample, pixel]
-spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)
-labels = torch.tensor(labels)
+spikes, labels = torch.tensor(digits.spikes), torch.tensor(digits.labels)
 
 
 def train(loss, epochs=10, seed=0):

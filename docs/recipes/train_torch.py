@@ -1,16 +1,11 @@
 """Train a spiking network in plain PyTorch, as shown in docs/quickstart.md."""
 
-import numpy as np
+import digits
 import torch
-from sklearn.datasets import load_digits
 
 import spikeloss_xp as sx
 
-pixels, labels = load_digits(return_X_y=True)
-chance = np.random.default_rng(0).random((20, *pixels.shape))
-# [time, sample, pixel]
-spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)
-labels = torch.tensor(labels)
+spikes, labels = torch.tensor(digits.spikes), torch.tensor(digits.labels)
 
 
 def fire(currents):

@@ -1,7 +1,6 @@
 """Backpropagate through segments of time in JAX, as described in docs/segments.md.
 
-Run as a program, this file compares the gradients with the gradients of whole trains, and prints
-the relative errors that truncation causes.
+Run as a program, this file prints the relative errors of the gradient that truncation causes.
 """
 
 import jax
@@ -11,25 +10,15 @@ from jax.flatten_util import ravel_pytree
 import spikeloss_xp as sx
 
 
-@jax.custom_jvp
-def spike(v):
-    """Return 1 where the potential is above 0."""
-    return 1.0 * (v > 0)
-
-
-@spike.defjvp
-def _(primals, tangents):
-    (v,), (tangent,) = primals, tangents
-    return spike(v), tangent / (1 + 5 * abs(v)) ** 2
-
-
 def network(params, state, x):
     """Return the last state of a layer, and spikes, ``[time, batch, neuron]``."""
 
     def step(state, x):
         u, s = state
         u = 0.9 * u * (1 - s) + x @ params["input"] + s @ params["recurrent"]
-        s = spike(u - 1)
+        # its derivative is the surrogate gradient
+        smooth = (u - 1) / (1 + 5 * abs(u - 1))
+        s = (u > 1) + (smooth - jax.lax.stop_gradient(smooth))
         return (u, s), s
 
     return jax.lax.scan(step, state, x)
@@ -78,7 +67,6 @@ def main():
         return loss(network(params, (*initial,), x)[1], label, where=where)
 
     value, gradient = jax.jit(jax.value_and_grad(whole))(params)
-    gradient = ravel_pytree(gradient)[0]
     cuts = {
         "nothing": lambda carry: carry,
         "the state": lambda carry: (jax.lax.stop_gradient(carry[0]), carry[1]),
@@ -91,8 +79,8 @@ def main():
 
         found, got = jax.jit(jax.value_and_grad(split))(params)
         assert jnp.allclose(found, value, rtol=1e-12)
-        got = ravel_pytree(got)[0]
-        off = jnp.linalg.norm(got - gradient) / jnp.linalg.norm(gradient)
+        missing, size = jax.tree.map(jnp.subtract, got, gradient), jnp.linalg.norm
+        off = size(ravel_pytree(missing)[0]) / size(ravel_pytree(gradient)[0])
         print(f"{name:18}{off:4.0%}")
         assert name != "nothing" or off < 1e-12
 

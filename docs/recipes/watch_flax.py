@@ -4,18 +4,11 @@ import itertools
 
 import jax
 from flax import nnx
+from lif_jax import fire
 
 import spikeloss_xp as sx
 
 loss = sx.CrossEntropy(time_axis=0)
-
-
-def fire(membrane, current):
-    """Return the next potentials and the spikes of leaky neurons."""
-    membrane = 0.9 * membrane + current
-    smooth = jax.nn.sigmoid(4 * (membrane - 1))
-    spike = (membrane > 1) + (smooth - jax.lax.stop_gradient(smooth))
-    return membrane - spike, spike
 
 
 class Network(nnx.Module):

@@ -147,7 +147,9 @@ def launch(
 
 
 def recipes(name: str) -> Any:
-    """Import a file of recipes."""
+    """Import a file of recipes, some of which import others."""
+    if str(RECIPES) not in sys.path:
+        sys.path.append(str(RECIPES))
     spec: Any = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

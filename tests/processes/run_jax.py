@@ -3,6 +3,7 @@
 With the address of a coordinator, it is on one device of each of two processes.
 """
 
+import functools
 import pickle
 import re
 import sys
@@ -17,6 +18,30 @@ KINDS = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 COLLECTIVE = rf"= (.*?) ({KINDS})(?:-start)?\("  # the shapes of its results, and its kind
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.value_and_grad, argnums=2)
+def whole(loss, apply, params, spikes, target, options):
+    """Return the loss and its gradient, for arrays on a mesh."""
+    return loss(apply(params, spikes), target, **options)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def gradient_inside(loss, apply, mesh, params, spikes, target, options):
+    """Return the loss and its gradient, with differentiation inside of `shard_map`."""
+
+    def local(params, spikes, target, options):
+        def share(params):
+            total, weight = loss.sum_and_weight(apply(params, spikes), target, **options)
+            return total / in_jax.divisor(loss, jax.lax.psum(weight, "batch"))
+
+        value, gradient = jax.value_and_grad(share)(params)  # JAX adds up the gradients
+        return jax.lax.psum(value, "batch"), gradient
+
+    specs = (jax.P(), jax.P("batch"), jax.P("batch"), in_jax.specs(options))
+    function = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=jax.P())
+    return function(params, spikes, target, options)
+
+
 def evaluate(compiled, *arguments):
     """Return the loss and its gradient, and the collectives of the compiled program."""
     program = compiled.lower(*arguments).compile()
@@ -28,20 +53,20 @@ def evaluate(compiled, *arguments):
 def on_devices(batches):
     """Yield the results of four devices."""
     mesh = jax.make_mesh((4,), ("batch",))
-    by_sample, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("batch"), jax.P()))
+    by_sample, replicated = (jax.NamedSharding(mesh, spec) for spec in (jax.P("batch"), jax.P()))
     for recipe, name, batch in batches:
-        params = jax.device_put(mixing(batch.spikes.shape[1]), whole)
+        params = jax.device_put(mixing(batch.spikes.shape[1]), replicated)
         function, _, variant = recipe.partition("-")
         spikes = jax.device_put(batch.spikes, by_sample)
-        target = jax.device_put(batch.target, whole if variant == "replicated" else by_sample)
+        target = jax.device_put(batch.target, replicated if variant == "replicated" else by_sample)
         options = {
-            name: jax.device_put(x, whole if name == "weight" else by_sample)
+            name: jax.device_put(x, replicated if name == "weight" else by_sample)
             for name, x in batch.options.items()
         }
         arrays = [params, spikes, *([] if target is None else [target]), options]
         static = [batch.loss, mixed, *([] if function == "whole" else [mesh])]
-        arrays += [False] if variant == "unchecked" else []
-        yield recipe, name, evaluate(getattr(in_jax, function), *static, *arrays)
+        compiled = getattr(in_jax, function, None) or globals()[function]
+        yield recipe, name, evaluate(compiled, *static, *arrays)
 
 
 def over_processes(batches, rank):
@@ -53,7 +78,7 @@ def over_processes(batches, rank):
         weight = part.options.pop("weight", None)
         arrays = in_jax.from_processes(mesh, (part.spikes, part.target, part.options))
         arrays[-1]["weight"] = weight
-        yield recipe, name, in_jax.whole(batch.loss, mixed, params, *arrays)
+        yield recipe, name, whole(batch.loss, mixed, params, *arrays)
 
 
 def main(rank: int, folder: Path, coordinator: str | None = None) -> None:

@@ -21,13 +21,11 @@ pytestmark = pytest.mark.compiles
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 VIRTUAL = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 BOUNDS = "CrossEntropy-bounds-count-mean"
-UNCHECKED = "CrossEntropy-groups-cold-sqrt_count-window-mean"
 DEVICES = {  # all cases of a recipe, and that of the quick run
     "gradient_outside": ([HARDEST, *MEANS], HARDEST),
     "gradient_inside": (MEANS, "SpikeMoid-groups-rate-window-mean"),
     "whole": (MEANS, "SpikeRate-rate-window-per-step-mean"),
     "whole-replicated": ([BOUNDS, *MEANS], BOUNDS),  # the target is whole on each device
-    "gradient_inside-unchecked": ([UNCHECKED], UNCHECKED),
     "sparsity_over_devices": (list(SPARSITY), "SparsityEnforcer-min"),
 }
 
@@ -40,7 +38,7 @@ def test_devices_equal_one_process(pytestconfig, tmp_path):
     (results,) = launch("run_jax.py", tmp_path, batches, **{**ENVIRONMENT, **VIRTUAL})
     assert_equal_one_process({key: got for key, (got, _) in results.items()})
     for (recipe, name), (_, collectives) in results.items():
-        if recipe in ("gradient_inside-unchecked", "sparsity_over_devices"):
+        if recipe == "sparsity_over_devices":
             continue
         neurons = CASES[name].spikes.shape[1]
         for collective in collectives:  # the sum, the weight and the gradient of the parameters
