@@ -1,6 +1,6 @@
 """The pages of the documentation whose tables are made from records.
 
-The text of a page is written by hand. ``python tools/write_pages.py`` replaces its tables.
+The text of a page is written by hand. The programs that measure replace its tables.
 """
 
 import re

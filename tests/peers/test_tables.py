@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support import signatures
 from _support.side_by_side import (
     DOCS,
     assert_match,
@@ -114,7 +113,10 @@ def test_migration_table_rows_match(library, there, here):
 
 def lines_of_pytorch():
     """Return the functions of PyTorch that pages of losses name, and our lines that equal them."""
-    pages = [" ".join(page.read_text(encoding="utf-8").split()) for page in signatures.PAGES]
+    pages = [
+        " ".join(page.read_text(encoding="utf-8").split())
+        for page in sorted((DOCS / "losses").glob("*.md"))
+    ]
     found = (re.findall(r"`(sx\.[^`]+)` equals `(F\.[^`]+)`", page) for page in pages)
     return [(there, here) for here, there in itertools.chain(*found)]
 
