@@ -6,7 +6,6 @@ are not differentiable nearby, because the reference differentiates by differenc
 
 import contextlib
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,7 +18,6 @@ from _support.calls import (
     IGNORED,
     Call,
     take_samples,
-    take_steps,
     with_layout,
     with_nan_where_masked,
 )
@@ -113,64 +111,16 @@ def random_call(
     return RandomCall(call, samples, (space, pick(random, -1, *range(2 + len(space)))))
 
 
-def check_and_shrink(check: Callable[[RandomCall], None], drawn: RandomCall, repeat: str) -> None:
-    """Check a call; if that fails, raise an error with the smallest call found that fails too."""
-    if (error := _failure(check, drawn)) is None:
-        return
-    small, smaller, seen = drawn, iter([drawn]), set[str]()
-    while found := next((d for d in smaller if type(_failure(check, d)) is type(error)), None):
-        small, smaller = found, _smaller(found, seen)
-    raise AssertionError(
-        f"To run it again: python -m pytest {repeat}\nThe smallest call found that raises "
-        f"{type(error).__name__} too:\n{as_code(small.in_full())}"
-    ) from error
-
-
-def _failure(check: Callable[[RandomCall], None], drawn: RandomCall) -> Exception | None:
+@contextlib.contextmanager
+def named(drawn: RandomCall, repeat: str) -> Iterator[None]:
+    """Add the drawn call, and the arguments of pytest that repeat it, to any error."""
     try:
-        check(drawn)
+        yield
     except Exception as error:
-        return error
-    return None
-
-
-def _smaller(drawn: RandomCall, seen: set[str]) -> Iterator[RandomCall]:
-    """Yield the calls with less in them: one layout, half of the samples, one option."""
-    call, plain = drawn.call, ((drawn.call.spikes.shape[1],), -1)
-    seen.add(as_code(call))
-    if drawn.layout not in (None, plain):
-        yield dataclasses.replace(drawn, layout=plain)
-    batch, steps = len(call.spikes), call.spikes.shape[2] if drawn.layout else 0
-    halves = (range(batch // 2), range(batch // 2, batch))
-    parts = ((0, steps // 2), (steps // 2, steps), (0, steps - 1), (1, steps))
-    changes = [functools.partial(take_samples, call, half) for half in halves]
-    changes += [functools.partial(take_steps, call, *part) for part in parts]
-    changes += [functools.partial(call.replace, **{name: None}) for name in call.options]
-    fields = [f for f in dataclasses.fields(call.loss) if f.default != getattr(call.loss, f.name)]
-    changes += [functools.partial(call.with_loss_options, **{f.name: f.default}) for f in fields]
-    changes += [lambda: call.replace(spikes=np.ceil(np.nan_to_num(call.spikes)))]
-    for change in changes:
-        with contextlib.suppress(Exception):  # not every change makes a valid call
-            smaller = change()
-            if as_code(smaller) not in seen and smaller.spikes.size and _is_smooth(smaller):
-                seen.add(as_code(smaller))
-                yield RandomCall(smaller, np.arange(len(smaller.spikes)), drawn.layout)
-
-
-def as_code(call: Call) -> str:
-    """Return lines of Python that evaluate a call."""
-    arrays = {name: x for name, x in vars(call).items() if name != "loss" and x is not None}
-    function = f"sx.value_and_grad(sx.{call.loss})"
-
-    def text(x: Any) -> str:
-        if isinstance(x, list):
-            return f"[{', '.join(map(text, x))}]"
-        return f"np.asarray({np.asarray(x).tolist()})"
-
-    lines = ["import numpy as np", "import spikeloss_xp as sx", "from numpy import inf, nan"]
-    lines += [f"{name} = {text(x)}" for name, x in arrays.items()]
-    given = [name if name in ("spikes", "target") else f"{name}={name}" for name in arrays]
-    return "\n".join([*lines, f"{function}({', '.join(given)})"])
+        given = {"spikes": drawn.call.spikes, "target": drawn.call.target} | drawn.call.options
+        shapes = {name: np.shape(x) for name, x in given.items()}
+        error.add_note(f"To run it again: python -m pytest {repeat}\n{drawn.call.loss}, {shapes}")
+        raise
 
 
 def is_published(call: Call) -> bool:

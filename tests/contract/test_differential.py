@@ -26,9 +26,9 @@ from _support.random_calls import (
     MIN_SCALE,
     ON_TIMES,
     RandomCall,
-    check_and_shrink,
     in_other_memory,
     is_published,
+    named,
     pick,
     random_call,
     tolerance,
@@ -113,7 +113,7 @@ def check(backend: Backend, seed: int, kind: str) -> None:
     if is_published(drawn.call):
         dtype = backend.dtype
 
-    def run(drawn: RandomCall) -> None:
+    def run() -> None:
         call = drawn.in_full()
         spikes = backend.asarray(call.spikes, dtype)
         if backend.library == "numpy":
@@ -136,7 +136,8 @@ def check(backend: Backend, seed: int, kind: str) -> None:
 
     test = "test_differential.py::test_random_calls_agree_with_the_reference"
     repeat = f"'tests/contract/{test}[{backend.name}-{kind}]' --seed {seed}"
-    check_and_shrink(run, drawn, f"{repeat} ({way.__name__} in {dtype})")
+    with named(drawn, f"{repeat} ({way.__name__} in {dtype})"):
+        run()
 
 
 def contents(backend: Backend, spikes: Any, call: Call) -> list[bytes]:

@@ -16,7 +16,7 @@ from _support import reference
 from _support.backends import TESTED, on
 from _support.calls import Call, run, take_samples, take_steps, with_layout, with_nan_where_masked
 from _support.cases import close
-from _support.random_calls import RandomCall, check_and_shrink, is_published, pick, random_call
+from _support.random_calls import is_published, named, pick, random_call
 
 # A drawn batch may have no spike at all.
 pytestmark = pytest.mark.filterwarnings("ignore:no spike in the batch is before")
@@ -47,15 +47,11 @@ def for_all(
                 for seed in seeds(QUICK.get(name, 1), slow=4):
                     kind = kinds[seed % len(kinds)]
                     drawn = random_call(seed, kind, masked=masked, accept=accepted)
-
-                    def check_drawn(drawn: RandomCall, seed: int = seed) -> None:
-                        random = np.random.default_rng([seed, 2])
-                        if accepted(drawn.call):
-                            check(backend, drawn.call, random, drawn.layout)
-
+                    random = np.random.default_rng([seed, 2])
                     file = "tests/contract/test_properties.py"
                     repeat = f"'{file}::{check.__name__}[{name}]' --seed {seed}"
-                    check_and_shrink(check_drawn, drawn, repeat)
+                    with named(drawn, repeat):
+                        check(backend, drawn.call, random, drawn.layout)
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return pytest.mark.parametrize("name", TESTED)(test)
