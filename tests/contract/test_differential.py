@@ -160,6 +160,7 @@ def check_masked_entries(call: Call, value: np.ndarray, gradient: np.ndarray) ->
     """Assert that masked entries, and terms that do not count, are exactly 0."""
     loss, shape = call.loss, call.spikes.shape
     if isinstance(loss, ON_TIMES):  # in which a mask is of samples, and the last axis of spikes
+        assert call.where is None or not gradient[~call.where].any()
         return
     axis = loss.time_axis
     mask = reference.full_mask(shape, axis, call.where, call.lengths)

@@ -165,20 +165,6 @@ def test_mask_with_axes_of_length_1_equals_the_whole_mask(backend, call, random,
         close(array, wanted, backend.rtol)
 
 
-@for_all(kinds=("small", "small", "times"), masked=False)
-def test_fully_masked_loss_is_zero(backend, call, random, layout):
-    shape, times = call.spikes.shape, layout is None
-    shapes = [shape[:1]] if times else [shape[:1], shape[::2], shape]
-    masked = call.replace(where=np.zeros(pick(random, *shapes), dtype=bool))
-    if not times and random.random() < 0.3:
-        masked = call.replace(lengths=np.zeros(shape[0], dtype=int))
-    elif call.target is not None and call.target.dtype.kind == "i" and random.random() < 0.4:
-        masked = call.replace(target=np.full_like(call.target, call.loss.ignore_index))
-    value, gradient = masked.on(backend)
-    assert not value.any()
-    assert not gradient.any()
-
-
 def is_decided(call: Call) -> bool:
     """Tell whether a loss predicts, and no prediction depends on the rounding of a reading."""
     loss, arguments = call.loss, (call.spikes, call.where, call.lengths)
