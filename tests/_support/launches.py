@@ -1,7 +1,7 @@
 """Count what value and gradient of each loss do on a GPU, on the stand-ins for CuPy and PyTorch.
 
 ``python tests/_support/launches.py CuPy`` or ``PyTorch`` prints the results as lines of JSON.
-``--write`` records the launches, and writes the table on the page of the benchmarks.
+``--write`` records the launches, some of which are in a table of docs/benchmarks.md.
 
 Each result is compared with NumPy's, and the counts are those of a second call.
 """
@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _support.calls import Call, example, with_everything
 from _support.contract import FORMS, ONE_OF_EACH
-from _support.pages import DOCS, table, write
 
 LIBRARIES = ("CuPy", "PyTorch")
 RECORD = Path(__file__).parents[1] / "data" / "launches.json"
@@ -42,29 +41,6 @@ WHERE = {"where": RANDOM.random(SHAPE) < 0.9}
 LENGTHS = {"lengths": RANDOM.integers(STEPS // 2, STEPS + 1, BATCH)}
 ALL = WHERE | LENGTHS | {"weight": RANDOM.uniform(0.5, 1.5, CLASSES)}
 MASKS = {"": {}, ", `lengths`": LENGTHS, ", `where`": WHERE, ", all three": ALL}
-LINES = {
-    "`CrossEntropy`": "F.cross_entropy(x.sum(-1), y)",
-    "`CrossEntropy`, `lengths`": "F.cross_entropy((x * early).sum(-1), y)",
-    "`CrossEntropy`, `where`": "F.cross_entropy((x * where).sum(-1), y)",
-    "`CrossEntropy`, all three": "F.cross_entropy((x * where * early).sum(-1), y, weight)",
-    "`CrossEntropy`, probabilities": "F.cross_entropy(x.sum(-1), y)",
-    '`CrossEntropy`, `"sqrt_count"`': "F.cross_entropy((x.sum(-1) + 0.375).sqrt(), y)",
-    '`CrossEntropy`, `"max"`': "F.cross_entropy(x.amax(-1), y)",
-    '`CrossEntropy`, `"softmax_sum"`': "F.cross_entropy(x.softmax(1).sum(-1), y)",
-    "`SpikeRate`": "F.mse_loss(x.mean(-1), rates)",
-    "`SpikeMoid`": "F.binary_cross_entropy_with_logits(x.mean(-1) - 0.1, y * 1.0)",
-    "`SquaredError`": "F.mse_loss(x.mean(-1), y)",
-    "`PoissonNLL`": "F.poisson_nll_loss(x, y)",
-    "`PoissonNLL`, `where`":
-        "(F.poisson_nll_loss(x, y, reduction='none') * where).sum() / where.sum()",
-    "`BernoulliNLL`": "F.binary_cross_entropy_with_logits(x, y)",
-}  # fmt: skip
-"""The line that users of PyTorch would write instead, for rows that have such a line."""
-SHOWN = (
-    *("`CrossEntropy`", "`CrossEntropy`, all three", "`SpikeLatency`", "`PoissonNLL`"),
-    "`times.VictorPurpura`",
-)
-"""The rows on the page, among them those with the fewest and the most launches."""
 
 
 def rows() -> Iterator[tuple[str, Call]]:
@@ -143,23 +119,6 @@ def evaluate(call: Call, place: Callable[[np.ndarray], Any]) -> Callable[[], Any
     return run
 
 
-def plain_line(text: str, call: Call, place: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
-    """Return a function without arguments for value and gradient of a plain line."""
-    import torch
-
-    names = {name: place(x) for name, x in call.options.items()}
-    names |= {"F": torch.nn.functional, "rates": place(np.where(LABELLED, 0.1, 0.01))}
-    names |= {"x": place(call.spikes).requires_grad_(), "y": place(call.target)}
-    if call.lengths is not None:  # loops over batches make this mask once
-        names["early"] = place(np.arange(STEPS) < call.lengths[:, None, None])
-
-    def run() -> Any:
-        names["x"].grad = None
-        eval(text, names).backward()
-
-    return run
-
-
 def error(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
     """Return the larger of the errors of value and gradient, relative to their largest entries."""
     return max(
@@ -206,12 +165,6 @@ def results(name: str) -> None:
             line["names"] = {kind: dict(+count) for kind, count in counts.COUNTS.items()}
             line["elsewhere"] = [str(x.device) for x in got if str(x.device) != str(device)]
             line["error"] = error([to_host(x) for x in got], expected)
-            if name == "PyTorch" and case_name in LINES:
-                run = plain_line(LINES[case_name], call, functools.partial(place, device=device))
-                run()
-                counts.reset_counts()
-                run()
-                line["plain"] = sum(counts.COUNTS["launches"].values())
             print(json.dumps(line))
 
 
@@ -224,22 +177,13 @@ def of_library(name: str) -> list[dict[str, Any]]:
 
 
 def record() -> None:
-    """Record the launches of the rows, and write their table."""
+    """Record the launches of the rows."""
     launches: dict[str, dict[str, int]] = {name: {} for name, _ in rows()}
     for library in LIBRARIES:
         for result in of_library(library):
             if result["case"] in launches:
                 launches[result["case"]][library] = result["launches"]
-                launches[result["case"]] |= {"plain": result["plain"]} if "plain" in result else {}
     RECORD.write_text(json.dumps(launches, indent=1) + "\n", encoding="utf-8")
-    write(DOCS / "benchmarks.md", {"## Operations on a GPU": [table_of(launches)]})
-
-
-def table_of(launches: dict[str, dict[str, int]]) -> str:
-    """Return the table of the page, with some of the rows."""
-    columns = {"PyTorch": "PyTorch", "plain": "baseline", "CuPy": "CuPy"}
-    lines = [(name, *(str(launches[name].get(key, "")) for key in columns)) for name in SHOWN]
-    return table(("call", *columns.values()), lines)
 
 
 def main() -> None:

@@ -42,11 +42,6 @@ def test_losses_equal_numpy_with_few_launches_and_without_waits_and_copies(libra
     assert not list(problems(library))
 
 
-def test_page_shows_the_recorded_launches():
-    page = (launches.DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    assert launches.table_of(LAUNCHES) in page
-
-
 def test_copies_that_are_not_asked_for_are_dropped():
     made, kept = _copies.Copies(), np.zeros(2)
     first = made.get((0.5,), "float32", "gpu 1", object)
