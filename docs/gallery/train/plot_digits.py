@@ -140,7 +140,7 @@ for dtype, surrogate in (("float64", box), ("float32", box), ("float64", sigmoid
     print(
         f"{name}: largest difference {difference.max():.0e},",
         f"above 1000 rounding errors from step {parted[0]}" if len(parted) else "",
-        ours[-1], theirs[-1])
+    )
 left.legend()
 left.set(title="loss (JAX: black)", xlabel="training step")
 right.set(title="largest relative difference so far", xlabel="training step")
