@@ -138,6 +138,29 @@ def signature_of_class(app, what, name, kind, options, signature, returned):
     return None
 
 
+TOGGLE = re.compile(
+    r"(?<=>)((?:(?!</a>).)*)(</a><details[^>]*><summary)>", re.DOTALL
+)
+
+
+def accessible(app, page, template, context, doctree):
+    """Mend what the theme and docutils write, and what screen readers stumble over."""
+    if "body" in context:  # browsers no longer know this role
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
+    sidebar = context.get("generate_toctree_html")
+
+    def label(found):
+        name = re.sub("<.*?>", "", found[1]).strip()
+        return f'{found[1]}{found[2]} aria-label="Pages of {name}">'
+
+    if sidebar is not None:  # its chevrons have no name
+        context["generate_toctree_html"] = lambda *args, **options: TOGGLE.sub(
+            label, str(sidebar(*args, **options))
+        )
+
+
 def inline_math(writer, node):
     """Write a formula in a line of text as MathML."""
     writer.body.append(convert(node.astext()))
@@ -152,8 +175,9 @@ def block_math(writer, node):
 
 
 def setup(app):
-    """Add the links and the formulas."""
+    """Add the functions above."""
     app.connect("source-read", to_pages)
+    app.connect("html-page-context", accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", signature_of_class)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
 
