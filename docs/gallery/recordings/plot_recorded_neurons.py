@@ -69,8 +69,8 @@ plt.show()
 # %%
 # The first second of each sound stands out, because the neuron fired most in these seconds. The
 # reason is that distances depend strongly on the spike counts of both trains. With a short time
-# constant, most spikes lack a counterpart, so the distance follows the sum of the counts. With a long
-# time constant, it follows the squared difference of the counts:
+# constant, most spikes lack a counterpart, so the distance follows the sum of the counts. With a
+# long time constant, it follows the squared difference of the counts:
 
 pairs = ~np.eye(len(trains), dtype=bool)  # without each train and itself
 total = (counts[:, None] + counts)[pairs]
