@@ -23,6 +23,7 @@ PAGES += ("auto_notebooks/plot_train_in_pytorch", "contributing/architecture")
 FETCHES = r"<(?:script|img|source|iframe)\b[^>]*\bsrc=\"(?:https?:)?//[^>]*>"
 FETCHES += r"|<link\b(?=[^>]*\brel=\"(?:stylesheet|preload|icon)\")"
 FETCHES += r"[^>]*\bhref=\"(?:https?:)?//[^>]*>"
+FORMULAS = ("a:has(math)", "th:has(math)")  # axe-core does not read MathML, and finds them empty
 SECONDS = 45  # for an example of the gallery
 FOUND_FIRST = {  # what a search finds first, by its main entries of the index
     "published-code": ("EventProp", "IM-Loss", "DECOLLE", "tempotron", "S4NN", "NDT"),
@@ -69,7 +70,7 @@ def test_page_is_accessible_and_fetches_only_files_of_the_site(browser, address,
     page.on("request", lambda request: requests.append(request.url))
     page.on("requestfailed", lambda request: failed.append(request.url))
     page.goto(f"{address}/{name}.html")
-    found = axe.run(page)
+    found = axe.run(page, context={"exclude": [[name] for name in FORMULAS]})
     page.close()
     assert not failed
     assert all(url.startswith((address, "data:")) for url in requests), requests

@@ -33,7 +33,7 @@ images = np.diff(np.floor(np.arange(21)[:, None, None] * pixels / 16), axis=0)
 
 rng = np.random.default_rng(0)
 weights = [rng.normal(0, 0.15, (64, 100)), rng.normal(0, 0.1, (100, 10))]
-epochs = [rng.permutation(len(labels))[:1792].reshape(-1, 64) for _ in range(2)]
+epochs = [rng.permutation(len(labels))[:1792].reshape(-1, 64) for _ in range(1)]
 batches = np.concatenate(epochs)
 
 # %%
