@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-import spikeloss_xp as sx
 from spikeloss_xp.testing import compare_runs
 
 STEPS, BATCH, SIZES = 40, 16, (30, 40, 40, 10)
@@ -341,70 +340,6 @@ def test_layers_are_matched_by_name_before_their_order():
     named = {"x": SPIKES + 1, "a": SPIKES}
     for second, names in ((in_reverse, None), (renamed, None), (named, {"b": "x"})):
         assert compare_runs(other, second, time_axis=0, names=names).agrees
-
-
-def in_torch(torch, weights, inputs):
-    """Return the spikes of each layer."""
-    layers, spikes = {}, inputs
-    for i, weight in enumerate(weights):
-        potential, found = 0.0, []
-        for current in spikes @ weight:
-            above = (potential := 0.9 * potential + current) - 1
-            smooth = above / (1 + above.abs())
-            found.append((above > 0).to(above.dtype) + smooth - smooth.detach())
-            potential = potential - found[-1].detach()
-        spikes = layers[f"hidden.{i}"] = torch.stack(found)
-    return layers
-
-
-def in_jax(jax, weights, inputs):
-    """Return the spikes of each layer."""
-    jnp, stop = jax.numpy, jax.lax.stop_gradient
-
-    def step(potential, current):
-        potential = 0.9 * potential + current
-        smooth = (potential - 1) / (1 + jnp.abs(potential - 1))
-        spikes = (potential > 1).astype(potential.dtype) + smooth - stop(smooth)
-        return potential - stop(spikes), spikes
-
-    layers, spikes = {}, inputs
-    for i, weight in enumerate(weights):
-        currents = spikes @ weight
-        _, spikes = jax.lax.scan(step, jnp.zeros_like(currents[0]), currents)
-        layers[f"layer{i}"] = spikes
-    return layers
-
-
-@pytest.mark.compiles
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_torch_and_jax_have_the_same_spikes_and_gradients(dtype):
-    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
-    loss, label = sx.CrossEntropy(time_axis=0), np.arange(16) % 10
-
-    def in_both(weights, inputs):
-        layers = in_jax(jax, weights, inputs)
-        return loss(layers["layer2"], label), layers
-
-    with jax.enable_x64(dtype == "float64"):
-        differentiated = jax.jit(jax.grad(in_both, has_aux=True))
-        for seed in range(5):
-            random = np.random.default_rng(seed)
-            inputs = (random.random((40, 16, 50)) < 0.1).astype(dtype)
-            shapes = (50, 80), (80, 80), (80, 10)
-            weights = [random.normal(0, 0.3, shape).astype(dtype) for shape in shapes]
-            leaves = [torch.tensor(w, requires_grad=True) for w in weights]
-            ours = in_torch(torch, leaves, torch.tensor(inputs))
-            loss(ours["hidden.2"], label).backward()
-            gradients, theirs = differentiated(weights, inputs)
-            assert any((x != x.round()).any() for x in ours.values())
-            result = compare_runs(ours, theirs, time_axis=0)
-            assert result.agrees
-            assert sum(row.entries for row in result.rows) == 40 * 16 * (80 + 80 + 10)
-            both = (
-                {str(i): x.grad for i, x in enumerate(leaves)},
-                dict(zip("012", gradients, strict=False)),
-            )
-            assert compare_runs(*both, time_axis=None).agrees
 
 
 def test_recordings_are_compared():

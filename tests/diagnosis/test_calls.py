@@ -15,16 +15,8 @@ BATCH = LOSS, FRESH, LABEL
 
 
 WRONG = {
-    "shape of the labels": (LOSS, FRESH, LABEL[:-1], {}),
     "type of the labels": (LOSS, FRESH, LABEL / 2, {}),
-    "shape of a mask": (LOSS, FRESH, LABEL, {"where": np.ones(7, bool)}),
     "type of a mask": (LOSS, FRESH, LABEL, {"where": np.ones(len(LABEL))}),
-    "shape of the lengths": (LOSS, FRESH, LABEL, {"lengths": [3]}),
-    "seconds as lengths": (LOSS, FRESH, LABEL, {"lengths": np.full(len(LABEL), 0.5)}),
-    "shape of the weights": (LOSS, FRESH, LABEL, {"weight": [1.0]}),
-    "axes of the spikes": (LOSS, FRESH[0], LABEL, {}),
-    "list of spikes": (LOSS, [FRESH], LABEL, {}),
-    "neurons of a class": (sx.CrossEntropy(time_axis=-1, num_classes=3), FRESH, LABEL, {}),
     "times": (sx.times.SpikeLatency(silent_time=1.0), FRESH[..., None], LABEL, {}),
     "layers": (
         sx.SparsityEnforcer(0.1, time_axis=-1),
@@ -189,24 +181,6 @@ def test_without_a_loss_layers_and_gradients_are_reported(backend):
     ]  # fmt: skip
     assert "class" not in str(report)
     assert "loss" not in report.scalars()
-
-
-def test_another_loss_is_called_once_with_spikes_and_target():
-    torch = pytest.importorskip("torch")
-    calls, target = [], torch.tensor(LABEL)
-
-    def loss(*given):
-        calls.append(given)
-        return torch.nn.functional.cross_entropy(given[0].sum(-1), given[1])
-
-    spikes = torch.tensor(FRESH, requires_grad=True)
-    report = sx.diagnose(loss, spikes, target, time_axis=-1, hidden=[torch.tensor(WIDE)])
-    ((first, second),) = calls
-    assert torch.equal(first, spikes)
-    assert second is target
-    assert report.numbers["loss"] == report.scalars()["loss"]
-    assert report.numbers["loss"] == pytest.approx(loss(spikes, target).item())
-    assert spikes.grad is None
 
 
 def failing(x):

@@ -37,14 +37,6 @@ def test_healthy_batch_has_no_problem(case):
     assert not problems(report_of(case)), str(report_of(case))
 
 
-@pytest.mark.slow(but=50)
-@pytest.mark.parametrize("seed", range(1000))
-def test_random_healthy_call_has_no_problem(seed):
-    case = diagnoses.random_healthy(seed)
-    report = sx.diagnose(*case.arguments, **case.options)
-    assert not problems(report), str(report)
-
-
 @pytest.mark.parametrize("case", diagnoses.NO_FINDING, ids=str)
 def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import not_jax
 from _support.diagnoses import FRESH, LABEL, LENGTHS, POTENTIALS, STEPS, WIDE, codes
 
 LOSS = sx.CrossEntropy(time_axis=-1)
@@ -25,49 +24,6 @@ def test_potentials_of_a_hidden_layer_are_no_finding_and_have_no_rate():
     assert line.split() == ["hidden", "-", "0%", "-"]
     assert "hidden/rate" not in report.scalars()
     assert "nan" not in report._repr_html_()
-
-
-@not_jax  # it compiles each operation for each shape, which takes much memory
-def test_lengths_mask_the_padding_of_hidden_layers(backend):
-    lengths = np.asarray([10, 4])
-    padding = np.arange(10) >= lengths[:, None, None]
-    spikes = np.where(padding, np.nan, np.tile([[1.0], [0.0], [0.5]], (2, 1, 10)))
-    report = sx.diagnose(
-        LOSS, backend.asarray(spikes), [0, 1], lengths=lengths,
-        hidden=[backend.asarray(spikes), backend.asarray(spikes[..., :4])],
-    )  # fmt: skip
-    first, other_steps, output = report.layers
-    found = first.rate, first.silent, first.always_on, other_steps.rate
-    np.testing.assert_allclose(found, [2 / 3, 1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
-    assert first[1:] == output[1:]
-    assert "not-finite" not in codes(report)
-
-
-@not_jax
-@pytest.mark.parametrize("mask", ["lengths", "where"])
-@pytest.mark.parametrize("padding", [-100, 0, 1])
-def test_padded_steps_with_labels_change_nothing(backend, mask, padding):
-    """With a label at each step, the report is the same as without the padding."""
-    loss = sx.CrossEntropy(time_axis=1, moving_window=1)
-    x = np.random.default_rng(0).normal(size=(8, 6, 5))
-    label = np.where(np.arange(6) < 3, np.arange(8)[:, None] % 2 + 2, 4)
-    label[0, 1] = -100  # also a step without a label, which is not masked
-    cut = sx.diagnose(
-        loss, backend.asarray(x[:, :4]), label[:, :4], hidden=[backend.asarray(x[:, :4])]
-    )
-    label[:, 4:] = padding
-    x[:, 4:] = np.nan
-    masks = {"lengths": np.full(8, 4), "where": np.broadcast_to(np.arange(6) < 4, (8, 6))}
-    report = sx.diagnose(
-        loss, backend.asarray(x), label, hidden=[backend.asarray(x)], **{mask: masks[mask]}
-    )
-    assert codes(report) == codes(cut)
-    assert report.layers[0] == cut.layers[0]
-    for name in (
-        *("loss", "accuracy", "samples of each class"),
-        *("confusion, labels by predictions", "fraction of labels without a gradient"),
-    ):
-        np.testing.assert_allclose(report.numbers[name], cut.numbers[name], rtol=1e-5, err_msg=name)
 
 
 ONES, STEP, DOZEN = np.ones((12, 4, 5)), np.arange(5) == 3, np.arange(12) % 4

@@ -37,7 +37,7 @@ def problems(report):
     return {finding.code for finding in report.findings if finding.severity == "problem"}
 
 
-@pytest.mark.slow(but=3)
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("seed", range(100))
 def test_network_that_has_learned_gets_no_problem_until_a_fault_is_planted(seed):
     threads = torch.get_num_threads()

@@ -16,7 +16,7 @@ LOSS = sx.CrossEntropy(time_axis=-1)
 BATCH = LOSS, FRESH, LABEL
 
 
-POISSON, BERNOULLI = (kind(time_axis=-1) for kind in (sx.PoissonNLL, sx.BernoulliNLL))
+POISSON = sx.PoissonNLL(time_axis=-1)
 LOG_RATES, COUNTS = diagnoses.LOG_RATES, diagnoses.COUNTS
 GRADIENTS = {"fc1": [np.full((2, 3), 1e-3), np.full(3, 1e-3)], "fc2": np.full((3, 2), 2e-3)}
 

@@ -7,15 +7,15 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import diagnoses
-from _support.diagnoses import FIRST, FRESH, LABEL, POTENTIALS, STEPS, WIDE, codes
+from _support.diagnoses import FIRST, FRESH, LABEL, POTENTIALS, STEPS, codes
 
 LOSS = sx.CrossEntropy(time_axis=-1)
 BATCH = LOSS, FRESH, LABEL
 
 
-POISSON, BERNOULLI = (kind(time_axis=-1) for kind in (sx.PoissonNLL, sx.BernoulliNLL))
+POISSON = sx.PoissonNLL(time_axis=-1)
 LOG_RATES, COUNTS = diagnoses.LOG_RATES, diagnoses.COUNTS
-HALF, LATER = np.arange(STEPS) < 10, {"hidden": [np.where(np.arange(STEPS) < 10, WIDE, 1)]}
+HALF = np.arange(STEPS) < 10
 
 
 @pytest.mark.parametrize(

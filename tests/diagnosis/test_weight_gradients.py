@@ -14,7 +14,7 @@ LOSS = sx.CrossEntropy(time_axis=-1)
 BATCH = LOSS, FRESH, LABEL
 
 
-POISSON, BERNOULLI = (kind(time_axis=-1) for kind in (sx.PoissonNLL, sx.BernoulliNLL))
+POISSON = sx.PoissonNLL(time_axis=-1)
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e25])
@@ -48,8 +48,6 @@ def test_gradients_of_several_libraries_and_nested_containers_keep_their_order()
         ((1e-3, 0.0, 0.0), "1.weight, 2.weight have no gradient", ("1.weight", "2.weight")),
         ((None, 1e-3), "0.weight, 0.bias have no gradient", ("0.weight", "0.bias")),
         ((0.0, 1e-3), "0.weight has no gradient", ("0.weight",)),
-        ((0.0,) * 5, "0.weight, 1.weight, 2.weight and 2 more have no gradient",
-         tuple(f"{i}.weight" for i in range(5))),
         ((0.0,) * 4, "0.weight, 1.weight, 2.weight and 1 more have no gradient",
          tuple(f"{i}.weight" for i in range(4))),
         ((0.0,) * 3, "0.weight, 1.weight, 2.weight have no gradient",
