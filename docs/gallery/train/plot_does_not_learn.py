@@ -1,6 +1,6 @@
 """
-From 8 % to 95 %: a network that does not learn
-===============================================
+A network that does not learn
+=============================
 
 Why does a deep spiking network not learn, and what helps?
 

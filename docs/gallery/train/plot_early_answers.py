@@ -101,10 +101,12 @@ def train_with(loss):
 
 
 first = sx.CrossEntropy(time_axis=0, readout="latency", temperature=2)
-outputs = {
-    "spike counts": train_with(sx.CrossEntropy(time_axis=0)),
-    "first spikes": train_with(first),
-}
+count = sx.CrossEntropy(time_axis=0)
+outputs = {"spike counts": train_with(count), "first spikes": train_with(first)}
+accuracy = count.accuracy(outputs["spike counts"], test_labels)
+print(
+    f"trained on spike counts, and answering by the counts of 20 steps: {accuracy:.0%}"
+)
 
 # %%
 # How often the answers are right, and how early they come
@@ -112,7 +114,8 @@ outputs = {
 #
 # For both networks, the answer is now the class of the first output spike, and it comes at the step
 # of that spike. ``predict`` returns this class. If an image causes no output spike, there is no
-# answer, which counts as wrong.
+# answer, which counts as wrong. The rasters show the output spikes for one image, and the correct
+# neuron is red.
 
 fig, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 shown = np.argmax(test_labels == 3)  # the first of them
@@ -122,9 +125,9 @@ for ax, (name, output) in zip(axes[1:], outputs.items(), strict=True):
     step = np.where(answered, fired.argmax(axis=0), STEPS)
     right = answered & (first.predict(output) == test_labels)
     print(
-        f"trained on {name}: {right.mean():.0%} right, {1 - answered.mean():.0%} without"
-        f" an answer, mean step {step[answered].mean():.1f},"
-        f" {output.sum() / len(test):.1f} output spikes per image"
+        f"trained on {name}, and answering by the first spike: {right.mean():.0%},",
+        f"at step {step[answered].mean():.1f} on average,",
+        f"{output.sum() / len(test):.0f} output spikes per image",
     )
     so_far = [np.mean(right & (step <= t)) for t in range(STEPS)]
     axes[0].plot(so_far, label=name)

@@ -1,4 +1,4 @@
-r"""
+"""
 Training on spike times
 =======================
 
@@ -44,7 +44,6 @@ rng = np.random.default_rng(0)
 points = rng.random((60000, 2))
 points = points[np.hypot(*(points - 0.5).T) <= 0.5]
 labels = classify(points)
-# as many points of each class
 chosen = np.stack([np.flatnonzero(labels == c)[:1100] for c in range(3)], axis=1)
 train, test = chosen[:800].ravel(), chosen[800:].ravel()
 
@@ -70,7 +69,6 @@ def layer(weights, times):
     order = jnp.argsort(times, axis=1)
     times = jnp.take_along_axis(times, order, axis=1)
     fired = jnp.isfinite(times)
-    # [sample, input, neuron]
     weights = jnp.where(fired[:, :, None], weights[order], 0)
     z = jnp.exp(jnp.where(fired, times, 0))[:, :, None]
     above, below = jnp.cumsum(weights * z, axis=1), jnp.cumsum(weights, axis=1) - 1
@@ -90,7 +88,7 @@ def layer(weights, times):
 # The logits of ``sx.times.CrossEntropy`` are the negative first spike times, divided by a
 # temperature. Silent neurons are treated as if they had spiked at ``silent_time``, and have no
 # gradient. Training therefore needs a term that wakes silent neurons. We use a term proposed by
-# Mostafa [2]_, which penalises small sums of weights.
+# Mostafa [2]_, which penalises small sums of weights. See :doc:`/guides/event-based-training`.
 
 loss = sx.times.CrossEntropy(temperature=0.1, silent_time=4.0)
 
@@ -126,12 +124,14 @@ def update(weights, state, times, labels):
     return optax.apply_updates(weights, updates), state
 
 
-for epoch in range(31):
-    if epoch % 10 == 0:
-        right = predict(weights, encode(points[test])) == labels[test]
-        print(f"epoch {epoch}: {right.mean():.1%} of the test points are right")
+for epoch in range(30):
     for batch in rng.permutation(train).reshape(16, 150):
         weights, state = update(weights, state, encode(points[batch]), labels[batch])
+    if epoch % 10 == 9:
+        right = predict(weights, encode(points[test])) == labels[test]
+        print(
+            f"after {epoch + 1} epochs: {right.mean():.1%} of the answers are right"
+        )
 
 fig, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
 maps = {
@@ -145,8 +145,6 @@ for ax, (title, classes) in zip(axes, maps.items(), strict=True):
 plt.show()
 
 # %%
-# The guide :doc:`/guides/event-based-training` explains how to choose the options.
-#
 # .. [1] Kriener, Göltz and Petrovici, "The Yin-Yang dataset", 2021, arXiv 2102.08211.
 # .. [2] H. Mostafa, "Supervised learning based on temporal coding in spiking neural networks", IEEE
 #    Transactions on Neural Networks and Learning Systems 29(7), 2018.

@@ -103,7 +103,7 @@ def layer(currents):
 # Training
 # --------
 #
-# The initial weights are small enough that the network does not begin with far too many spikes.
+# The initial weights are small, so the network begins with few output spikes.
 
 weights = [0.13 * torch.randn((100, 256)), 0.08 * torch.randn((256, 28))]
 optimizer = torch.optim.Adam([w.requires_grad_() for w in weights], lr=0.01)
