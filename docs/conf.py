@@ -161,15 +161,26 @@ def accessible(app, page, template, context, doctree):
         )
 
 
+BAR = re.compile(r'<mo(?: stretchy="false")?>&#x0007C;</mo>')
+FUNCTION = re.compile(r"<m[io]>(log|max|mean|min|sign)</m[io]>")
+
+
+def mathml(node, display):
+    """Return a formula as MathML, with thin spaces around functions, and none around bars."""
+    found = convert(node.astext(), display=display)
+    found = FUNCTION.sub(r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', found)
+    return BAR.sub(r'<mo stretchy="false" lspace="0" rspace="0">|</mo>', found)
+
+
 def inline_math(writer, node):
-    """Write a formula in a line of text as MathML."""
-    writer.body.append(convert(node.astext()))
+    """Write a formula in a line of text."""
+    writer.body.append(mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def block_math(writer, node):
     """Write a formula of its own, which a narrow screen scrolls."""
-    formula = convert(node.astext(), display="block")
+    formula = mathml(node, "block")
     writer.body.append(f'<div class="formula" tabindex="0">{formula}</div>')
     raise nodes.SkipNode
 

@@ -222,6 +222,13 @@ def test_docstring_examples_pass(module):
         _check(test)
 
 
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_lines_of_code_fit_on_a_screen(page):
+    """As docs/ruff.toml says for programs."""
+    for block in blocks(page, "python", "pycon", "py"):
+        assert max(map(len, block["text"].splitlines())) <= 85, page.name
+
+
 def test_programs_that_pages_name_exist():
     for page in {*DOCS, *ROOT.glob("*.md")} - {ROOT / "CHANGELOG.md"}:
         text = page.read_text(encoding="utf-8")

@@ -69,11 +69,12 @@ def test_page_is_accessible_and_fetches_only_files_of_the_site(browser, address,
     requests, failed = [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("requestfailed", lambda request: failed.append(request.url))
-    page.goto(f"{address}/{name}.html")
-    found = axe.run(page, context={"exclude": [[name] for name in FORMULAS]})
-    page.close()
+    page.on("response", lambda response: response.status < 400 or failed.append(response.url))
+    page.goto(f"{address}/{name}.html", wait_until="networkidle")
     assert not failed
     assert all(url.startswith((address, "data:")) for url in requests), requests
+    found = axe.run(page, context={"exclude": [[name] for name in FORMULAS]})
+    page.close()
     assert not found.response["violations"], found.generate_report()
 
 
