@@ -7,6 +7,7 @@ from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx import addnodes
 from sphinx.util.inspect import stringify_signature
 
 import spikeloss_xp
@@ -161,6 +162,14 @@ def accessible(app, page, template, context, doctree):
         )
 
 
+def number_citations(app, doctree):
+    """Show a citation as ``[1]``, because numpydoc does so only on pages in reST."""
+    for node in doctree.findall(addnodes.pending_xref):
+        if node["refdomain"] == "citation":
+            number = re.sub(r"\[R[0-9a-f]{12}-", "[", node.astext())
+            node[:] = [nodes.inline("", number)]
+
+
 BAR = re.compile(r'<mo(?: stretchy="false")?>&#x0007C;</mo>')
 FUNCTION = re.compile(r"<m[io]>(log|max|mean|min|sign)</m[io]>")
 
@@ -188,6 +197,7 @@ def block_math(writer, node):
 def setup(app):
     """Add the functions above."""
     app.connect("source-read", to_pages)
+    app.connect("doctree-read", number_citations)
     app.connect("html-page-context", accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", signature_of_class)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
